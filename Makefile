@@ -1,0 +1,62 @@
+# make demo       own environment (core, no torch), then `lumbarseg demo`
+# make test       own environment (train and dev), then the whole suite
+# make lint       formatter, linter, types, spelling
+# make benchmark  accuracy on real exams, and speed: the figures of the README
+# make model      the shipped model, by its recipe (hours)
+# make clean      removes the environments and everything made
+#
+# Each line that runs is shown; nothing here does more than those pip and python lines.
+
+PYTHON ?= python3
+REAL ?= ../shared/real
+DATA ?= data
+DEMO := .venv-demo
+TEST := .venv-test
+OUT ?= out/demo
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint benchmark model clean
+.DELETE_ON_ERROR:
+
+demo: $(DEMO)/package.stamp
+	$(DEMO)/bin/lumbarseg demo -o $(OUT)
+
+test: $(TEST)/package.stamp
+	$(TEST)/bin/python -m pytest $(ARGS)
+
+lint: $(TEST)/package.stamp
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/mypy
+	$(TEST)/bin/codespell src tests benchmarks docs scripts README.md CHANGELOG.md CONTRIBUTING.md
+
+benchmark: $(TEST)/package.stamp
+	$(TEST)/bin/python -m benchmarks.accuracy --real $(REAL)
+	$(TEST)/bin/python -m benchmarks.speed
+	$(TEST)/bin/python -m benchmarks.readme
+
+clean:
+	rm -rf $(DEMO) $(TEST) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# An environment is made anew only when its lock or the project file changes; the package is put in again when it changes.
+
+$(DEMO)/lock.stamp: requirements/core.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "lumbarseg needs Python 3.11 or newer; say which: make PYTHON=python3.11")'
+	rm -rf $(DEMO)
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install -q -r requirements/core.txt
+	@touch $@
+
+$(DEMO)/package.stamp: $(DEMO)/lock.stamp README.md $(shell find src -type f -not -name '*.pyc')
+	$(DEMO)/bin/pip install -q --no-deps --force-reinstall .
+	@touch $@
+
+$(TEST)/package.stamp: requirements/test.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "lumbarseg needs Python 3.11 or newer; say which: make PYTHON=python3.11")'
+	rm -rf $(TEST)
+	$(PYTHON) -m venv $(TEST)
+	$(TEST)/bin/pip install -q $$(grep '^torch==' requirements/test.txt)
+	$(TEST)/bin/pip install -q -r requirements/test.txt
+	$(TEST)/bin/pip install -q --no-deps -e .
+	@touch $@

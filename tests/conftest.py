@@ -1,0 +1,19 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real exams; LUMBARSEG_REAL says where it is, else it lies beside the repository."""
+    folder = Path(os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
+    if not folder.is_dir():
+        pytest.skip(f"no real exams at {folder}; set LUMBARSEG_REAL")
+    return folder
