@@ -1,0 +1,55 @@
+"""`lumbarseg COMMAND ...`: exit 0 done, 1 an error told in one line, 2 wrong usage, 3 done with warnings, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from importlib import import_module
+
+import lumbarseg
+from lumbarseg.errors import LumbarsegError
+
+from . import say
+
+COMMANDS = ("segment", "demo", "info", "phantom", "importing", "train", "evaluate", "export")
+"""Files of this folder, one command each, in the order of the help page."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; commands import what they need when they run."""
+    top = argparse.ArgumentParser(
+        prog="lumbarseg",
+        description="Names the vertebrae and discs of a lumbar MRI, offline. Not a medical device.",
+        epilog="lumbarseg COMMAND --help tells more, with an example. First try: lumbarseg demo",
+    )
+    top.add_argument("--version", action="version", version=f"lumbarseg {lumbarseg.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f".{name}", __package__).add(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; whatever goes wrong is told in one line."""
+    try:
+        args = parser().parse_args(argv)
+        code: int = args.run(args)
+        return code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else say.DONE if stop.code is None else say.error(stop.code)
+    except KeyboardInterrupt:
+        say.error("interrupted; what was written is whole, the rest was not begun")
+        return say.INTERRUPTED
+    except BrokenPipeError:
+        say.silence()
+        return say.FAILED
+    except (LumbarsegError, OSError, MemoryError) as error:
+        return say.error(say.reason(error))
+    except Exception as error:
+        if os.environ.get("LUMBARSEG_DEBUG"):
+            raise
+        return say.error(
+            f"a fault of this program: {type(error).__name__}: {error}; "
+            "please report it with what LUMBARSEG_DEBUG=1 in the environment prints"
+        )

@@ -1,0 +1,149 @@
+"""`lumbarseg phantom DIR -n N`: synthetic exams with exact labels, as a prepared dataset."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lumbarseg.errors import DatasetError
+
+from . import options, say
+
+if TYPE_CHECKING:
+    from lumbarseg.datasets import Case
+
+_ENTER_EVERY = 20.0  # seconds between two entries of finished cases in dataset.json
+
+
+def add(commands: options.Commands) -> None:
+    """The command's words."""
+    parser = options.command(
+        commands,
+        "phantom",
+        "make synthetic exams with exact labels",
+        "Draws and renders synthetic lumbar exams into a prepared dataset. Case K of seed S is always the same exam,\n"
+        "whatever N, START and JOBS are. A folder that holds some of the cases already is completed.",
+        "lumbarseg phantom data/phantoms -n 500 --seed 1 --jobs 8",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the dataset; made where it is missing")
+    parser.add_argument("-n", type=options.positive, default=10, metavar="N", help="how many cases (default: 10)")
+    parser.add_argument("--seed", type=options.natural, default=0, metavar="S", help="another seed, other exams")
+    parser.add_argument("--start", type=options.natural, default=0, metavar="K", help="number of the first case")
+    parser.add_argument("--jobs", type=options.positive, metavar="J", help="processes (default: one per core)")
+    parser.add_argument("--json", action="store_true", help="print what was made as JSON")
+    parser.set_defaults(run=run)
+
+
+def case_name(seed: int, number: int) -> str:
+    """How case `number` of `seed` is called."""
+    return f"phantom-{seed}-{number:05d}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the cases that are missing."""
+    from lumbarseg.datasets import Dataset, add_cases
+
+    dataset = _dataset(args.folder)
+    there = {case.name for case in dataset.cases()}
+    numbers = [k for k in range(args.start, args.start + args.n) if case_name(args.seed, k) not in there]
+    made: list[Case] = []
+    entered = time.monotonic()
+    try:
+        for case in _made(args.folder, args.seed, numbers, args.jobs or _cores()):
+            made.append(case)
+            if time.monotonic() - entered > _ENTER_EVERY:
+                add_cases(args.folder, made)
+                made, entered = [], time.monotonic()
+    finally:
+        if made:
+            add_cases(args.folder, made)
+    dataset = Dataset.open(args.folder)
+    if args.json:
+        say.as_json({"folder": str(args.folder), "made": len(numbers), "cases": len(dataset.cases())})
+    else:
+        print(f"{args.folder}: {len(numbers)} cases made, {len(dataset.cases())} in the dataset")
+    return say.DONE
+
+
+def make(folder: Path, seed: int, number: int) -> Case:
+    """Draw, render and store case `number` of `seed`, without entering it in `dataset.json`."""
+    import numpy as np
+
+    from lumbarseg import files
+    from lumbarseg.datasets import Dataset, store_case
+    from lumbarseg.phantom import draw, render
+
+    name = case_name(seed, number)
+    recipe = draw(np.random.default_rng([seed, number]))
+    phantom = render(recipe)
+    files.write_bytes(json.dumps(recipe.to_dict()).encode(), folder / "recipes" / f"{name}.json")
+    about = {
+        "patient": name,
+        "contrast": phantom.truth["sequence"],
+        "source": "lumbarseg phantom",
+        "recipe": f"recipes/{name}.json",
+        "truth": phantom.truth,
+    }
+    return store_case(Dataset.open(folder), name, phantom.image, phantom.labels, about)
+
+
+def _dataset(folder: Path) -> Dataset:
+    """The dataset to complete, or a new one."""
+    from lumbarseg.datasets import Dataset, create
+    from lumbarseg.datasets.importers.folder import PRESETS
+
+    if not (folder / "dataset.json").exists():
+        created = create(folder, folder.name or "phantoms", PRESETS["default"])
+        (folder / "recipes").mkdir(exist_ok=True)
+        return created
+    dataset = Dataset.open(folder)
+    if dataset.table != PRESETS["default"]:
+        raise DatasetError(f"{folder}: a dataset with another label table; choose another folder for phantoms")
+    (folder / "recipes").mkdir(exist_ok=True)
+    return dataset
+
+
+def _made(folder: Path, seed: int, numbers: list[int], jobs: int) -> Iterator[Case]:
+    """The cases as they are finished, made by `jobs` processes."""
+    if not numbers:
+        return
+    progress = say.Progress("phantoms", len(numbers))
+    with _workers(min(jobs, len(numbers))) as pool:
+        waiting = {pool.submit(make, folder, seed, number) for number in numbers}
+        for future in as_completed(waiting):
+            yield future.result()
+            progress.step()
+    progress.close()
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each: rounding, and so every voxel, is then the same for any number of them."""
+    alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    before = {name: os.environ.get(name) for name in alone}
+    os.environ.update(alone)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_calm)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _calm() -> None:
+    """Ctrl-C is for the parent, which lets its workers finish their case."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
