@@ -1,0 +1,37 @@
+"""What can go wrong, as a tree.
+
+LumbarsegError
+├── FileError      a file cannot be read or written
+├── GridError      voxels without a usable place in space
+├── DatasetError   a prepared dataset breaks its own rules
+├── ModelError     a model file is malformed, or the engine refuses it
+└── SegmentError   the exam is readable, but no lumbar spine can be named in it
+
+A message is one line for a person: which file, what is wrong, what to do.
+"""
+
+from __future__ import annotations
+
+
+class LumbarsegError(Exception):
+    """The root of everything this package raises on purpose."""
+
+
+class FileError(LumbarsegError):
+    """A file cannot be read or written."""
+
+
+class GridError(LumbarsegError):
+    """Voxels have no usable place in space."""
+
+
+class DatasetError(LumbarsegError):
+    """A prepared dataset breaks its own rules."""
+
+
+class ModelError(LumbarsegError):
+    """A model file is malformed, or the engine refuses it."""
+
+
+class SegmentError(LumbarsegError):
+    """No lumbar spine can be named in a readable exam."""

@@ -1,0 +1,128 @@
+"""Tissue signals: what each tissue looks like in each sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from .canvas import TISSUE, TISSUES, Canvas, noise
+from .spine import Spine
+
+Array = np.ndarray
+
+# ranges of mean signal per sequence; "marrow * a" style relations follow in _RELATIVE
+SEQUENCES: dict[str, dict[str, tuple[float, float]]] = {
+    "T2": {
+        "skin fat": (0.6, 1.0), "muscle": (0.08, 0.25), "bowel": (0.2, 0.6), "vessel": (0.02, 0.15),
+        "fat": (0.5, 0.9), "marrow": (0.22, 0.6), "cortex": (0.03, 0.12), "endplate": (0.04, 0.15),
+        "ligament": (0.05, 0.15), "nucleus": (0.45, 0.9), "annulus": (0.06, 0.22), "csf": (0.75, 1.15),
+        "cord": (0.25, 0.5), "roots": (0.3, 0.6), "epidural fat": (0.55, 0.95), "vessel wall": (0.1, 0.3),
+        "organ": (0.2, 0.9),
+    },
+    "T1": {
+        "skin fat": (0.75, 1.0), "muscle": (0.2, 0.35), "bowel": (0.2, 0.5), "vessel": (0.03, 0.15),
+        "fat": (0.65, 0.95), "marrow": (0.3, 0.7), "cortex": (0.05, 0.15), "endplate": (0.06, 0.2),
+        "ligament": (0.1, 0.2), "nucleus": (0.2, 0.38), "annulus": (0.15, 0.36), "csf": (0.1, 0.24),
+        "cord": (0.16, 0.36), "roots": (0.14, 0.32), "epidural fat": (0.65, 0.95), "vessel wall": (0.15, 0.3),
+        "organ": (0.25, 0.5),
+    },
+    "STIR": {
+        "skin fat": (0.04, 0.15), "muscle": (0.15, 0.3), "bowel": (0.2, 0.6), "vessel": (0.03, 0.3),
+        "fat": (0.04, 0.15), "marrow": (0.06, 0.25), "cortex": (0.02, 0.08), "endplate": (0.03, 0.1),
+        "ligament": (0.04, 0.1), "nucleus": (0.4, 0.8), "annulus": (0.06, 0.18), "csf": (0.85, 1.2),
+        "cord": (0.3, 0.45), "roots": (0.3, 0.6), "epidural fat": (0.05, 0.15), "vessel wall": (0.1, 0.3),
+        "organ": (0.3, 0.8),
+    },
+    "GRE": {
+        "skin fat": (0.2, 0.95), "muscle": (0.35, 0.65), "bowel": (0.3, 0.6), "vessel": (0.35, 0.95),
+        "fat": (0.2, 0.95), "marrow": (0.12, 0.6), "cortex": (0.02, 0.12), "endplate": (0.02, 0.15),
+        "ligament": (0.1, 0.25), "nucleus": (0.35, 0.85), "annulus": (0.25, 0.75), "csf": (0.35, 0.95),
+        "cord": (0.35, 0.6), "roots": (0.35, 0.6), "epidural fat": (0.2, 0.95), "vessel wall": (0.2, 0.5),
+        "organ": (0.3, 0.75),
+    },
+    "SPACE": {
+        "skin fat": (0.5, 0.95), "muscle": (0.1, 0.3), "bowel": (0.2, 0.6), "vessel": (0.02, 0.12),
+        "fat": (0.45, 0.85), "marrow": (0.2, 0.5), "cortex": (0.03, 0.12), "endplate": (0.04, 0.15),
+        "ligament": (0.05, 0.18), "nucleus": (0.35, 0.8), "annulus": (0.08, 0.25), "csf": (0.9, 1.5),
+        "cord": (0.35, 0.6), "roots": (0.3, 0.7), "epidural fat": (0.45, 0.9), "vessel wall": (0.1, 0.3),
+        "organ": (0.2, 0.8),
+    },
+    "random": {
+        **{name: (0.02, 1.0) for name in TISSUES},
+        "cortex": (0.0, 0.2), "endplate": (0.0, 0.25), "ligament": (0.0, 0.5),
+    },
+}  # fmt: skip
+_RELATIVE = {"sacral marrow": (0.85, 1.25), "arch marrow": (0.85, 1.3)}  # against the marrow of the bodies
+_SPREAD = {"bowel": 0.35, "organ": 0.2, "skin fat": 0.1, "fat": 0.1, "muscle": 0.12, "csf": 0.07, "air": 0.0}
+_FAT_SHARE = {
+    "skin fat": 0.95, "fat": 0.9, "epidural fat": 0.9, "marrow": 0.4, "arch marrow": 0.5, "sacral marrow": 0.45,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """means, spreads: one number per tissue of `canvas.TISSUES`; dark: how far degenerated discs lose their signal."""
+
+    sequence: str
+    means: tuple[float, ...]
+    spreads: tuple[float, ...]
+    dark: float
+
+
+def draw(rng: Generator, sequence: str) -> Contrast:
+    """Signals of one exam of a sequence named in `SEQUENCES`."""
+    means = dict.fromkeys(TISSUES, 0.02)
+    for name, (low, high) in SEQUENCES[sequence].items():
+        means[name] = rng.uniform(low, high)
+    means["air"], means["metal"] = rng.uniform(0, 0.04), 0.0
+    for name, (low, high) in _RELATIVE.items():
+        means[name] = min(1.0, means["marrow"] * rng.uniform(low, high))
+    if sequence in ("GRE", "random") and rng.random() < 0.6:  # one fat signal everywhere
+        means["fat"] = means["skin fat"] * rng.uniform(0.9, 1.1)
+        means["epidural fat"] = means["skin fat"] * rng.uniform(0.9, 1.1)
+    if abs(means["annulus"] - means["marrow"]) < 0.12 and sequence == "random":
+        means["annulus"] = float(np.clip(means["marrow"] + 0.15 * rng.choice([-1, 1]), 0, 1))
+    spread = dict.fromkeys(TISSUES, 0.06 * rng.uniform(0.5, 1.8)) | _SPREAD
+    if rng.random() < 0.2:
+        spread["csf"] = rng.uniform(0.1, 0.3)  # flow voids
+    return Contrast(sequence, tuple(means.values()), tuple(spread.values()), rng.uniform(0.6, 1.0))
+
+
+def fat_share() -> Array:
+    """(tissues,) float32: the part of a tissue's signal that comes from fat."""
+    return np.array([_FAT_SHARE.get(name, 0.0) for name in TISSUES], np.float32)
+
+
+def signal(canvas: Canvas, spine: Spine, contrast: Contrast, rng: Generator) -> Array:
+    """(X, Y, Z) float32: the signal of every sample, textures and differences between discs and bodies included."""
+    means, spreads = np.array(contrast.means, np.float32), np.array(contrast.spreads, np.float32)
+    texture = 0.6 * sum(noise(canvas, (s, s, s), rng) for s in (2.2, 6.0, 16.0))
+    image = means[canvas.tissue] * (1 + spreads[canvas.tissue] * texture)
+    gain, fade = np.ones(256, np.float32), np.ones(256, np.float32)
+    for index, body in enumerate(spine.bodies):
+        gain[1 + index] = body.gain
+    nucleus, annulus = max(float(means[TISSUE["nucleus"]]), 0.05), float(means[TISSUE["annulus"]])
+    for index, disc in enumerate(spine.discs):
+        gain[101 + index] = disc.gain
+        dark = contrast.dark * disc.degeneration**0.8 if contrast.sequence != "T1" else 0.3 * disc.degeneration
+        fade[101 + index] = 1 - dark + dark * annulus / nucleus
+    image *= gain[canvas.part]
+    inside = canvas.tissue == TISSUE["nucleus"]
+    image[inside] *= fade[canvas.part[inside]]
+    _modic(image, canvas, spine)
+    return np.maximum(image, 0)
+
+
+def _modic(image: Array, canvas: Canvas, spine: Spine) -> None:
+    """Endplate changes: marrow beside a disc that is brighter or darker, fading towards the middle of the body."""
+    for index, body in enumerate(spine.bodies):
+        where = canvas.box(body.centre, body.width * 1.2)
+        if not body.modic or where is None:
+            continue
+        _, _, u = canvas.local(where, body.centre, np.array(body.frame))
+        side = 1 if index % 2 else -1
+        strength = body.modic * np.clip(side * u / body.height * 2 - 0.6, 0, 1)
+        marrow = (canvas.part[where] == 1 + index) & (canvas.tissue[where] == TISSUE["marrow"])
+        image[where] *= np.where(marrow, 1 + strength, 1)

@@ -1,0 +1,242 @@
+"""The spine painted on the canvas: tissues and labels of sacrum, posterior elements, canal, discs and bodies.
+
+Painted in this order; later shapes win where they overlap, so the body owns its endplate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+from scipy import ndimage
+
+from lumbarseg import anatomy
+from lumbarseg.anatomy import Kind
+
+from .canvas import TISSUE, Canvas, noise
+from .spine import Body, Disc, Spine, axial, sagittal
+from .surroundings import Surroundings
+
+Array = np.ndarray
+SHELL = 0.9  # mm of dark cortical bone around a body
+_SACRUM = anatomy.labels_of(Kind.SACRUM)[0]
+_CANAL = anatomy.labels_of(Kind.CANAL)[0]
+_LESIONS = ("fat", "csf", "muscle")
+
+
+def canal_path(spine: Spine, z: Array) -> Array:
+    """(2, Z) float32: lateral and anterior position of the canal's centre at each z, mm."""
+    points = []
+    for segment in spine.segments[::-1]:
+        back = np.array(segment.frame)[:, 1] * (segment.depth + spine.canal_depth * 0.75)
+        points.append(np.array(segment.centre) - back)
+    for disc, body in zip(spine.discs, spine.bodies, strict=True):
+        for part, factor in ((disc, 1.0), (body, 1.08)):
+            back = np.array(part.frame)[:, 1] * (part.depth + spine.canal_depth * factor)
+            points.append(np.array(part.centre) - back)
+    line = np.array(sorted(points, key=lambda p: float(p[2])))
+    step = float(z[1] - z[0])
+    return np.stack(
+        [ndimage.gaussian_filter1d(np.interp(z, line[:, 2], line[:, axis]), 5 / step) for axis in (0, 1)]
+    ).astype(np.float32)
+
+
+def paint(canvas: Canvas, spine: Spine, around: Surroundings, path: Array, rng: Generator) -> None:
+    """Paint the spine over the soft tissue. path: from `canal_path`."""
+    _sacrum(canvas, spine)
+    _foramina(canvas, spine, around)
+    for body in spine.bodies:
+        _arch(canvas, spine, body, around.ribs)
+    _canal(canvas, spine, around, path, rng)
+    for index, disc in enumerate(spine.discs):
+        _disc(canvas, disc, 101 + index)
+    for index, body in enumerate(spine.bodies):
+        _body(canvas, body, 1 + index)
+
+
+def _sacrum(canvas: Canvas, spine: Spine) -> None:
+    for j, s in enumerate(spine.segments):
+        frame = np.array(s.frame)
+        where = canvas.box(s.centre, s.width * 2.4 + 4)
+        if where is None:
+            continue
+        x, a, u = canvas.local(where, s.centre, frame)
+        tissue, labels = canvas.tissue[where], canvas.labels[where]
+        depth = s.depth * (1 + s.taper * (u / s.height))
+        lateral = np.abs(x)
+        body = (np.abs(a / depth) ** 2.6 + (lateral / s.width) ** 2.6 < 1) & (np.abs(u) < s.height)
+        wing = (lateral < s.width * (2.1 - 0.3 * j)) & (lateral > s.width * 0.8)
+        wing &= (np.abs(u + 3) < s.height * 1.05) & (a < s.depth * 0.9 - 0.006 * s.depth * lateral) & (a > -s.depth * 1.25)
+        wing &= ((lateral - s.width * 1.05) / 5) ** 2 + ((u + s.height * 0.85) / 5) ** 2 >= 1  # foramina
+        bone = body | wing
+        tissue[bone], labels[bone] = TISSUE["sacral marrow"], _SACRUM
+        tissue[bone & ~ndimage.binary_erosion(bone)] = TISSUE["cortex"]
+        if s.gap > 0.9:
+            gap = (np.abs(a / depth) < 0.92) & (lateral < s.width * 0.85) & (u < -s.height) & (u > -s.height - 2 * s.gap)
+            tissue[gap] = TISSUE["nucleus" if s.bright_gap else "annulus"]
+            labels[gap] = _SACRUM
+        crest = np.array(s.centre) - frame[:, 1] * (s.depth + spine.canal_depth * 1.9)
+        _blob(canvas, crest, frame, (5, 4, s.height * 0.8), "arch marrow", _SACRUM)
+
+
+def _inside(canvas: Canvas, centre: Array, frame: Array, radii: Array, power: float = 2.0):  # type: ignore[no-untyped-def]
+    """A box and the superellipsoid inside it, or None."""
+    where = canvas.box(centre, float(max(radii)) * 1.05 + 1)
+    if where is None:
+        return None
+    x, a, u = canvas.local(where, centre, frame)
+    r = np.abs(x / radii[0]) ** power + np.abs(a / radii[1]) ** power + np.abs(u / radii[2]) ** power
+    return where, r
+
+
+def _blob(canvas: Canvas, centre: Array, frame: Array, radii: tuple[float, ...], tissue: str, label: int = 0) -> None:
+    """A solid superellipsoid of one tissue; without a label it only fills what is not spine yet."""
+    found = _inside(canvas, centre, frame, np.array(radii))
+    if found is None:
+        return
+    where, r = found
+    mask = r < 1 if label else (r < 1) & (canvas.labels[where] == 0)
+    canvas.tissue[where][mask] = TISSUE[tissue]
+    if label:
+        canvas.labels[where][mask] = label
+
+
+def _foramina(canvas: Canvas, spine: Spine, around: Surroundings) -> None:
+    """Fat with a nerve root between the pedicles."""
+    backward, aside, up, *radii = around.foramen
+    for disc in spine.discs:
+        frame = np.array(disc.frame)
+        for side in (-1, 1):
+            centre = disc.centre + frame @ (side * aside, -(disc.depth + backward), up)
+            _blob(canvas, centre, frame, tuple(radii), "fat")
+            _blob(canvas, centre + frame[:, 2] * 3, frame, (8, 2.2, 2.2), "roots")
+
+
+def _arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
+    """Pedicles, articular processes, laminae, transverse and spinous processes; ribs beside thoracic bodies."""
+    frame, size = np.array(body.frame), spine.size
+    offset, length, tilt, jitter, transverse, tall = body.arch
+    lumbar = body.level.startswith("L")
+    depth, height, pedicle = body.depth, body.height, body.width * offset
+    label = anatomy.arch_of(body.level).label
+
+    def put(at: tuple[float, float, float], radii: tuple[float, ...], pitch: float = 0, yaw: float = 0, power: float = 2):  # type: ignore[no-untyped-def]
+        centre = body.centre + frame @ np.array(at)
+        turned, outer = frame @ sagittal(pitch) @ axial(yaw), np.array(radii) * size
+        found = _inside(canvas, centre, turned, outer, power)
+        if found is None:
+            return
+        where, r = found
+        mask = r < 1
+        canvas.tissue[where][mask] = TISSUE["cortex"]
+        canvas.labels[where][mask] = label
+        where, r = _inside(canvas, centre, turned, outer - SHELL, power) or (where, r)
+        canvas.tissue[where][r < 1] = TISSUE["arch marrow"]
+
+    for side in (-1, 1):
+        put((side * pedicle, -depth - 5 * size, height * 0.35), (4.8, 9.5, 7), power=2.6)
+        put((side * pedicle * 1.15, -depth - 15 * size, height * 0.3), (6.5, 6, 10), pitch=-0.2)
+        put((side * pedicle * 1.05, -depth - 19 * size, -height * 0.75), (5.5, 4.5, 11), pitch=0.15)
+        put((side * pedicle * 0.62, -depth - 19 * size, -height * 0.25), (8.0, 3.2, 9.5), yaw=side * 0.5)
+        put((side * (pedicle + 16 * size), -depth - 12 * size, height * 0.3), (transverse, 4, 4.5), yaw=-side * 0.25)
+        if ribs and not lumbar:
+            centre = body.centre + frame @ np.array((side * (body.width + 12), -depth * 0.9, height * 0.6))
+            _blob(canvas, centre, frame @ axial(side * 0.6), (16, 4, 5.5), "cortex")
+            _blob(canvas, centre, frame @ axial(side * 0.6), (15, 3, 4.5), "arch marrow")
+    drop = height * 0.55 + (0 if lumbar else 5)
+    back = depth + 2 * spine.canal_depth + (10 + length * 0.75) * size
+    put((jitter, -back, -drop), (3.8, length, tall), pitch=tilt, power=3)
+    if body.metal:
+        for side in (-1, 1):
+            centre = body.centre + frame @ np.array((side * pedicle, -depth * 0.6, height * 0.35))
+            _blob(canvas, centre, frame, (6, 26, 6), "metal")
+
+
+def _canal(canvas: Canvas, spine: Spine, around: Surroundings, path: Array, rng: Generator) -> None:
+    """Dural sac with cord, conus and roots; epidural fat behind it in segments and around its lower end."""
+    z = canvas.z
+    depth, width = np.full(len(z), spine.canal_depth), np.full(len(z), spine.canal_width)
+    lowest = min(s.centre[2] for s in spine.segments)
+    low = np.where(z < 0, 0.45 + 0.55 * np.clip((z - lowest) / -lowest, 0.1, 1), 1)
+    depth, width = depth * low, width * low
+    for disc in spine.discs:
+        depth = depth * (1 - disc.stenosis * np.exp(-(((z - disc.centre[2]) / 5) ** 2)))
+    lateral = float(spine.canal_width) * 1.6
+    xs = np.flatnonzero(np.abs(canvas.x - path[0].mean()) < lateral + np.ptp(path[0]))
+    ys = np.flatnonzero((canvas.y > path[1].min() - 40) & (canvas.y < path[1].max() + 30))
+    if not len(xs) or not len(ys):
+        return
+    where = (slice(xs[0], xs[-1] + 1), slice(ys[0], ys[-1] + 1), slice(0, len(z)))
+    x, y, _ = canvas.mesh(where)
+    x, y = x - path[0], y - path[1]
+    tissue, labels = canvas.tissue[where], canvas.labels[where]
+    slant = np.sqrt(1 + np.gradient(path[1], z) ** 2)
+    sac = (x / width) ** 2 + (y / (depth * slant)) ** 2 < 1
+    phase, below, share = around.epidural
+    behind = (x / (width * 0.75)) ** 2 + ((y + depth * 1.1) / (depth * 0.7)) ** 2 < share
+    behind &= np.sin(z / 5.5 + phase) > -0.2
+    about = ((x / width) ** 2 + ((y + depth * 0.2) / (depth * 1.3)) ** 2 < 1) & (z < below)
+    fat = (behind | about) & (labels == 0)
+    tissue[fat] = TISSUE["epidural fat"]
+    labels[fat] = _CANAL if around.epidural_in_canal else 0
+    tissue[sac], labels[sac] = TISSUE["csf"], _CANAL
+    radius = np.clip((z - spine.conus) / 25.0, 0, 1) * around.cord[0] + 1e-3
+    cord = ((x / 1.15) ** 2 + (y + around.cord[1]) ** 2 < radius**2) & sac
+    crop = Canvas.blank(canvas.x[where[0]], canvas.y[where[1]], z)
+    roots = sac & ~cord & (noise(crop, (1.6, 1.6, 30), rng) > around.roots[0])
+    roots &= (y < around.roots[1]) & (z < spine.conus + 15)
+    tissue[roots] = TISSUE["roots"]
+    tissue[cord] = TISSUE["cord"]
+
+
+def _disc(canvas: Canvas, d: Disc, part: int) -> None:
+    where = canvas.box(d.centre, max(d.width, d.depth) * 1.3 + 4)
+    if where is None:
+        return
+    x, a, u = canvas.local(where, d.centre, np.array(d.frame))
+    lateral = np.abs(x / d.width) ** d.exponent
+    reach = np.where((a < 0) & (np.abs(x) < d.width * 0.5), d.depth + d.hernia * np.exp(-((x / 8) ** 2)), d.depth)
+    r = np.abs(a / reach) ** d.exponent + lateral
+    half = d.height + d.wedge * a + d.bulge * np.clip(1 - r, 0, 1)
+    mask = (r < 1) & (np.abs(u) < half)
+    nucleus = mask & (((a + d.depth * 0.08) / (d.depth * 0.66)) ** 2 + (x / (d.width * 0.7)) ** 2 < 1)
+    nucleus &= np.abs(u) < np.maximum(half - 2.2, d.height * 0.55)
+    tissue = canvas.tissue[where]
+    tissue[mask] = TISSUE["annulus"]
+    tissue[nucleus] = TISSUE["nucleus"]
+    if d.cleft:
+        tissue[nucleus & (np.abs(u) < 0.6)] = TISSUE["annulus"]
+    canvas.labels[where][mask] = anatomy.by_name(d.name).label
+    canvas.part[where][mask] = part
+
+
+def _body(canvas: Canvas, b: Body, part: int) -> None:
+    where = canvas.box(b.centre, max(b.width, b.depth) * 1.2 + 3)
+    if where is None:
+        return
+    x, a, u = canvas.local(where, b.centre, np.array(b.frame))
+    level = np.clip(u / b.height, -1.2, 1.2)
+    middle = 1 - level**2
+    side = 1 - b.waist * middle
+    lip = b.lip / b.depth * np.clip(np.abs(level) - 0.75, 0, 0.25) * 4
+    dent = b.dent * np.exp(-((x / (b.width * 0.45)) ** 2))
+    front = a / (b.depth * (side + lip))
+    back = -a / (b.depth * (1 - b.waist * 0.35 * middle) - dent)
+    r = np.maximum(front, back) ** b.exponent + np.abs(x / (b.width * (side + lip))) ** b.exponent
+    dome = np.clip(1 - (np.abs(a / b.depth) ** 2.5 + np.abs(x / b.width) ** 2.5), 0, 1)
+    top = b.height + b.wedge * a - b.hollow_top * dome
+    bottom = b.height + b.wedge * a - b.hollow_bottom * dome
+    mask = (r < 1) & (u < top) & (u > -bottom)
+    for end, na, nx, radius in b.nodes:
+        mask &= (a - na) ** 2 + (x - nx) ** 2 + ((u - end * (b.height - 1)) * 1.2) ** 2 >= radius**2
+    inner = mask & (r < (1 - SHELL / b.depth) ** b.exponent) & (u < top - SHELL) & (u > SHELL - bottom)
+    tissue = canvas.tissue[where]
+    tissue[mask] = np.where(np.abs(u[mask]) > b.height * 0.72, TISSUE["endplate"], TISSUE["cortex"])
+    tissue[inner] = TISSUE["marrow"]
+    if b.vein:
+        vein = mask & (np.abs(u) < b.vein) & (a < -b.depth * 0.3) & (np.abs(x) < 5)
+        tissue[vein] = TISSUE["csf" if b.vein > 1.2 else "fat"]
+    for lx, la, lu, radius, kind in b.lesions:
+        lesion = inner & ((x - lx) ** 2 + (a - la) ** 2 + (u - lu) ** 2 < radius**2)
+        tissue[lesion] = TISSUE[_LESIONS[int(kind)]]
+    canvas.labels[where][mask] = anatomy.by_name(b.level).label
+    canvas.part[where][mask] = part

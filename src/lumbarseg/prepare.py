@@ -1,0 +1,194 @@
+"""The contract between an exam and the network, both ways.
+
+The network reads sagittal slices: axes (slice to the left or right, anterior, up), one millimetre in plane, slices as
+they were acquired or averaged to slabs when they are thin. `Spec` says so and is stored in the model file; training,
+inference, MONAI Label and the web page all read it. Labels come back on exactly the exam's own grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import ModelError, SegmentError
+from .resample import apply, reorient, reorient_grid, weights
+from .volume import Array, Grid, Volume
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How intensities become comparable; percentiles in percent, `local` in mm.
+
+    The image is cut at two percentiles, divided by (local mean + floor x global mean) ** power, which takes most of a
+    surface coil's shading away and keeps contrasts, and scaled by its `top` percentile.
+    """
+
+    low: float = 0.5
+    high: float = 99.7
+    local: float = 22.0
+    floor: float = 0.35
+    power: float = 0.7
+    top: float = 99.0
+    limit: float = 1.5
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the network reads. pixel and slab: mm; neighbours: slices on either side; multiple: of the in-plane size."""
+
+    axes: str = "RAS"
+    pixel: float = 1.0
+    slab: float = 3.5  # an isotropic volume is averaged to this: the thinnest slice that routine exams have
+    neighbours: int = 2
+    multiple: int = 32
+    normalisation: Normalisation = field(default_factory=Normalisation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The specification as plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Spec:
+        """The inverse of `to_dict`; ModelError on anything missing, unknown or of the wrong type."""
+        try:
+            inner = Normalisation(**{name: float(v) for name, v in values["normalisation"].items()})
+            spec = cls(**{**values, "normalisation": inner})
+            numbers = (spec.pixel, spec.slab, *asdict(inner).values())
+            usable = all(isinstance(n, float) and np.isfinite(n) and n > 0 for n in numbers)
+            sizes = (spec.neighbours, spec.multiple)
+            if not usable or not all(isinstance(n, int) and 0 <= n <= 64 for n in sizes) or spec.multiple < 1:
+                raise ValueError("a number is out of range")
+            if sorted(spec.axes) not in [sorted(a) for a in ("RAS", "LAS", "RPS", "RAI", "LPS", "LAI", "RPI", "LPI")]:
+                raise ValueError(f"axes {spec.axes!r}")
+            return spec
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"the model's preparation specification is malformed: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """array: (slices, A, S) float32 about 0..1, as the network reads it; grid: its place; source: the exam's grid."""
+
+    array: Array
+    grid: Grid
+    source: Grid
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Target voxel t of `count` lies at source voxel start + step * t."""
+
+    source: int
+    count: int
+    step: float
+    start: float
+
+    def forward(self) -> Array | None:
+        """Matrix (count, source), None for the identity."""
+        if self.step == 1 and self.count == self.source:
+            return None
+        return weights(self.source, self.count, self.step, self.start, width=self.step)
+
+    def back(self) -> Array | None:
+        """Matrix (source, count), linear, None for the identity."""
+        if self.step == 1 and self.count == self.source:
+            return None
+        return weights(self.count, self.source, 1 / self.step, -self.start / self.step)
+
+
+def _axis(source: int, spacing: float, target: float) -> _Axis:
+    """An axis of `source` voxels at `spacing` mm, covered by voxels of `target` mm about the same centre."""
+    if abs(spacing / target - 1) < 0.01:
+        return _Axis(source, source, 1.0, 0.0)
+    step = target / spacing
+    count = max(1, round(source / step))
+    return _Axis(source, count, step, (source - 1) / 2 - step * (count - 1) / 2)
+
+
+def _plan(canonical: Grid, spec: Spec) -> tuple[_Axis, _Axis, _Axis]:
+    thickness = canonical.spacing[0]
+    group = max(1, round(spec.slab / thickness))
+    return (
+        _axis(canonical.shape[0], thickness, thickness * group),
+        _axis(canonical.shape[1], canonical.spacing[1], spec.pixel),
+        _axis(canonical.shape[2], canonical.spacing[2], spec.pixel),
+    )
+
+
+def network_grid(source: Grid, spec: Spec) -> Grid:
+    """The grid on which the network sees an exam."""
+    canonical = reorient_grid(source, spec.axes)
+    plan = _plan(canonical, spec)
+    affine = canonical.affine.copy()
+    affine[:3, 3] = canonical.to_world(np.array([axis.start for axis in plan]))
+    affine[:3, :3] = canonical.affine[:3, :3] * np.array([axis.step for axis in plan])
+    return Grid((plan[0].count, plan[1].count, plan[2].count), affine)
+
+
+def normalise(array: Array, spec: Spec) -> Array:
+    """array: (slices, A, S) any scale, at `spec.pixel` mm, to float32 in 0..limit. SegmentError when it is constant."""
+    n = spec.normalisation
+    low, high = np.percentile(array, [n.low, n.high])
+    if not high > low:
+        raise SegmentError("the image is constant: nothing to see in it")
+    image = np.clip((array - low) / (high - low), 0, 1).astype(np.float32)
+    blurs = [_blur(size, n.local / spec.pixel) for size in image.shape[1:]]
+    local = apply(image, (_blur(len(image), 1.0), blurs[0], blurs[1]))
+    image = image / (local + n.floor * image.mean()) ** n.power
+    return np.clip(image / max(float(np.percentile(image, n.top)), 1e-6), 0, n.limit)
+
+
+def _blur(size: int, sigma: float) -> Array:
+    """Gaussian smoothing of an axis as a (size, size) matrix; at the border only what lies inside counts."""
+    offsets = np.arange(size)[:, None] - np.arange(size)[None]
+    matrix = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def prepare(volume: Volume, spec: Spec) -> Prepared:
+    """An exam as the network reads it; its grid must be RAS+ truth, as `files` gives it."""
+    canonical = reorient(volume, spec.axes)
+    plan = _plan(canonical.grid, spec)
+    array = apply(canonical.array, (plan[0].forward(), plan[1].forward(), plan[2].forward()))
+    return Prepared(normalise(array, spec), network_grid(volume.grid, spec), volume.grid, spec)
+
+
+def windows(array: Array, spec: Spec) -> Array:
+    """(slices, A, S) to (slices, 2 * neighbours + 1, A', S'): each slice with its neighbours, outer slices repeated.
+
+    A' and S' are padded at their ends to a multiple that the network needs, with edge values.
+    """
+    n, pad = spec.neighbours, [-size % spec.multiple for size in array.shape[1:]]
+    padded = np.pad(array, ((n, n), (0, pad[0]), (0, pad[1])), mode="edge")
+    return np.stack([padded[i : i + 2 * n + 1] for i in range(len(array))])
+
+
+def restore(scores: Array, prepared: Prepared) -> Array:
+    """scores: (C, slices, A, S) on the network's grid to (C, I, J, K) float32 on the exam's own grid, linearly."""
+    canonical = reorient_grid(prepared.source, prepared.spec.axes)
+    plan = _plan(canonical, prepared.spec)
+    return to_source(apply(scores, (plan[0].back(), plan[1].back(), plan[2].back())), prepared)
+
+
+def restore_labels(labels: Array, prepared: Prepared) -> Array:
+    """labels: (slices, A, S) on the network's grid to (I, J, K) on the exam's own grid, nearest voxel, no new value."""
+    plan = _plan(reorient_grid(prepared.source, prepared.spec.axes), prepared.spec)
+    nearest = [
+        np.clip(np.rint((np.arange(axis.source) - axis.start) / axis.step), 0, axis.count - 1).astype(int)
+        for axis in plan
+    ]
+    return to_source(labels[np.ix_(*nearest)], prepared)
+
+
+def to_source(array: Array, prepared: Prepared) -> Array:
+    """array: (..., R, A, S) in the network's axes at the exam's spacing, back to the exam's own order of axes."""
+    axes = reorient_grid(prepared.source, prepared.spec.axes)
+    lead = array.ndim - 3
+    source = prepared.source.affine[:3, :3]
+    order = [int(np.argmax([abs(axes.affine[:3, t] @ source[:, s]) for t in range(3)])) for s in range(3)]
+    flips = [-1 if axes.affine[:3, order[s]] @ source[:, s] < 0 else 1 for s in range(3)]
+    moved = array.transpose([*range(lead), *(lead + o for o in order)])
+    return np.ascontiguousarray(moved[(..., *(slice(None, None, f) for f in flips))])

@@ -1,0 +1,80 @@
+"""A volume on another grid.
+
+Changing the order or direction of axes is exact: transposing and flipping, never interpolation. Changing the spacing
+along an axis is one matrix, `weights`; all of `prepare` is made of such matrices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .errors import GridError
+from .volume import Array, Grid, Volume
+
+_PAIRS = ("LR", "PA", "IS")
+
+
+def _moves(grid: Grid, axes: str) -> tuple[list[int], list[bool]]:
+    """For each wanted axis: which axis of `grid` it is, and whether it must be reversed."""
+    if sorted(next((p for p in _PAIRS if c in p), "?") for c in axes) != sorted(_PAIRS):
+        raise GridError(f"{axes!r} names no three directions; write RAS, LPS, PIR or the like")
+    have = grid.axes
+    order = [next(i for i, h in enumerate(have) if next(p for p in _PAIRS if want in p).find(h) >= 0) for want in axes]
+    return order, [have[source] != want for source, want in zip(order, axes, strict=True)]
+
+
+def reorient_grid(grid: Grid, axes: str) -> Grid:
+    """The same voxels with their axes in the order and direction of `axes`."""
+    order, flips = _moves(grid, axes)
+    affine = np.eye(4)
+    affine[:3, 3] = grid.affine[:3, 3]
+    for target, (source, flip) in enumerate(zip(order, flips, strict=True)):
+        step = grid.affine[:3, source]
+        affine[:3, target] = -step if flip else step
+        if flip:
+            affine[:3, 3] += step * (grid.shape[source] - 1)
+    return Grid((grid.shape[order[0]], grid.shape[order[1]], grid.shape[order[2]]), affine)
+
+
+def reorient(volume: Volume, axes: str) -> Volume:
+    """The same voxels with their axes in the order and direction of `axes`; exact, a view where possible."""
+    order, flips = _moves(volume.grid, axes)
+    array = volume.array.transpose(order)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+    return Volume(array, reorient_grid(volume.grid, axes).affine)
+
+
+def weights(source: int, target: int, step: float, start: float, width: float = 1.0) -> Array:
+    """Matrix (target, source) float32 that samples `source` voxels at `start + step * t`, in source voxels.
+
+    width: of the triangle that is averaged, in source voxels; 1 interpolates linearly, `step` when it is above 1 also
+    keeps fine detail from aliasing. Beyond the border the nearest voxels count. Rows sum to one.
+    """
+    centres = np.clip(start + step * np.arange(target), 0, source - 1)[:, None]
+    matrix = np.maximum(0, 1 - np.abs(np.arange(source)[None] - centres) / max(1.0, width))
+    return (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def apply(array: Array, matrices: tuple[Array | None, Array | None, Array | None]) -> Array:
+    """array: (..., I, J, K) times one matrix per axis; None leaves an axis alone. float32."""
+    out = np.ascontiguousarray(array, np.float32)
+    first, second, third = matrices
+    if first is not None:
+        shape = out.shape
+        flat = out.reshape(*shape[:-3], shape[-3], -1)
+        out = (first @ flat).reshape(*shape[:-3], len(first), *shape[-2:])
+    if second is not None:
+        out = second @ out
+    if third is not None:
+        out = out @ third.T
+    return out
+
+
+def resample(volume: Volume, grid: Grid, order: int = 1) -> Volume:
+    """`volume` on any other grid, oblique too; order 0 for labels (nearest), 1 for images. Outside is 0."""
+    from scipy import ndimage
+
+    matrix = np.linalg.inv(volume.affine) @ grid.affine
+    array = ndimage.affine_transform(
+        volume.array, matrix[:3, :3], matrix[:3, 3], output_shape=grid.shape, order=order, mode="grid-constant", cval=0
+    )
+    return Volume(array, grid.affine)
