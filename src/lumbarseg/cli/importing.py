@@ -13,7 +13,9 @@ PRESETS = ("spider_space", "spider_t2", "default")
 def add(commands: options.Commands) -> None:
     """The command's words."""
     example = "lumbarseg import folder spider_space/train data/space --preset spider_space"
-    text = "Copies exams and labels into a prepared dataset: canonical axes, native spacing, a table of what labels mean."
+    text = (
+        "Copies exams and labels into a prepared dataset: canonical axes, native spacing, a table of what labels mean."
+    )
     kinds = options.command(commands, "import", "make a prepared dataset from exams and labels", text, example)
     kinds = kinds.add_subparsers(dest="kind", metavar="KIND", required=True)
     parser = options.command(

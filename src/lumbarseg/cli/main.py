@@ -1,4 +1,7 @@
-"""`lumbarseg COMMAND ...`: exit 0 done, 1 an error told in one line, 2 wrong usage, 3 done with warnings, 130 Ctrl-C."""
+"""`lumbarseg COMMAND ...`: words into calls.
+
+Exit codes: 0 done, 1 an error told in one line, 2 wrong usage, 3 done with warnings, 130 interrupted by Ctrl-C.
+"""
 
 from __future__ import annotations
 

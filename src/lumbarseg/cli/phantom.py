@@ -19,7 +19,7 @@ from lumbarseg.errors import DatasetError
 from . import options, say
 
 if TYPE_CHECKING:
-    from lumbarseg.datasets import Case
+    from lumbarseg.datasets import Case, Dataset
 
 _ENTER_EVERY = 20.0  # seconds between two entries of finished cases in dataset.json
 
@@ -78,14 +78,15 @@ def make(folder: Path, seed: int, number: int) -> Case:
     """Draw, render and store case `number` of `seed`, without entering it in `dataset.json`."""
     import numpy as np
 
-    from lumbarseg import files
     from lumbarseg.datasets import Dataset, store_case
+    from lumbarseg.files.disk import replacing
     from lumbarseg.phantom import draw, render
 
     name = case_name(seed, number)
     recipe = draw(np.random.default_rng([seed, number]))
     phantom = render(recipe)
-    files.write_bytes(json.dumps(recipe.to_dict()).encode(), folder / "recipes" / f"{name}.json")
+    with replacing(folder / "recipes" / f"{name}.json") as file:
+        file.write(json.dumps(recipe.to_dict()).encode())
     about = {
         "patient": name,
         "contrast": phantom.truth["sequence"],
@@ -102,13 +103,10 @@ def _dataset(folder: Path) -> Dataset:
     from lumbarseg.datasets.importers.folder import PRESETS
 
     if not (folder / "dataset.json").exists():
-        created = create(folder, folder.name or "phantoms", PRESETS["default"])
-        (folder / "recipes").mkdir(exist_ok=True)
-        return created
+        return create(folder, folder.name or "phantoms", PRESETS["default"])
     dataset = Dataset.open(folder)
     if dataset.table != PRESETS["default"]:
         raise DatasetError(f"{folder}: a dataset with another label table; choose another folder for phantoms")
-    (folder / "recipes").mkdir(exist_ok=True)
     return dataset
 
 

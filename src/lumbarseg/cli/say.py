@@ -68,7 +68,9 @@ class Progress:
         self.told = now
         left = (now - self.start) / self.done * (self.total - self.done)
         text = line(f"{self.what} {self.done}/{self.total}, {span(left)} left {name}".rstrip())
-        print(f"\r\x1b[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r\x1b[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=sys.stderr, flush=True
+        )
 
     def close(self) -> None:
         """End the moving line."""

@@ -1,0 +1,265 @@
+"""Accuracy of a model on real exams, none of which it was trained on: python -m benchmarks.accuracy [--real DIR].
+
+Prints a line per exam and the table of targets, writes benchmarks/results/accuracy.json. The folder of real exams is
+--real, else LUMBARSEG_REAL, else ../shared/real beside the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg.anatomy import LUMBAR
+from lumbarseg.errors import LumbarsegError
+from lumbarseg.files import read_exam, read_labels
+from lumbarseg.model import Model, shipped
+from lumbarseg.segment import Segmentation, segment
+
+from . import judges, machine
+from .judges import Row, mean
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
+
+
+@dataclass(frozen=True)
+class Set:
+    """Exams judged in one way. images, labels: how a case's files are found from its folder."""
+
+    name: str
+    folder: str
+    judge: judges.Judge | None
+    pattern: str = "*_image.nii.gz"
+
+    def exams(self, real: Path) -> Iterator[tuple[Path, Path]]:
+        """Pairs of an image and its reference."""
+        for image in sorted((real / self.folder).glob(self.pattern)):
+            if self.name == "chu":
+                yield image, image.parent / "named" / image.name.replace(".nii.gz", "_named.nii.gz")
+            else:
+                yield image, image.with_name(image.name.replace("_image.", "_labels."))
+
+
+SETS = (
+    Set("chu", "chu", judges.bodies, "Img_??.nii.gz"),
+    Set("siegen", "siegen", judges.bodies),
+    Set("myosegmentum", "myosegmentum", judges.bodies),
+    Set("discs", "discs", judges.discs),
+    Set("spider_space", "spider_space/test", judges.spider_space),
+    Set("spider_t2", "spider_t2/test", judges.spider_t2),
+    Set("negatives", "negatives", None),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One line of the table: what a set must show. figure: from its rows; least: whether more is better."""
+
+    set: str
+    what: str
+    bound: float
+    figure: Callable[[list[Row]], float]
+    least: bool = True
+
+    def line(self, rows: list[Row]) -> Row:
+        """The figure beside its bound."""
+        value = self.figure(rows)
+        passed = value >= self.bound if self.least else value <= self.bound
+        return {"set": self.set, "what": self.what, "target": self.bound, "figure": round(value, 4), "pass": passed}
+
+
+def _mean_of(key: str, names: tuple[str, ...] | None = None) -> Callable[[list[Row]], float]:
+    """Mean over exams of the mean over structures."""
+
+    def figure(rows: list[Row]) -> float:
+        return mean(
+            [
+                mean([v.get(key, 0.0) for n, v in row["structures"].items() if names is None or n in names])
+                for row in rows
+            ]
+        )
+
+    return figure
+
+
+def _structure(name: str) -> Callable[[list[Row]], float]:
+    """Mean Dice of one structure over the exams whose reference shows it."""
+
+    def figure(rows: list[Row]) -> float:
+        return mean([row["structures"][name]["dice"] for row in rows if "dice" in row["structures"].get(name, {})])
+
+    return figure
+
+
+def named_right(rows: list[Row]) -> float:
+    """Exams in which no structure of the reference is missing or lies under another name."""
+    return sum(not row["wrong"] and not row["missing"] for row in rows)
+
+
+def unmarked(rows: list[Row]) -> float:
+    """Structures under a wrong name that was not marked uncertain."""
+    return sum(len(row["wrong_unmarked"]) for row in rows)
+
+
+def claimed(rows: list[Row]) -> float:
+    """Exams without a lumbar spine in which lumbar names are claimed without a warning."""
+    return sum(row["claimed"] for row in rows)
+
+
+TARGETS = (
+    Target("chu", "body Dice by name, L1-L5", 0.90, _mean_of("dice", LUMBAR)),
+    Target("chu", "exams with all names right, of 10", 10, named_right),
+    Target("siegen", "body Dice by name, L1-L5 and thoracic", 0.85, _mean_of("dice")),
+    Target("siegen", "exams with all names right, of 6", 6, named_right),
+    Target("myosegmentum", "body Dice, each against its own reference", 0.85, _mean_of("overlap")),
+    Target("myosegmentum", "wrong names not marked uncertain", 0, unmarked, least=False),
+    Target("discs", "disc Dice by name", 0.86, _mean_of("dice")),
+    Target("spider_space", "vertebra Dice", 0.90, _structure("vertebra")),
+    Target("spider_space", "disc Dice", 0.87, _structure("disc")),
+    Target("spider_space", "canal Dice", 0.91, _structure("canal")),
+    Target("spider_t2", "vertebra Dice, slice by slice", 0.86, _structure("vertebra")),
+    Target("spider_t2", "disc Dice, slice by slice", 0.80, _structure("disc")),
+    Target("spider_t2", "canal Dice, slice by slice", 0.85, _structure("canal")),
+    Target("negatives", "exams with lumbar names and no warning, of 7", 0, claimed, least=False),
+)
+
+
+def run(model: Model, real: Path, names: tuple[str, ...] = (), limit: int | None = None) -> Row:
+    """Rows of every exam of the chosen sets (all by default) and the table of targets; prints as it goes."""
+    sets: dict[str, list[Row]] = {}
+    for chosen in SETS:
+        if names and chosen.name not in names:
+            continue
+        rows = [examine(model, chosen, *pair) for pair in list(chosen.exams(real))[:limit]]
+        if rows:
+            sets[chosen.name] = rows
+    return {
+        "machine": machine.facts(),
+        "model": {"digest": model.card.digest, "engine": model.engine},
+        "targets": [target.line(sets[target.set]) for target in TARGETS if target.set in sets],
+        "volume_ratios": {name: volume_ratio(rows) for name, rows in sets.items() if name != "negatives"},
+        "sets": sets,
+    }
+
+
+def examine(model: Model, chosen: Set, image: Path, reference: Path) -> Row:
+    """One exam, segmented and judged."""
+    name = image.name.removesuffix(".nii.gz").removesuffix("_image")
+    volume = read_exam(image).volume
+    truth = read_labels(reference).array if chosen.judge else None
+    try:
+        found, refused = segment(volume, model), ""
+        labels = found.labels.array
+    except LumbarsegError as error:
+        found, refused, labels = None, str(error), np.zeros(volume.array.shape, np.uint8)
+    row: Row = {"exam": name, "refused": refused, **(_names(found) if found else {"levels": [], "warnings": []})}
+    if chosen.judge and truth is not None:
+        row |= chosen.judge(labels, truth)
+        if "overlap" in next(iter(row["structures"].values())):
+            row |= _naming(row)
+    else:
+        row["claimed"] = _claims(row)
+    print(told(chosen.name, row), flush=True)
+    return row
+
+
+def _names(found: Segmentation) -> Row:
+    levels = [
+        {"name": level.name, "uncertain": level.uncertain, "confidence": round(level.confidence, 3)}
+        for level in found.levels
+    ]
+    return {"levels": levels, "anchor": found.anchor, "confidence": round(found.confidence, 3), "warnings": found.notes}
+
+
+def _naming(row: Row) -> Row:
+    uncertain = {level["name"] for level in row["levels"] if level["uncertain"]}
+    wrong = judges.wrong_names(row)
+    return {
+        "wrong": wrong,
+        "wrong_unmarked": [text for text in wrong if text.rpartition(" ")[2] not in uncertain],
+        "missing": judges.missing(row),
+    }
+
+
+def _claims(row: Row) -> bool:
+    """Whether lumbar names stand there without a warning and without a mark of uncertainty."""
+    certain = [level["name"] for level in row["levels"] if level["name"] in LUMBAR and not level["uncertain"]]
+    return bool(certain) and not row["warnings"]
+
+
+def volume_ratio(rows: list[Row]) -> dict[str, float]:
+    """Mean volume ratio per structure over the exams in which it was found."""
+    seen: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row["structures"].items():
+            r = value.get("overlap_ratio", value.get("ratio", 0.0))
+            if r > 0:
+                seen.setdefault(name, []).append(r)
+    return {name: round(mean(values), 3) for name, values in seen.items()}
+
+
+def told(set_name: str, row: Row) -> str:
+    """One exam in one line."""
+    line = f"{set_name:13s} {row['exam']:28s}"
+    if "claimed" in row:
+        line += "CLAIMED" if row["claimed"] else "ok"
+        line += f"  {', '.join(level['name'] for level in row['levels'])}"
+    else:
+        line += "  ".join(
+            f"{name} {value['dice']:.3f} ({value['ratio']:.2f})"
+            for name, value in row["structures"].items()
+            if "dice" in value
+        )
+    for text in (*row.get("wrong", []), *(f"no {name}" for name in row.get("missing", []))):
+        line += f"  [{text}]"
+    if row["refused"]:
+        line += f"  refused: {row['refused']}"
+    return line + "".join(f"  ! {text}" for text in row["warnings"])
+
+
+def table(targets: list[Row]) -> str:
+    """The targets as a table in Markdown."""
+    lines = ["| set | what | asked | figure | |", "|---|---|--:|--:|---|"]
+    for t in targets:
+        digits = 0 if float(t["target"]).is_integer() else 3
+        cells = (
+            t["set"],
+            t["what"],
+            f"{t['target']:g}",
+            f"{t['figure']:.{digits}f}",
+            "pass" if t["pass"] else "**miss**",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Judge the model, print and write the figures."""
+    parser = argparse.ArgumentParser(prog="benchmarks.accuracy", description=__doc__)
+    parser.add_argument("--real", type=Path, default=os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
+    parser.add_argument("--model", type=Path, default=None, help="a model file (default: the shipped one)")
+    parser.add_argument("--sets", nargs="*", default=(), choices=[s.name for s in SETS], help="only these")
+    parser.add_argument("--limit", type=int, default=None, help="only the first exams of each set")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    args = parser.parse_args()
+    if not args.real.is_dir():
+        parser.error(f"no real exams at {args.real}; say where with --real or LUMBARSEG_REAL")
+    result = run(Model.load(args.model or shipped()), args.real, tuple(args.sets), args.limit)
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    args.o.write_text(json.dumps(result, indent=1) + "\n")
+    print(
+        f"\n{machine.sentence(result['machine'])}\n\n{table(result['targets'])}\n\nvolume ratios, found to reference:"
+    )
+    for name, ratios in result["volume_ratios"].items():
+        print(f"  {name}: " + ", ".join(f"{structure} {value:.2f}" for structure, value in ratios.items()))
+    print(f"\nwritten to {args.o}")
+
+
+if __name__ == "__main__":
+    main()

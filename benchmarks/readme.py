@@ -1,0 +1,48 @@
+"""Put the figures of benchmarks/results into the README, between its two marks: python -m benchmarks.readme."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from . import accuracy, machine, speed
+from .judges import Row
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+OPEN, CLOSE = "<!-- figures -->", "<!-- end of figures -->"
+
+
+def figures(accurate: Row, quick: Row) -> str:
+    """Both tables, each with its machine and date."""
+    return "\n".join(
+        [
+            f"Accuracy, on exams that the model was never trained on ({machine.sentence(accurate['machine'])}; "
+            f"model {accurate['model']['digest'][:12]}):",
+            "",
+            accuracy.table(accurate["targets"]),
+            "",
+            f"Speed and size ({machine.sentence(quick['machine'])}):",
+            "",
+            speed.table(quick["targets"]),
+        ]
+    )
+
+
+def filled(text: str, figures: str) -> str:
+    """The README with `figures` between its marks; ValueError when a mark is missing."""
+    before, found, rest = text.partition(OPEN)
+    _, closed, after = rest.partition(CLOSE)
+    if not found or not closed:
+        raise ValueError(f"README.md needs the marks {OPEN} and {CLOSE}")
+    return f"{before}{OPEN}\n{figures}\n{CLOSE}{after}"
+
+
+def main() -> None:
+    """Fill the README from the results that are there."""
+    results = [json.loads(path.read_text()) for path in (accuracy.RESULTS, speed.RESULTS)]
+    README.write_text(filled(README.read_text(), figures(*results)))
+    print(f"{README.name}: figures written")
+
+
+if __name__ == "__main__":
+    main()

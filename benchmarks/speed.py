@@ -1,0 +1,164 @@
+"""Speed, memory and size of the command itself: python -m benchmarks.speed.
+
+The exam is a phantom as routine exams are: 16 slices of 448 x 448 pixels of 0.6 mm. Each figure is a whole process,
+from its start until its files are written: the median of five after one warm-up. Peak memory is the system's account.
+Writes benchmarks/results/speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg.files import write_image
+from lumbarseg.phantom import draw, render
+from lumbarseg.volume import Volume
+
+from . import machine
+from .judges import Row
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
+SHAPE, PIXEL, THICKNESS, GAP = (16, 448, 448), 0.6, 4.0, 0.4  # voxels, mm
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process. seconds: from start to end; peak: bytes of memory."""
+
+    seconds: float
+    peak: float
+    output: str
+
+
+def exam(seed: int = 7) -> Volume:
+    """A T2 phantom on the grid of a routine exam."""
+    recipe = draw(np.random.default_rng(seed))
+    scanner = recipe.scanner
+    slices, rows, columns = SHAPE
+    x, y, z = scanner.corner
+    wide = (scanner.slices - 1) * (scanner.thickness + scanner.gap) - (slices - 1) * (THICKNESS + GAP)
+    corner = (
+        x + wide / 2,
+        y + (scanner.rows * scanner.pixel - rows * PIXEL) / 2,
+        z + (scanner.columns * scanner.pixel - columns * PIXEL) / 2,
+    )
+    routine = replace(
+        scanner,
+        slices=slices,
+        thickness=THICKNESS,
+        gap=GAP,
+        samples=3,
+        pixel=PIXEL,
+        rows=rows,
+        columns=columns,
+        corner=corner,
+    )
+    return render(replace(recipe, scanner=routine)).image
+
+
+def process(command: Sequence[str | Path]) -> Run:
+    """Run a command to its end; RuntimeError with what it said when it fails."""
+    with tempfile.TemporaryFile("w+") as told:
+        start = time.perf_counter()
+        child = subprocess.Popen([str(word) for word in command], stdout=told, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
+        told.seek(0)
+        output = told.read()
+    if child.returncode not in (0, 3):
+        raise RuntimeError(f"{command}: exit {child.returncode}: {output}")
+    return Run(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), output)
+
+
+def median(command: Sequence[str | Path], times: int = 5) -> tuple[float, float]:
+    """Median seconds and largest peak of `times` runs after one that warms up."""
+    process(command)
+    runs = [process(command) for _ in range(times)]
+    return statistics.median(run.seconds for run in runs), max(run.peak for run in runs)
+
+
+def stages(command: Sequence[str | Path]) -> dict[str, float]:
+    """Seconds per stage, as the command's own --timings tell them."""
+    words = [str(word) for word in (*command, "--timings", "--json")]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    return {name: float(seconds) for name, seconds in json.loads(told.stdout)["timings"].items()}
+
+
+def core_size() -> float:
+    """Bytes that `pip install .` brings into a fresh environment, pip itself included."""
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        pip = [Path(folder) / "bin" / "pip", "install", "-q", "-c", ROOT / "requirements" / "core.txt", ROOT]
+        subprocess.run([str(word) for word in pip], check=True)
+        files = (Path(folder) / "lib").rglob("site-packages/**/*")
+        return float(sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink()))
+
+
+def measure(program: Path, folder: Path) -> Row:
+    """All figures of the installed `program`; the exam and its answer lie in `folder`."""
+    image = folder / "routine.nii.gz"
+    write_image(exam(), image)
+    segment = [program, "segment", image, "-o", folder / "out"]
+    seconds, peak = median(segment)
+    help_seconds, _ = median([program, "--help"])
+    return {
+        "machine": machine.facts(),
+        "exam": {"shape": SHAPE, "pixel": PIXEL, "spacing_of_slices": THICKNESS + GAP},
+        "stages": stages(segment),
+        "targets": [
+            target("`lumbarseg segment`, 16 x 448 x 448, whole process", 1.5, seconds, "s"),
+            target("peak memory of that", 600, peak / 1e6, "MB"),
+            target("`lumbarseg --help`", 0.3, help_seconds, "s"),
+            target("core install, without torch", 500, core_size() / 1e6, "MB"),
+        ],
+    }
+
+
+def target(what: str, bound: float, figure: float, unit: str) -> Row:
+    """A figure that must stay under its bound."""
+    return {"what": what, "target": bound, "figure": round(figure, 3), "unit": unit, "pass": figure <= bound}
+
+
+def table(targets: Sequence[Row]) -> str:
+    """The targets as a table in Markdown."""
+    lines = ["| what | at most | figure | |", "|---|--:|--:|---|"]
+    for t in targets:
+        figure = f"{t['figure']:.2f}" if t["unit"] == "s" else f"{t['figure']:.0f}"
+        verdict = "pass" if t["pass"] else "**miss**"
+        lines.append(f"| {t['what']} | {t['target']:g} {t['unit']} | {figure} {t['unit']} | {verdict} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(prog="benchmarks.speed", description=__doc__)
+    program = Path(sys.executable).parent / "lumbarseg"
+    parser.add_argument("--program", type=Path, default=program, help="the installed lumbarseg command")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(args.program, Path(folder))
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    args.o.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{machine.sentence(result['machine'])}\n\n{table(result['targets'])}\n\nstages of one run, s:")
+    for name, seconds in result["stages"].items():
+        print(f"  {name:12s} {seconds:.3f}")
+    print(f"\nwritten to {args.o}")
+
+
+if __name__ == "__main__":
+    main()

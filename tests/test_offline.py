@@ -1,0 +1,76 @@
+"""The answering half needs no torch and no network, and the command line starts light."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BLOCKED = """
+import importlib.abc, socket, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "monai", "onnx", "tensorboard"):
+            raise ImportError(f"{name} is blocked")
+
+def refuse(*args, **kwargs):
+    raise OSError("no network here")
+
+sys.meta_path.insert(0, Blocked())
+socket.socket = refuse
+socket.create_connection = refuse
+socket.getaddrinfo = refuse
+from lumbarseg.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def python(code: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def test_demo_and_segment_run_without_torch_and_without_network(tmp_path: Path) -> None:
+    demo = python(BLOCKED, "demo", "-o", tmp_path / "demo")
+    assert demo.returncode in (0, 3), demo.stderr
+    found = python(BLOCKED, "segment", tmp_path / "demo" / "demo.nii.gz", "-o", tmp_path / "out", "--json")
+    assert found.returncode in (0, 3), found.stderr
+    (exam,) = json.loads(found.stdout)["exams"]
+    assert {Path(path).name for path in exam["files"].values()} == {
+        "demo_labels.nii.gz",
+        "demo_report.json",
+        "demo.png",
+    }
+    assert all(Path(path).stat().st_size > 0 for path in exam["files"].values())
+
+
+def test_the_block_works() -> None:
+    blocked = python(BLOCKED.replace("from lumbarseg", "import torch\nfrom lumbarseg"), "--version")
+    assert "torch is blocked" in blocked.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "banned"),
+    [
+        (["--help"], {"numpy", "scipy", "nibabel", "pydicom", "onnxruntime", "torch", "monai", "PIL"}),
+        (["segment", "--help"], {"numpy", "scipy", "nibabel", "pydicom", "onnxruntime", "torch", "monai", "PIL"}),
+        (["info"], {"onnxruntime", "torch", "monai", "pydicom", "scipy"}),
+    ],
+)
+def test_commands_that_only_tell_load_nothing_heavy(words: list[str], banned: set[str]) -> None:
+    code = (
+        "import sys\nfrom lumbarseg.cli.main import main\nmain(sys.argv[1:])\n"
+        "print('loaded', *{name.partition('.')[0] for name in sys.modules})"
+    )
+    result = python(code, *words)
+    loaded = set(result.stdout.splitlines()[-1].split())
+    assert "lumbarseg" in loaded, result.stderr
+    assert not loaded & banned
