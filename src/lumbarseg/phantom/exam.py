@@ -16,7 +16,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """image: float32; labels: uint8 in the table's numbers, posterior elements apart; truth: see `truth.measure`."""
+    """image: int16; labels: uint8 in the table's numbers, posterior elements apart; truth: see `truth.measure`."""
 
     image: Volume
     labels: Volume
@@ -37,4 +37,5 @@ def render(recipe: Recipe) -> Phantom:
     image = scanner.degrade(water, fat, recipe.scanner, streams[3])
     labels = scanner.majority(canvas.labels, recipe.scanner)
     affine = scanner.affine(recipe.scanner)
-    return Phantom(Volume(image * 1000, affine), Volume(labels, affine), truth.measure(recipe), recipe)
+    image = np.rint(image * 1000).astype(np.int16)  # whole numbers, as consoles store them
+    return Phantom(Volume(image, affine), Volume(labels, affine), truth.measure(recipe), recipe)

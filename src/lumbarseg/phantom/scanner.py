@@ -46,7 +46,7 @@ def draw(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) -> Scann
     slices = int(np.clip(round(u(45, 105) / (thickness + gap)), 9, 60 if thin else 28))
     pixel = u(0.85, 1.2)
     height, depth = u(170, 310), u(165, 260)
-    middle = np.array(spine.bodies[int(rng.integers(0, 7))].centre)
+    middle = np.array(spine.bodies[int(np.clip(rng.normal(2.4, 1.8), 0, 5))].centre)  # L3, give or take
     corner = (
         -(slices - 1) / 2 * (thickness + gap) + rng.normal(0, 4),
         middle[1] - depth * u(0.4, 0.75),

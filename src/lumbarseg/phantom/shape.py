@@ -61,7 +61,7 @@ def _sacrum(canvas: Canvas, spine: Spine) -> None:
             continue
         x, a, u = canvas.local(where, s.centre, frame)
         tissue, labels = canvas.tissue[where], canvas.labels[where]
-        depth = s.depth * (1 + s.taper * (u / s.height))
+        depth = s.depth * np.maximum(1 + s.taper * (u / s.height), 0.2)
         lateral = np.abs(x)
         body = (np.abs(a / depth) ** 2.6 + (lateral / s.width) ** 2.6 < 1) & (np.abs(u) < s.height)
         wing = (lateral < s.width * (2.1 - 0.3 * j)) & (lateral > s.width * 0.8)
@@ -152,11 +152,14 @@ def _arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
 
 
 def _canal(canvas: Canvas, spine: Spine, around: Surroundings, path: Array, rng: Generator) -> None:
-    """Dural sac with cord, conus and roots; epidural fat behind it in segments and around its lower end."""
+    """Dural sac with cord, conus and roots; epidural fat behind it in segments and around its lower end.
+
+    The sac alone is labelled as canal, as the public references draw it.
+    """
     z = canvas.z
     depth, width = np.full(len(z), spine.canal_depth), np.full(len(z), spine.canal_width)
-    lowest = min(s.centre[2] for s in spine.segments)
-    low = np.where(z < 0, 0.45 + 0.55 * np.clip((z - lowest) / -lowest, 0.1, 1), 1)
+    end = min(spine.segments[1].centre[2] - around.sac_end, -15.0)
+    low = np.where(z < 0, np.sqrt(np.clip((z - end) / -end, 0, 1)), 1) + 1e-3
     depth, width = depth * low, width * low
     for disc in spine.discs:
         depth = depth * (1 - disc.stenosis * np.exp(-(((z - disc.centre[2]) / 5) ** 2)))
@@ -172,12 +175,12 @@ def _canal(canvas: Canvas, spine: Spine, around: Surroundings, path: Array, rng:
     slant = np.sqrt(1 + np.gradient(path[1], z) ** 2)
     sac = (x / width) ** 2 + (y / (depth * slant)) ** 2 < 1
     phase, below, share = around.epidural
-    behind = (x / (width * 0.75)) ** 2 + ((y + depth * 1.1) / (depth * 0.7)) ** 2 < share
+    wide, deep = np.maximum(width, 5), np.maximum(depth, 5)
+    behind = (x / (wide * 0.75)) ** 2 + ((y + deep * 1.1) / (deep * 0.7)) ** 2 < share
     behind &= np.sin(z / 5.5 + phase) > -0.2
-    about = ((x / width) ** 2 + ((y + depth * 0.2) / (depth * 1.3)) ** 2 < 1) & (z < below)
-    fat = (behind | about) & (labels == 0)
+    about = ((x / wide) ** 2 + (y / (deep * 1.4)) ** 2 < 1) & (z < below)
+    fat = (behind | about | (z < end) & (np.abs(x) < 6) & (np.abs(y) < 5)) & (labels == 0)
     tissue[fat] = TISSUE["epidural fat"]
-    labels[fat] = _CANAL if around.epidural_in_canal else 0
     tissue[sac], labels[sac] = TISSUE["csf"], _CANAL
     radius = np.clip((z - spine.conus) / 25.0, 0, 1) * around.cord[0] + 1e-3
     cord = ((x / 1.15) ** 2 + (y + around.cord[1]) ** 2 < radius**2) & sac

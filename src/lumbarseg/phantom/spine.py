@@ -18,15 +18,15 @@ Array = np.ndarray
 Vector = tuple[float, float, float]
 Frame = tuple[Vector, Vector, Vector]
 
-BODIES = 9  # vertebrae grown above the sacrum: more than any lumbar field of view holds
+BODIES = 13  # vertebrae grown above the sacrum: more than any drawn field of view holds
 
 # share of the lumbar lordosis in each disc and body from L5-S1 upward, and their heights at size 1
-_DISC_SHARE = (0.26, 0.22, 0.17, 0.13, 0.10, 0.07, 0.04, 0.02, 0.0, 0.0)
-_BODY_SHARE = (0.07, 0.04, 0.01, 0.0, -0.02, -0.04, -0.05, -0.05, -0.05, -0.05)
-_DISC_HEIGHT = (7.6, 8.4, 8.0, 7.3, 6.6, 5.5, 4.5, 4.0, 3.8, 3.8)
-_DEPTH = (1.0, 1.02, 1.02, 1.0, 0.98, 0.95, 0.92, 0.89, 0.86, 0.83)
-_WIDTH = (1.08, 1.04, 1.0, 0.96, 0.92, 0.88, 0.84, 0.80, 0.77, 0.75)
-_HEIGHT = (1.0, 1.02, 1.02, 1.0, 0.97, 0.93, 0.88, 0.84, 0.80, 0.78)
+_DISC_SHARE = (0.26, 0.22, 0.17, 0.13, 0.10, 0.07, 0.04, 0.02, 0.0, 0.0, 0.0, 0.0, 0.0)
+_BODY_SHARE = (0.07, 0.04, 0.01, 0.0, -0.02, -0.04, -0.05, -0.05, -0.05, -0.05, -0.05, -0.05, -0.05)
+_DISC_HEIGHT = (7.6, 8.4, 8.0, 7.3, 6.6, 5.5, 4.5, 4.0, 3.8, 3.8, 3.7, 3.6, 3.5, 0.76, 0.74, 0.72)
+_DEPTH = (1.0, 1.02, 1.02, 1.0, 0.98, 0.95, 0.92, 0.89, 0.86, 0.83, 0.81, 0.78, 0.76)
+_WIDTH = (1.08, 1.04, 1.0, 0.96, 0.92, 0.88, 0.84, 0.80, 0.77, 0.75, 0.73, 0.71, 0.70)
+_HEIGHT = (1.0, 1.02, 1.02, 1.0, 0.97, 0.93, 0.88, 0.84, 0.80, 0.78, 0.76, 0.74, 0.72)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _frame(m: Array) -> Frame:
 def draw(rng: Generator, lumbar: int = 5) -> Spine:
     """A spine standing upright about the origin at the top of S1, with all its faults drawn."""
     size = rng.uniform(0.84, 1.16)
-    slope, lordosis = np.deg2rad(rng.normal(38, 9)), np.deg2rad(np.clip(rng.normal(44, 13), 8, 80))
+    slope, lordosis = np.deg2rad(np.clip(rng.normal(40, 9), 15, 65)), np.deg2rad(np.clip(rng.normal(44, 13), 8, 80))
     bend = _scoliosis(rng)
     depth, width, height = (
         mean * size * rng.uniform(*spread)
@@ -291,7 +291,7 @@ def _body(
 
 
 def _sacrum(rng: Generator, slope: float, depth: float, width: float, height: float, bend: Any) -> tuple[Segment, ...]:
-    """Four sacral vertebrae downward from the top of S1 at the origin, curving back and then forward."""
+    """Four sacral vertebrae downward from the top of S1 at the origin."""
     segments = []
     top, angle = np.zeros(3), slope
     for j in range(4):
@@ -311,7 +311,7 @@ def _sacrum(rng: Generator, slope: float, depth: float, width: float, height: fl
             )
         )
         top = centre - frame[:, 2] * (height + gap)
-        angle += np.deg2rad(rng.uniform(8, 20)) * (1.0 if j < 3 else 1.6)
+        angle -= np.deg2rad(rng.uniform(-4, 8) if j < 2 else rng.uniform(3, 18))  # the sacrum is hollow in front
         depth, width, height = depth * rng.uniform(0.66, 0.78), width * 0.88, height * rng.uniform(0.82, 0.93)
     return tuple(segments)
 

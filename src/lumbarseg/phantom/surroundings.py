@@ -28,7 +28,7 @@ class Surroundings:
     infiltration: float  # threshold of the fat texture among the back muscles
     midline: tuple[float, ...]  # half width, tissue choice 0..1
     epidural: tuple[float, ...]  # phase of the segments, height below which fat surrounds the sac, share
-    epidural_in_canal: bool
+    sac_end: float  # below the middle of S2
     foramen: tuple[float, ...]  # backward, sideways, up, radii (3)
     roots: tuple[float, ...]  # threshold, front limit
     cord: tuple[float, ...]  # radius, offset forward
@@ -57,7 +57,7 @@ def draw(rng: Generator, spine: Spine) -> Surroundings:
         infiltration=u(0.6, 2.4),
         midline=(u(1.5, 5), u(0, 1)),
         epidural=(u(0, 6.3), u(-10, 30), u(0.5, 1.0)),
-        epidural_in_canal=bool(rng.random() < 0.9),
+        sac_end=rng.normal(0, 9),
         foramen=(u(1, 5), u(15, 20), u(2, 6), u(6, 9) * size, u(4, 7) * size, u(8, 12) * size),
         roots=(u(0.3, 1.3), u(-2, 3)),
         cord=(u(3.5, 4.9), u(-1, 1)),
