@@ -49,7 +49,7 @@ HEAVY = {
     "urllib": "",
     "http": "",
     "socket": "",
-    "pickle": "",
+    "pickle": "train",
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -17,6 +18,9 @@ from . import say
 
 COMMANDS = ("segment", "demo", "info", "phantom", "importing", "train", "evaluate", "export")
 """Files of this folder, one command each, in the order of the help page."""
+
+TRAINING = ("torch", "monai", "onnx", "tensorboard")
+"""What the extra `train` brings; the answering half runs without."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser().parse_args(argv)
         code: int = args.run(args)
+        sys.stdout.flush()
         return code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else say.DONE if stop.code is None else say.error(stop.code)
@@ -52,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("LUMBARSEG_DEBUG"):
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name in TRAINING:
+            return say.error(f"this command needs {error.name}: pip install torch, then pip install 'lumbarseg[train]'")
         return say.error(
             f"a fault of this program: {type(error).__name__}: {error}; "
             "please report it with what LUMBARSEG_DEBUG=1 in the environment prints"

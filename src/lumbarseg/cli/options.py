@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lumbarseg.anatomy import LEVELS
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -38,3 +42,28 @@ def _whole(text: str, least: int) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"must be {least} or more, not {number}")
     return number
+
+
+def engine(parser: argparse.ArgumentParser) -> None:
+    """Which model answers, and on what."""
+    parser.add_argument("--model", type=Path, metavar="FILE", help="a model file (default: the one in the package)")
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or openvino (default: auto)")
+
+
+def pin(text: str) -> tuple[str, tuple[float, float, float]]:
+    """ "L3@12.5,-40,85": the vertebra's name and the point in RAS+ mm."""
+    name, _, place = text.partition("@")
+    try:
+        x, y, z = (float(part) for part in place.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME@x,y,z in mm, for example L3@12.5,-40,85") from None
+    if not all(math.isfinite(value) for value in (x, y, z)):
+        raise argparse.ArgumentTypeError(f"{text!r}: the point must be finite")
+    return level(name), (x, y, z)
+
+
+def level(text: str) -> str:
+    """The name of a vertebra."""
+    if text not in LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no vertebra; names run from {LEVELS[0]} to {LEVELS[-1]}")
+    return text

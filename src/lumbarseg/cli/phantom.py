@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -79,8 +80,9 @@ def make(folder: Path, seed: int, number: int) -> Case:
     import numpy as np
 
     from lumbarseg.datasets import Dataset, store_case
-    from lumbarseg.files.disk import replacing
+    from lumbarseg.files import replacing
     from lumbarseg.phantom import draw, render
+    from lumbarseg.volume import Volume
 
     name = case_name(seed, number)
     recipe = draw(np.random.default_rng([seed, number]))
@@ -94,7 +96,8 @@ def make(folder: Path, seed: int, number: int) -> Case:
         "recipe": f"recipes/{name}.json",
         "truth": phantom.truth,
     }
-    return store_case(Dataset.open(folder), name, phantom.image, phantom.labels, about)
+    whole = np.rint(phantom.image.array).clip(0, np.iinfo(np.int16).max).astype(np.int16)  # as scanners store them
+    return store_case(Dataset.open(folder), name, Volume(whole, phantom.image.affine), phantom.labels, about)
 
 
 def _dataset(folder: Path) -> Dataset:
@@ -118,7 +121,11 @@ def _made(folder: Path, seed: int, numbers: list[int], jobs: int) -> Iterator[Ca
     with _workers(min(jobs, len(numbers))) as pool:
         waiting = {pool.submit(make, folder, seed, number) for number in numbers}
         for future in as_completed(waiting):
-            yield future.result()
+            try:
+                yield future.result()
+            except BrokenProcessPool as error:
+                reason = "a worker was ended by the system, which may be short of memory"
+                raise DatasetError(f"{folder}: {reason}; run it again with fewer --jobs, it goes on") from error
             progress.step()
     progress.close()
 

@@ -1,0 +1,91 @@
+"""The frame of the command line: help, exit codes, and one line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lumbarseg import __version__
+from lumbarseg.cli import info
+from lumbarseg.cli.main import main, parser
+
+COMMANDS = ("segment", "demo", "info", "phantom", "import", "train", "evaluate", "export")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"example:\n  lumbarseg {command} " in capsys.readouterr().out.replace(
+        "lumbarseg demo\n", "lumbarseg demo \n"
+    )
+
+
+def test_the_help_page_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"\n    {command} " in told for command in COMMANDS)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lumbarseg {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["dance"], ["segment"], ["segment", "x.nii.gz"], ["segment", "x.nii", "-o", "o", "--whole", "--bodies"]],
+)
+def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "usage: lumbarseg" in capsys.readouterr().err
+
+
+class _Fault:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __call__(self, args: object) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (ValueError("odd"), 1, "a fault of this program: ValueError: odd"),
+        (MemoryError(), 1, "not enough memory"),
+        (OSError(28, "No space left on device", "out/x.json"), 1, "out/x.json: No space left on device"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 1, "this command needs torch: pip install"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line(
+    error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LUMBARSEG_DEBUG", raising=False)
+    monkeypatch.setattr(info, "run", _Fault(error))
+    assert main(["info"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lumbarseg: error: {told}")
+
+
+def test_a_fault_shows_its_trace_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUMBARSEG_DEBUG", "1")
+    monkeypatch.setattr(info, "run", _Fault(ValueError("odd")))
+    with pytest.raises(ValueError, match="odd"):
+        main(["info"])
+
+
+def test_a_reader_who_leaves_early_is_no_error() -> None:
+    path = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+    command = f"'{sys.executable}' -m lumbarseg info | true"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert result.stderr == ""
+
+
+def test_commands_of_the_parser_and_of_this_list_are_the_same() -> None:
+    told = parser().format_help()
+    assert sum(line.startswith("    ") and not line.startswith("     ") for line in told.splitlines()) == len(COMMANDS)
