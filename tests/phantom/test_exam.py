@@ -1,0 +1,93 @@
+"""What is rendered: labels of the table, in their order along the spine, of the sizes that the truth states."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lumbarseg import anatomy
+from lumbarseg.anatomy import Kind
+from lumbarseg.phantom import Phantom, Ranges, draw, render
+from lumbarseg.phantom.contrast import SEQUENCES
+
+SEEDS = range(6)
+
+
+def exam(seed: int, **ranges: object) -> Phantom:
+    return render(draw(np.random.default_rng([9, seed]), Ranges(**ranges)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_labels_are_of_the_table_and_rise_in_order(seed: int) -> None:
+    phantom = exam(seed)
+    present = [anatomy.by_label(int(value)) for value in np.unique(phantom.labels.array) if value]
+    column = sorted((s for s in present if s.kind in (Kind.BODY, Kind.DISC)), key=lambda s: s.order)
+    heights = []
+    for structure in column:
+        places = np.argwhere(phantom.labels.array == structure.label)
+        heights.append(phantom.labels.grid.to_world(places.mean(axis=0))[2])
+    whole = [h for h, s in zip(heights, column, strict=True) if (phantom.labels.array == s.label).sum() > 300]
+    assert len(whole) >= 3
+    assert all(upper > lower for upper, lower in zip(whole, whole[1:], strict=False))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bodies_are_as_high_as_the_truth_says(seed: int) -> None:
+    """Along its own axis in the midline, the number of a body's voxels is its middle height, within a voxel and a half."""
+    recipe = draw(np.random.default_rng([9, seed]))
+    phantom = render(recipe)
+    checked = 0
+    for body in recipe.spine.bodies:
+        label = anatomy.by_name(body.level).label
+        up = np.array(body.frame)[:, 2]
+        places = np.array(body.centre) + np.arange(-18, 18, 0.1)[:, None] * up
+        index = np.rint(phantom.labels.grid.to_index(_turned(phantom, places))).astype(int)
+        if (index < 0).any() or (index >= phantom.labels.array.shape).any() or body.nodes:
+            continue
+        found = (phantom.labels.array[tuple(index.T)] == label).sum() * 0.1
+        assert abs(found - phantom.truth["bodies"][body.level]["middle"]) < 1.5 * phantom.labels.grid.spacing[2] + 0.8
+        checked += 1
+    assert checked
+
+
+def _turned(phantom: Phantom, points: np.ndarray) -> np.ndarray:
+    """Points of the unturned patient as the exam's affine sees them."""
+    affine = phantom.labels.affine
+    turn = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return points @ turn.T
+
+
+def test_the_truth_states_the_lordosis_of_its_own_tilts() -> None:
+    phantom = exam(1)
+    top_of_l1 = phantom.truth["bodies"]["L1"]["tilt_top"]
+    assert phantom.truth["lordosis"] == pytest.approx(_tilt_of_s1(phantom) - top_of_l1, abs=0.02)
+
+
+def _tilt_of_s1(phantom: Phantom) -> float:
+    up = np.array(phantom.recipe.spine.segments[0].frame)[:, 2]
+    return float(np.rad2deg(np.arctan2(up[1], up[2])))
+
+
+def test_a_voxel_belongs_to_what_fills_most_of_it() -> None:
+    """Thick slices over thin ones of the same spine: no label may appear where the thin slices hold a minority of it."""
+    from dataclasses import replace
+
+    recipe = draw(np.random.default_rng(21), Ranges(isotropic=0.0, sequences=("T2",)))
+    thick = replace(recipe, scanner=replace(recipe.scanner, thickness=5.0, gap=0.0, samples=5, slices=9))
+    thin = replace(recipe, scanner=replace(thick.scanner, thickness=1.0, samples=1, slices=45))
+    corner = (thick.scanner.corner[0] - 2.0, *thick.scanner.corner[1:])
+    thin = replace(thin, scanner=replace(thin.scanner, corner=corner))
+    coarse, fine = render(thick).labels.array, render(thin).labels.array
+    l3 = anatomy.by_name("L3").label
+    share = (fine.reshape(9, 5, *fine.shape[1:]) == l3).mean(axis=1)
+    assert (share[coarse == l3] >= 0.4).all()
+    assert (coarse[share > 0.5] == l3).all()
+
+
+def test_every_sequence_shows_bodies_against_discs() -> None:
+    for sequence in sorted(set(SEQUENCES) - {"random", "T1", "GRE"}):
+        phantom = exam(2, sequences=(sequence,))
+        labels, image = phantom.labels.array, phantom.image.array.astype(float)
+        canal = np.isin(labels, anatomy.labels_of(Kind.CANAL))
+        bodies = np.isin(labels, anatomy.labels_of(Kind.BODY))
+        assert image[canal].mean() > image[bodies].mean(), sequence
