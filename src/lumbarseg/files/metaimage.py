@@ -1,0 +1,171 @@
+"""MetaImage: .mha, and .mhd with its voxels in a file beside it. Places are LPS in mm."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+
+from lumbarseg.errors import FileError, GridError
+from lumbarseg.volume import Array
+
+from .disk import reading
+from .voxels import LPS_TO_RAS, Stored, check_claim, load, most_unpacked, one_volume
+
+_TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+_LONGEST_HEADER = 1 << 16  # bytes
+
+Fields = dict[str, str]
+
+
+def recognised(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a MetaImage header."""
+    return re.match(rb"\s*\w+\s*=", head) is not None and b"NDims" in head
+
+
+def read(path: Path, volume: int | None = None) -> Stored:
+    """A MetaImage; volume: which one of a 4-D file. FileError and GridError say what is wrong with it."""
+    with reading(path) as stream:
+        fields = _fields(path, stream)
+        dtype = _dtype(path, fields)
+        sizes = [int(n) for n in _numbers(path, fields, "DimSize", _axes(path, fields))]
+        while len(sizes) > 3 and sizes[-1] == 1:
+            sizes.pop()
+        packing = "zlib" if _yes(fields, "CompressedData") else "raw"
+        with _data(path, stream, fields) as (data, available):
+            check_claim(path, sizes, dtype.itemsize, most_unpacked(available, packing))
+            chosen = one_volume(path, math.prod(sizes[3:]), volume)
+            _skip_header(path, data, fields, math.prod(sizes) * dtype.itemsize)
+            numbers = load(path, data, dtype, math.prod(sizes), packing)
+    shape = (*sizes[:3], 1)[:3]
+    count = math.prod(shape)
+    array = numbers[chosen * count : (chosen + 1) * count].reshape(shape, order="F")
+    about = {"format": "MetaImage", "voxel_type": dtype.name}
+    return Stored(array, LPS_TO_RAS @ _affine(path, fields), _notes(fields), about)
+
+
+def _fields(path: Path, stream: BinaryIO) -> Fields:
+    """The header's lines as a dict; the stream then stands at the first byte after it."""
+    fields: Fields = {}
+    while stream.tell() < _LONGEST_HEADER:
+        line = stream.readline(_LONGEST_HEADER).decode("latin-1")
+        name, equals, value = line.partition("=")
+        if not line or (line.strip() and not equals):
+            break
+        fields[name.strip()] = value.strip()
+        if name.strip() == "ElementDataFile":
+            return fields
+    raise FileError(f"{path}: its header ends without ElementDataFile; it is truncated or damaged, export it again")
+
+
+def _axes(path: Path, fields: Fields) -> int:
+    axes = int(_numbers(path, fields, "NDims", 1)[0])
+    if not 2 <= axes <= 4:
+        raise FileError(f"{path}: {axes}-D; save it as a 3-D file")
+    return axes
+
+
+def _numbers(path: Path, fields: Fields, name: str, count: int) -> list[float]:
+    try:
+        numbers = [float(word) for word in fields[name].split()]
+    except KeyError as error:
+        raise FileError(f"{path}: its header has no {name}; it is damaged, export it again") from error
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise FileError(f"{path}: its header says {name} = {fields[name]}; {count} numbers are needed, repair it")
+    return numbers
+
+
+def _yes(fields: Fields, *names: str) -> bool:
+    return any(fields.get(name, "").lower() in ("true", "1") for name in names)
+
+
+def _dtype(path: Path, fields: Fields) -> np.dtype[np.generic]:
+    if fields.get("ElementNumberOfChannels", "1") != "1" or "_ARRAY" in fields.get("ElementType", ""):
+        raise FileError(f"{path}: several channels or colours in a voxel; convert it to grey values")
+    if not _yes(fields, "BinaryData") and "BinaryData" in fields:
+        raise FileError(f"{path}: its voxels are written as text; save it in binary form")
+    kind = fields.get("ElementType", "")
+    if kind not in _TYPES:
+        raise FileError(f"{path}: its voxel type {kind or '(none)'} is unknown; save it as MET_SHORT or MET_FLOAT")
+    big = _yes(fields, "ElementByteOrderMSB", "BinaryDataByteOrderMSB")
+    return np.dtype((">" if big else "<") + _TYPES[kind])
+
+
+@contextmanager
+def _data(path: Path, stream: BinaryIO, fields: Fields) -> Iterator[tuple[BinaryIO, int]]:
+    """The stream that holds the voxels, and how many bytes of it are left."""
+    name = fields["ElementDataFile"].replace("\\", "/")
+    if name.upper() == "LOCAL":
+        yield stream, path.stat().st_size - stream.tell()
+        return
+    if name.upper().split()[:1] == ["LIST"] or "%" in name:
+        raise FileError(f"{path}: its voxels are spread over several files; save it as one .mha file")
+    beside = path.parent / name
+    if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or ":" in name:
+        raise FileError(f"{path}: its voxels lie outside its folder ({name}); put both files into one folder")
+    with reading(beside) as data:
+        yield data, beside.stat().st_size
+
+
+def _skip_header(path: Path, data: BinaryIO, fields: Fields, needed: int) -> None:
+    """Past what `HeaderSize` says stands before the voxels; -1 means that they end with the file."""
+    skip = int(_numbers(path, fields, "HeaderSize", 1)[0]) if "HeaderSize" in fields else 0
+    if skip == -1:
+        data.seek(-needed, 2)
+    else:
+        data.seek(max(skip, 0), 1)
+
+
+def _first(fields: Fields, *names: str) -> str | None:
+    return next((name for name in names if name in fields), None)
+
+
+def _affine(path: Path, fields: Fields) -> Array:
+    """Voxel to LPS mm. A row of TransformMatrix is the direction of an axis."""
+    axes = _axes(path, fields)
+    used = min(axes, 3)
+    directions, origin, spacing = np.eye(3), np.zeros(3), np.array([1.0, 1.0, 0.0 if axes == 2 else 1.0])
+    if name := _first(fields, "TransformMatrix", "Rotation", "Orientation"):
+        matrix = np.reshape(_numbers(path, fields, name, axes * axes), (axes, axes))
+        directions[:used, :used] = matrix[:used, :used].T
+    if name := _first(fields, "Offset", "Position", "Origin"):
+        origin[:used] = _numbers(path, fields, name, axes)[:used]
+    if name := _first(fields, "ElementSpacing", "ElementSize"):
+        spacing[:used] = _numbers(path, fields, name, axes)[:used]
+        if (spacing[:used] <= 0).any():
+            raise GridError(
+                f"{path}: its spacing is {fields[name]} mm; every axis needs more than 0, repair its header"
+            )
+    affine = np.eye(4)
+    affine[:3, :3] = directions * spacing
+    affine[:3, 3] = origin
+    return affine
+
+
+def _notes(fields: Fields) -> list[str]:
+    notes = []
+    if _first(fields, "TransformMatrix", "Rotation", "Orientation") is None:
+        notes.append("no orientation in its header: axes assumed to point left, posterior and up")
+    if _first(fields, "ElementSpacing", "ElementSize") is None:
+        notes.append("no spacing in its header: 1 mm assumed")
+    return notes

@@ -1,0 +1,33 @@
+"""SimpleITK as an independent reader and writer: its images in our axes and places."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK
+
+from lumbarseg.volume import Array, Volume
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def ras_array(image: SimpleITK.Image) -> Array:
+    """The voxels as (I, J, K)."""
+    return SimpleITK.GetArrayFromImage(image).T
+
+
+def ras_affine(image: SimpleITK.Image) -> Array:
+    """Voxel to RAS+ mm."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return _LPS_TO_RAS @ affine
+
+
+def itk_image(volume: Volume) -> SimpleITK.Image:
+    """A volume as SimpleITK's image, in LPS."""
+    affine = _LPS_TO_RAS @ volume.affine
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(volume.array.T))
+    image.SetSpacing(volume.grid.spacing)
+    image.SetDirection((affine[:3, :3] / volume.grid.spacing).ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    return image

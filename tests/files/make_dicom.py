@@ -1,0 +1,84 @@
+"""DICOM files as a scanner would export them, from a volume in our axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from lumbarseg.volume import Array, Volume
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+STUDY = generate_uid(entropy_srcs=["study"])
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a series calls itself. tags: any other DICOM attribute by keyword; study: its UID."""
+
+    description: str = "T2_TSE_SAG"
+    number: int = 3
+    modality: str = "MR"
+    study: str = STUDY
+    image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "M", "NORM")
+    tags: dict[str, Any] = field(default_factory=dict)
+
+
+T2 = Protocol(tags={"EchoTime": 101, "RepetitionTime": 3500, "MagneticFieldStrength": 1.5, "Manufacturer": "MAKER"})
+T1 = Protocol("T1_TSE_SAG", 2, tags={"EchoTime": 11, "RepetitionTime": 600})
+AXIAL = Protocol("T2_TSE_TRA", 4, tags={"EchoTime": 101, "RepetitionTime": 4200})
+LOCALISER = Protocol("localizer", 1, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+
+
+def write_series(folder: Path, volume: Volume, protocol: Protocol = T2, shuffle: int = 0) -> list[Path]:
+    """One file for each slice of `volume`, whose axes are (column, row, slice); in the order of the slices.
+
+    volume.array: (I, J, K) int16 or uint16. shuffle: seed of the files' names, which say nothing about their order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = np.random.default_rng(shuffle).permutation(volume.array.shape[2])
+    paths = []
+    for index, name in enumerate(names):
+        dataset = _slice(volume, index, protocol)
+        paths.append(folder / f"{protocol.number:02d}_{name:04d}")
+        dataset.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
+def _slice(volume: Volume, index: int, protocol: Protocol) -> Dataset:
+    affine: Array = _LPS_TO_RAS @ volume.affine
+    spacing = volume.grid.spacing
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = CTImageStorage if protocol.modality == "CT" else MRImageStorage
+    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[protocol.study, protocol.description, str(protocol.number)])
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[dataset.SeriesInstanceUID, str(index)])
+    dataset.StudyInstanceUID = protocol.study
+    dataset.PatientName, dataset.PatientID = "Somebody^Secret", f"ID-{protocol.study[-6:]}"
+    dataset.PatientBirthDate, dataset.StudyDate = "19600101", "20200202"
+    dataset.Modality, dataset.ImageType = protocol.modality, list(protocol.image_type)
+    dataset.SeriesDescription, dataset.SeriesNumber = protocol.description, protocol.number
+    dataset.InstanceNumber = index + 1
+    pixels = np.ascontiguousarray(volume.array[:, :, index].T)
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, int(pixels.dtype == np.int16)
+    dataset.PixelData = pixels.tobytes()
+    dataset.ImageOrientationPatient = _decimals(*affine[:3, 0] / spacing[0], *affine[:3, 1] / spacing[1])
+    dataset.ImagePositionPatient = _decimals(*(affine[:3, 3] + index * affine[:3, 2]))
+    dataset.PixelSpacing = _decimals(spacing[1], spacing[0])
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = f"{spacing[2]:.9f}"[:16]
+    for keyword, value in protocol.tags.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def _decimals(*values: float) -> list[str]:
+    """Numbers as decimal strings, of at most 16 characters as the standard asks."""
+    return [f"{value:.12f}"[:16] for value in values]
