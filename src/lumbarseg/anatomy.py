@@ -143,7 +143,7 @@ def by_label(label: int) -> Structure:
 def by_name(name: str) -> Structure:
     """The structure of this name ("L4", "L4 arch", "L4-L5", "sacrum"); LumbarsegError when the table has none."""
     if name not in _by_name():
-        raise LumbarsegError(f"{name!r} is no structure of the table; names look like L4, L4-L5, 'L4 arch', sacrum, canal")
+        raise LumbarsegError(f"{name!r} is no structure of the table; names look like L4, L4-L5, 'L4 arch' or sacrum")
     return _by_name()[name]
 
 

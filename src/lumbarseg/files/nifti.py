@@ -2,7 +2,7 @@
 
 Reading takes the header from nibabel without its silent repairs. Writing gives sform and qform the same place, and
 puts a label map's names and colours into two header extensions, both comments (code 6) that other programs skip: first
-the label table in the XML of Caret, as TotalSegmentator writes and reads it, then the same as JSON with SNOMED CT codes.
+the label table in the XML of Caret, as TotalSegmentator writes and reads it, then JSON with SNOMED CT codes beside.
 """
 
 from __future__ import annotations
