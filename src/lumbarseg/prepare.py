@@ -60,7 +60,7 @@ class Spec:
             sizes = (spec.neighbours, spec.multiple)
             if not usable or not all(isinstance(n, int) and 0 <= n <= 64 for n in sizes) or spec.multiple < 1:
                 raise ValueError("a number is out of range")
-            if sorted(spec.axes) not in [sorted(a) for a in ("RAS", "LAS", "RPS", "RAI", "LPS", "LAI", "RPI", "LPI")]:
+            if spec.axes not in ("RAS", "LAS", "RPS", "RAI", "LPS", "LAI", "RPI", "LPI"):
                 raise ValueError(f"axes {spec.axes!r}")
             return spec
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -185,10 +185,10 @@ def restore_labels(labels: Array, prepared: Prepared) -> Array:
 
 def to_source(array: Array, prepared: Prepared) -> Array:
     """array: (..., R, A, S) in the network's axes at the exam's spacing, back to the exam's own order of axes."""
-    axes = reorient_grid(prepared.source, prepared.spec.axes)
+    canonical, source = reorient_grid(prepared.source, prepared.spec.axes), prepared.source
     lead = array.ndim - 3
-    source = prepared.source.affine[:3, :3]
-    order = [int(np.argmax([abs(axes.affine[:3, t] @ source[:, s]) for t in range(3)])) for s in range(3)]
-    flips = [-1 if axes.affine[:3, order[s]] @ source[:, s] < 0 else 1 for s in range(3)]
+    cosines = (canonical.affine[:3, :3] / canonical.spacing).T @ (source.affine[:3, :3] / source.spacing)
+    order = [int(np.argmax(np.abs(cosines[:, axis]))) for axis in range(3)]  # 1 for an axis and itself, less for others
+    flips = [-1 if cosines[order[axis], axis] < 0 else 1 for axis in range(3)]
     moved = array.transpose([*range(lead), *(lead + o for o in order)])
     return np.ascontiguousarray(moved[(..., *(slice(None, None, f) for f in flips))])
