@@ -191,4 +191,5 @@ def to_source(array: Array, prepared: Prepared) -> Array:
     order = [int(np.argmax(np.abs(cosines[:, axis]))) for axis in range(3)]  # 1 for an axis and itself, less for others
     flips = [-1 if cosines[order[axis], axis] < 0 else 1 for axis in range(3)]
     moved = array.transpose([*range(lead), *(lead + o for o in order)])
-    return np.ascontiguousarray(moved[(..., *(slice(None, None, f) for f in flips))])
+    index: tuple[Any, ...] = (..., *(slice(None, None, flip) for flip in flips))
+    return np.ascontiguousarray(moved[index])
