@@ -1,0 +1,305 @@
+"""The prepared dataset: a folder with `dataset.json`, `images/` and `labels/`, readable by other programs.
+
+The label table says for each voxel value which structures it may be: {1: ("body", "arch")} is a whole vertebra,
+{0: ("background", "sacrum")} a background in which nobody drew the sacrum, {9: ("unknown",)} anything at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lumbarseg.anatomy import classes_of
+from lumbarseg.errors import DatasetError, LumbarsegError
+from lumbarseg.resample import reorient
+from lumbarseg.volume import Volume
+
+FORMAT = "lumbarseg dataset"
+VERSION = 1
+SPLITS = ("train", "val", "test")
+AXES = "RAS"
+
+Table = dict[int, tuple[str, ...]]
+
+_TEXTS = ("patient", "contrast", "scanner", "licence", "source")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One exam with its labels. image, labels: paths; table: what its voxel values may be; about: everything else."""
+
+    name: str
+    image: Path
+    labels: Path
+    table: Table
+    patient: str = ""
+    contrast: str = ""
+    scanner: str = ""
+    split: str = "train"
+    licence: str = ""
+    source: str = ""
+    geometry: dict[str, Any] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of cases and its label table."""
+
+    folder: Path
+    name: str
+    table: Table
+    everything: tuple[Case, ...] = ()
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Dataset:
+        """Read and check `dataset.json`; DatasetError names the file and the field that is wrong."""
+        folder = Path(folder)
+        path = folder / "dataset.json"
+        values = _load(path)
+        if values.get("format") != FORMAT or values.get("version") != VERSION:
+            raise DatasetError(f"{path}: format: not a {FORMAT} of version {VERSION}; import the data again")
+        name = values.get("name")
+        if not isinstance(name, str):
+            raise DatasetError(f"{path}: name: must be text")
+        table = table_from(values.get("labels"), f"{path}: labels")
+        rows = values.get("cases")
+        if not isinstance(rows, list):
+            raise DatasetError(f"{path}: cases: must be a list")
+        cases = tuple(_case(folder, table, row, f"{path}: cases[{i}]") for i, row in enumerate(rows))
+        twice = [name for name, times in Counter(case.name for case in cases).items() if times > 1]
+        if twice:
+            raise DatasetError(f"{path}: cases: the name {twice[0]} is used twice")
+        return cls(folder, name, table, cases)
+
+    def cases(self, split: str | None = None) -> list[Case]:
+        """Its cases, of one split or of all."""
+        if split is not None and split not in SPLITS:
+            raise DatasetError(f"{self.folder}: {split!r} is no split; choose one of {', '.join(SPLITS)}")
+        return [case for case in self.everything if split in (None, case.split)]
+
+
+def create(folder: Path | str, name: str, table: Mapping[int, Iterable[str]]) -> Dataset:
+    """An empty dataset in a folder that holds none yet."""
+    folder = Path(folder)
+    path = folder / "dataset.json"
+    if path.exists():
+        raise DatasetError(f"{path}: there is a dataset already; choose another folder")
+    checked = table_from({str(v): list(names) for v, names in table.items()}, f"{path}: labels")
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    dataset = Dataset(folder, name, checked)
+    _save(dataset)
+    return dataset
+
+
+def write_case(folder: Path | str, name: str, image: Volume, labels: Volume, about: Mapping[str, Any]) -> Case:
+    """Store one case and enter it in `dataset.json`; the files of other cases are not touched.
+
+    image: (I, J, K) any axes; labels: (I, J, K) uint8 on the same grid; about: patient, contrast, scanner, split,
+    licence, source, warnings, table where they are known; every other key is kept as it is.
+    """
+    dataset = Dataset.open(folder)
+    case = store_case(dataset, name, image, labels, about)
+    add_cases(dataset.folder, [case])
+    return case
+
+
+def store_case(dataset: Dataset, name: str, image: Volume, labels: Volume, about: Mapping[str, Any]) -> Case:
+    """Write the two files of a case without entering it in `dataset.json`; any number of processes may do so at once."""
+    from lumbarseg import files
+
+    where = f"{dataset.folder / 'dataset.json'}: case {name}"
+    if not _NAME.fullmatch(name):
+        raise DatasetError(f"{where}: a name may hold letters, digits, '.', '_' and '-' only")
+    if not image.grid.same_as(labels.grid):
+        raise DatasetError(f"{where}: image and labels lie on different grids")
+    image, labels = reorient(image, AXES), reorient(labels, AXES)
+    row = {"name": name, "image": f"images/{name}.nii.gz", "labels": f"labels/{name}.nii.gz", **_known(about)}
+    row["about"] = {k: v for k, v in about.items() if k not in row}
+    row["geometry"] = {
+        "shape": list(image.grid.shape),
+        "spacing": [round(s, 6) for s in image.grid.spacing],
+        "axes": AXES,
+    }
+    _check_values(labels.array, _case_table(row, dataset.table, where), where)
+    for part, volume, write in (("image", image, files.write_image), ("labels", labels, files.write_labels)):
+        (dataset.folder / row[part]).parent.mkdir(parents=True, exist_ok=True)
+        write(volume, dataset.folder / row[part])
+    row["checksums"] = {part: checksum(dataset.folder / row[part]) for part in ("image", "labels")}
+    return _case(dataset.folder, dataset.table, row, where)
+
+
+def add_cases(folder: Path | str, cases: Iterable[Case]) -> Dataset:
+    """Enter stored cases in `dataset.json`, in one atomic step; a case of the same name is replaced."""
+    dataset = Dataset.open(folder)
+    rows = {case.name: case for case in (*dataset.everything, *cases)}
+    grown = Dataset(dataset.folder, dataset.name, dataset.table, tuple(rows[name] for name in sorted(rows)))
+    _save(grown)
+    return grown
+
+
+def read_case(case: Case) -> tuple[Volume, Volume]:
+    """Image (float32) and labels (uint8) of a case; DatasetError when they do not fit each other or the table."""
+    from lumbarseg import files
+
+    image, labels = files.read_image(case.image), files.read_labels(case.labels)
+    if not image.grid.same_as(labels.grid, tolerance=1e-2):
+        raise DatasetError(f"{case.labels}: not on the grid of {case.image.name}")
+    _check_values(labels.array, case.table, str(case.labels))
+    return image, labels
+
+
+def verify(case: Case) -> None:
+    """Compare the files with their checksums; DatasetError names the one that changed."""
+    for part, path in (("image", case.image), ("labels", case.labels)):
+        if case.checksums.get(part) != checksum(path):
+            raise DatasetError(f"{path}: changed since it was written (checksum differs); import the case again")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def table_from(values: Any, where: str) -> Table:
+    """A label table from JSON values, value 0 included; `where` opens the error's message."""
+    if not isinstance(values, Mapping) or not values:
+        raise DatasetError(f"{where}: must be a table of voxel value to names")
+    table: Table = {}
+    for key, names in values.items():
+        if not str(key).isdecimal() or int(key) > 255:
+            raise DatasetError(f"{where}: {key!r} is no voxel value from 0 to 255")
+        if not isinstance(names, list | tuple) or not names or not all(isinstance(n, str) for n in names):
+            raise DatasetError(f"{where}[{key}]: must be a list of names")
+        try:
+            classes_of(names)
+        except LumbarsegError as error:
+            raise DatasetError(f"{where}[{key}]: {error}") from error
+        table[int(key)] = tuple(names)
+    if 0 not in table:
+        raise DatasetError(f"{where}: says nothing about the value 0; write what the unlabelled voxels may be")
+    return dict(sorted(table.items()))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: not found; a prepared dataset is a folder with this file in it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path}: no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise DatasetError(f"{path}: must hold one JSON object")
+    return values
+
+
+def _case(folder: Path, table: Table, row: Any, where: str) -> Case:
+    if not isinstance(row, dict):
+        raise DatasetError(f"{where}: must be an object")
+    name = row.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DatasetError(f"{where}: name: must be text of letters, digits, '.', '_' and '-'")
+    for key in _TEXTS:
+        if not isinstance(row.get(key, ""), str):
+            raise DatasetError(f"{where}: {key}: must be text")
+    for key in ("geometry", "checksums", "about"):
+        if not isinstance(row.get(key, {}), dict):
+            raise DatasetError(f"{where}: {key}: must be an object")
+    if row.get("split", "train") not in SPLITS:
+        raise DatasetError(f"{where}: split: {row['split']!r} is none of {', '.join(SPLITS)}")
+    warnings = row.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(w, str) for w in warnings):
+        raise DatasetError(f"{where}: warnings: must be a list of texts")
+    return Case(
+        name,
+        _inside(folder, row.get("image"), f"{where}: image"),
+        _inside(folder, row.get("labels"), f"{where}: labels"),
+        _case_table(row, table, where),
+        split=row.get("split", "train"),
+        geometry=row.get("geometry", {}),
+        checksums=row.get("checksums", {}),
+        warnings=tuple(warnings),
+        about=row.get("about", {}),
+        **{key: row.get(key, "") for key in _TEXTS},
+    )
+
+
+def _inside(folder: Path, relative: Any, where: str) -> Path:
+    """The path of a file that must exist in the folder and nowhere else."""
+    if not isinstance(relative, str) or Path(relative).is_absolute() or ".." in Path(relative).parts:
+        raise DatasetError(f"{where}: must be a path inside the dataset's folder")
+    if not (folder / relative).is_file():
+        raise DatasetError(f"{where}: {folder / relative} does not exist")
+    return folder / relative
+
+
+def _case_table(row: Mapping[str, Any], table: Table, where: str) -> Table:
+    return table_from(row["table"], f"{where}: table") if "table" in row else table
+
+
+def _known(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `about` that have a field of their own."""
+    known = {key: about[key] for key in (*_TEXTS, "split", "warnings", "table") if key in about}
+    if "warnings" in known:
+        known["warnings"] = list(known["warnings"])
+    if "table" in known:
+        known["table"] = {str(value): list(names) for value, names in known["table"].items()}
+    return known
+
+
+def _check_values(array: np.ndarray, table: Table, where: str) -> None:
+    strange = sorted({int(v) for v in np.unique(array)} - set(table))
+    if strange:
+        raise DatasetError(f"{where}: holds the value {strange[0]}, which the label table does not explain")
+
+
+def _row(case: Case, dataset: Dataset) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": case.name,
+        "image": case.image.relative_to(dataset.folder).as_posix(),
+        "labels": case.labels.relative_to(dataset.folder).as_posix(),
+        **{key: getattr(case, key) for key in _TEXTS},
+        "split": case.split,
+        "geometry": case.geometry,
+        "checksums": case.checksums,
+        "warnings": list(case.warnings),
+        "about": case.about,
+    }
+    if case.table != dataset.table:
+        row["table"] = {str(value): list(names) for value, names in case.table.items()}
+    return row
+
+
+def _save(dataset: Dataset) -> None:
+    """Write `dataset.json` beside its place, then move it there."""
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": dataset.name,
+        "labels": {str(value): list(names) for value, names in dataset.table.items()},
+        "cases": [_row(case, dataset) for case in dataset.everything],
+    }
+    path = dataset.folder / "dataset.json"
+    with tempfile.NamedTemporaryFile("w", dir=dataset.folder, prefix=".dataset", delete=False, encoding="utf-8") as file:
+        json.dump(values, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)

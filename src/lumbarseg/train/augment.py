@@ -1,0 +1,146 @@
+"""What happens to a picture before the network sees it: placed, bent, and seen by another scanner.
+
+First everything is drawn (`Pose`, `Look`), then applied. Never upside down: up is what names a level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lumbarseg.volume import Array
+
+_LIMIT = 1.6  # a little above the normalised image's limit of 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """Where a crop lies in a slice. matrix: (2, 2) and centre: (2,) pixels; bend: (2, 5, 5) pixels, or None."""
+
+    matrix: Array
+    centre: Array
+    bend: Array | None
+    repeat: bool  # the slice's own border beyond it, else black
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How a crop looks. Blur and coarse are pixels, field a (4, 4) logarithm of gain; edge: pixels repeated at a side."""
+
+    gamma: float
+    gain: float
+    lift: float
+    noise: float
+    blur: bool
+    coarse: tuple[int, float]  # axis, pixel size; size 1 leaves it
+    field: Array | None
+    inverse: bool
+    edge: tuple[int, int]  # side (0-3), depth
+
+
+def draw_pose(rng: np.random.Generator, shape: tuple[int, int], focus: Array, crop: int) -> Pose:
+    """A crop in a slice of `shape`: three of four about the spine, the others anywhere in the field."""
+    angle = np.radians(rng.normal(0, 8))
+    scale, stretch = np.exp(rng.normal(0, 0.16)), np.exp(rng.normal(0, 0.06))
+    matrix = scale * np.array(
+        [[np.cos(angle) / stretch, -np.sin(angle) / stretch], [np.sin(angle) * stretch, np.cos(angle) * stretch]]
+    )
+    size = np.array(shape)
+    if rng.random() < 0.75:
+        centre = focus[rng.integers(len(focus))] + rng.normal(0, crop / 7, 2)
+    else:
+        centre = size / 2 + rng.normal(0, size / 7)
+    bend = rng.normal(0, 3.0, (2, 5, 5)).astype(np.float32) if rng.random() < 0.4 else None
+    return Pose(matrix, np.clip(centre, 0.15 * size, 0.85 * size), bend, bool(rng.random() < 0.5))
+
+
+def draw_look(rng: np.random.Generator) -> Look:
+    """Another scanner, another day."""
+    return Look(
+        gamma=rng.uniform(0.65, 1.5),
+        gain=rng.uniform(0.8, 1.2),
+        lift=rng.uniform(-0.08, 0.08),
+        noise=rng.uniform(0, 0.08) if rng.random() < 0.5 else 0.0,
+        blur=bool(rng.random() < 0.25),
+        coarse=(int(rng.integers(2)), rng.uniform(1.2, 2.2) if rng.random() < 0.2 else 1.0),
+        field=rng.normal(0, 0.25, (4, 4)).astype(np.float32) if rng.random() < 0.3 else None,
+        inverse=bool(rng.random() < 0.08),
+        edge=(int(rng.integers(4)), int(rng.integers(1, 32)) if rng.random() < 0.2 else 0),
+    )
+
+
+def place(image: Array, codes: Array, pose: Pose, crop: int) -> tuple[torch.Tensor, Array]:
+    """image: (C, A, S) float32 and codes: (A, S) to (C, crop, crop), linearly, and (crop, crop), nearest; outside 0."""
+    steps = np.arange(crop, dtype=np.float32) - (crop - 1) / 2
+    matrix = pose.matrix.astype(np.float32)
+    centre = pose.centre.astype(np.float32)
+    at = [centre[i] + matrix[i, 0] * steps[:, None] + matrix[i, 1] * steps[None] for i in range(2)]  # 2 x (crop, crop)
+    if pose.bend is not None:
+        bent = _smooth(pose.bend, crop).numpy()
+        at = [a + b for a, b in zip(at, bent, strict=True)]
+    sides = codes.shape
+    grid = np.stack([(2 * a + 1) / n - 1 for a, n in zip(at[::-1], sides[::-1], strict=True)], -1)
+    out = F.grid_sample(
+        torch.from_numpy(image)[None],
+        torch.from_numpy(grid)[None],
+        padding_mode="border" if pose.repeat else "zeros",
+        align_corners=False,
+    )
+    rows, columns = (np.rint(a).astype(np.int32) for a in at)
+    inside = (rows >= 0) & (rows < sides[0]) & (columns >= 0) & (columns < sides[1])
+    found = codes[np.clip(rows, 0, sides[0] - 1), np.clip(columns, 0, sides[1] - 1)]
+    return out[0], np.where(inside, found, np.uint8(0))
+
+
+def _smooth(coarse: Array, size: int) -> torch.Tensor:
+    """(C, n, n) to (C, size, size), bicubic."""
+    return F.interpolate(torch.from_numpy(coarse)[None], size=(size, size), mode="bicubic", align_corners=False)[0]
+
+
+def recolour(images: torch.Tensor, looks: list[Look], rng: np.random.Generator) -> torch.Tensor:
+    """images: (N, C, A, S) float32 about 0..1, each with its look; rng only draws the noise itself."""
+    images = torch.stack([_resolve(image, look) for image, look in zip(images, looks, strict=True)])
+    images = images.clamp(0, _LIMIT).pow(_column([look.gamma for look in looks]))
+    images = images * _column([look.gain for look in looks]) + _column([look.lift for look in looks])
+    for image, look in zip(images, looks, strict=True):  # our own copy
+        if look.noise:
+            image += look.noise * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+        if look.field is not None:
+            image *= _smooth(look.field[None], image.shape[-1]).exp()
+        if look.inverse:
+            image.neg_().add_(1)
+    return images
+
+
+def _column(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None, None, None]
+
+
+def _resolve(image: torch.Tensor, look: Look) -> torch.Tensor:
+    """Blurred over 3 pixels, or with fewer pixels along one axis."""
+    if look.blur:
+        image = F.avg_pool2d(image[None], 3, 1, 1, count_include_pad=False)[0]
+    axis, pixel = look.coarse
+    if pixel > 1:
+        size = list(image.shape[1:])
+        few = size.copy()
+        few[axis] = round(size[axis] / pixel)
+        image = F.interpolate(image[None], size=few, mode="area")
+        image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)[0]
+    return image
+
+
+def cut(image: torch.Tensor, codes: Array, edge: tuple[int, int]) -> tuple[torch.Tensor, Array]:
+    """The field ends `depth` pixels before a side of the crop; beyond it the border is repeated and nothing is known."""
+    side, depth = edge
+    if not depth:
+        return image, codes
+    axis, back = divmod(side, 2)
+    size = codes.shape[axis]
+    index = np.clip(np.arange(size), 0, size - 1 - depth) if back else np.clip(np.arange(size), depth, size - 1)
+    beyond = np.arange(size) != index
+    image = image.index_select(axis + 1, torch.from_numpy(index))
+    return image, np.where(beyond[:, None] if axis == 0 else beyond[None], np.uint8(0), codes)

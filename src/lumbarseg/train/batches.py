@@ -1,0 +1,97 @@
+"""Batch k of a run is a function of the seed and k alone: so a resumed run, and any number of threads, see the same."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lumbarseg.errors import DatasetError
+from lumbarseg.volume import Array
+
+from .augment import cut, draw_look, draw_pose, place, recolour
+from .settings import Settings
+from .stacks import SCALE, Stack, slab_of
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+_THIN = 2.0  # mm; thinner slices are averaged to slabs of 3 to 5 mm
+_AHEAD = 4  # batches
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Stacks to draw from. chance: (stacks,) of each to be drawn."""
+
+    stacks: Sequence[Stack]
+    chance: Array
+
+    @classmethod
+    def of(cls, stacks: Sequence[Stack], shares: tuple[float, ...]) -> Source:
+        """Each dataset gets its share of the samples, each of its stacks an equal part of that."""
+        groups = np.array([stack.group for stack in stacks])
+        count = int(groups.max()) + 1
+        if shares and len(shares) != count:
+            raise DatasetError(f"shares: {len(shares)} given for {count} datasets; give one for each, in their order")
+        share = np.array(shares or (1.0,) * count)
+        chance = share[groups] / np.bincount(groups, minlength=count)[groups]
+        return cls(stacks, chance / chance.sum())
+
+
+def make(source: Source, settings: Settings, step: int) -> Batch:
+    """Batch `step`: images (N, 5, crop, crop) float32 and codes (N, crop, crop) uint8."""
+    rng = np.random.default_rng([settings.seed, step])
+    crop = settings.crop
+    looks = [draw_look(rng) for _ in range(settings.batch)]
+    images, codes = [], []
+    for pick, look in zip(rng.choice(len(source.stacks), settings.batch, p=source.chance), looks, strict=True):
+        stack = source.stacks[pick]
+        image, code = _slices(stack, rng)
+        pose = draw_pose(rng, (code.shape[0], code.shape[1]), stack.focus, crop)
+        placed, found = cut(*place(image, code, pose, crop), look.edge)
+        images.append(placed)
+        codes.append(found)
+    return recolour(torch.stack(images) / SCALE, looks, rng), torch.from_numpy(np.stack(codes))
+
+
+def _slices(stack: Stack, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Five neighbours (5, A, S) float32 in bytes and the codes of the middle one (A, S)."""
+    depth = len(stack.image)
+    thick = rng.uniform(3.0, 5.0)
+    count = min(depth, round(thick / stack.thickness)) if stack.thickness < _THIN else 1
+    offset = int(rng.integers(depth - count * (depth // count) + 1))
+    slabs = (depth - offset) // count
+    middle = int(rng.integers(slabs))
+    if rng.random() < 0.6:  # the middle of an exam is where the levels are told apart
+        middle = int(np.clip(rng.normal((slabs - 1) / 2, slabs / 5) + 0.5, 0, slabs - 1))
+    image, codes = slab_of(stack, count, offset, middle, _kernel(count, bool(rng.random() < 0.5)))
+    if rng.random() < 0.25:  # the exam ends here, or one slice further, on one side
+        image = image[np.maximum(np.arange(5), 2 - int(rng.integers(2)))]
+    if rng.random() < 0.5:  # left is right
+        image = np.ascontiguousarray(image[::-1])
+    return image, codes
+
+
+def _kernel(count: int, sharp: bool) -> Array:
+    """Weights of the slices about a slab's middle: a box as a scanner's slice, or the triangle of `prepare`."""
+    size = count if sharp else count + 2 * (count // 2)
+    places = np.abs(np.arange(size) - (size - 1) / 2)
+    weights = np.ones(size) if sharp else 1 - places / count
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def stream(source: Source, settings: Settings, first: int, end: int) -> Iterator[Batch]:
+    """Batches first..end-1 in order, prepared ahead by `settings.loaders` threads."""
+    with ThreadPoolExecutor(settings.loaders, thread_name_prefix="batch") as pool:
+        waiting: deque[Future[Batch]] = deque()
+        try:
+            for step in range(first, end):
+                while len(waiting) < _AHEAD and step + len(waiting) < end:
+                    waiting.append(pool.submit(make, source, settings, step + len(waiting)))
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

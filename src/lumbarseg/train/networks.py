@@ -1,0 +1,58 @@
+"""The network: five neighbouring sagittal slices in, tissue classes of the middle one out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lumbarseg.anatomy import CLASSES
+
+from .settings import Settings
+
+SLICES = 5
+
+
+class Block(nn.Sequential):
+    """Two 3 x 3 convolutions, each with batch norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        layers: list[nn.Module] = []
+        for width in (inputs, outputs):
+            layers += [
+                nn.Conv2d(width, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+class PlanarUNet(nn.Module):
+    """A U-Net at half resolution: pixels are folded into channels before it and unfolded after it.
+
+    images: (N, 5, A, S) float32 at 1 mm, A and S multiples of 2 ** len(channels), to logits (N, 6, A, S).
+    """
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        widths = (SLICES * 4, *channels)
+        self.down = nn.ModuleList(Block(a, b) for a, b in zip(widths, channels, strict=False))
+        self.up = nn.ModuleList(Block(a + b, a) for a, b in zip(channels, channels[1:], strict=False))
+        self.head = nn.Conv2d(channels[0], len(CLASSES) * 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(images, 2)  # (N, 5, A, S) -> (N, 20, A/2, S/2)
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        for block, skip in zip(reversed(self.up), reversed(skips[:-1]), strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
+        return F.pixel_shuffle(self.head(x), 2)  # (N, 24, A/2, S/2) -> (N, 6, A, S)
+
+
+def build(settings: Settings) -> PlanarUNet:
+    """The network of these settings, with weights drawn from their seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return PlanarUNet(settings.channels)

@@ -1,0 +1,35 @@
+"""In which numbers the products of a step are computed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+_TYPES = {"bf16": torch.bfloat16, "float16": torch.float16}
+
+
+def device() -> torch.device:
+    """The graphics card where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve(precision: str, where: torch.device) -> str:
+    """"auto" as one of the others: bf16 where the hardware multiplies it natively, else float16 or float32."""
+    if precision != "auto":
+        return precision
+    if where.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bf16" if native_bf16() else "float32"
+
+
+def native_bf16() -> bool:
+    """Whether this processor has bf16 products (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def autocast(precision: str, where: torch.device) -> AbstractContextManager[object]:
+    """The context in which the network runs."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(where.type, _TYPES[precision])

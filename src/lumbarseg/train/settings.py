@@ -1,0 +1,74 @@
+"""Every number of a training run, with its reason. Saved whole in each checkpoint and in the model's card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from lumbarseg.errors import ModelError
+
+RUNTIME = ("steps", "threads", "loaders", "checkpoint_every", "validate_every", "validate_cases", "picture_every")
+"""Settings that a resumed run may change; of these only `steps` touches the weights (it is the cosine's length)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training run. crop: mm = pixels; rate: per step; times in seconds."""
+
+    seed: int = 0
+    steps: int = 20_000
+    batch: int = 10  # what a step of half a second on two cores holds
+    crop: int = 192  # four to five vertebrae with the sacrum: enough to tell a body from an arch, small enough to be quick
+    channels: tuple[int, ...] = (32, 48, 80, 112, 128)  # 1.3 M parameters: 5 MB in the package, 0.2 s for an exam
+
+    rate: float = 2e-3  # highest that stayed calm with AdamW and batch norm
+    warmup: int = 100
+    rate_end: float = 0.01  # of `rate`, at the end of the cosine
+    decay: float = 1e-4
+    clip: float = 3.0  # gradient norm; a batch of odd contrasts now and then jumps to ten times the usual
+    average: float = 0.998  # of the weights, over about 500 steps: smooths the last of the noise
+
+    dice: float = 0.5  # beside cross-entropy; more of it draws boundaries outwards where a voxel is uncertain
+    shares: tuple[float, ...] = ()  # of the samples, per dataset; () is one share each
+
+    precision: str = "auto"  # bf16 where the processor multiplies it natively, else float32
+    threads: int = 0  # 0: one per core
+    loaders: int = 2  # threads that prepare batches; the stream is the same for any number
+    checkpoint_every: float = 60.0
+    validate_every: int = 1000
+    validate_cases: int = 12  # per dataset: a few seconds each time
+    picture_every: int = 1000
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(int(c) for c in self.channels))
+        object.__setattr__(self, "shares", tuple(float(s) for s in self.shares))
+        multiple = self.multiple
+        if self.crop < multiple or self.crop % multiple:
+            raise ModelError(f"settings: crop must be a multiple of {multiple}, not {self.crop}")
+        if min(self.batch, self.steps, self.loaders, self.validate_every, self.picture_every) < 1:
+            raise ModelError("settings: batch, steps, loaders and the intervals must be at least 1")
+        if any(s < 0 for s in self.shares) or (self.shares and not sum(self.shares)):
+            raise ModelError(f"settings: shares must be positive, not {self.shares}")
+        if self.precision not in ("auto", "bf16", "float16", "float32"):
+            raise ModelError(f"settings: precision {self.precision!r} is none of auto, bf16, float16, float32")
+
+    @property
+    def multiple(self) -> int:
+        """Of the in-plane size, that the network needs: half resolution, then one halving per further level."""
+        return int(2 ** len(self.channels))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values for JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """The inverse of `to_dict`; ModelError on an unknown name."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ModelError(f"settings: {unknown[0]!r} is no setting of a training run")
+        return cls(**values)
+
+    def differences(self, other: Settings) -> list[str]:
+        """Names of the settings that differ and would make it another run."""
+        return [f.name for f in fields(self) if f.name not in RUNTIME and getattr(self, f.name) != getattr(other, f.name)]

@@ -1,0 +1,141 @@
+"""Prepared datasets in memory, as the network sees them.
+
+Images are kept as bytes of the normalised image; labels as codes, one per distinct set of allowed classes, so that
+sources that drew different things lie side by side. Thin slices stay thin: slabs are made of them anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lumbarseg.anatomy import CLASSES, Kind, classes_of
+from lumbarseg.datasets.folder import Case, Dataset, Table, read_case
+from lumbarseg.errors import DatasetError
+from lumbarseg.prepare import Spec, network_grid, prepare
+from lumbarseg.resample import reorient
+from lumbarseg.volume import Array, Grid, Volume
+
+SCALE = 170.0  # bytes per unit of the normalised image, whose limit of 1.5 becomes 255
+UNKNOWN = 0
+_FOCUS = 400  # places of a stack's spine that are remembered
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The distinct sets of classes that the label tables speak of; the first allows everything."""
+
+    sets: tuple[frozenset[Kind], ...]
+
+    @classmethod
+    def of(cls, tables: Iterable[Table]) -> Codes:
+        """From label tables; order and content depend on what the tables say, not on their order."""
+        found = {classes_of(names) for table in tables for names in table.values()} - {frozenset(CLASSES)}
+        order = sorted(found, key=lambda allowed: sorted(CLASSES.index(kind) for kind in allowed))
+        return cls((frozenset(CLASSES), *order))
+
+    @property
+    def allowed(self) -> Array:
+        """(codes, classes) bool."""
+        return np.array([[kind in allowed for kind in CLASSES] for allowed in self.sets])
+
+    def lookup(self, table: Table) -> Array:
+        """(256,) uint8: voxel value to code."""
+        codes = np.zeros(256, np.uint8)
+        for value, names in table.items():
+            codes[value] = self.sets.index(classes_of(names))
+        return codes
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """One exam. image, codes: (slices, A, S) uint8; thickness: mm; group: which dataset; focus: (n, 2) places in plane."""
+
+    name: str
+    group: int
+    image: Array
+    codes: Array
+    thickness: float
+    focus: Array
+
+
+def load(datasets: Sequence[Dataset], split: str, codes: Codes, spec: Spec, most: int = 0) -> list[Stack]:
+    """All cases of a split, in order; most: at most so many per dataset, spread evenly, 0 for all."""
+    jobs: list[tuple[int, Case]] = []
+    for group, dataset in enumerate(datasets):
+        cases = dataset.cases(split)
+        if most and len(cases) > most:
+            cases = [cases[i] for i in np.linspace(0, len(cases) - 1, most).astype(int)]
+        jobs += [(group, case) for case in cases]
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda job: _stack(job[1], job[0], codes, spec), jobs))
+
+
+def _stack(case: Case, group: int, codes: Codes, spec: Spec) -> Stack:
+    image, labels = read_case(case)
+    thickness = reorient(image, spec.axes).grid.spacing[0]
+    thin = replace(spec, slab=min(spec.slab, thickness))  # no averaging here
+    array = np.clip(np.rint(prepare(image, thin).array * SCALE), 0, 255).astype(np.uint8)
+    coded = codes.lookup(case.table)[nearest(labels, thin)]
+    return Stack(case.name, group, array, coded, thickness, _focus(coded, codes))
+
+
+def nearest(labels: Volume, spec: Spec) -> Array:
+    """Labels on the network's grid, nearest voxel: (slices, A, S) of the same type."""
+    source = reorient(labels, spec.axes)
+    target = network_grid(labels.grid, spec)
+    start = source.grid.to_index(target.affine[:3, 3])
+    places = [
+        np.clip(np.rint(start[a] + np.arange(target.shape[a]) * _step(target, source.grid, a)), 0, source.array.shape[a] - 1)
+        for a in range(3)
+    ]
+    return np.ascontiguousarray(source.array[np.ix_(*(p.astype(int) for p in places))])
+
+
+def _step(target: Grid, source: Grid, axis: int) -> float:
+    return target.spacing[axis] / source.spacing[axis]
+
+
+def _focus(coded: Array, codes: Codes) -> Array:
+    """Places in plane where a structure is, evenly picked; the middle of the field when there is none."""
+    structure = np.array([Kind.BACKGROUND not in allowed for allowed in codes.sets])
+    places = np.argwhere(structure[coded].any(0))
+    if not len(places):
+        return np.array([[coded.shape[1] // 2, coded.shape[2] // 2]])
+    return places[np.linspace(0, len(places) - 1, min(_FOCUS, len(places))).astype(int)]
+
+
+def slab_of(stack: Stack, count: int, offset: int, index: int, kernel: Array) -> tuple[Array, Array]:
+    """Slab `index` with two neighbours on either side, of `count` slices each: (5, A, S) float32 and codes (A, S).
+
+    Beyond the first and last slab these are repeated, as in inference. kernel: (k,) weights of the slices about a
+    slab's middle. A voxel's code is that of most of its slices; where two tie, the lower code, which is background.
+    """
+    slabs = (len(stack.image) - offset) // count
+    starts = offset + count * np.clip(np.arange(index - 2, index + 3), 0, slabs - 1)
+    if count == 1:
+        return stack.image[starts].astype(np.float32), stack.codes[starts[2]]
+    first = starts + (count - len(kernel)) // 2
+    slices = np.clip(first[:, None] + np.arange(len(kernel)), 0, len(stack.image) - 1)  # (5, k)
+    low, high = slices.min(), slices.max() + 1
+    matrix = np.zeros((5, high - low), np.float32)
+    np.add.at(matrix, (np.arange(5)[:, None], slices - low), kernel)
+    part = stack.image[low:high].astype(np.float32).reshape(high - low, -1)
+    return (matrix @ part).reshape(5, *stack.image.shape[1:]), majority(stack.codes[starts[2] : starts[2] + count])
+
+
+def majority(codes: Array) -> Array:
+    """codes: (slices, A, S) to the code that most slices have; (A, S)."""
+    values = np.unique(codes)
+    votes = np.stack([(codes == value).sum(0, dtype=np.uint8) for value in values])
+    return values[votes.argmax(0)]
+
+
+def check(stacks: Sequence[Stack], datasets: Sequence[Dataset]) -> None:
+    """DatasetError when a dataset brought no case to train on."""
+    for group, dataset in enumerate(datasets):
+        if not any(stack.group == group for stack in stacks):
+            raise DatasetError(f"{dataset.folder}: holds no case of the split train")
