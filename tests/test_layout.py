@@ -26,7 +26,7 @@ ROOMS = {
     "model": "errors anatomy volume prepare",
     "datasets": "errors anatomy volume files resample",
     "segment": "errors anatomy volume prepare model",
-    "train": "errors anatomy volume prepare score phantom datasets model",
+    "train": "errors anatomy volume resample files prepare score phantom datasets model",
     "report": "errors anatomy volume measure segment",
     "cli": "errors anatomy volume resample files measure score prepare phantom model datasets segment train report",
     "__init__": "errors volume model files",

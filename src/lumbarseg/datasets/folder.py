@@ -119,7 +119,7 @@ def write_case(folder: Path | str, name: str, image: Volume, labels: Volume, abo
 
 
 def store_case(dataset: Dataset, name: str, image: Volume, labels: Volume, about: Mapping[str, Any]) -> Case:
-    """Write the two files of a case without entering it in `dataset.json`; any number of processes may do so at once."""
+    """Write the two files of a case without entering it in `dataset.json`; many processes may do so at once."""
     from lumbarseg import files
 
     where = f"{dataset.folder / 'dataset.json'}: case {name}"
@@ -297,7 +297,9 @@ def _save(dataset: Dataset) -> None:
         "cases": [_row(case, dataset) for case in dataset.everything],
     }
     path = dataset.folder / "dataset.json"
-    with tempfile.NamedTemporaryFile("w", dir=dataset.folder, prefix=".dataset", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", dir=dataset.folder, prefix=".dataset", delete=False, encoding="utf-8"
+    ) as file:
         json.dump(values, file, indent=1)
         file.flush()
         os.fsync(file.fileno())

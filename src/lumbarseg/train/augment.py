@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from lumbarseg.volume import Array
 
@@ -28,7 +28,7 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """How a crop looks. Blur and coarse are pixels, field a (4, 4) logarithm of gain; edge: pixels repeated at a side."""
+    """How a crop looks. coarse: pixels; field: (4, 4) logarithm of gain; edge: pixels repeated at a side."""
 
     gamma: float
     gain: float
@@ -83,7 +83,7 @@ def place(image: Array, codes: Array, pose: Pose, crop: int) -> tuple[torch.Tens
         at = [a + b for a, b in zip(at, bent, strict=True)]
     sides = codes.shape
     grid = np.stack([(2 * a + 1) / n - 1 for a, n in zip(at[::-1], sides[::-1], strict=True)], -1)
-    out = F.grid_sample(
+    out = functional.grid_sample(
         torch.from_numpy(image)[None],
         torch.from_numpy(grid)[None],
         padding_mode="border" if pose.repeat else "zeros",
@@ -97,7 +97,9 @@ def place(image: Array, codes: Array, pose: Pose, crop: int) -> tuple[torch.Tens
 
 def _smooth(coarse: Array, size: int) -> torch.Tensor:
     """(C, n, n) to (C, size, size), bicubic."""
-    return F.interpolate(torch.from_numpy(coarse)[None], size=(size, size), mode="bicubic", align_corners=False)[0]
+    return functional.interpolate(
+        torch.from_numpy(coarse)[None], size=(size, size), mode="bicubic", align_corners=False
+    )[0]
 
 
 def recolour(images: torch.Tensor, looks: list[Look], rng: np.random.Generator) -> torch.Tensor:
@@ -105,11 +107,11 @@ def recolour(images: torch.Tensor, looks: list[Look], rng: np.random.Generator) 
     images = torch.stack([_resolve(image, look) for image, look in zip(images, looks, strict=True)])
     images = images.clamp(0, _LIMIT).pow(_column([look.gamma for look in looks]))
     images = images * _column([look.gain for look in looks]) + _column([look.lift for look in looks])
-    for image, look in zip(images, looks, strict=True):  # our own copy
+    for image, look in zip(images, looks, strict=True):  # views of our own copy
         if look.noise:
-            image += look.noise * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+            image.add_(look.noise * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32)))
         if look.field is not None:
-            image *= _smooth(look.field[None], image.shape[-1]).exp()
+            image.mul_(_smooth(look.field[None], image.shape[-1]).exp())
         if look.inverse:
             image.neg_().add_(1)
     return images
@@ -122,19 +124,19 @@ def _column(values: list[float]) -> torch.Tensor:
 def _resolve(image: torch.Tensor, look: Look) -> torch.Tensor:
     """Blurred over 3 pixels, or with fewer pixels along one axis."""
     if look.blur:
-        image = F.avg_pool2d(image[None], 3, 1, 1, count_include_pad=False)[0]
+        image = functional.avg_pool2d(image[None], 3, 1, 1, count_include_pad=False)[0]
     axis, pixel = look.coarse
     if pixel > 1:
         size = list(image.shape[1:])
         few = size.copy()
         few[axis] = round(size[axis] / pixel)
-        image = F.interpolate(image[None], size=few, mode="area")
-        image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)[0]
+        image = functional.interpolate(image[None], size=few, mode="area")
+        image = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)[0]
     return image
 
 
 def cut(image: torch.Tensor, codes: Array, edge: tuple[int, int]) -> tuple[torch.Tensor, Array]:
-    """The field ends `depth` pixels before a side of the crop; beyond it the border is repeated and nothing is known."""
+    """The field ends `depth` pixels before a side; beyond it the border is repeated and nothing is known."""
     side, depth = edge
     if not depth:
         return image, codes

@@ -30,7 +30,9 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.writer.close()
 
     def scalars(self, step: int, values: dict[str, float], every: int = 1) -> None:
@@ -47,7 +49,9 @@ class Journal:
         found = network(images.to(where)).argmax(1).cpu().numpy()
         grey = np.clip(images[:, 2].numpy() * 170, 0, 255).astype(np.uint8)
         rows = [
-            np.concatenate([_upright(np.stack([g] * 3, -1)), _upright(_code_colours(codes)[d]), _upright(_colours()[f])], 1)
+            np.concatenate(
+                [_upright(np.stack([g] * 3, -1)), _upright(_code_colours(codes)[d]), _upright(_colours()[f])], 1
+            )
             for g, d, f in zip(grey, drawn, found, strict=True)
         ]
         self.writer.add_image("input, drawn, found", np.concatenate(rows, 0), step, dataformats="HWC")

@@ -119,7 +119,7 @@ def _begin(settings: Settings, before: Checkpoint | None, data: Data, resume: bo
     network = build(settings)
     if before is not None:
         network.load_state_dict(before.model if resume else before.average)
-    network = network.to(where, memory_format=torch.channels_last)
+    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     precision = resolve(settings.precision, where)
     optimiser = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay)
     scaler = torch.amp.GradScaler(where.type, enabled=precision == "float16")
@@ -220,7 +220,7 @@ def _averaged(run: Run) -> nn.Module:
     """A network with the averaged weights, ready to answer."""
     network = build(replace(run.settings))
     network.load_state_dict(run.average.weights)
-    return network.to(run.where, memory_format=torch.channels_last).eval()
+    return network.to(run.where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _measure(run: Run, data: Data, journal: Journal, progress: Progress) -> None:

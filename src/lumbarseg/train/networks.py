@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lumbarseg.anatomy import CLASSES
 
@@ -37,18 +39,19 @@ class PlanarUNet(nn.Module):
         super().__init__()
         widths = (SLICES * 4, *channels)
         self.down = nn.ModuleList(Block(a, b) for a, b in zip(widths, channels, strict=False))
-        self.up = nn.ModuleList(Block(a + b, a) for a, b in zip(channels, channels[1:], strict=False))
+        self.up = nn.ModuleList(Block(a + b, a) for a, b in pairwise(channels))
         self.head = nn.Conv2d(channels[0], len(CLASSES) * 4, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.pixel_unshuffle(images, 2)  # (N, 5, A, S) -> (N, 20, A/2, S/2)
+        """images: (N, 5, A, S) float32 to logits (N, 6, A, S)."""
+        x = functional.pixel_unshuffle(images, 2)  # (N, 5, A, S) -> (N, 20, A/2, S/2)
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
-            x = block(F.max_pool2d(x, 2) if level else x)
+            x = block(functional.max_pool2d(x, 2) if level else x)
             skips.append(x)
         for block, skip in zip(reversed(self.up), reversed(skips[:-1]), strict=True):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
-        return F.pixel_shuffle(self.head(x), 2)  # (N, 24, A/2, S/2) -> (N, 6, A, S)
+            x = block(torch.cat([functional.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
+        return functional.pixel_shuffle(self.head(x), 2)  # (N, 24, A/2, S/2) -> (N, 6, A, S)
 
 
 def build(settings: Settings) -> PlanarUNet:

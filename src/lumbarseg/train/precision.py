@@ -15,7 +15,7 @@ def device() -> torch.device:
 
 
 def resolve(precision: str, where: torch.device) -> str:
-    """"auto" as one of the others: bf16 where the hardware multiplies it natively, else float16 or float32."""
+    """ "auto" as one of the others: bf16 where the hardware multiplies it natively, else float16 or float32."""
     if precision != "auto":
         return precision
     if where.type == "cuda":

@@ -18,7 +18,9 @@ class Settings:
     seed: int = 0
     steps: int = 20_000
     batch: int = 10  # what a step of half a second on two cores holds
-    crop: int = 192  # four to five vertebrae with the sacrum: enough to tell a body from an arch, small enough to be quick
+    crop: int = (
+        192  # four to five vertebrae with the sacrum: enough to tell a body from an arch, small enough to be quick
+    )
     channels: tuple[int, ...] = (32, 48, 80, 112, 128)  # 1.3 M parameters: 5 MB in the package, 0.2 s for an exam
 
     rate: float = 2e-3  # highest that stayed calm with AdamW and batch norm
@@ -71,4 +73,6 @@ class Settings:
 
     def differences(self, other: Settings) -> list[str]:
         """Names of the settings that differ and would make it another run."""
-        return [f.name for f in fields(self) if f.name not in RUNTIME and getattr(self, f.name) != getattr(other, f.name)]
+        return [
+            f.name for f in fields(self) if f.name not in RUNTIME and getattr(self, f.name) != getattr(other, f.name)
+        ]

@@ -52,7 +52,7 @@ class Codes:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """One exam. image, codes: (slices, A, S) uint8; thickness: mm; group: which dataset; focus: (n, 2) places in plane."""
+    """One exam. image, codes: (slices, A, S) uint8; thickness: mm; group: of which dataset; focus: (n, 2) in plane."""
 
     name: str
     group: int
@@ -89,7 +89,9 @@ def nearest(labels: Volume, spec: Spec) -> Array:
     target = network_grid(labels.grid, spec)
     start = source.grid.to_index(target.affine[:3, 3])
     places = [
-        np.clip(np.rint(start[a] + np.arange(target.shape[a]) * _step(target, source.grid, a)), 0, source.array.shape[a] - 1)
+        np.clip(
+            np.rint(start[a] + np.arange(target.shape[a]) * _step(target, source.grid, a)), 0, source.array.shape[a] - 1
+        )
         for a in range(3)
     ]
     return np.ascontiguousarray(source.array[np.ix_(*(p.astype(int) for p in places))])

@@ -62,7 +62,7 @@ def import_folder(
 
 
 def _patient(name: str) -> str:
-    return name.split("_")[0]
+    return name.partition("_")[0]
 
 
 def _pairs(source: Path) -> dict[str, tuple[Path, Path]]:

@@ -1,0 +1,22 @@
+"""A network as one file: an ONNX graph with its card inside, and an engine to run it."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from lumbarseg.errors import ModelError
+
+from .card import Card
+from .run import Model
+from .window import predict
+
+__all__ = ["Card", "Model", "predict", "shipped"]
+
+
+def shipped() -> Path:
+    """Where the model of the package lies; ModelError when this installation has none."""
+    path = Path(str(resources.files(__package__) / "shipped.onnx"))
+    if not path.is_file():
+        raise ModelError(f"{path}: this installation has no model; install the wheel, or name a model with --model")
+    return path

@@ -1,0 +1,101 @@
+"""What a model file says about itself: how to prepare an exam for it, what it tells apart, and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lumbarseg.anatomy import CLASSES
+from lumbarseg.errors import ModelError
+from lumbarseg.prepare import Spec
+
+FORMAT = 1
+KEY = "lumbarseg"
+"""The entry of an ONNX file's metadata that holds the card, as JSON."""
+BLANK = "0" * 64
+"""Stands where the digest will be while the digest is computed."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Card:
+    """The card of a model file.
+
+    bias: added to the logits of each class; about: training data, licences, scores, settings and whatever else is
+    known; digest: of the file that holds the card, see `digest_of`.
+    """
+
+    spec: Spec
+    classes: tuple[str, ...] = tuple(str(kind) for kind in CLASSES)
+    bias: tuple[float, ...] = (0.0,) * len(CLASSES)
+    about: dict[str, Any] = field(default_factory=dict)
+    digest: str = BLANK
+
+    def __post_init__(self) -> None:
+        if self.classes != tuple(str(kind) for kind in CLASSES):
+            raise ModelError("the model's classes are not those of this program; get one made for it")
+        if len(self.bias) != len(CLASSES) or not all(isinstance(b, float) and np.isfinite(b) for b in self.bias):
+            raise ModelError(f"the model's bias must be {len(CLASSES)} finite numbers")
+        if not isinstance(self.about, dict):
+            raise ModelError("what the model says about itself must be an object")
+        if not isinstance(self.digest, str) or not _DIGEST.fullmatch(self.digest):
+            raise ModelError("the model's digest must be 64 hexadecimal digits")
+
+    def to_metadata(self) -> dict[str, str]:
+        """The card as an entry of ONNX metadata; ModelError when `about` holds what JSON does not."""
+        values = {"format": FORMAT, "spec": self.spec.to_dict(), "classes": list(self.classes), "bias": list(self.bias)}
+        try:
+            return {KEY: json.dumps(values | {"digest": self.digest, "about": self.about}, allow_nan=False)}
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"what is said about the model is no JSON: {error}") from error
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Card:
+        """The inverse of `to_metadata`; ModelError on anything missing, malformed or of another version."""
+        if KEY not in metadata:
+            raise ModelError(
+                "has no lumbarseg card, so it is no model of this program; write one with lumbarseg export"
+            )
+        try:
+            values = json.loads(metadata[KEY])
+        except (ValueError, RecursionError) as error:
+            raise ModelError("its card is no JSON; get the file again") from error
+        if not isinstance(values, dict):
+            raise ModelError("its card is no JSON object; get the file again")
+        version = values.get("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise ModelError("made by a newer lumbarseg; update")
+        if version != FORMAT or isinstance(version, bool):
+            raise ModelError(f"its card is of format {version!r}, not {FORMAT}; export the model again")
+        missing = [name for name in ("spec", "classes", "bias", "about", "digest") if name not in values]
+        if missing:
+            raise ModelError(f"its card lacks {missing[0]!r}; export the model again")
+        if not isinstance(values["spec"], dict):
+            raise ModelError("the model's preparation specification is malformed: no object")
+        return cls(
+            Spec.from_dict(values["spec"]),
+            tuple(str(name) for name in _list(values["classes"], "classes")),
+            tuple(float(b) if type(b) in (int, float) else np.nan for b in _list(values["bias"], "bias")),
+            values["about"],
+            values["digest"],
+        )
+
+
+def digest_of(data: bytes, digest: str) -> str:
+    """SHA-256 of a model file's bytes with `digest`, which must stand in them once, blanked; ModelError otherwise."""
+    if data.count(digest.encode()) != 1:
+        raise ModelError("its digest does not stand in it exactly once; export the model again")
+    return hashlib.sha256(data.replace(digest.encode(), BLANK.encode())).hexdigest()
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ModelError(f"its card's {name!r} is no list; export the model again")
+    return value

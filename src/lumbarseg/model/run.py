@@ -1,0 +1,139 @@
+"""A model file on an engine: everything is checked before the first exam, and nothing but plain ONNX is ever run.
+
+The engine is onnxruntime. OpenVINO is taken when it is asked for (`device="openvino"`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg.errors import ModelError
+from lumbarseg.volume import Array
+
+from .card import Card, digest_of
+from .wire import outline
+
+LIMIT = 200_000_000
+"""Largest model file, bytes."""
+DEVICES = ("auto", "cpu", "openvino")
+
+Engine = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A checked model that answers. engine: what computes, for reports ("onnxruntime 1.32.0")."""
+
+    card: Card
+    engine: str
+    path: Path
+    compute: Engine
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "auto") -> Model:
+        """Read, check and start a model file. device: "auto" (onnxruntime), "cpu" (the same) or "openvino".
+
+        ModelError, naming the file and the way out, when it is no ONNX file, is damaged or larger than `LIMIT`, has no
+        card or another digest, needs operators or files of its own, or does not take and give what the card promises.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > LIMIT:
+                raise ModelError(f"{path}: larger than {LIMIT // 10**6} MB, so no model of this program")
+            data = path.read_bytes()
+        except OSError as error:
+            reason = "not found; check the path" if isinstance(error, FileNotFoundError) else error.strerror
+            raise ModelError(f"{path}: cannot be read: {reason}") from error
+        return cls.from_bytes(data, path, device)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: Path, device: str = "auto") -> Model:
+        """The same for a model file's bytes; `path` is what errors call it."""
+        if device not in DEVICES:
+            raise ModelError(f"{device!r} is no device; choose one of {', '.join(DEVICES)}")
+        try:
+            card = checked(data)
+            engine, compute = (_openvino if device == "openvino" else _onnxruntime)(data)
+            model = cls(card, engine, path, compute)
+            _try(model)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+        return model
+
+    def run(self, windows: Array) -> Array:
+        """windows: (N, 2 * neighbours + 1, A, S) float32, A and S multiples of the spec's, to (N, 6, A, S) logits."""
+        return self.compute(windows)
+
+
+def checked(data: bytes) -> Card:
+    """The card of a model file's bytes after every check that needs no engine; ModelError without the file's name."""
+    if not data:
+        raise ModelError("an empty file; get it again")
+    card = Card.from_metadata(outline(data).metadata)
+    if digest_of(data, card.digest) != card.digest:
+        raise ModelError("its content does not fit its digest: it was changed or damaged; get it again")
+    return card
+
+
+def _onnxruntime(data: bytes) -> tuple[str, Engine]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no class of their own
+        raise ModelError(f"onnxruntime {onnxruntime.__version__} refuses it: {_line(error)}") from error
+    names = [put.name for put in session.get_inputs()], [put.name for put in session.get_outputs()]
+    if (len(names[0]), len(names[1])) != (1, 1):
+        raise ModelError(f"has {len(names[0])} inputs and {len(names[1])} outputs instead of one each")
+    (name,) = names[0]
+    return f"onnxruntime {onnxruntime.__version__}", lambda windows: session.run(names[1], {name: windows})[0]
+
+
+def _openvino(data: bytes) -> tuple[str, Engine]:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelError("OpenVINO is not installed: pip install 'lumbarseg[openvino]'") from error
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": _cores()}  # its default is bf16
+    try:
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(data), "CPU", settings)
+    except RuntimeError as error:
+        raise ModelError(f"OpenVINO refuses it: {_line(error)}") from error
+    if (len(compiled.inputs), len(compiled.outputs)) != (1, 1):
+        raise ModelError(f"has {len(compiled.inputs)} inputs and {len(compiled.outputs)} outputs instead of one each")
+    version = str(openvino.__version__).split("-")[0]
+    return f"openvino {version} f32", lambda windows: np.array(compiled([windows])[0])
+
+
+def _try(model: Model) -> None:
+    """Two small zero windows through the network; ModelError when it does not take or give what the card promises."""
+    spec = model.card.spec
+    shape = (2, 2 * spec.neighbours + 1, spec.multiple, 2 * spec.multiple)
+    try:
+        out = model.run(np.zeros(shape, np.float32))
+    except Exception as error:
+        raise ModelError(f"does not take windows of {shape}, as its card says: {_line(error)}") from error
+    if out.dtype != np.float32 or out.shape != (2, len(model.card.classes), *shape[2:]):
+        raise ModelError(f"gives {out.dtype} {out.shape} instead of float32 {(2, len(model.card.classes), *shape[2:])}")
+    if not np.isfinite(out).all():
+        raise ModelError("gives numbers that are not finite; get it again")
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's text, not too long."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

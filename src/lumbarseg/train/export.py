@@ -1,0 +1,107 @@
+"""A trained network as one file that answers without torch, written only after both gave the same answer."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lumbarseg import phantom
+from lumbarseg.anatomy import CLASSES
+from lumbarseg.errors import ModelError
+from lumbarseg.files.disk import replacing
+from lumbarseg.model.card import BLANK, Card, digest_of
+from lumbarseg.model.run import Model
+from lumbarseg.prepare import Spec, prepare, windows
+from lumbarseg.volume import Array
+
+from .checkpoint import Checkpoint
+from .networks import PlanarUNet
+
+OPSET = 18
+LARGEST_DIFFERENCE = 1e-3  # of a logit
+LEAST_EQUAL = 0.9999  # of the voxels' classes
+_SEED = 9  # of the phantom that both answer
+_AXES = {0: "slices", 2: "anterior", 3: "up"}
+
+
+def export(
+    checkpoint: Path, out: Path, about: Mapping[str, Any] | None = None, bias: Sequence[float] | None = None
+) -> Path:
+    """Write the averaged weights of a checkpoint as a model file at `out`; gives `out`.
+
+    about: for the card, beside what the checkpoint knows of its run; bias: added to the logits of each class.
+    ModelError when torch and the engine differ on a phantom; then nothing is written.
+    """
+    run = Checkpoint.load(checkpoint)
+    if run.spec.multiple % run.settings.multiple:
+        raise ModelError(
+            f"{checkpoint}: the network needs multiples of {run.settings.multiple} pixels; use less levels"
+        )
+    known = {"step": run.step, "settings": run.settings.to_dict(), "datasets": run.data, **run.about, **(about or {})}
+    card = Card(run.spec, bias=tuple(float(b) for b in bias or (0.0,) * len(CLASSES)), about=known)
+    network = run.network()
+    data = sealed(graph(network, run.spec), card)
+    parity(network, Model.from_bytes(data, out, "cpu"), sample(run.spec))
+    with replacing(out) as file:
+        file.write(data)
+    return out
+
+
+def graph(network: PlanarUNet, spec: Spec) -> bytes:
+    """The network as plain ONNX, batch norms folded into the convolutions, any number and size of windows."""
+    stream = io.BytesIO()
+    example = torch.zeros(2, 2 * spec.neighbours + 1, spec.multiple, 2 * spec.multiple)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plain exporter is called old; the new one needs onnxscript
+        torch.onnx.export(
+            network.eval(),
+            (example,),
+            stream,  # type: ignore[arg-type]
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_axes={"images": _AXES, "logits": _AXES},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return stream.getvalue()
+
+
+def sealed(model: bytes, card: Card) -> bytes:
+    """An ONNX file with the card in its metadata, digest included."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    del proto.metadata_props[:]
+    values = Card(card.spec, card.classes, card.bias, card.about).to_metadata()
+    for name, text in values.items():
+        proto.metadata_props.add(key=name, value=text)
+    data = proto.SerializeToString()
+    return data.replace(BLANK.encode(), digest_of(data, BLANK).encode())
+
+
+def sample(spec: Spec) -> Array:
+    """Windows of a phantom's middle: (3, 2 * neighbours + 1, A, S) float32."""
+    recipe = phantom.draw(np.random.default_rng(_SEED), phantom.Ranges(sequences=("T2",), isotropic=0.0))
+    array = prepare(phantom.render(recipe).image, spec).array
+    middle = len(array) // 2
+    return windows(array, spec)[middle - 1 : middle + 2]
+
+
+def parity(network: PlanarUNet, model: Model, images: Array) -> None:
+    """ModelError when the network and its model file do not give the same logits and classes for `images`."""
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    found = model.run(images)
+    difference = float(np.abs(found - expected).max())
+    equal = float((found.argmax(1) == expected.argmax(1)).mean())
+    if not difference < LARGEST_DIFFERENCE or not equal > LEAST_EQUAL:
+        raise ModelError(
+            f"{model.path}: not written: {model.engine} and torch differ by {difference:.2g} in a logit "
+            f"and agree in {equal:.4%} of the voxels; please report it"
+        )
