@@ -21,7 +21,7 @@ def add(commands: options.Commands) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model file, or `shipped`")
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
     parser.add_argument("--split", choices=("train", "val", "test"), help="only these cases (default: all)")
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or openvino (default: auto)")
+    options.device(parser)
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.set_defaults(run=run)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+from lumbarseg.errors import ModelError
 
 from . import options, say
 
@@ -26,4 +29,111 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find out what the thing is and tell it."""
-    raise NotImplementedError(args, say)
+    thing: Path | None = args.thing
+    if thing is None or thing.suffix.lower() == ".onnx":
+        facts = model(thing)
+    elif (thing / "dataset.json").is_file():
+        facts = dataset(thing)
+    else:
+        facts = exam(thing, args.volume)
+    if args.json:
+        say.as_json(facts)
+    else:
+        print("\n".join(_lines(facts)))
+    return say.DONE
+
+
+def model(path: Path | None) -> dict[str, Any]:
+    """The card of a model file; no engine is started for it."""
+    from lumbarseg.model import shipped
+    from lumbarseg.model.run import checked
+
+    path = path or shipped()
+    try:
+        data = path.read_bytes()
+        card = checked(data)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return {
+        "model": str(path),
+        "size": f"{len(data) / 1e6:.1f} MB",
+        "digest": card.digest,
+        "classes": list(card.classes),
+        "preparation": card.spec.to_dict(),
+        "bias": list(card.bias),
+        **card.about,
+    }
+
+
+def dataset(folder: Path) -> dict[str, Any]:
+    """What a prepared dataset holds."""
+    from collections import Counter
+
+    from lumbarseg.datasets import Dataset
+
+    found = Dataset.open(folder)
+    cases = found.cases()
+    return {
+        "dataset": str(folder),
+        "name": found.name,
+        "cases": len(cases),
+        "splits": dict(Counter(case.split for case in cases)),
+        "patients": len({case.patient or case.name for case in cases}),
+        "contrasts": dict(Counter(case.contrast or "not said" for case in cases)),
+        "licences": sorted({case.licence or "not said" for case in cases}),
+        "sources": sorted({case.source or "not said" for case in cases}),
+        "labels": {str(value): " or ".join(names) for value, names in found.table.items()},
+        "warnings": [f"{case.name}: {text}" for case in cases for text in case.warnings],
+    }
+
+
+def exam(path: Path, volume: int | None) -> dict[str, Any]:
+    """How an exam is read, and what the network would see of it."""
+    from lumbarseg.files import read_exam
+    from lumbarseg.prepare import Spec, network_grid
+
+    found = read_exam(path, volume)
+    grid, spec = found.volume.grid, Spec()
+    seen = network_grid(grid, spec)
+    planes = {"R": "sagittal", "A": "coronal", "S": "axial"}
+    thick = max(range(3), key=lambda axis: grid.spacing[axis])
+    across = next(world for world in planes if grid.axes[thick] in {"R": "RL", "A": "AP", "S": "SI"}[world])
+    even = max(grid.spacing) < 1.3 * min(grid.spacing)
+    return {
+        "exam": str(path),
+        "shape": list(grid.shape),
+        "spacing_mm": [round(step, 4) for step in grid.spacing],
+        "axes": grid.axes,
+        "slices": "as thick as wide" if even else f"{planes[across]}, {grid.spacing[thick]:.2f} mm apart",
+        "values": [float(found.volume.array.min()), float(found.volume.array.max())],
+        "file": found.about,
+        "notes": found.notes,
+        "network_sees": {
+            "slices": seen.shape[0],
+            "pixels": list(seen.shape[1:]),
+            "spacing_mm": [round(step, 4) for step in seen.spacing],
+        },
+    }
+
+
+def _lines(values: Any, indent: str = "") -> list[str]:
+    """Plain values as readable lines: short lists on one line, nested things under their name."""
+    lines = []
+    for name, value in values.items():
+        title = f"{indent}{str(name).replace('_', ' ')}:"
+        if isinstance(value, dict) and value:
+            lines += [title, *_lines(value, indent + "  ")]
+        elif isinstance(value, list) and any(isinstance(part, str) and len(part) > 20 for part in value):
+            lines += [title, *(f"{indent}  - {say.line(part)}" for part in value)]
+        elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            lines.append(title)
+            for part in value:
+                lines += (
+                    [f"{indent}  -", *_lines(part, indent + "    ")]
+                    if isinstance(part, dict)
+                    else [f"{indent}  - {part}"]
+                )
+        else:
+            told = ", ".join(str(part) for part in value) if isinstance(value, list) else value
+            lines.append(f"{title} {say.line('-' if told in ('', None, {}) else told)}")
+    return lines

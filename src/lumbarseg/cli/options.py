@@ -12,6 +12,8 @@ from lumbarseg.anatomy import LEVELS
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+DEVICES = ("auto", "cpu", "openvino")
+
 
 def command(commands: Commands, name: str, summary: str, text: str, example: str) -> argparse.ArgumentParser:
     """A command with its one-line summary, its longer text and an example."""
@@ -47,7 +49,12 @@ def _whole(text: str, least: int) -> int:
 def engine(parser: argparse.ArgumentParser) -> None:
     """Which model answers, and on what."""
     parser.add_argument("--model", type=Path, metavar="FILE", help="a model file (default: the one in the package)")
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or openvino (default: auto)")
+    device(parser)
+
+
+def device(parser: argparse.ArgumentParser) -> None:
+    """On what the model runs."""
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="what computes (default: %(default)s)")
 
 
 def pin(text: str) -> tuple[str, tuple[float, float, float]]:

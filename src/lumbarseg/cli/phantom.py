@@ -93,6 +93,7 @@ def make(folder: Path, seed: int, number: int) -> Case:
         "patient": name,
         "contrast": phantom.truth["sequence"],
         "source": "lumbarseg phantom",
+        "licence": "none needed: synthetic",
         "recipe": f"recipes/{name}.json",
         "truth": phantom.truth,
     }

@@ -22,7 +22,12 @@ def add(commands: options.Commands) -> None:
     parser.add_argument("exams", nargs="+", type=Path, metavar="EXAM", help="files, DICOM folders or folders of exams")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="where the answers go")
     options.engine(parser)
-    parser.add_argument("--lowest", type=options.level, metavar="L5", help="name of the lowest whole vertebra in view")
+    parser.add_argument(
+        "--lowest",
+        type=options.level,
+        metavar="LEVEL",
+        help="name of the lowest whole vertebra in view, for example L5",
+    )
     parser.add_argument(
         "--pin",
         action="append",
