@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
+
+from lumbarseg.anatomy import CLASSES, Kind
+from lumbarseg.errors import FileError
 
 from . import options, say
 
@@ -20,6 +25,10 @@ def add(commands: options.Commands) -> None:
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run, or its checkpoint")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="MODEL", help="the .onnx file to write")
+    parser.add_argument("--about", type=Path, metavar="FILE", help="JSON for the card: data, licences, scores, limits")
+    parser.add_argument(
+        "--bias", action="append", default=[], type=_bias, metavar="KIND=VALUE", help="added to the logits of a class"
+    )
     parser.set_defaults(run=run)
 
 
@@ -29,6 +38,29 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.train.loop import NAME
 
     checkpoint = args.run_folder / NAME if args.run_folder.is_dir() else args.run_folder
-    path = export(checkpoint, args.out)
+    given = dict(args.bias)
+    bias = [given.get(kind, 0.0) for kind in CLASSES] if given else None
+    path = export(checkpoint, args.out, _about(args.about) if args.about else None, bias)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return say.DONE
+
+
+def _bias(text: str) -> tuple[Kind, float]:
+    """ "body=-1.2": a class of the network and a number."""
+    kind, _, value = text.partition("=")
+    try:
+        return Kind(kind), float(value)
+    except ValueError:
+        kinds = ", ".join(CLASSES)
+        raise argparse.ArgumentTypeError(f"{text!r}: write KIND=VALUE, KIND being one of {kinds}") from None
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What a JSON file says for the card."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileError(f"{path}: no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise FileError(f"{path}: must hold one JSON object")
+    return values
