@@ -15,7 +15,7 @@ from lumbarseg import phantom
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import ModelError
 from lumbarseg.files.disk import replacing
-from lumbarseg.model.card import BLANK, Card, digest_of
+from lumbarseg.model.card import Card, seal
 from lumbarseg.model.run import Model
 from lumbarseg.prepare import Spec, prepare, windows
 from lumbarseg.volume import Array
@@ -81,8 +81,7 @@ def sealed(model: bytes, card: Card) -> bytes:
     values = Card(card.spec, card.classes, card.bias, card.about).to_metadata()
     for name, text in values.items():
         proto.metadata_props.add(key=name, value=text)
-    data = proto.SerializeToString()
-    return data.replace(BLANK.encode(), digest_of(data, BLANK).encode())
+    return seal(proto.SerializeToString())
 
 
 def sample(spec: Spec) -> Array:

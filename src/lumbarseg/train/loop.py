@@ -38,12 +38,13 @@ NAME = "checkpoint.pt"
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What a run learns from and is measured on."""
+    """What a run learns from and is measured on. names: checksum per dataset; sources: (source, licence) of each."""
 
     codes: Codes
     train: list[Stack]
     val: list[Stack]
     names: dict[str, str]
+    sources: dict[str, list[list[str]]]
 
 
 @dataclass(eq=False)
@@ -91,7 +92,9 @@ def gather(settings: Settings, datasets: Sequence[Dataset], spec: Spec) -> Data:
     stacks = load(datasets, "train", codes, spec)
     check(stacks, datasets)
     names = {f"{i} {dataset.name}": _digest(dataset) for i, dataset in enumerate(datasets)}
-    return Data(codes, stacks, load(datasets, "val", codes, spec, settings.validate_cases), names)
+    pairs = [{(case.source, case.licence) for case in dataset.cases("train")} for dataset in datasets]
+    sources = {name: [list(pair) for pair in sorted(found)] for name, found in zip(names, pairs, strict=True)}
+    return Data(codes, stacks, load(datasets, "val", codes, spec, settings.validate_cases), names, sources)
 
 
 def _digest(dataset: Dataset) -> str:
@@ -212,7 +215,12 @@ def snapshot(run: Run, data: Data) -> Checkpoint:
         scaler=run.scaler.state_dict(),
         random=torch.get_rng_state(),
         data=data.names,
-        about={"precision": run.precision, "device": run.where.type, "torch": str(torch.__version__)},
+        about={
+            "sources": data.sources,
+            "precision": run.precision,
+            "device": run.where.type,
+            "torch": str(torch.__version__),
+        },
     )
 
 

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lumbarseg.anatomy import CLASSES
+from lumbarseg.errors import ModelError
+from lumbarseg.model.card import BLANK, KEY, Card, digest_of, seal
+from lumbarseg.prepare import Normalisation, Spec
+
+NUMBERS = st.floats(-20, 20)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | NUMBERS | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    bias=st.tuples(*[NUMBERS] * len(CLASSES)),
+    about=st.dictionaries(st.text(), VALUES),
+    digest=st.text("0123456789abcdef", min_size=64, max_size=64),
+    pixel=st.floats(0.1, 5),
+    multiple=st.integers(1, 64),
+)
+def test_a_card_comes_back_from_metadata_as_it_was(
+    bias: tuple[float, ...], about: dict[str, Any], digest: str, pixel: float, multiple: int
+) -> None:
+    card = Card(Spec(pixel=pixel, multiple=multiple, normalisation=Normalisation(low=1.0)), bias=bias, about=about)
+    card = Card(card.spec, card.classes, card.bias, card.about, digest)
+    assert Card.from_metadata(card.to_metadata()) == card
+
+
+def changed(**values: Any) -> dict[str, str]:
+    good = json.loads(Card(Spec()).to_metadata()[KEY])
+    return {KEY: json.dumps({name: value for name, value in (good | values).items() if value is not ...})}
+
+
+BAD: dict[str, tuple[dict[str, str], str]] = {
+    "no card": ({"author": "somebody"}, "has no lumbarseg card"),
+    "no JSON": ({KEY: "{"}, "no JSON"),
+    "deep JSON": ({KEY: "[" * 100_000}, "no JSON"),
+    "a list": ({KEY: "[]"}, "no JSON object"),
+    "newer": (changed(format=2), "made by a newer lumbarseg; update"),
+    "older": (changed(format=0), "of format 0"),
+    "true as version": (changed(format=True), "of format True"),
+    "no version": (changed(format=...), "of format None"),
+    "no spec": (changed(spec=...), "lacks 'spec'"),
+    "no digest": (changed(digest=...), "lacks 'digest'"),
+    "spec is a number": (changed(spec=3), "specification"),
+    "spec is empty": (changed(spec={}), "specification"),
+    "spec of another program": (changed(spec=Spec().to_dict() | {"magic": 1}), "specification"),
+    "negative pixel": (changed(spec=Spec().to_dict() | {"pixel": -1.0}), "specification"),
+    "other classes": (changed(classes=["background", "liver"]), "classes"),
+    "classes in another order": (changed(classes=[str(kind) for kind in CLASSES][::-1]), "classes"),
+    "classes is text": (changed(classes="background"), "'classes' is no list"),
+    "short bias": (changed(bias=[0.0] * 5), "bias"),
+    "bias of text": (changed(bias=["0"] * 6), "bias"),
+    "bias of truth": (changed(bias=[True] * 6), "bias"),
+    "infinite bias": ({KEY: changed()[KEY].replace('"bias": [0.0', '"bias": [Infinity')}, "bias"),
+    "about is text": (changed(about="me"), "about itself"),
+    "digest is short": (changed(digest="abc"), "digest"),
+    "digest is a number": (changed(digest=7), "digest"),
+    "digest has capitals": (changed(digest="A" * 64), "digest"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_malformed_card_is_refused_in_one_line(name: str) -> None:
+    metadata, told = BAD[name]
+    with pytest.raises(ModelError, match=told) as caught:
+        Card.from_metadata(metadata)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_json_cannot_hold_is_refused() -> None:
+    for about in ({"scores": float("nan")}, {"path": object()}):
+        with pytest.raises(ModelError, match="no JSON"):
+            Card(Spec(), about=about).to_metadata()
+
+
+def test_a_seal_covers_every_byte() -> None:
+    data = b"before" + BLANK.encode() + b"after"
+    done = seal(data)
+    digest = done[6:70].decode()
+    assert len(done) == len(data)
+    assert digest_of(done, digest) == digest
+    assert digest_of(done.replace(b"after", b"After"), digest) != digest
+
+
+def test_a_digest_must_stand_in_the_file_once() -> None:
+    for data in (b"nothing", BLANK.encode() + b" " + BLANK.encode()):
+        with pytest.raises(ModelError, match="exactly once"):
+            digest_of(data, BLANK)
