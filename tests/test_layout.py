@@ -19,7 +19,7 @@ ROOMS = {
     "volume": "errors",
     "resample": "errors volume",
     "files": "errors anatomy volume",
-    "measure": "anatomy volume",
+    "measure": "anatomy volume resample",  # axes in RAS order first: one exact reorientation in the package
     "score": "anatomy volume",
     "prepare": "errors anatomy volume resample",
     "phantom": "errors anatomy volume resample",
@@ -27,9 +27,10 @@ ROOMS = {
     "datasets": "errors anatomy volume files resample",
     "segment": "errors anatomy volume prepare model",
     "train": "errors anatomy volume resample files prepare score phantom datasets model",
-    "report": "errors anatomy volume measure segment",
+    "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
     "cli": "errors anatomy volume resample files measure score prepare phantom model datasets segment train report",
     "__init__": "errors volume model files",
+    "__main__": "cli",
 }
 # library: rooms that may import it
 HEAVY = {
