@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -94,16 +92,19 @@ class Dataset:
 
 def create(folder: Path | str, name: str, table: Mapping[int, Iterable[str]]) -> Dataset:
     """An empty dataset in a folder that holds none yet."""
+    dataset = plan(folder, name, table)
+    save(dataset)
+    return dataset
+
+
+def plan(folder: Path | str, name: str, table: Mapping[int, Iterable[str]]) -> Dataset:
+    """As `create`, but nothing is written before `save`."""
     folder = Path(folder)
     path = folder / "dataset.json"
     if path.exists():
         raise DatasetError(f"{path}: there is a dataset already; choose another folder")
     checked = table_from({str(v): list(names) for v, names in table.items()}, f"{path}: labels")
-    for part in ("images", "labels"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    dataset = Dataset(folder, name, checked)
-    _save(dataset)
-    return dataset
+    return Dataset(folder, name, checked)
 
 
 def write_case(folder: Path | str, name: str, image: Volume, labels: Volume, about: Mapping[str, Any]) -> Case:
@@ -148,7 +149,7 @@ def add_cases(folder: Path | str, cases: Iterable[Case]) -> Dataset:
     dataset = Dataset.open(folder)
     rows = {case.name: case for case in (*dataset.everything, *cases)}
     grown = Dataset(dataset.folder, dataset.name, dataset.table, tuple(rows[name] for name in sorted(rows)))
-    _save(grown)
+    save(grown)
     return grown
 
 
@@ -287,8 +288,10 @@ def _row(case: Case, dataset: Dataset) -> dict[str, Any]:
     return row
 
 
-def _save(dataset: Dataset) -> None:
-    """Write `dataset.json` beside its place, then move it there."""
+def save(dataset: Dataset) -> None:
+    """Write a dataset's `dataset.json` beside its place, then move it there."""
+    from lumbarseg import files
+
     values = {
         "format": FORMAT,
         "version": VERSION,
@@ -297,11 +300,9 @@ def _save(dataset: Dataset) -> None:
         "cases": [_row(case, dataset) for case in dataset.everything],
     }
     path = dataset.folder / "dataset.json"
-    with tempfile.NamedTemporaryFile(
-        "w", dir=dataset.folder, prefix=".dataset", delete=False, encoding="utf-8"
-    ) as file:
-        json.dump(values, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    try:
+        text = json.dumps(values, indent=1)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: what is said about a case is no JSON: {error}") from error
+    with files.replacing(path) as file:
+        file.write(text.encode())

@@ -14,7 +14,7 @@ import torch
 from lumbarseg import phantom
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import ModelError
-from lumbarseg.files.disk import replacing
+from lumbarseg.files import replacing
 from lumbarseg.model.card import Card, seal
 from lumbarseg.model.run import Model
 from lumbarseg.prepare import Spec, prepare, windows

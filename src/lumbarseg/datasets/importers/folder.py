@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind
-from lumbarseg.datasets.folder import Case, Dataset, Table, add_cases, create, store_case, table_from
+from lumbarseg.datasets.folder import Case, Dataset, Table, plan, save, store_case, table_from
 from lumbarseg.errors import DatasetError
 
 _IMAGE = "_image.nii.gz"
@@ -50,7 +51,7 @@ def import_folder(
 
     source = Path(source)
     pairs = _pairs(source)
-    dataset = create(target, Path(target).name, _resolve(table))
+    dataset = plan(target, Path(target).name, _resolve(table))
     patients = sorted({_patient(name) for name in pairs})
     cases: list[Case] = []
     for name, (image, labels) in pairs.items():
@@ -58,7 +59,9 @@ def import_folder(
         split = "val" if held_out and place % held_out == held_out - 1 else "train"
         facts = {"patient": _patient(name), "split": split, "licence": licence, "source": source_name or source.name}
         cases.append(store_case(dataset, name, files.read_image(image), files.read_labels(labels), facts))
-    return add_cases(dataset.folder, cases)
+    dataset = replace(dataset, everything=tuple(sorted(cases, key=lambda case: case.name)))
+    save(dataset)
+    return dataset
 
 
 def _patient(name: str) -> str:
