@@ -92,12 +92,6 @@ class _Axis:
             return None
         return weights(self.source, self.count, self.step, self.start, width=self.step)
 
-    def back(self) -> Array | None:
-        """Matrix (source, count), linear, None for the identity."""
-        if self.step == 1 and self.count == self.source:
-            return None
-        return weights(self.count, self.source, 1 / self.step, -self.start / self.step)
-
 
 def _axis(source: int, spacing: float, target: float) -> _Axis:
     """An axis of `source` voxels at `spacing` mm, covered by voxels of `target` mm about the same centre."""
@@ -166,11 +160,40 @@ def windows(array: Array, spec: Spec) -> Array:
     return np.stack([padded[i : i + 2 * n + 1] for i in range(len(array))])
 
 
-def restore(scores: Array, prepared: Prepared) -> Array:
-    """scores: (C, slices, A, S) on the network's grid to (C, I, J, K) float32 on the exam's own grid, linearly."""
-    canonical = reorient_grid(prepared.source, prepared.spec.axes)
-    plan = _plan(canonical, prepared.spec)
-    return to_source(apply(scores, (plan[0].back(), plan[1].back(), plan[2].back())), prepared)
+def restore_classes(scores: Array, prepared: Prepared) -> Array:
+    """scores: (C, slices, A, S) on the network's grid to (I, J, K) uint8, the best class on the exam's own grid.
+
+    Every class is interpolated linearly and compared with the best so far, inside the box where any class but the
+    first (background) is best on the network's grid: memory and time go with the spine, not with the exam.
+    """
+    plan = _plan(reorient_grid(prepared.source, prepared.spec.axes), prepared.spec)
+    best = np.zeros([axis.source for axis in plan], np.uint8)
+    foreground = scores.argmax(axis=0) > 0
+    if foreground.any():
+        boxes, sources, matrices = zip(*(_covered(foreground, n, axis) for n, axis in enumerate(plan)), strict=True)
+        top = apply(scores[(0, *boxes)], matrices)
+        inside = np.zeros(top.shape, np.uint8)
+        for number in range(1, len(scores)):
+            value = apply(scores[(number, *boxes)], matrices)
+            better = value > top
+            inside[better] = number
+            np.maximum(top, value, out=top)
+        best[sources] = inside
+    return to_source(best, prepared)
+
+
+def _covered(foreground: Array, dimension: int, axis: _Axis) -> tuple[slice, slice, Array]:
+    """Along one axis: the box that holds the foreground with a margin, the source voxels inside it, and their weights."""
+    occupied = np.flatnonzero(foreground.any(axis=tuple(d for d in range(3) if d != dimension)))
+    low, high = max(0, int(occupied[0]) - 2), min(axis.count, int(occupied[-1]) + 3)
+    places = (np.arange(axis.source) - axis.start) / axis.step
+    first = 0 if low == 0 else int(np.searchsorted(places, low))
+    last = axis.source if high == axis.count else int(np.searchsorted(places, high - 1, side="right"))
+    return (
+        slice(low, high),
+        slice(first, last),
+        weights(high - low, last - first, 1 / axis.step, float(places[first]) - low),
+    )
 
 
 def restore_labels(labels: Array, prepared: Prepared) -> Array:

@@ -1,0 +1,208 @@
+"""Names for the vertebrae of a column, counted from an anchor, with a confidence and its reasons.
+
+A sacrum in view is the anchor: the lowest body above it is L5. A transitional vertebra shifts such a count; no part of
+the picture tells that for certain, so the reasons say that names were counted. Without an anchor the lowest body is
+called L5 as an assumption, and every name is marked uncertain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from lumbarseg.anatomy import LEVELS, column
+from lumbarseg.errors import SegmentError
+from lumbarseg.volume import Array
+
+from .column import BODY, CORE
+from .instances import Instances
+
+CERTAIN = 0.5  # below this confidence a name is marked uncertain
+
+
+class Pin(NamedTuple):
+    """A vertebra that the user named. point: RAS+ mm."""
+
+    name: str
+    point: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One named vertebra. centre: RAS+ mm; partial: cut by the edge of the field of view."""
+
+    name: str
+    confidence: float
+    uncertain: bool
+    partial: bool
+    reasons: tuple[str, ...]
+    centre: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """names: of the bodies, the lowest first; warnings: what a person should look at."""
+
+    names: tuple[str, ...]
+    anchor: str
+    confidence: float
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sacrum:
+    """What is seen below the lowest body, mm along the column."""
+
+    length: float
+    gap: float
+    disc: bool
+    below: float  # from the lowest body to the end of the field of view
+
+
+def name(found: Instances, scores: Array, spacing: Array, lowest: str | None, pinned: tuple[str, int] | None) -> Naming:
+    """Name the bodies of a column.
+
+    scores: (6, slices, A, S) probabilities; lowest: the user's name of the lowest whole body; pinned: the user's name
+    for body n, counted from 1 below. SegmentError where names are impossible or contradict each other.
+    """
+    first = 1 if not _partial(found.bodies == 1) or found.count == 1 else 2
+    given = [(lowest, first)] if lowest else []
+    given += [pinned] if pinned else []
+    starts = {_lowest_name(level, number) for level, number in given}
+    if len(starts) > 1:
+        raise SegmentError(f"--lowest and --pin disagree: the lowest body would be {' and '.join(sorted(starts))}")
+    if starts:
+        return Naming(_names(starts.pop(), found.count), "given by the user", 1.0, ("named by the user",), ())
+    seen = sacrum(found, spacing)
+    sure = float(scores[BODY][found.bodies > 0].mean())
+    anchored = seen.length >= 8 and seen.gap < 18
+    confidence, reasons = _confidence(found, seen, sure, spacing) if anchored else (0.2 * sure, ("no sacrum in view",))
+    anchor = "sacrum" if anchored else "none: the lowest body is assumed to be L5"
+    warnings = []
+    if confidence < CERTAIN:
+        warnings.append(f"names are uncertain ({'; '.join(reasons)}); tell one with --lowest or --pin")
+    return Naming(_names("L5", found.count), anchor, confidence, reasons, tuple(warnings))
+
+
+def _names(lowest: str, count: int) -> tuple[str, ...]:
+    room = len(column(lowest, 1)) and LEVELS.index(lowest) + 1
+    if count > room:
+        raise SegmentError(
+            f"{count} vertebrae above and with {lowest} reach past {LEVELS[0]}; name the lowest with --lowest"
+        )
+    return tuple(column(lowest, count))
+
+
+def _lowest_name(level: str, number: int) -> str:
+    """The name of body 1 when body `number` is called `level`."""
+    upward = column("L6" if level == "L6" else "L5", len(LEVELS) - (level != "L6"))
+    index = upward.index(level) - (number - 1)
+    if index == -1 and level != "L6":
+        return "L6"  # a part of one more lumbar vertebra at the edge of the field of view
+    if index < 0:
+        raise SegmentError(f"{number - 1} vertebrae lie below the one called {level}; there is no name for the lowest")
+    return upward[index]
+
+
+def sacrum(found: Instances, spacing: Array) -> Sacrum:
+    """Evidence of a sacrum under the lowest body."""
+    body = _span(found.bodies == 1, found, spacing)
+    sacral = np.argwhere(found.sacrum)
+    disc = np.bincount(found.discs.ravel(), minlength=found.count + 2)[1:]
+    has_disc = disc[0] > 0.15 * np.median(disc[disc > 0]) if (disc > 0).any() else False
+    end = found.column.project(np.array([[0, 0, 0]]) + _foot(found, spacing), spacing)[0][0]
+    below = float(body[0] - end)
+    if len(sacral):
+        along, away = found.column.project(sacral, spacing)
+        along = along[(away < CORE + 4) & (along < body[0] + 5)]
+        if len(along) > 20:
+            low, high = np.percentile(along, [2, 98])
+            return Sacrum(float(high - low), float(max(0.0, body[0] - high)), bool(has_disc), below)
+    return Sacrum(0.0, np.inf, bool(has_disc), below)
+
+
+def _foot(found: Instances, spacing: Array) -> Array:
+    """Voxel where the column leaves the field of view below."""
+    inside = found.column.points[(found.column.points[:, 2] >= 0)]
+    return inside[0] / spacing
+
+
+def _span(mask: Array, found: Instances, spacing: Array) -> tuple[float, float]:
+    """From where to where a structure reaches along the column, mm."""
+    along, away = found.column.project(np.argwhere(mask), spacing)
+    along = along[away < CORE] if (away < CORE).any() else along
+    low, high = np.percentile(along, [3, 97])
+    return float(low), float(high)
+
+
+def _confidence(found: Instances, seen: Sacrum, sure: float, spacing: Array) -> tuple[float, tuple[str, ...]]:
+    """How far the count from the sacrum can be trusted, with the reasons in words."""
+    reasons = [f"counted from the sacrum, {seen.length:.0f} mm of it in view"]
+    value = np.clip(0.3 + seen.length / 35, 0, 1)
+    if not seen.disc:
+        value *= 0.7
+        reasons.append("no disc seen between sacrum and lowest body")
+    spans = [
+        _span(found.bodies == n, found, spacing) for n in range(1, min(found.count, 4) + 1) if (found.bodies == n).any()
+    ]
+    heights = [high - low for low, high in spans]
+    if len(heights) > 2 and not 0.7 < heights[0] / np.median(heights[1:]) < 1.35:
+        value *= 0.6
+        reasons.append("the lowest body is unlike its neighbours in height")
+    steps = np.diff(found.at)
+    if len(steps) > 2 and steps.max() > 1.6 * np.median(steps):
+        value *= 0.5
+        reasons.append("a vertebra may be missing: one step is much longer than the others")
+    if sure < 0.85:
+        value *= sure
+        reasons.append("the tissue is hard to tell apart")
+    if found.count < 3:
+        value *= 0.8
+        reasons.append("fewer than three vertebrae in view")
+    return float(value), tuple(reasons)
+
+
+def levels(found: Instances, naming: Naming, scores: Array, to_world: Array) -> tuple[Level, ...]:
+    """The named vertebrae from head to foot. to_world: (4, 4), voxel of the instance maps to RAS+ mm."""
+    out = []
+    centres = ndimage.center_of_mass(found.bodies > 0, found.bodies, range(1, found.count + 1))
+    for number, (level, centre) in enumerate(zip(naming.names, centres, strict=True), start=1):
+        mask = found.bodies == number
+        if not mask.any():
+            continue
+        confidence = naming.confidence * float(scores[BODY][mask].mean())
+        world = to_world[:3, :3] @ np.array(centre) + to_world[:3, 3]
+        place = (round(float(world[0]), 1), round(float(world[1]), 1), round(float(world[2]), 1))
+        partial = _partial(mask)
+        reasons = (*naming.reasons, "cut by the edge of the field of view") if partial else naming.reasons
+        out.append(Level(level, round(confidence, 3), naming.confidence < CERTAIN, partial, reasons, place))
+    return tuple(out[::-1])
+
+
+def _partial(mask: Array) -> bool:
+    """Whether a structure touches the upper or lower edge of the field of view."""
+    return bool(mask[:, :, 0].any() or mask[:, :, -1].any())
+
+
+def pins_to_body(pins: Sequence[Pin], found: Instances, to_index: Array, spacing: Array) -> tuple[str, int] | None:
+    """The pinned name and the body that lies nearest to its point; SegmentError when none is within 30 mm."""
+    chosen: tuple[str, int] | None = None
+    for level, point in pins:
+        place = to_index[:3, :3] @ np.array(point) + to_index[:3, 3]
+        away = np.full(found.count, np.inf)
+        for number in range(1, found.count + 1):
+            voxels = np.argwhere(found.bodies == number)
+            if len(voxels):
+                away[number - 1] = np.linalg.norm((voxels - place) * spacing, axis=1).min()
+        if away.min() > 30:
+            raise SegmentError(f"--pin {level}: no vertebra within 30 mm of {point}; the point is RAS+ mm")
+        pinned = (level, int(away.argmin()) + 1)
+        if chosen and _lowest_name(*chosen) != _lowest_name(*pinned):
+            raise SegmentError(f"--pin {chosen[0]} and --pin {level} contradict each other; give one of them")
+        chosen = pinned
+    return chosen

@@ -1,0 +1,58 @@
+"""Headers that say front for back or head for feet, recognised from the anatomy.
+
+A lumbar spine has its canal behind its bodies and its sacrum below them. The network was shown mirrored exams too, so
+it finds both wherever they are; where they lie on the wrong side, the header is wrong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lumbarseg.volume import Array
+
+from .column import BODY, CANAL, SACRUM, Column, trace
+
+Flips = tuple[bool, bool]
+_CLEAR = 0.75  # share of the canal, or of the sacrum, that must lie on the wrong side
+_SEEN = 2000.0  # mm3 of it in view; less says nothing
+
+
+def wrong_way(classes: Array, spacing: Array) -> Flips:
+    """Whether front and back, and head and feet, are reversed in a class map (slices, A, S); spacing: (3,) mm."""
+    column = trace(classes, spacing)
+    if column is None:
+        return False, False
+    return _side(classes, spacing, column), _upside_down(classes, spacing)
+
+
+def _side(classes: Array, spacing: Array, column: Column) -> bool:
+    """Whether the canal lies in front of the bodies."""
+    canal = np.argwhere(classes == CANAL) * spacing
+    if len(canal) * np.prod(spacing) < _SEEN:
+        return False
+    ahead = canal[:, 1] - np.interp(canal[:, 2], column.points[:, 2], column.points[:, 1])
+    return bool((ahead > 5).mean() > _CLEAR)
+
+
+def _upside_down(classes: Array, spacing: Array) -> bool:
+    """Whether the sacrum lies above the bodies."""
+    sacrum, bodies = (np.argwhere(classes == kind)[:, 2] for kind in (SACRUM, BODY))
+    if min(len(sacrum), len(bodies)) * np.prod(spacing) < _SEEN:
+        return False
+    return bool((sacrum > np.percentile(bodies, 70)).mean() > _CLEAR)
+
+
+def flipped(array: Array, flips: Flips) -> Array:
+    """array: (..., A, S), reversed along anterior and along up as `flips` says; a view."""
+    return array[..., :: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
+
+
+def told(flips: Flips) -> str:
+    """What was found wrong, for a person; "" for nothing."""
+    wrong = [words for words, flip in zip(("front and back", "head and feet"), flips, strict=True) if flip]
+    if not wrong:
+        return ""
+    return (
+        f"the header has {' and '.join(wrong)} the wrong way round, as the anatomy shows; handled. "
+        "Left and right cannot be verified"
+    )

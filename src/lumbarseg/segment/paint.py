@@ -1,0 +1,78 @@
+"""Named instances as a label map on the exam's own grid, and the checks that every such map must pass."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from lumbarseg import anatomy
+from lumbarseg.anatomy import Kind
+from lumbarseg.errors import SegmentError
+from lumbarseg.prepare import Prepared, restore_classes, restore_labels
+from lumbarseg.volume import Array
+
+from .column import ARCH, BODY, CANAL, DISC, SACRUM
+from .instances import Instances
+from .orientation import Flips, flipped
+
+
+def paint(scores: Array, found: Instances, names: tuple[str, ...], prepared: Prepared, flips: Flips) -> Array:
+    """(I, J, K) uint8 on the exam's own grid.
+
+    Which tissue a voxel is comes from probabilities interpolated to that grid; which level, from the nearest instance.
+    """
+    classes = restore_classes(flipped(scores, flips), prepared)
+    out = np.zeros(classes.shape, np.uint8)
+    for kind, numbers, values in _tables(found, names):
+        named = restore_labels(flipped(_spread(values[numbers]), flips), prepared)
+        here = classes == kind
+        out[here] = named[here]
+    return out
+
+
+def _tables(found: Instances, names: tuple[str, ...]) -> list[tuple[int, Array, Array]]:
+    """Per tissue: the class, a map of instance numbers, and the label of each number."""
+    bodies = [anatomy.by_name(level).label for level in names]
+    arches = [anatomy.arch_of(level).label for level in names]
+    below = ("S1", *names)
+    discs = [_disc(upper, lower) for upper, lower in zip((*names, _next(names[-1])), below, strict=True)]
+    sacrum, canal = anatomy.labels_of(Kind.SACRUM)[0], anatomy.labels_of(Kind.CANAL)[0]
+    # what was taken for the top of a sacral body keeps its place as sacrum; background inside a structure stays
+    stray = ((found.bodies == 0) & found.sacrum).astype(np.uint8)
+    return [
+        (BODY, np.where(stray > 0, len(names) + 1, found.bodies), np.array([0, *bodies, sacrum], np.uint8)),
+        (DISC, found.discs, np.array([0, *discs], np.uint8)),
+        (ARCH, found.arches, np.array([0, *arches], np.uint8)),
+        (SACRUM, found.sacrum.astype(np.uint8), np.array([0, sacrum], np.uint8)),
+        (CANAL, np.ones(found.bodies.shape, np.uint8), np.array([0, canal], np.uint8)),
+    ]
+
+
+def _disc(upper: str | None, lower: str) -> int:
+    """Label of the disc between two neighbours; 0 where the table has none (L3 on the sacrum, say)."""
+    names = {s.name for s in anatomy.STRUCTURES}
+    return anatomy.by_name(f"{upper}-{lower}").label if f"{upper}-{lower}" in names else 0
+
+
+def _next(level: str) -> str | None:
+    """The vertebra above, None above the first."""
+    index = anatomy.LEVELS.index(level)
+    return anatomy.LEVELS[index - 1] if index else None
+
+
+def _spread(labels: Array) -> Array:
+    """Labels grown by two pixels in plane and into the next slices: the exam's finer grid reaches a little further."""
+    grown = ndimage.grey_dilation(labels, size=(3 if len(labels) > 1 else 1, 5, 5))
+    return np.where(labels > 0, labels, grown).astype(np.uint8)
+
+
+def check(labels: Array) -> None:
+    """Every vertebra between two named ones is there, and above the next one; SegmentError names what is not.
+
+    labels: (I, J, K) uint8. A structure has one name because a label map has one value per voxel; this looks at order.
+    """
+    present = [s for s in anatomy.STRUCTURES if s.kind is Kind.BODY and (labels == s.label).any()]
+    ranks = [anatomy.LEVELS.index(s.name) for s in present]
+    if ranks and ranks[-1] - ranks[0] + 1 != len(ranks):
+        have = ", ".join(s.name for s in present)
+        raise SegmentError(f"the answer would have a gap in its order ({have}); please report this exam")
