@@ -50,7 +50,7 @@ SEQUENCES: dict[str, dict[str, tuple[float, float]]] = {
         "organ": (0.2, 0.8),
     },
     "random": {
-        **{name: (0.02, 1.0) for name in TISSUES},
+        **dict.fromkeys(TISSUES, (0.02, 1.0)),
         "cortex": (0.0, 0.2), "endplate": (0.0, 0.25), "ligament": (0.0, 0.5),
     },
 }  # fmt: skip

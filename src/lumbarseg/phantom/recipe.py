@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from numpy.random import Generator
 
 from . import contrast, scanner, spine, surroundings
@@ -59,7 +58,7 @@ def draw(rng: Generator, ranges: Ranges | None = None) -> Recipe:
     ranges = ranges or Ranges()
     column = spine.draw(rng, lumbar=int(rng.choice(ranges.lumbar)))
     sequence = str(rng.choice(ranges.sequences))
-    thin = bool(rng.random() < ranges.isotropic) or sequence == "SPACE" and bool(rng.random() < 0.5)
+    thin = bool(rng.random() < ranges.isotropic) or (sequence == "SPACE" and bool(rng.random() < 0.5))
     return Recipe(
         seed=int(rng.integers(2**31)),
         spine=column,

@@ -105,7 +105,10 @@ def majority(labels: Array, scanner: Scanner) -> Array:
     parts = labels.reshape(scanner.slices, scanner.samples, *labels.shape[1:])
     if scanner.samples == 1:
         return parts[:, 0].copy()
-    votes = [sum((parts[:, k] == parts[:, j]).astype(np.uint8) for j in range(scanner.samples)) for k in range(scanner.samples)]
+    votes = [
+        sum((parts[:, k] == parts[:, j]).astype(np.uint8) for j in range(scanner.samples))
+        for k in range(scanner.samples)
+    ]
     out, best = parts[:, scanner.samples // 2].copy(), votes[scanner.samples // 2]
     for k in range(scanner.samples):
         better = votes[k] > best

@@ -18,6 +18,7 @@ from .surroundings import Surroundings
 
 Array = np.ndarray
 SHELL = 0.9  # mm of dark cortical bone around a body
+RIM = 0.5  # mm of a body's and a disc's dark edge that is nobody's: references are drawn inside it
 _SACRUM = anatomy.labels_of(Kind.SACRUM)[0]
 _CANAL = anatomy.labels_of(Kind.CANAL)[0]
 _LESIONS = ("fat", "csf", "muscle")
@@ -65,13 +66,17 @@ def _sacrum(canvas: Canvas, spine: Spine) -> None:
         lateral = np.abs(x)
         body = (np.abs(a / depth) ** 2.6 + (lateral / s.width) ** 2.6 < 1) & (np.abs(u) < s.height)
         wing = (lateral < s.width * (2.1 - 0.3 * j)) & (lateral > s.width * 0.8)
-        wing &= (np.abs(u + 3) < s.height * 1.05) & (a < s.depth * 0.9 - 0.006 * s.depth * lateral) & (a > -s.depth * 1.25)
+        wing &= (
+            (np.abs(u + 3) < s.height * 1.05) & (a < s.depth * 0.9 - 0.006 * s.depth * lateral) & (a > -s.depth * 1.25)
+        )
         wing &= ((lateral - s.width * 1.05) / 5) ** 2 + ((u + s.height * 0.85) / 5) ** 2 >= 1  # foramina
         bone = body | wing
         tissue[bone], labels[bone] = TISSUE["sacral marrow"], _SACRUM
         tissue[bone & ~ndimage.binary_erosion(bone)] = TISSUE["cortex"]
         if s.gap > 0.9:
-            gap = (np.abs(a / depth) < 0.92) & (lateral < s.width * 0.85) & (u < -s.height) & (u > -s.height - 2 * s.gap)
+            gap = (
+                (np.abs(a / depth) < 0.92) & (lateral < s.width * 0.85) & (u < -s.height) & (u > -s.height - 2 * s.gap)
+            )
             tissue[gap] = TISSUE["nucleus" if s.bright_gap else "annulus"]
             labels[gap] = _SACRUM
         crest = np.array(s.centre) - frame[:, 1] * (s.depth + spine.canal_depth * 1.9)
@@ -119,7 +124,9 @@ def _arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
     depth, height, pedicle = body.depth, body.height, body.width * offset
     label = anatomy.arch_of(body.level).label
 
-    def put(at: tuple[float, float, float], radii: tuple[float, ...], pitch: float = 0, yaw: float = 0, power: float = 2):  # type: ignore[no-untyped-def]
+    def put(
+        at: tuple[float, float, float], radii: tuple[float, ...], pitch: float = 0, yaw: float = 0, power: float = 2
+    ):  # type: ignore[no-untyped-def]
         centre = body.centre + frame @ np.array(at)
         turned, outer = frame @ sagittal(pitch) @ axial(yaw), np.array(radii) * size
         found = _inside(canvas, centre, turned, outer, power)
@@ -208,7 +215,8 @@ def _disc(canvas: Canvas, d: Disc, part: int) -> None:
     tissue[nucleus] = TISSUE["nucleus"]
     if d.cleft:
         tissue[nucleus & (np.abs(u) < 0.6)] = TISSUE["annulus"]
-    canvas.labels[where][mask] = anatomy.by_name(d.name).label
+    drawn = mask & (r < (1 - RIM / d.depth) ** d.exponent) & (np.abs(u) < np.maximum(half - RIM, 0.5))
+    canvas.labels[where][drawn] = anatomy.by_name(d.name).label
     canvas.part[where][mask] = part
 
 
@@ -241,5 +249,7 @@ def _body(canvas: Canvas, b: Body, part: int) -> None:
     for lx, la, lu, radius, kind in b.lesions:
         lesion = inner & ((x - lx) ** 2 + (a - la) ** 2 + (u - lu) ** 2 < radius**2)
         tissue[lesion] = TISSUE[_LESIONS[int(kind)]]
-    canvas.labels[where][mask] = anatomy.by_name(b.level).label
+    drawn = mask & (r < (1 - RIM / b.depth) ** b.exponent) & (u < top - RIM) & (u > RIM - bottom)
+    canvas.labels[where][mask] = 0
+    canvas.labels[where][drawn] = anatomy.by_name(b.level).label
     canvas.part[where][mask] = part

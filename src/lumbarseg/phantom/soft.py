@@ -121,7 +121,9 @@ def _skin(canvas: Canvas, around: Surroundings, front: Array, path: Array) -> No
     canvas.tissue[y < fascia] = TISSUE["ligament"]
     canvas.tissue[y < fascia - 1.6] = TISSUE["skin fat"]
     canvas.tissue[y < surface] = TISSUE["air"]
-    smooth = ndimage.gaussian_filter1d(np.maximum(front, front[-1]), 25 / float(canvas.z[1] - canvas.z[0]), mode="nearest")
+    smooth = ndimage.gaussian_filter1d(
+        np.maximum(front, front[-1]), 25 / float(canvas.z[1] - canvas.z[0]), mode="nearest"
+    )
     belly = (smooth + around.belly)[None, None, :]
     canvas.tissue[np.broadcast_to(y > belly, canvas.shape)] = TISSUE["skin fat"]
     canvas.tissue[np.broadcast_to(y > belly + around.belly_fat, canvas.shape)] = TISSUE["air"]

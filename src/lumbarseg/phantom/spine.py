@@ -183,9 +183,7 @@ def draw(rng: Generator, lumbar: int = 5) -> Spine:
         tall = height * _HEIGHT[i] * rng.uniform(0.95, 1.05) * (1 - crush * 0.5)
         frame = bend(angle - body_wedge / 2, i + 1)
         centre = top + frame[:, 2] * tall
-        bodies.append(
-            _body(rng, level, centre, frame, here, size)(tall, body_wedge / 2, crush, float(degeneration[i]))
-        )
+        bodies.append(_body(rng, level, centre, frame, here, size)(tall, body_wedge / 2, crush, float(degeneration[i])))
         top = centre + frame[:, 2] * tall
         angle -= body_wedge
         below = here
@@ -232,7 +230,7 @@ def _disc(rng: Generator, name: str, centre: Array, frame: Array, depth: float, 
             height=height,
             wedge=wedge,
             bulge=rng.uniform(0.6, 2.2) * size,
-            exponent=rng.uniform(2.0, 2.5),
+            exponent=rng.uniform(1.9, 2.3),
             degeneration=degeneration,
             hernia=hernia,
             cleft=bool(degeneration < 0.5 and rng.random() < 0.6),
@@ -243,14 +241,17 @@ def _disc(rng: Generator, name: str, centre: Array, frame: Array, depth: float, 
     return make
 
 
-def _body(
-    rng: Generator, level: str, centre: Array, frame: Array, half: tuple[float, float], size: float
-) -> Any:
+def _body(rng: Generator, level: str, centre: Array, frame: Array, half: tuple[float, float], size: float) -> Any:
     def make(height: float, wedge: float, crush: float, degeneration: float) -> Body:
         depth, width = half
         lumbar = level.startswith("L")
         nodes = [
-            (rng.choice([-1.0, 1.0]), rng.uniform(-0.5, 0.6) * depth, rng.uniform(-0.5, 0.5) * width, rng.uniform(2.5, 6))
+            (
+                rng.choice([-1.0, 1.0]),
+                rng.uniform(-0.5, 0.6) * depth,
+                rng.uniform(-0.5, 0.5) * width,
+                rng.uniform(2.5, 6),
+            )
             for _ in range(rng.poisson(0.25))
         ]
         lesions = [
@@ -267,8 +268,8 @@ def _body(
             wedge=wedge,
             hollow_top=rng.uniform(0.3, 2.4) * size * (1 + 2 * crush),
             hollow_bottom=rng.uniform(0.3, 2.4) * size,
-            waist=rng.uniform(0.05, 0.17),
-            exponent=rng.uniform(2.0, 2.5),
+            waist=rng.uniform(0.08, 0.2),
+            exponent=rng.uniform(1.85, 2.3),
             dent=rng.uniform(0, 2.5),
             lip=rng.uniform(0, 3) * degeneration**2,
             gain=rng.uniform(0.9, 1.1),

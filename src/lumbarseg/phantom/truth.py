@@ -7,19 +7,25 @@ from typing import Any
 import numpy as np
 
 from .recipe import Recipe
+from .shape import RIM
 from .spine import Body, Disc, Segment
 
 
 def measure(recipe: Recipe) -> dict[str, Any]:
     """Per body and disc: heights in front, in the middle and behind (mm), tilts of the endplates (degrees); lordosis.
 
-    Heights of a body are taken at its rims, 90 % of the way to its edges, in the midline and along its own axis. A tilt
+    Sizes are those of the labels, which are drawn `shape.RIM` inside the dark edge. Heights of a body are taken at its rims, 90 % of the way to its edges, in the midline and along its own axis. A tilt
     is the angle of an endplate against the horizontal of the unturned patient, positive when it faces forward.
     """
     spine = recipe.spine
     bodies = {body.level: _body(body) for body in spine.bodies}
     discs = {disc.name: _disc(disc) for disc in spine.discs}
-    out: dict[str, Any] = {"bodies": bodies, "discs": discs, "lumbar": spine.lumbar, "sequence": recipe.contrast.sequence}
+    out: dict[str, Any] = {
+        "bodies": bodies,
+        "discs": discs,
+        "lumbar": spine.lumbar,
+        "sequence": recipe.contrast.sequence,
+    }
     if "L1" in bodies:
         out["lordosis"] = round(_tilt(spine.segments[0]) - bodies["L1"]["tilt_top"], 2)
     return out
@@ -33,10 +39,10 @@ def _tilt(part: Body | Segment | Disc, slope: float = 0.0) -> float:
 def _body(body: Body) -> dict[str, float]:
     edge = 0.9 * body.depth
     return {
-        "anterior": round(2 * (body.height + body.wedge * edge), 2),
-        "middle": round(2 * body.height - body.hollow_top - body.hollow_bottom, 2),
-        "posterior": round(2 * (body.height - body.wedge * edge), 2),
-        "depth": round(2 * body.depth - body.dent, 2),
+        "anterior": round(2 * (body.height + body.wedge * edge - RIM), 2),
+        "middle": round(2 * (body.height - RIM) - body.hollow_top - body.hollow_bottom, 2),
+        "posterior": round(2 * (body.height - body.wedge * edge - RIM), 2),
+        "depth": round(2 * (body.depth - RIM) - body.dent, 2),
         "tilt_top": round(_tilt(body, body.wedge), 2),
         "tilt_bottom": round(_tilt(body, -body.wedge), 2),
     }
@@ -45,8 +51,8 @@ def _body(body: Body) -> dict[str, float]:
 def _disc(disc: Disc) -> dict[str, float]:
     edge = 0.9 * disc.depth
     return {
-        "anterior": round(2 * (disc.height + disc.wedge * edge), 2),
-        "middle": round(2 * (disc.height + disc.bulge), 2),
-        "posterior": round(2 * (disc.height - disc.wedge * edge), 2),
+        "anterior": round(2 * (disc.height + disc.wedge * edge - RIM), 2),
+        "middle": round(2 * (disc.height + disc.bulge - RIM), 2),
+        "posterior": round(2 * (disc.height - disc.wedge * edge - RIM), 2),
         "degeneration": round(disc.degeneration, 3),
     }

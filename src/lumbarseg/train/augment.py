@@ -1,6 +1,7 @@
 """What happens to a picture before the network sees it: placed, bent, and seen by another scanner.
 
-First everything is drawn (`Pose`, `Look`), then applied. Never upside down: up is what names a level.
+First everything is drawn (`Pose`, `Look`), then applied. Now and then front is back, or up is down, labels with it: the
+network tells tissues apart, not levels, and must do so under a wrong header, too, so that the anatomy can correct it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from lumbarseg.volume import Array
 
+_FRONT_BACK, _UP_DOWN = 0.15, 0.08  # share of mirrored crops
 _LIMIT = 1.6  # a little above the normalised image's limit of 1.5
 
 
@@ -48,6 +50,8 @@ def draw_pose(rng: np.random.Generator, shape: tuple[int, int], focus: Array, cr
     matrix = scale * np.array(
         [[np.cos(angle) / stretch, -np.sin(angle) / stretch], [np.sin(angle) * stretch, np.cos(angle) * stretch]]
     )
+    matrix[0] *= -1 if rng.random() < _FRONT_BACK else 1
+    matrix[1] *= -1 if rng.random() < _UP_DOWN else 1
     size = np.array(shape)
     if rng.random() < 0.75:
         centre = focus[rng.integers(len(focus))] + rng.normal(0, crop / 7, 2)
