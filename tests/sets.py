@@ -45,11 +45,7 @@ def write(
     create(folder, folder.name, table)
     values = min(set(range(256)) - set(table))
     for i in range(train + val):
-        facts = {
-            "patient": f"p{i}",
-            "split": "train" if i < train else "val",
-            "licence": "CC BY 4.0",
-            "source": "blobs",
-        }
+        split = "train" if i < train else "val"
+        facts = {"patient": f"p{i}", "split": split, "licence": "CC BY 4.0", "source": "blobs"}
         write_case(folder, f"case-{i}", *exam(seed + i, values), facts)
     return Dataset.open(folder)

@@ -66,6 +66,8 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
             import_folder(source, tmp_path / "out", table)
     with pytest.raises(DatasetError, match="holds the value 2"):
         import_folder(source, tmp_path / "few", {0: ("background",), 1: ("body",)})
+    assert not (tmp_path / "few" / "dataset.json").exists()
+    import_folder(source, tmp_path / "few", "spider_space")  # what was left behind is in nobody's way
     (source / "2_labels.nii.gz").unlink()
     with pytest.raises(DatasetError, match=r"2_labels\.nii\.gz: missing"):
         import_folder(source, tmp_path / "other", "spider_space")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lumbarseg.train.augment import _FRONT_BACK, _UP_DOWN, Look, Pose, cut, draw_look, draw_pose, place, recolour
+
+CROP = 64
+PLAIN = Look(
+    gamma=1.0, gain=1.0, lift=0.0, noise=0.0, blur=False, coarse=(0, 1.0), field=None, inverse=False, edge=(0, 0)
+)
+
+
+def ramp(axis: int) -> np.ndarray:
+    """(5, 80, 100) that rises along an axis of the slice."""
+    return np.broadcast_to(np.indices((80, 100))[axis], (5, 80, 100)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("axis", "share"), [(0, _FRONT_BACK), (1, _UP_DOWN)])
+def test_most_crops_stay_upright_and_few_are_mirrored(axis: int, share: float) -> None:
+    codes = np.ones((80, 100), np.uint8)
+    mirrored = 0
+    for seed in range(400):
+        pose = draw_pose(np.random.default_rng(seed), (80, 100), np.array([[40, 50]]), CROP)
+        middle = Pose(pose.matrix, np.array([40.0, 50.0]), pose.bend, repeat=True)
+        means = place(ramp(axis), codes, middle, CROP)[0][0].mean(1 - axis)
+        falls = bool(means[-CROP // 3 :].mean() < means[: CROP // 3].mean())
+        assert falls == (pose.matrix[axis, axis] < 0), seed
+        mirrored += falls
+    assert 0 < share < 0.2
+    assert abs(mirrored / 400 - share) < 0.05
+
+
+def test_a_straight_pose_is_a_crop() -> None:
+    image = np.random.default_rng(0).random((5, 80, 100)).astype(np.float32)
+    codes = np.random.default_rng(1).integers(0, 4, (80, 100)).astype(np.uint8)
+    placed, found = place(image, codes, Pose(np.eye(2), np.array([39.5, 49.5]), None, False), CROP)
+    np.testing.assert_allclose(placed.numpy(), image[:, 8:72, 18:82], atol=1e-4)
+    np.testing.assert_array_equal(found, codes[8:72, 18:82])
+
+
+def test_beyond_the_slice_nothing_is_known() -> None:
+    codes = np.full((80, 100), 3, np.uint8)
+    for repeat, border in ((True, 1.0), (False, 0.0)):
+        pose = Pose(np.eye(2), np.array([0.5, 49.5]), None, repeat)
+        image, found = place(np.ones((5, 80, 100), np.float32), codes, pose, CROP)
+        assert (found[:31] == 0).all()
+        assert (found[31:] == 3).all()
+        np.testing.assert_allclose(image[:, :30].numpy(), border)
+
+
+def test_image_and_labels_move_together() -> None:
+    codes = np.zeros((80, 100), np.uint8)
+    codes[30:50, 40:60] = 1
+    image = np.broadcast_to(codes, (5, 80, 100)).astype(np.float32)
+    for seed in range(40):
+        pose = draw_pose(np.random.default_rng(seed), (80, 100), np.array([[40, 50]]), CROP)
+        placed, found = place(image, codes, Pose(pose.matrix, np.array([40.0, 50.0]), pose.bend, False), CROP)
+        bright = placed[2].numpy() > 0.5
+        assert (bright == (found == 1)).mean() > 0.97
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_a_cut_field_ends_before_a_side(side: int) -> None:
+    image = torch.arange(16.0).reshape(1, 4, 4).expand(5, 4, 4)
+    codes = np.full((4, 4), 2, np.uint8)
+    out, found = cut(image, codes, (side, 1))
+    gone = [(0, slice(None)), (3, slice(None)), (slice(None), 0), (slice(None), 3)][side]
+    kept = [(1, slice(None)), (2, slice(None)), (slice(None), 1), (slice(None), 2)][side]
+    assert (found[gone] == 0).all()
+    assert (found == 0).sum() == 4
+    assert torch.equal(out[(0, *gone)], image[(0, *kept)])
+    assert torch.equal(cut(image, codes, (side, 0))[0], image)
+
+
+def test_looks_change_brightness_alone_and_leave_their_input() -> None:
+    images = torch.rand(3, 5, 32, 32)
+    kept = images.clone()
+    assert torch.equal(recolour(images, [PLAIN] * 3, np.random.default_rng(0)), images)
+    looks = [draw_look(np.random.default_rng(seed)) for seed in range(3)]
+    first = recolour(images, looks, np.random.default_rng(5))
+    assert torch.equal(images, kept)
+    assert torch.equal(first, recolour(images, looks, np.random.default_rng(5)))
+    assert not torch.equal(first, images)
+
+
+def test_every_look_gives_finite_numbers() -> None:
+    looks = [draw_look(np.random.default_rng(seed)) for seed in range(200)]
+    assert {look.inverse for look in looks} == {True, False}
+    images = torch.rand(200, 5, 32, 32) * 1.5
+    assert torch.isfinite(recolour(images, looks, np.random.default_rng(0))).all()

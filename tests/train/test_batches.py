@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests import sets
+
+from lumbarseg.errors import DatasetError
+from lumbarseg.prepare import Spec
+from lumbarseg.train.batches import Source, make, stream
+from lumbarseg.train.settings import Settings
+from lumbarseg.train.stacks import Codes, load
+
+SETTINGS = Settings(batch=3, crop=32, channels=(4, 6))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    folder = tmp_path_factory.mktemp("sets")
+    datasets = [sets.write(folder / "a"), sets.write(folder / "b", train=1, table=sets.WHOLE)]
+    codes = Codes.of(dataset.table for dataset in datasets)
+    return Source.of(load(datasets, "train", codes, Spec()), (0.75, 0.25))
+
+
+def same(a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tensor]) -> bool:
+    return torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+def test_a_batch_is_a_function_of_seed_and_step(source: Source) -> None:
+    first = make(source, SETTINGS, 7)
+    assert same(first, make(source, SETTINGS, 7))
+    assert not same(first, make(source, SETTINGS, 8))
+    assert not same(first, make(source, Settings(**SETTINGS.to_dict() | {"seed": 1}), 7))
+
+
+def test_a_batch_has_the_network_shapes(source: Source) -> None:
+    for step in range(20):
+        images, codes = make(source, SETTINGS, step)
+        assert images.shape == (3, 5, 32, 32)
+        assert images.dtype == torch.float32
+        assert codes.shape == (3, 32, 32)
+        assert codes.dtype == torch.uint8
+        assert torch.isfinite(images).all()
+        assert codes.max() < 9
+
+
+@pytest.mark.parametrize("loaders", [1, 2, 5])
+def test_the_stream_is_the_same_for_any_number_of_loaders(loaders: int, source: Source) -> None:
+    settings = Settings(**SETTINGS.to_dict() | {"loaders": loaders})
+    found = list(stream(source, settings, 3, 14))
+    assert len(found) == 11
+    assert all(same(batch, make(source, SETTINGS, 3 + i)) for i, batch in enumerate(found))
+
+
+def test_a_stream_that_is_left_early_ends(source: Source) -> None:
+    batches = stream(source, SETTINGS, 0, 1000)
+    next(batches)
+    batches.close()
+    assert list(batches) == []
+
+
+def test_shares_are_of_datasets_not_of_exams(source: Source) -> None:
+    groups = np.array([stack.group for stack in source.stacks])
+    assert source.chance[groups == 0].sum() == pytest.approx(0.75)
+    assert np.ptp(source.chance[groups == 0]) < 1e-12
+    with pytest.raises(DatasetError, match="shares: 3 given for 2 datasets"):
+        Source.of(source.stacks, (1.0, 1.0, 1.0))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from lumbarseg.errors import FileError, ModelError
+from lumbarseg.model import Model, predict
+from lumbarseg.prepare import Spec, windows
+from lumbarseg.train import export as module
+from lumbarseg.train.checkpoint import Checkpoint
+from lumbarseg.train.export import export, parity, sample
+from lumbarseg.train.networks import build
+from lumbarseg.train.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export") / "mine.onnx"
+    return export(checkpoint, out, {"licence": "CC BY 4.0"}, (0.0, 0.5, 0.0, 0.0, 0.0, -0.5))
+
+
+def test_the_file_answers_as_the_network_does(exported: Path, checkpoint: Path) -> None:
+    model = Model.load(exported)
+    array = np.random.default_rng(0).random((5, 40, 70)).astype(np.float32)
+    with torch.no_grad():
+        logits = Checkpoint.load(checkpoint).network()(torch.from_numpy(windows(array, model.card.spec)))
+        shares = (logits + torch.tensor(model.card.bias)[:, None, None]).softmax(1)[:, :, :40, :70]
+    np.testing.assert_allclose(predict(model, array), shares.numpy().swapaxes(0, 1), atol=1e-4)
+
+
+def test_the_card_tells_of_the_run(exported: Path, checkpoint: Path, settings: Settings) -> None:
+    card = Model.load(exported).card
+    assert card.bias == (0.0, 0.5, 0.0, 0.0, 0.0, -0.5)
+    assert card.spec == Spec()
+    assert card.about["licence"] == "CC BY 4.0"
+    assert card.about["sources"]["0 a"] == [["blobs", "CC BY 4.0"]]
+    assert Settings.from_dict(card.about["settings"]) == settings
+    assert card.about["step"] == settings.steps
+    assert card.about["datasets"] == Checkpoint.load(checkpoint).data
+
+
+def test_the_file_is_plain_onnx(exported: Path) -> None:
+    proto = onnx.load(str(exported))
+    onnx.checker.check_model(proto)
+    assert [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 18)]
+    assert "BatchNormalization" not in {node.op_type for node in proto.graph.node}
+    sizes = [dim.dim_param or dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == ["slices", 5, "anterior", "up"]
+
+
+def test_the_same_checkpoint_gives_the_same_file(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    bias = (0.0, 0.5, 0.0, 0.0, 0.0, -0.5)
+    again = export(checkpoint, tmp_path / "again.onnx", {"licence": "CC BY 4.0"}, bias)
+    assert again.read_bytes() == exported.read_bytes()
+
+
+def test_another_network_has_no_parity(exported: Path, settings: Settings) -> None:
+    with pytest.raises(ModelError, match="torch differ by"):
+        parity(build(replace(settings, seed=77)).eval(), Model.load(exported), sample(Spec()))
+
+
+def test_nothing_is_written_when_the_answers_differ(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGEST_DIFFERENCE", 0.0)
+    with pytest.raises(ModelError, match=r"mine\.onnx: not written"):
+        export(checkpoint, tmp_path / "mine.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not found"):
+        export(tmp_path / "none.pt", tmp_path / "out.onnx")
+    with pytest.raises(ModelError, match="no JSON"):
+        export(checkpoint, tmp_path / "out.onnx", {"path": tmp_path})
+    with pytest.raises(ModelError, match="bias"):
+        export(checkpoint, tmp_path / "out.onnx", bias=(0.0, 1.0))
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="cannot be written"):
+        export(checkpoint, tmp_path / "file" / "out.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
