@@ -79,11 +79,11 @@ def _kidneys_and_ilium(canvas: Canvas, spine: Spine, around: Surroundings) -> No
     for side, kidney, wing in zip((-1, 1), around.kidney, around.ilium, strict=True):
         level, aside, ahead, *rest = kidney
         radii, pelvis, bright = np.array(rest[:3]), rest[3], rest[4]
-        centre = np.array(spine.bodies[int(level)].centre) + (side * aside, ahead, 0)
+        centre = np.array(spine.bodies[int(level)].centre) + np.array((side * aside, ahead, 0))
         inside = "fat" if bright < 0.6 else "csf"
         _ellipsoid(canvas, centre, radii, ((1.25, "fat"), (1.0, "organ"), (pelvis, inside)))
         aside, back, down, *rest = wing
-        centre = sacrum + (side * aside, -back, -down)
+        centre = sacrum + np.array((side * aside, -back, -down))
         _ellipsoid(canvas, centre, np.array(rest), ((1.12, "cortex"), (1.0, "arch marrow")))
 
 

@@ -14,8 +14,9 @@ from .spine import Body, Disc, Segment
 def measure(recipe: Recipe) -> dict[str, Any]:
     """Per body and disc: heights in front, in the middle and behind (mm), tilts of the endplates (degrees); lordosis.
 
-    Sizes are those of the labels, which are drawn `shape.RIM` inside the dark edge. Heights of a body are taken at its rims, 90 % of the way to its edges, in the midline and along its own axis. A tilt
-    is the angle of an endplate against the horizontal of the unturned patient, positive when it faces forward.
+    Sizes are those of the labels, which are drawn `shape.RIM` inside the dark edge. Heights of a body are taken at its
+    rims, 90 % of the way to its edges, in the midline and along its own axis. A tilt is that of an endplate against
+    the horizontal of the unturned patient, positive when it faces forward.
     """
     spine = recipe.spine
     bodies = {body.level: _body(body) for body in spine.bodies}

@@ -111,13 +111,21 @@ def _whole_pieces(numbers: Array) -> Array:
     return np.where(specks[pieces], 0, out).astype(np.uint8)
 
 
+def centres(numbers: Array, count: int) -> Array:
+    """(count, 3) voxel coordinates of the centre of each of the instances 1..count; nan for one without voxels."""
+    voxels = np.nonzero(numbers)
+    of = numbers[voxels]
+    size = np.bincount(of, minlength=count + 1)[1 : count + 1].astype(float)
+    size[size == 0] = np.nan
+    return np.stack([np.bincount(of, axis, minlength=count + 1)[1 : count + 1] / size for axis in voxels], axis=1)
+
+
 def _middles(bodies: Array, count: int, column: Column, spacing: Array) -> tuple[float, ...]:
     """Where the middle of each body lies along the column, mm; a missing one between its neighbours."""
-    known = {}
-    for number, centre in enumerate(ndimage.center_of_mass(bodies > 0, bodies, range(1, count + 1)), start=1):
-        if np.isfinite(centre).all():
-            known[number] = float(column.project(np.array([centre]), spacing)[0][0])
-    return tuple(float(np.interp(n, list(known), list(known.values()))) for n in range(1, count + 1))
+    places = centres(bodies, count)
+    known = np.flatnonzero(np.isfinite(places[:, 0]))
+    along, _ = column.project(places[known], spacing)
+    return tuple(np.interp(np.arange(count), known, along).tolist())
 
 
 def _arches(mask: Array, at: tuple[float, ...], column: Column, spacing: Array) -> Array:

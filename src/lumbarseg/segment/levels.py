@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from lumbarseg.anatomy import LEVELS, column
 from lumbarseg.errors import SegmentError
 from lumbarseg.volume import Array
 
 from .column import BODY, CORE
-from .instances import Instances
+from .instances import Instances, centres
 
 CERTAIN = 0.5  # below this confidence a name is marked uncertain
 
@@ -170,13 +169,13 @@ def _confidence(found: Instances, seen: Sacrum, sure: float, spacing: Array) -> 
 def levels(found: Instances, naming: Naming, scores: Array, to_world: Array) -> tuple[Level, ...]:
     """The named vertebrae from head to foot. to_world: (4, 4), voxel of the instance maps to RAS+ mm."""
     out = []
-    centres = ndimage.center_of_mass(found.bodies > 0, found.bodies, range(1, found.count + 1))
-    for number, (level, centre) in enumerate(zip(naming.names, centres, strict=True), start=1):
+    places = centres(found.bodies, found.count)
+    for number, (level, centre) in enumerate(zip(naming.names, places, strict=True), start=1):
         mask = found.bodies == number
         if not mask.any():
             continue
         confidence = naming.confidence * float(scores[BODY][mask].mean())
-        world = to_world[:3, :3] @ np.array(centre) + to_world[:3, 3]
+        world = to_world[:3, :3] @ centre + to_world[:3, 3]
         place = (round(float(world[0]), 1), round(float(world[1]), 1), round(float(world[2]), 1))
         partial = _partial(mask)
         reasons = (*naming.reasons, "cut by the edge of the field of view") if partial else naming.reasons
