@@ -9,32 +9,45 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import LUMBAR
+from lumbarseg.anatomy import CLASSES, LEVELS, LUMBAR, Kind, by_name
+from lumbarseg.datasets.importers.folder import PRESETS
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.files import read_exam, read_labels
 from lumbarseg.model import Model, shipped
+from lumbarseg.score import every_name, missing, score, wrong_names
 from lumbarseg.segment import Segmentation, segment
 
-from . import judges, machine
-from .judges import Row, mean
+from . import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
+Row = dict[str, Any]
+
+
+def tissues(table: Mapping[int, Collection[str]]) -> dict[int, tuple[str, ...]]:
+    """A table of levels as one of tissues: every vertebra one thing, every disc another."""
+    kinds = {name: by_name(name).kind for names in table.values() for name in names if name not in CLASSES}
+    out = {}
+    for value, names in table.items():
+        told = {str(kinds.get(name, name)) for name in names}
+        out[value] = tuple(sorted(told))
+    return out
 
 
 @dataclass(frozen=True)
 class Set:
-    """Exams judged in one way. images, labels: how a case's files are found from its folder."""
+    """Exams judged in one way. table: what the values of their references mean; empty where there are none."""
 
     name: str
     folder: str
-    judge: judges.Judge | None
+    table: Mapping[int, tuple[str, ...]]
     pattern: str = "*_image.nii.gz"
 
     def exams(self, real: Path) -> Iterator[tuple[Path, Path]]:
@@ -47,54 +60,58 @@ class Set:
 
 
 SETS = (
-    Set("chu", "chu", judges.bodies, "Img_??.nii.gz"),
-    Set("siegen", "siegen", judges.bodies),
-    Set("myosegmentum", "myosegmentum", judges.bodies),
-    Set("discs", "discs", judges.discs),
-    Set("spider_space", "spider_space/test", judges.spider_space),
-    Set("spider_t2", "spider_t2/test", judges.spider_t2),
-    Set("negatives", "negatives", None),
+    Set("chu", "chu", every_name([Kind.BODY]), "Img_??.nii.gz"),
+    Set("siegen", "siegen", every_name([Kind.BODY])),  # its value 30 is S1, which is no body here: background
+    Set("myosegmentum", "myosegmentum", every_name([Kind.BODY])),
+    Set("discs", "discs", every_name([Kind.DISC])),
+    Set("spider_space", "spider_space/test", PRESETS["spider_space"]),
+    Set("spider_t2", "spider_t2/test", tissues(PRESETS["spider_t2"])),
+    Set("negatives", "negatives", {}),
 )
+
+
+def mean(values: Collection[float]) -> float:
+    """The mean, 0 of nothing."""
+    return float(np.mean(list(values))) if values else 0.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """One line of the table: what a set must show. figure: from its rows; least: whether more is better."""
+    """One line of the table: what a set must show. least: whether more is better; ratio: the volumes beside a Dice."""
 
     set: str
     what: str
     bound: float
     figure: Callable[[list[Row]], float]
     least: bool = True
+    ratio: Callable[[list[Row]], float] | None = None
 
     def line(self, rows: list[Row]) -> Row:
         """The figure beside its bound."""
         value = self.figure(rows)
         passed = value >= self.bound if self.least else value <= self.bound
-        return {"set": self.set, "what": self.what, "target": self.bound, "figure": round(value, 4), "pass": passed}
+        ratio = round(self.ratio(rows), 3) if self.ratio else None
+        told = {"set": self.set, "what": self.what, "target": self.bound, "figure": round(value, 4), "pass": passed}
+        return told | {"volume_ratio": ratio, "exams": len(rows)}
 
 
-def _mean_of(key: str, names: tuple[str, ...] | None = None) -> Callable[[list[Row]], float]:
-    """Mean over exams of the mean over structures."""
+def _mean_of(key: str, names: Collection[str] | None = None) -> Callable[[list[Row]], float]:
+    """Mean over exams of the mean over structures, of those named here or of all; exams without them do not count."""
 
     def figure(rows: list[Row]) -> float:
-        return mean(
-            [
-                mean([v.get(key, 0.0) for n, v in row["structures"].items() if names is None or n in names])
-                for row in rows
-            ]
-        )
+        chosen = [
+            [value.get(key, 0.0) for name, value in row["structures"].items() if names is None or name in names]
+            for row in rows
+        ]
+        return mean([mean(values) for values in chosen if values])
 
     return figure
 
 
-def _structure(name: str) -> Callable[[list[Row]], float]:
-    """Mean Dice of one structure over the exams whose reference shows it."""
-
-    def figure(rows: list[Row]) -> float:
-        return mean([row["structures"][name]["dice"] for row in rows if "dice" in row["structures"].get(name, {})])
-
-    return figure
+def overlap(set_name: str, what: str, bound: float, names: Collection[str] | None = None, key: str = "") -> Target:
+    """A Dice with its volume ratio; key: "overlap_" to judge each structure against what covers it."""
+    figure = _mean_of("overlap" if key else "dice", names)
+    return Target(set_name, what, bound, figure, ratio=_mean_of(f"{key}ratio", names))
 
 
 def named_right(rows: list[Row]) -> float:
@@ -113,19 +130,19 @@ def claimed(rows: list[Row]) -> float:
 
 
 TARGETS = (
-    Target("chu", "body Dice by name, L1-L5", 0.90, _mean_of("dice", LUMBAR)),
+    overlap("chu", "body Dice by name, L1-L5", 0.90, LUMBAR),
     Target("chu", "exams with all names right, of 10", 10, named_right),
-    Target("siegen", "body Dice by name, L1-L5 and thoracic", 0.85, _mean_of("dice")),
+    overlap("siegen", "body Dice by name, L1-L5 and thoracic", 0.85),
     Target("siegen", "exams with all names right, of 6", 6, named_right),
-    Target("myosegmentum", "body Dice, each against its own reference", 0.85, _mean_of("overlap")),
+    overlap("myosegmentum", "body Dice, each against its own reference", 0.85, key="overlap_"),
     Target("myosegmentum", "wrong names not marked uncertain", 0, unmarked, least=False),
-    Target("discs", "disc Dice by name", 0.86, _mean_of("dice")),
-    Target("spider_space", "vertebra Dice", 0.90, _structure("vertebra")),
-    Target("spider_space", "disc Dice", 0.87, _structure("disc")),
-    Target("spider_space", "canal Dice", 0.91, _structure("canal")),
-    Target("spider_t2", "vertebra Dice, slice by slice", 0.86, _structure("vertebra")),
-    Target("spider_t2", "disc Dice, slice by slice", 0.80, _structure("disc")),
-    Target("spider_t2", "canal Dice, slice by slice", 0.85, _structure("canal")),
+    overlap("discs", "disc Dice by name", 0.86),
+    overlap("spider_space", "vertebra Dice", 0.90, ["vertebra"]),
+    overlap("spider_space", "disc Dice", 0.87, ["disc"]),
+    overlap("spider_space", "canal Dice", 0.91, ["canal"]),
+    overlap("spider_t2", "vertebra Dice, slice by slice", 0.86, ["vertebra"]),
+    overlap("spider_t2", "disc Dice, slice by slice", 0.80, ["disc"]),
+    overlap("spider_t2", "canal Dice, slice by slice", 0.85, ["canal"]),
     Target("negatives", "exams with lumbar names and no warning, of 7", 0, claimed, least=False),
 )
 
@@ -149,24 +166,30 @@ def run(model: Model, real: Path, names: tuple[str, ...] = (), limit: int | None
 
 
 def examine(model: Model, chosen: Set, image: Path, reference: Path) -> Row:
-    """One exam, segmented and judged."""
+    """One exam, segmented and judged on its own grid, the whole volume."""
     name = image.name.removesuffix(".nii.gz").removesuffix("_image")
     volume = read_exam(image).volume
-    truth = read_labels(reference).array if chosen.judge else None
     try:
         found, refused = segment(volume, model), ""
         labels = found.labels.array
     except LumbarsegError as error:
         found, refused, labels = None, str(error), np.zeros(volume.array.shape, np.uint8)
     row: Row = {"exam": name, "refused": refused, **(_names(found) if found else {"levels": [], "warnings": []})}
-    if chosen.judge and truth is not None:
-        row |= chosen.judge(labels, truth)
-        if "overlap" in next(iter(row["structures"].values())):
-            row |= _naming(row)
+    if chosen.table:
+        scores = score(labels, read_labels(reference).array, chosen.table)
+        row["structures"] = {s.name: s.to_dict() for s in scores if s.truth}
+        row |= {"wrong": wrong_names(s for s in scores if s.truth), "missing": missing(scores)}
+        uncertain = {level["name"] for level in row["levels"] if level["uncertain"]}
+        row["wrong_unmarked"] = [text for text in row["wrong"] if not _levels_of(text) <= uncertain]
     else:
         row["claimed"] = _claims(row)
     print(told(chosen.name, row), flush=True)
     return row
+
+
+def _levels_of(text: str) -> set[str]:
+    """Vertebrae whose names make up the one a structure was found under: "L4-L5 as L3-L4" gives L3 and L4."""
+    return set(text.rpartition(" as ")[2].split("-")) & set(LEVELS)
 
 
 def _names(found: Segmentation) -> Row:
@@ -174,16 +197,11 @@ def _names(found: Segmentation) -> Row:
         {"name": level.name, "uncertain": level.uncertain, "confidence": round(level.confidence, 3)}
         for level in found.levels
     ]
-    return {"levels": levels, "anchor": found.anchor, "confidence": round(found.confidence, 3), "warnings": found.notes}
-
-
-def _naming(row: Row) -> Row:
-    uncertain = {level["name"] for level in row["levels"] if level["uncertain"]}
-    wrong = judges.wrong_names(row)
     return {
-        "wrong": wrong,
-        "wrong_unmarked": [text for text in wrong if text.rpartition(" ")[2] not in uncertain],
-        "missing": judges.missing(row),
+        "levels": levels,
+        "anchor": found.anchor,
+        "confidence": round(found.confidence, 3),
+        "warnings": list(found.notes),
     }
 
 
@@ -225,17 +243,13 @@ def told(set_name: str, row: Row) -> str:
 
 def table(targets: list[Row]) -> str:
     """The targets as a table in Markdown."""
-    lines = ["| set | what | asked | figure | |", "|---|---|--:|--:|---|"]
+    lines = ["| set | what | asked | figure | volume ratio | |", "|---|---|--:|--:|--:|---|"]
     for t in targets:
         digits = 0 if float(t["target"]).is_integer() else 3
-        cells = (
-            t["set"],
-            t["what"],
-            f"{t['target']:g}",
-            f"{t['figure']:.{digits}f}",
-            "pass" if t["pass"] else "**miss**",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
+        asked = f"{t['target']:.0f}" if digits == 0 else f"{t['target']:.2f}"
+        ratio = "" if t["volume_ratio"] is None else f"{t['volume_ratio']:.2f}"
+        verdict = "pass" if t["pass"] else "**miss**"
+        lines.append(f"| {t['set']} | {t['what']} | {asked} | {t['figure']:.{digits}f} | {ratio} | {verdict} |")
     return "\n".join(lines)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from . import accuracy, machine, speed
-from .judges import Row
 
+Row = dict[str, Any]
 README = Path(__file__).resolve().parent.parent / "README.md"
 OPEN, CLOSE = "<!-- figures -->", "<!-- end of figures -->"
 

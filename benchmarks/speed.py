@@ -19,6 +19,7 @@ import venv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,8 @@ from lumbarseg.phantom import draw, render
 from lumbarseg.volume import Volume
 
 from . import machine
-from .judges import Row
 
+Row = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 SHAPE, PIXEL, THICKNESS, GAP = (16, 448, 448), 0.6, 4.0, 0.4  # voxels, mm

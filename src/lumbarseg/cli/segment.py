@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import options, say
+from lumbarseg.errors import LumbarsegError
+
+from . import answers, options, say
+
+if TYPE_CHECKING:
+    from lumbarseg.files import Exam
+    from lumbarseg.model import Model
+
+Row = dict[str, Any]
+T, U = TypeVar("T"), TypeVar("U")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An exam to answer and the files of its answer, or the reason why it cannot be begun."""
+
+    path: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    refusal: str | None = None
 
 
 def add(commands: options.Commands) -> None:
@@ -48,4 +72,119 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer every exam; one that fails does not stop the rest."""
-    raise NotImplementedError(args, say)
+    clock = answers.Clock()
+    with ThreadPoolExecutor(2) as pool:
+        model = pool.submit(answers.load, args.model, args.device, clock)
+        rows = list(_rows(args, model, pool, clock))
+    code = _code(rows, args.strict)
+    timings = {name: round(seconds, 3) for name, seconds in (clock.stages | _whole()).items()}
+    if args.json:
+        say.as_json({"exams": rows} | ({"timings": timings} if args.timings else {}))
+    elif args.timings:
+        print("\n".join(f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()))
+    return code
+
+
+def _rows(
+    args: argparse.Namespace, model: Future[Model], pool: ThreadPoolExecutor, clock: answers.Clock
+) -> Iterator[Row]:
+    """One row per exam, told as it comes; the next exam is read while the network works on this one."""
+    jobs = list(_jobs(args.exams, args.out))
+    progress = say.Progress("exams", len(jobs)) if args.json and len(jobs) > 1 else None
+
+    def read(job: Job) -> Exam:
+        with clock("read"):
+            from lumbarseg.files import read_exam
+
+            return read_exam(job.path, args.volume)
+
+    for job, coming in _ahead(pool, read, jobs):
+        row: Row = {"exam": str(job.path), "error": job.refusal}
+        if coming is not None:
+            row = _answered(job, coming, model.result(), args, clock)
+        if row["error"]:
+            say.error(row["error"])
+        elif not args.json:
+            print("\n  ".join([row["exam"], *row.pop("told"), "  ".join(row["files"].values())]), flush=True)
+        row.pop("told", None)
+        if progress:
+            progress.step()
+        yield row
+
+
+def _jobs(arguments: Sequence[Path], out: Path) -> Iterator[Job]:
+    """Every exam that the arguments mean, once; those whose files would meet another's are refused."""
+    from lumbarseg.files import find_exams, stem
+
+    seen: set[Path] = set()
+    taken: dict[str, Path] = {}
+    inputs = {path.resolve() for path in arguments}
+    for argument in arguments:
+        try:
+            exams = find_exams([argument])
+        except LumbarsegError as error:
+            yield Job(argument, refusal=str(error))
+            continue
+        for exam in exams:
+            if exam.resolve() in seen:
+                continue
+            seen.add(exam.resolve())
+            name = stem(exam)
+            files = answers.paths(out, name)
+            other = taken.setdefault(name.casefold(), exam)
+            if other != exam:
+                reason = (
+                    f"{exam}: its answer would replace that of {other}, of the same name; use another -o or rename it"
+                )
+                yield Job(exam, refusal=reason)
+            elif inputs & {path.resolve() for path in files.values()}:
+                yield Job(exam, refusal=f"{exam}: its answer would replace an exam of this call; use another -o")
+            else:
+                yield Job(exam, files)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[Job], U], jobs: Sequence[Job]
+) -> Iterator[tuple[Job, Future[U] | None]]:
+    """Each job with its work, that of the next one being under way; None for a job that was refused."""
+    coming: dict[int, Future[U]] = {}
+    for i, job in enumerate(jobs):
+        for near in range(i, min(i + 2, len(jobs))):
+            if near not in coming and not jobs[near].refusal:
+                coming[near] = pool.submit(work, jobs[near])
+        yield job, coming.pop(i, None)
+
+
+def _answered(job: Job, coming: Future[Exam], model: Model, args: argparse.Namespace, clock: answers.Clock) -> Row:
+    """The row of one exam: answered and written, or with the error that stopped it."""
+    from lumbarseg.segment import Pin
+
+    parts = "whole" if args.whole else "bodies" if args.bodies else "apart"
+    wish = answers.Wish(args.lowest, tuple(Pin(*pin) for pin in args.pin), parts)
+    try:
+        given = answers.answer(str(job.path), coming.result(), model, wish, clock)
+        with clock("write"):
+            answers.write(given, job.files)
+    except (LumbarsegError, OSError, MemoryError) as error:
+        reason = say.reason(error)
+        return {"exam": str(job.path), "error": reason if str(job.path) in reason else f"{job.path}: {reason}"}
+    files = {name: str(path) for name, path in job.files.items()}
+    return {"exam": str(job.path), "error": None, "files": files, **answers.summary(given), "told": answers.told(given)}
+
+
+def _code(rows: Sequence[Row], strict: bool) -> int:
+    if any(row["error"] for row in rows):
+        return say.FAILED
+    if any(row["warnings"] for row in rows):
+        return say.FAILED if strict else say.WARNED
+    return say.DONE
+
+
+def _whole() -> dict[str, float]:
+    """Seconds since this process began, where the system tells."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return {"whole": time.clock_gettime(time.CLOCK_BOOTTIME) - began}
+    except (OSError, ValueError, AttributeError, IndexError):
+        return {}

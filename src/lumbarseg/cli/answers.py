@@ -1,0 +1,137 @@
+"""From an exam to its files: what `segment` and `demo` do with each one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lumbarseg.files import Exam
+    from lumbarseg.model import Model
+    from lumbarseg.segment import Pin, Segmentation
+    from lumbarseg.volume import Volume
+
+
+class Clock:
+    """Seconds per stage, summed over exams; stages that run beside each other each count in full."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count what happens inside under the name of a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user said. parts: posterior elements "apart", "whole" (in one with their body) or "bodies" (without)."""
+
+    lowest: str | None = None
+    pins: tuple[Pin, ...] = ()
+    parts: str = "apart"
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One answered exam. labels: as asked for; facts: the report; picture: PNG; warnings: to be looked at."""
+
+    found: Segmentation
+    labels: Volume
+    facts: dict[str, Any]
+    picture: bytes
+    warnings: tuple[str, ...]
+
+
+def load(path: Path | None, device: str, clock: Clock) -> Model:
+    """The model that the user named, or the shipped one; its time in the network is counted."""
+    with clock("model"):
+        from lumbarseg.model import Model, shipped
+
+        model = Model.load(path or shipped(), device)
+
+    def compute(windows: Any) -> Any:
+        with clock("network"):
+            return model.compute(windows)
+
+    return replace(model, compute=compute)
+
+
+def answer(name: str, exam: Exam, model: Model, wish: Wish, clock: Clock) -> Answer:
+    """Segment, measure and draw one exam; nothing is written."""
+    from lumbarseg.segment import segment
+
+    with clock("segment"):
+        found = segment(exam.volume, model, wish.lowest, wish.pins)
+    with clock("measure"):
+        from lumbarseg.measure import measure
+        from lumbarseg.report import About, facts
+
+        about = About(name, model.path.stem, model.card.digest, tuple(exam.notes))
+        told = facts(found, measure(found.labels), about)
+        told["exam"]["about"] = exam.about
+    with clock("picture"):
+        from lumbarseg.report.png import caption, draw
+
+        picture = draw(exam.volume, found.labels, found.levels, caption(found))
+    doubts = tuple(note for note in exam.notes if note != exam.about.get("taken"))
+    return Answer(found, parted(found.labels, wish.parts), told, picture, (*doubts, *found.notes))
+
+
+def parted(labels: Volume, parts: str) -> Volume:
+    """The label map with posterior elements as the user wants them; labels: uint8 in the table's values."""
+    import numpy as np
+
+    from lumbarseg.anatomy import LEVELS, arch_of, by_name
+    from lumbarseg.volume import Volume
+
+    if parts == "apart":
+        return labels
+    table = np.arange(256, dtype=np.uint8)
+    for level in LEVELS:
+        table[arch_of(level).label] = by_name(level).label if parts == "whole" else 0
+    return Volume(table[labels.array], labels.affine)
+
+
+def paths(folder: Path, stem: str) -> dict[str, Path]:
+    """The files that an exam's answer becomes."""
+    return {
+        "labels": folder / f"{stem}_labels.nii.gz",
+        "report": folder / f"{stem}_report.json",
+        "picture": folder / f"{stem}.png",
+    }
+
+
+def write(given: Answer, files: dict[str, Path]) -> None:
+    """Write an answer's three files, each whole or not at all."""
+    from lumbarseg.files import replacing, write_labels
+
+    write_labels(given.labels, files["labels"])
+    with replacing(files["report"]) as file:
+        file.write((json.dumps(given.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    with replacing(files["picture"]) as file:
+        file.write(given.picture)
+
+
+def summary(given: Answer) -> dict[str, Any]:
+    """The short form of an answer, for --json."""
+    return {key: given.facts[key] for key in ("anchor", "confidence", "uncertain", "levels")} | {
+        "warnings": list(given.warnings)
+    }
+
+
+def told(given: Answer) -> list[str]:
+    """The same for a person: names from head to foot, what they were counted from, warnings."""
+    names = " ".join(f"{level.name}{'?' if level.uncertain else ''}" for level in given.found.levels)
+    lines = [names, f"counted from: {given.found.anchor}; confidence {given.found.confidence:.2f}"]
+    return lines + [f"warning: {text}" for text in given.warnings]
