@@ -183,7 +183,7 @@ def restore_classes(scores: Array, prepared: Prepared) -> Array:
 
 
 def _covered(foreground: Array, dimension: int, axis: _Axis) -> tuple[slice, slice, Array]:
-    """Along one axis: the box that holds the foreground with a margin, the source voxels inside it, and their weights."""
+    """Along one axis: the box of the foreground with a margin, the source voxels inside it, their weights."""
     occupied = np.flatnonzero(foreground.any(axis=tuple(d for d in range(3) if d != dimension)))
     low, high = max(0, int(occupied[0]) - 2), min(axis.count, int(occupied[-1]) + 3)
     places = (np.arange(axis.source) - axis.start) / axis.step

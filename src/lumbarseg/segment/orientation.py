@@ -39,7 +39,7 @@ def _upside_down(classes: Array, spacing: Array) -> bool:
     sacrum, bodies = (np.argwhere(classes == kind)[:, 2] for kind in (SACRUM, BODY))
     if min(len(sacrum), len(bodies)) * np.prod(spacing) < _SEEN:
         return False
-    return bool((sacrum > np.percentile(bodies, 70)).mean() > _CLEAR)
+    return bool((sacrum > np.median(bodies)).mean() > _CLEAR)
 
 
 def flipped(array: Array, flips: Flips) -> Array:

@@ -1,0 +1,75 @@
+"""Every body, disc and arch is found once, in the order of the column, whatever the column went through."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from lumbarseg import anatomy
+from lumbarseg.phantom import Ranges, draw, render
+from lumbarseg.segment.instances import Instances, split
+
+from .columns import BODY, SPACING, Blocks, blocks, classes_of
+
+
+@settings(max_examples=20, deadline=None)
+@given(blocks())
+def test_blocks_come_apart_as_they_were_stacked(column: Blocks) -> None:
+    classes, numbers = column.paint()
+    found = split(classes, SPACING)
+    assert found is not None
+    assert found.count == len(column.heights)
+    for n in range(1, found.count + 1):
+        mine = numbers == n
+        assert (found.bodies[mine] == n).mean() > 0.8, f"body {n}"
+
+
+@settings(max_examples=10, deadline=None)
+@given(blocks())
+def test_discs_lie_below_the_body_of_their_number(column: Blocks) -> None:
+    classes, _ = column.paint()
+    found = split(classes, SPACING)
+    assert found is not None
+    for n in range(1, found.count + 1):
+        disc, body = np.argwhere(found.discs == n), np.argwhere(found.bodies == n)
+        if len(disc) and column.gaps[n - 1]:
+            assert disc[:, 2].mean() < body[:, 2].mean()
+        if n > 1 and len(disc):
+            assert disc[:, 2].mean() > np.argwhere(found.bodies == n - 1)[:, 2].mean()
+
+
+def test_the_top_of_the_sacrum_taken_for_a_body_is_not_the_lowest_vertebra() -> None:
+    column = Blocks((27.0, 26.0, 25.0), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0), 0.0, 0.0, True)
+    classes, _ = column.paint()
+    classes[:, :, 50:60] = np.where(classes[:, :, 50:60] > 0, BODY, 0)  # the upper third of S1
+    found = split(classes, SPACING)
+    assert found is not None and found.count == 3
+    assert found.sacrum[4, 70, 55]
+
+
+def test_nothing_is_found_in_nothing() -> None:
+    assert split(np.zeros((5, 64, 64), np.uint8), SPACING) is None
+
+
+def test_the_input_is_left_alone() -> None:
+    classes, _ = Blocks((27.0, 26.0), (8.0, 8.0), (0.0, 0.0), 0.0, 0.0, True).paint()
+    classes.setflags(write=False)
+    assert split(classes, SPACING) is not None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_phantoms_come_apart_into_their_levels(seed: int) -> None:
+    phantom = render(draw(np.random.default_rng([31, seed]), Ranges(isotropic=0.0, sequences=("T2",))))
+    labels = phantom.labels.array
+    found = split(classes_of(phantom), np.array(phantom.labels.grid.spacing))
+    assert found is not None
+    column = anatomy.column(phantom.recipe.spine.bodies[0].level, 13)
+    present = [level for level in column if (labels == anatomy.by_name(level).label).sum() > 300]
+    numbers = [_number(found, labels == anatomy.by_name(level).label) for level in present]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert numbers[0] >= 1
+
+
+def _number(found: Instances, mask: np.ndarray) -> int:
+    return int(np.bincount(found.bodies[mask], minlength=2).argmax())

@@ -1,0 +1,39 @@
+"""A class map that lies the wrong way is recognised, one that lies right is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lumbarseg.phantom import Ranges, draw, render
+from lumbarseg.segment.orientation import flipped, told, wrong_way
+
+from .columns import SACRUM, classes_of
+
+ENOUGH = 15_000.0  # mm3 of sacrum in view
+FLIPS = [(False, False), (True, False), (False, True), (True, True)]
+
+
+@pytest.mark.parametrize("flips", FLIPS)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_anatomy_tells_which_axes_are_reversed(seed: int, flips: tuple[bool, bool]) -> None:
+    phantom = render(draw(np.random.default_rng([6, seed]), Ranges(isotropic=0.0)))
+    classes, spacing = classes_of(phantom), np.array(phantom.labels.grid.spacing)
+    seen = (classes == SACRUM).sum() * np.prod(spacing) > ENOUGH
+    assert wrong_way(flipped(classes, flips), spacing) == (flips[0], flips[1] and seen)
+
+
+def test_nothing_is_claimed_of_an_empty_map() -> None:
+    assert wrong_way(np.zeros((4, 64, 64), np.uint8), np.array([4.0, 1.0, 1.0])) == (False, False)
+
+
+def test_what_was_wrong_is_said_and_what_cannot_be_known() -> None:
+    assert told((False, False)) == ""
+    assert "front and back" in told((True, False))
+    assert "head and feet" in told((False, True))
+    assert "Left and right cannot be verified" in told((True, True))
+
+
+def test_flipping_twice_is_nothing() -> None:
+    array = np.arange(24).reshape(2, 3, 4)
+    assert np.array_equal(flipped(flipped(array, (True, True)), (True, True)), array)
