@@ -14,6 +14,10 @@ from .card import Card
 SLICES = 4
 """Slices per call of the network: enough to keep the cores busy, few enough for little memory."""
 
+MARGIN = 24
+"""Pixels about the spine of the slices that were looked at whole."""
+_MANY = 8  # slices; fewer are all looked at whole
+
 
 class Answers(Protocol):
     """Anything with a card that turns windows into logits."""
@@ -27,26 +31,58 @@ class Answers(Protocol):
 
 
 def predict(model: Answers, array: Array) -> Array:
-    """array: (slices, A, S) float32 from `prepare`, to (classes, slices, A, S) float32 probabilities."""
+    """array: (slices, A, S) float32 from `prepare`, to (classes, slices, A, S) float32 probabilities.
+
+    A few slices are looked at whole; the others only where these show spine, with a margin: the belly is a third of the
+    field and of the time. Where nothing was looked at, background is certain.
+    """
     count, rows, columns = array.shape
-    bias = np.array(model.card.bias, np.float32)[:, None, None]
-    out = np.empty((len(model.card.classes), count, rows, columns), np.float32)
-    for first in range(0, count, SLICES):
-        last = min(first + SLICES, count)
-        logits = model.run(_some(array, first, last, model.card.spec))
-        out[:, first:last] = (logits[:, :, :rows, :columns] + bias).swapaxes(0, 1)
-        _softmax(out[:, first:last])
+    out = np.zeros((len(model.card.classes), count, rows, columns), np.float32)
+    out[0] = 1
+    first = [count // 2, count // 4, 3 * count // 4] if count >= _MANY else list(range(count))
+    whole = (slice(0, rows), slice(0, columns))
+    _fill(model, array, first, whole, out)
+    rest = [i for i in range(count) if i not in first]
+    _fill(model, array, rest, _spine(out[:, first], model.card.spec.multiple) or whole, out)
     return out
 
 
-def _some(array: Array, first: int, last: int, spec: Spec) -> Array:
-    """Windows of slices first..last-1 of an exam."""
-    begin = max(0, first - spec.neighbours)
-    return windows(array[begin : last + spec.neighbours], spec)[first - begin : last - begin]
+def _fill(model: Answers, array: Array, slices: list[int], box: tuple[slice, slice], out: Array) -> None:
+    """Probabilities of some slices inside a box of the plane, written into `out`."""
+    bias = np.array(model.card.bias, np.float32)[:, None, None]
+    inside = array[:, box[0], box[1]]
+    _, rows, columns = inside.shape
+    for start in range(0, len(slices), SLICES):
+        some = slices[start : start + SLICES]
+        logits = model.run(_windows(inside, some, model.card.spec))[:, :, :rows, :columns] + bias
+        _softmax(logits)
+        for i, probabilities in zip(some, logits, strict=True):
+            out[:, i, box[0], box[1]] = probabilities
+
+
+def _spine(scores: Array, multiple: int) -> tuple[slice, slice] | None:
+    """The box in plane, in multiples of the network's, that holds all foreground with a margin; None without any."""
+    seen = (scores.argmax(axis=0) > 0).any(axis=0)
+    if not seen.any():
+        return None
+    sides = []
+    for axis in (0, 1):
+        places = np.flatnonzero(seen.any(axis=1 - axis))
+        low, high = max(0, int(places[0]) - MARGIN), min(seen.shape[axis], int(places[-1]) + 1 + MARGIN)
+        size = min(seen.shape[axis], -(-(high - low) // multiple) * multiple)
+        low = max(0, min(low, seen.shape[axis] - size))
+        sides.append(slice(low, low + size))
+    return sides[0], sides[1]
+
+
+def _windows(array: Array, slices: list[int], spec: Spec) -> Array:
+    """Windows of the chosen slices of an exam."""
+    begin, end = max(0, min(slices) - spec.neighbours), max(slices) + spec.neighbours + 1
+    return windows(array[begin:end], spec)[np.array(slices) - begin]
 
 
 def _softmax(scores: Array) -> None:
-    """scores: (classes, ...), our own; replaced by probabilities over the first axis."""
-    scores -= scores.max(0)
+    """scores: (N, classes, ...), our own; replaced by probabilities over the classes."""
+    scores -= scores.max(1, keepdims=True)
     np.exp(scores, out=scores)
-    scores /= scores.sum(0)
+    scores /= scores.sum(1, keepdims=True)
