@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,15 @@ from lumbarseg.volume import Array, Volume
 
 from .disk import reading, replacing
 from .voxels import Stored, check_claim, load, most_unpacked, one_volume
+
+_ABSENT: Any = None
+if "nibabel" not in sys.modules and "pydicom" not in sys.modules:
+    # nibabel loads pydicom for a header extension that is not used here, and that takes as long as all the rest of it
+    sys.modules["pydicom"] = _ABSENT
+    try:
+        import nibabel
+    finally:
+        del sys.modules["pydicom"]
 
 _GZIP = b"\x1f\x8b"
 _MAGICS = (b"n+1\0", b"n+2\0")
