@@ -126,7 +126,7 @@ def normalise(array: Array, spec: Spec) -> Array:
     """array: (slices, A, S) any scale, at `spec.pixel` mm, to float32 in 0..limit. SegmentError when it is constant."""
     n = spec.normalisation
     low, high = np.percentile(array, [n.low, n.high])
-    if not high > low:
+    if not high - low > 1e-5 * max(abs(low), abs(high)):  # resampling a constant image leaves rounding behind
         raise SegmentError("the image is constant: nothing to see in it")
     image = np.clip((array - low) / (high - low), 0, 1).astype(np.float32)
     blurs = [_blur(size, n.local / spec.pixel) for size in image.shape[1:]]

@@ -135,3 +135,10 @@ def told(given: Answer) -> list[str]:
     names = " ".join(f"{level.name}{'?' if level.uncertain else ''}" for level in given.found.levels)
     lines = [names, f"counted from: {given.found.anchor}; confidence {given.found.confidence:.2f}"]
     return lines + [f"warning: {text}" for text in given.warnings]
+
+
+def page(given: Answer) -> str:
+    """The report as a page for a browser, picture included."""
+    from lumbarseg.report.html import page as page_of
+
+    return page_of(given.facts, [given.picture])

@@ -1,0 +1,305 @@
+"""`lumbarseg segment`: what it writes and says, and that one bad exam does not stop the others."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from tests.cli.conftest import ENVIRONMENT, PROGRAM
+from tests.files.make_nifti import saved, set_header
+
+from lumbarseg.anatomy import LUMBAR, Kind, arch_of, by_label, by_name, labels_of
+from lumbarseg.cli.main import main
+from lumbarseg.files import read_image, read_labels
+from lumbarseg.phantom import Phantom
+from lumbarseg.score import score
+
+pytestmark = pytest.mark.usefixtures("model_file")
+RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def whole(folder: Path, stem: str) -> None:
+    """The three files of an exam are there and can be read to their end."""
+    assert np.unique(read_labels(folder / f"{stem}_labels.nii.gz").array).size > 5
+    assert json.loads((folder / f"{stem}_report.json").read_text())["levels"]
+    with Image.open(folder / f"{stem}.png") as picture:
+        picture.load()
+
+
+@pytest.fixture(scope="module")
+def answered(exam: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("answered")
+    assert main(["segment", str(exam), "-o", str(folder)]) == 0
+    return folder
+
+
+def test_it_writes_labels_report_and_picture(answered: Path) -> None:
+    assert names(answered) == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
+    whole(answered, "spine")
+
+
+def test_the_labels_lie_on_the_exams_own_grid(answered: Path, exam: Path) -> None:
+    ours, theirs = nib.load(answered / "spine_labels.nii.gz"), nib.load(exam)
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-6)
+    assert ours.get_data_dtype() == np.uint8
+
+
+def test_the_levels_are_the_phantoms_own(answered: Path, phantom: Phantom) -> None:
+    rows = score(read_labels(answered / "spine_labels.nii.gz").array, phantom.labels.array)
+    lumbar = {row.name: row for row in rows if row.name in LUMBAR}
+    assert set(lumbar) == set(LUMBAR)
+    assert all(row.named and row.dice > 0.8 for row in lumbar.values())
+
+
+def test_the_report_names_levels_from_head_to_foot(answered: Path) -> None:
+    report = json.loads((answered / "spine_report.json").read_text())
+    found = [level["name"] for level in report["levels"]]
+    assert found[-5:] == list(LUMBAR)
+    assert found == [by_label(v).name for v in labels_of(Kind.BODY) if by_label(v).name in found]
+    assert "sacrum" in report["anchor"]
+
+
+def test_it_tells_names_anchor_and_files(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", str(exam), "-o", str(tmp_path), "--timings"]) == 0
+    told = capsys.readouterr().out
+    assert "L1 L2 L3 L4 L5" in told
+    assert "counted from: sacrum" in told
+    assert str(tmp_path / "spine_labels.nii.gz") in told
+    assert {"model", "read", "network", "segment", "write"} <= {line.split()[0] for line in told.splitlines()}
+
+
+def test_json_is_for_programs(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "missing.nii.gz"
+    assert main(["segment", str(exam), str(missing), "-o", str(tmp_path / "o"), "--json"]) == 1
+    good, bad = json.loads(capsys.readouterr().out)["exams"]
+    assert good["error"] is None
+    assert Path(good["files"]["labels"]).is_file()
+    assert bad == {"exam": str(missing), "error": f"{missing}: cannot be read: not found; check the path"}
+
+
+@pytest.mark.parametrize("option", ["--whole", "--bodies"])
+def test_posterior_elements_are_as_asked_for(option: str, answered: Path, exam: Path, tmp_path: Path) -> None:
+    assert main(["segment", str(exam), "-o", str(tmp_path), option]) == 0
+    apart, asked = (read_labels(folder / "spine_labels.nii.gz").array for folder in (answered, tmp_path))
+    arches = np.isin(apart, labels_of(Kind.ARCH))
+    assert arches.any()
+    assert (asked[~arches] == apart[~arches]).all()
+    l3, of_l3 = by_name("L3").label, apart == arch_of("L3").label
+    assert of_l3.any()
+    assert (asked[of_l3] == (l3 if option == "--whole" else 0)).all()
+    assert not np.isin(asked, labels_of(Kind.ARCH)).any()
+
+
+def test_the_user_may_name_the_lowest(headless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", str(headless), "-o", str(tmp_path), "--json"]) == 3
+    guess = json.loads(capsys.readouterr().out)["exams"][0]
+    assert guess["uncertain"]
+    assert guess["warnings"]
+    assert main(["segment", str(headless), "-o", str(tmp_path), "--json", "--strict"]) == 1
+    capsys.readouterr()
+    assert main(["segment", str(headless), "-o", str(tmp_path), "--json", "--lowest", "L4"]) == 0
+    named = json.loads(capsys.readouterr().out)["exams"][0]
+    assert not named["uncertain"]
+    whole_levels = [level["name"] for level in named["levels"] if not level["partial"]]
+    assert whole_levels[-1] == "L4"
+    point = ",".join(str(value) for value in named["levels"][1]["centre_mm"])
+    assert main(["segment", str(headless), "-o", str(tmp_path), "--json", "--pin", f"T9@{point}"]) == 0
+    assert json.loads(capsys.readouterr().out)["exams"][0]["levels"][1]["name"] == "T9"
+
+
+@pytest.mark.parametrize("words", [["--lowest", "X"], ["--pin", "L3"], ["--pin", "L3@1,2"], ["--pin", "L9@1,2,3"]])
+def test_a_name_that_is_none_is_wrong_usage(words: list[str], exam: Path, tmp_path: Path) -> None:
+    assert main(["segment", str(exam), "-o", str(tmp_path), *words]) == 2
+    assert not names(tmp_path)
+
+
+def bad_exams(folder: Path, exam: Path) -> list[Path]:
+    """One exam of each kind that cannot be answered."""
+    good = nib.load(exam)
+    array, affine = np.asarray(good.dataobj), good.affine
+    content = exam.read_bytes()
+    holes = array.astype(np.float32)
+    holes[3, 3, 3] = np.nan
+    noise = np.random.default_rng(0).normal(500, 50, (12, 120, 120)).astype(np.float32)
+    written = {"truncated": content[: len(content) // 2], "empty": b"", "text": b"dear reader, this is no exam\n" * 30}
+    for name, data in written.items():
+        (folder / f"{name}.nii.gz").write_bytes(data)
+    arrays = {
+        "nan": holes,
+        "constant": np.full_like(array, 7),
+        "two_d": array[0],
+        "colour": np.zeros((4, 5, 6), RGB),
+        "several": np.stack([array[:3]] * 2, axis=-1),
+        "noise": noise,
+    }
+    for name, values in arrays.items():
+        saved(folder / f"{name}.nii.gz", values, affine)
+    for name, header in (
+        ("zero_spacing", {"pixdim": [1, 0, 0.6, 0.6, 0, 0, 0, 0], "sform_code": 0, "qform_code": 0}),
+        ("singular", {"srow_x": [0, 0, 0, 0], "sform_code": 1}),
+        ("two_gigabytes", {"dim": [3, 1024, 1024, 2048, 1, 1, 1, 1]}),
+    ):
+        set_header(saved(folder / f"{name}.nii", array[:4, :40, :40], affine), **header)
+    (folder / "nothing").mkdir()
+    return sorted(folder.iterdir())
+
+
+def test_each_bad_exam_is_one_line_and_the_good_one_is_answered(
+    exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    bad = bad_exams(tmp_path / "in", exam)
+    out = tmp_path / "out"
+    assert main(["segment", *map(str, bad), str(exam), "-o", str(out)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(bad) == 13
+    for path, line in zip(bad, lines, strict=True):
+        assert line.startswith(f"lumbarseg: error: {path}")
+    assert names(out) == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
+
+
+def test_nothing_is_left_where_nothing_was_answered(exam: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    bad = bad_exams(tmp_path / "in", exam)
+    assert main(["segment", str(bad[0]), "-o", str(tmp_path / "out")]) == 1
+    assert not names(tmp_path / "out")
+
+
+def test_headers_that_disagree_are_a_warning(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = nib.load(exam)
+    moved = image.affine.copy()
+    moved[:3, 3] += 30
+    image.set_qform(moved, 1)
+    nib.save(image, tmp_path / "two.nii.gz")
+    assert main(["segment", str(tmp_path / "two.nii.gz"), "-o", str(tmp_path / "out")]) == 3
+    assert "warning: sform and qform disagree" in capsys.readouterr().out
+    assert main(["segment", str(tmp_path / "two.nii.gz"), "-o", str(tmp_path / "out"), "--strict"]) == 1
+
+
+def test_one_of_several_volumes_is_chosen(exam: Path, tmp_path: Path) -> None:
+    image = nib.load(exam)
+    array = np.asarray(image.dataobj)
+    saved(tmp_path / "series.nii.gz", np.stack([np.zeros_like(array), array], axis=-1), image.affine)
+    assert main(["segment", str(tmp_path / "series.nii.gz"), "-o", str(tmp_path / "out"), "--volume", "1"]) == 0
+    whole(tmp_path / "out", "series")
+
+
+def test_exams_of_one_name_do_not_replace_each_other(
+    exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "spine.nii.gz").write_bytes(exam.read_bytes())
+    words = ["segment", str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "a"), "-o", str(tmp_path / "out")]
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "b" / "spine.nii.gz") in line
+    assert "of the same name" in line
+    whole(tmp_path / "out", "spine")
+
+
+def test_an_exam_of_this_call_is_never_replaced(exam: Path, tmp_path: Path) -> None:
+    for name in ("x.nii.gz", "x_labels.nii.gz"):
+        (tmp_path / name).write_bytes(exam.read_bytes())
+    before = (tmp_path / "x_labels.nii.gz").read_bytes()
+    assert main(["segment", *(str(tmp_path / n) for n in ("x.nii.gz", "x_labels.nii.gz")), "-o", str(tmp_path)]) == 1
+    assert (tmp_path / "x_labels.nii.gz").read_bytes() == before
+
+
+def test_a_model_that_is_none_is_one_line(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    words = ["segment", str(exam), "-o", str(tmp_path / "out"), "--model", str(tmp_path / "m.onnx")]
+    assert main(words) == 1
+    assert capsys.readouterr().err.startswith(f"lumbarseg: error: {tmp_path / 'm.onnx'}: ")
+    assert not names(tmp_path / "out")
+
+
+def test_a_file_where_the_folder_should_be_is_told(
+    exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert main(["segment", str(exam), "-o", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written" in line
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_no_half_file(exam: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    command = [*PROGRAM, "segment", str(exam), "-o", str(out)]
+    result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, preexec_fn=full)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("lumbarseg: error: ")
+    assert "cannot be written" in line
+    assert not names(out)
+
+
+def test_an_interrupt_is_one_line_and_leaves_whole_files(exam: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for i in range(60):
+        (folder / f"spine{i:02d}.nii.gz").write_bytes(exam.read_bytes())
+    command = [*PROGRAM, "segment", str(folder), "-o", str(out)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert child.stdout is not None
+    child.stdout.readline()
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert errors.splitlines() == ["lumbarseg: error: interrupted; what was written is whole, the rest was not begun"]
+    assert 3 <= len(names(out)) < 180
+    assert not [name for name in names(out) if name.endswith(".part")]
+    for path in out.glob("*_report.json"):
+        json.loads(path.read_text())
+    for path in out.glob("*_labels.nii.gz"):
+        read_labels(path)
+
+
+def test_two_runs_on_one_folder_leave_whole_files(exam: Path, tmp_path: Path) -> None:
+    command = [*PROGRAM, "segment", str(exam), "-o", str(tmp_path / "out")]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT) for _ in range(2)]
+    assert [child.wait(timeout=120) for child in both] == [0, 0]
+    assert names(tmp_path / "out") == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
+    whole(tmp_path / "out", "spine")
+
+
+@pytest.mark.parametrize(
+    "name", ["lumbar_ct_tptbox", "cervical_t1_sct", "cervical_t2s_axial_sct", "abdomen_mr_totalseg"]
+)
+def test_no_lumbar_name_is_claimed_where_there_is_none(
+    name: str, real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = real / "negatives" / f"{name}_image.nii.gz"
+    assert main(["segment", str(path), "-o", str(tmp_path), "--json"]) in (1, 3)
+    (row,) = json.loads(capsys.readouterr().out)["exams"]
+    assert row["error"] or row["warnings"]
+
+
+def test_a_header_with_front_and_back_exchanged_is_handled_and_told(real: Path, tmp_path: Path) -> None:
+    image = real / "chu" / "Img_04.nii.gz"
+    assert main(["segment", str(image), "-o", str(tmp_path)]) == 3
+    report = json.loads((tmp_path / "Img_04_report.json").read_text())
+    assert any("front and back" in text for text in report["warnings"])
+    truth = read_labels(real / "chu" / "named" / "Img_04_named.nii.gz")
+    assert read_image(image).grid.same_as(truth.grid)
+    rows = {row.name: row for row in score(read_labels(tmp_path / "Img_04_labels.nii.gz").array, truth.array)}
+    assert all(rows[level].named for level in LUMBAR)
