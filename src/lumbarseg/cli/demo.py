@@ -70,8 +70,8 @@ def exam(seed: int) -> Phantom:
 
     recipe = draw(np.random.default_rng(seed), Ranges(sequences=("T2",), lumbar=(5,), isotropic=0.0))
     scanner, lowest = recipe.scanner, recipe.spine.bodies[0].centre
-    view = {"columns": round(_VIEW / scanner.pixel), "corner": (*scanner.corner[:2], lowest[2] - _BELOW)}
-    return render(replace(recipe, scanner=replace(scanner, **view)))
+    corner = (scanner.corner[0], scanner.corner[1], lowest[2] - _BELOW)
+    return render(replace(recipe, scanner=replace(scanner, columns=round(_VIEW / scanner.pixel), corner=corner)))
 
 
 def compared(found: Any, truth: Any) -> list[Score]:

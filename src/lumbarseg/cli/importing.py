@@ -16,8 +16,8 @@ def add(commands: options.Commands) -> None:
     text = (
         "Copies exams and labels into a prepared dataset: canonical axes, native spacing, a table of what labels mean."
     )
-    kinds = options.command(commands, "import", "make a prepared dataset from exams and labels", text, example)
-    kinds = kinds.add_subparsers(dest="kind", metavar="KIND", required=True)
+    sources = options.command(commands, "import", "make a prepared dataset from exams and labels", text, example)
+    kinds = sources.add_subparsers(dest="kind", metavar="KIND", required=True)
     parser = options.command(
         kinds,
         "folder",

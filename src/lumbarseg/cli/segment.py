@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import LumbarsegError
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lumbarseg.model import Model
 
 Row = dict[str, Any]
-T, U = TypeVar("T"), TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -144,14 +143,14 @@ def _jobs(arguments: Sequence[Path], out: Path) -> Iterator[Job]:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Job], U], jobs: Sequence[Job]
-) -> Iterator[tuple[Job, Future[U] | None]]:
-    """Each job with its work, that of the next one being under way; None for a job that was refused."""
-    coming: dict[int, Future[U]] = {}
+    pool: ThreadPoolExecutor, read: Callable[[Job], Exam], jobs: Sequence[Job]
+) -> Iterator[tuple[Job, Future[Exam] | None]]:
+    """Each job with its reading, that of the next one being under way; None for a job that was refused."""
+    coming: dict[int, Future[Exam]] = {}
     for i, job in enumerate(jobs):
         for near in range(i, min(i + 2, len(jobs))):
             if near not in coming and not jobs[near].refusal:
-                coming[near] = pool.submit(work, jobs[near])
+                coming[near] = pool.submit(read, jobs[near])
         yield job, coming.pop(i, None)
 
 

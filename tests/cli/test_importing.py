@@ -1,0 +1,63 @@
+"""`lumbarseg import`: somebody's pairs as a prepared dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.files.make_nifti import SAGITTAL, saved
+
+from lumbarseg.cli.importing import PRESETS
+from lumbarseg.cli.main import main
+from lumbarseg.datasets import Dataset
+from lumbarseg.datasets.importers import folder
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Eleven patients, the last one twice; values 0 to 3."""
+    source = tmp_path / "pairs"
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    for name in [*(f"p{i:02d}" for i in range(11)), "p10_second"]:
+        saved(source / f"{name}_image.nii.gz", rng.normal(100, 20, (6, 7, 5)).astype(np.float32), SAGITTAL)
+        saved(source / f"{name}_labels.nii.gz", rng.integers(0, 4, (6, 7, 5), np.uint8), SAGITTAL)
+    return source
+
+
+def test_the_presets_are_those_of_the_importer() -> None:
+    assert set(PRESETS) == set(folder.PRESETS)
+
+
+def test_pairs_become_a_dataset(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "set"
+    words = ["import", "folder", str(pairs), str(target), "--preset", "spider_space", "--licence", "CC BY 4.0"]
+    assert main([*words, "--held-out", "5"]) == 0
+    assert "12 cases" in capsys.readouterr().out
+    cases = Dataset.open(target).cases()
+    assert {case.licence for case in cases} == {"CC BY 4.0"}
+    assert sum(case.split == "val" for case in cases) == 2
+    assert main(["info", str(target), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["labels"]["1"] == "body or arch"
+    assert told["patients"] == 11
+
+
+def test_a_table_of_ones_own(pairs: Path, tmp_path: Path) -> None:
+    table = {"0": ["background"], "1": ["L5"], "2": ["L4-L5"], "3": ["unknown"]}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
+    assert main(words) == 0
+    assert Dataset.open(tmp_path / "set").table[2] == ("L4-L5",)
+
+
+def test_what_does_not_fit_is_one_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "table.json").write_text(json.dumps({"0": ["background"], "1": ["L5"]}))
+    words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "which the label table does not explain" in line
+    assert main(["import", "folder", str(tmp_path), str(tmp_path / "other"), "--preset", "default"]) == 1
+    assert main(["import", "folder", str(pairs), str(tmp_path / "other")]) == 2

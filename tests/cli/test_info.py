@@ -1,0 +1,64 @@
+"""`lumbarseg info`: what a model, an exam or a dataset is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests import tiny
+from tests.files.make_nifti import SAGITTAL, saved
+
+from lumbarseg.cli.main import main
+from lumbarseg.model import Card
+from lumbarseg.prepare import Spec
+
+
+def test_the_shipped_model_tells_its_data_licences_scores_and_limits(
+    model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info"]) == 0
+    told = capsys.readouterr().out
+    assert str(model_file) in told
+    assert "SPIDER" in told
+    assert "CC BY 4.0" in told
+    for word in ("licences", "scores", "limits"):
+        assert f"\n{word}:" in told, word
+
+
+def test_any_model_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = Card(
+        Spec(), about={"seed": 7, "data": ["phantoms of this program, drawn by the seed", "mine"], "scores": {}}
+    )
+    path = tiny.write(tmp_path / "m.onnx", card)
+    assert main(["info", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "\nseed: 7" in told
+    assert "  - phantoms of this program" in told
+    assert main(["info", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["preparation"]["pixel"] == 1.0
+
+
+def test_an_exam_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(tmp_path / "a.nii.gz", np.ones((448, 400, 16), np.int16), SAGITTAL)
+    assert main(["info", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "slices: sagittal, 4.40 mm apart" in told
+    assert "axes: PIL" in told
+    assert "pixels: 269, 240" in told
+
+
+@pytest.mark.parametrize("content", [b"", b"no model at all"])
+def test_what_is_no_model_is_one_line(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    assert main(["info", str(tmp_path / "m.onnx")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lumbarseg: error: {tmp_path / 'm.onnx'}: ")
+
+
+def test_what_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("x.onnx", "x.nii.gz", "folder"):
+        assert main(["info", str(tmp_path / name)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert name in line

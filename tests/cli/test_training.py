@@ -1,0 +1,89 @@
+"""From phantoms to a model of one's own, by the commands alone: phantom, train, export, info, evaluate, segment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lumbarseg.cli import train as command
+from lumbarseg.cli.main import main
+from lumbarseg.train.presets import PRESETS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    assert main(["phantom", str(folder), "-n", "2", "--seed", "8", "--jobs", "2"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data: Path) -> Path:
+    out = data.parent / "run"
+    assert main(["train", str(data), "-o", str(out), "--preset", "quick", "--steps", "3"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> Path:
+    out = run.parent / "mine.onnx"
+    (run.parent / "about.json").write_text(json.dumps({"licence": "mine alone"}))
+    words = ["export", str(run), "-o", str(out), "--about", str(run.parent / "about.json"), "--bias", "body=-0.5"]
+    assert main(words) == 0
+    return out
+
+
+def test_the_presets_are_those_of_the_room() -> None:
+    assert set(command.PRESETS) == set(PRESETS)
+
+
+def test_a_run_goes_on_with_its_own_settings(run: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(data), "-o", str(run)]) == 1
+    assert "continue it with --resume" in capsys.readouterr().err
+    assert main(["train", str(data), "-o", str(run), "--resume", "--steps", "4"]) == 0
+    assert json.loads((run / "settings.json").read_text())["crop"] == PRESETS["quick"].crop
+    assert main(["train", str(data), "-o", str(run), "--resume", "--crop", "192"]) == 1
+    assert main(["train", str(data), "-o", str(run.parent / "none"), "--resume"]) == 1
+
+
+def test_the_card_says_what_was_given(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(model), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["licence"] == "mine alone"
+    assert told["bias"][1] == -0.5
+
+
+def test_it_is_scored_on_a_dataset(model: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(model), str(data), "--json"]) in (0, 3)
+    told = json.loads(capsys.readouterr().out)
+    assert [row["case"] for row in told["cases"]] == ["phantom-8-00000", "phantom-8-00001"]
+    (means,) = told["means"].values()
+    assert {"L4", "canal", "sacrum"} <= set(means)
+    assert all(0 <= row["dice"] <= 1 for row in means.values())
+    assert main(["evaluate", str(model), str(data), "--split", "test"]) == 1
+
+
+def test_the_shipped_model_scores_well_on_phantoms(
+    model_file: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "shipped", str(data), "--json"]) in (0, 3)
+    told = json.loads(capsys.readouterr().out)
+    assert told["model"]["file"] == "shipped"
+    (means,) = told["means"].values()
+    assert means["canal"]["dice"] > 0.8
+    capsys.readouterr()
+    assert main(["evaluate", "shipped", str(data)]) in (0, 3)
+    assert "canal" in capsys.readouterr().out
+
+
+def test_it_answers_or_refuses_in_one_line(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = data / "images" / "phantom-8-00000.nii.gz"
+    code = main(["segment", str(image), "-o", str(tmp_path), "--model", str(model)])
+    assert code in (0, 1, 3)
+    assert len(capsys.readouterr().err.splitlines()) == (code == 1)
