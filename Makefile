@@ -10,6 +10,8 @@
 PYTHON ?= python3
 REAL ?= ../shared/real
 DATA ?= data
+RUN ?= runs/shipped
+SPIDER := SPIDER, van der Graaf et al., Sci Data 11:264 (2024), Zenodo 10159290
 DEMO := .venv-demo
 TEST := .venv-test
 OUT ?= out/demo
@@ -35,6 +37,15 @@ benchmark: $(TEST)/package.stamp
 	$(TEST)/bin/python -m benchmarks.accuracy --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.speed
 	$(TEST)/bin/python -m benchmarks.readme
+
+model: $(TEST)/package.stamp
+	$(TEST)/bin/lumbarseg phantom $(DATA)/phantoms -n 900 --seed 3
+	test -d $(DATA)/spider_space || $(TEST)/bin/lumbarseg import folder $(REAL)/spider_space/train $(DATA)/spider_space --preset spider_space --licence "CC BY 4.0" --citation "$(SPIDER)"
+	test -d $(DATA)/spider_t2 || $(TEST)/bin/lumbarseg import folder $(REAL)/spider_t2/train $(DATA)/spider_t2 --preset spider_t2 --licence "CC BY 4.0" --citation "$(SPIDER)"
+	$(TEST)/bin/lumbarseg train $(DATA)/phantoms $(DATA)/spider_space $(DATA)/spider_t2 -o $(RUN) --preset shipped $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
+	$(TEST)/bin/python -m benchmarks.card > $(RUN)/card.json
+	$(TEST)/bin/lumbarseg export $(RUN) -o $(RUN)/shipped.onnx --about $(RUN)/card.json
+	@echo "judge it with: $(TEST)/bin/python -m benchmarks.accuracy --model $(RUN)/shipped.onnx -o $(RUN)/accuracy.json"
 
 clean:
 	rm -rf $(DEMO) $(TEST) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis

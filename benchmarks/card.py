@@ -1,0 +1,43 @@
+"""What the card of the shipped model says beside its settings: python -m benchmarks.card > card.json.
+
+Data, licences and limits stand here; the scores are those of benchmarks/results/accuracy.json, as in the README.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from .accuracy import RESULTS
+
+DATA = [
+    "synthetic lumbar exams drawn by this program (lumbarseg phantom): T2, T1, STIR, gradient echo, SPACE and others",
+    "SPIDER: central T2 SPACE slabs of 31 exams and 30 single T2 slices (van der Graaf et al., Lumbar spine "
+    "segmentation in MR images: a dataset and a public benchmark, Sci Data 11:264, 2024; Zenodo 10159290)",
+]
+LICENCES = [
+    "weights: Apache-2.0, as this program",
+    "SPIDER: CC BY 4.0; its slices were resampled and augmented for training, none is part of this file",
+]
+LIMITS = [
+    "not a medical device; made for research and teaching",
+    "of human exams it saw T2 contrast alone; T1, STIR and gradient echo it learned from synthetic exams",
+    "names are counted from the sacrum: without it in view they are a guess and marked uncertain",
+    "a transitional vertebra, and four or six lumbar ones, shift the count; a lumbar exam alone seldom tells",
+    "posterior elements, and the outer slices of discs, are the least exact",
+    "scoliosis beyond about 20 degrees, metal, fused or destroyed vertebrae, tumours, children: hardly seen",
+]
+
+
+def about() -> dict[str, Any]:
+    """The card's entries as plain values."""
+    accuracy = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"targets": []}
+    scores: dict[str, dict[str, float]] = {}
+    for row in accuracy["targets"]:
+        scores.setdefault(row["set"], {})[row["what"]] = row["figure"]
+    return {"name": "lumbarseg shipped", "data": DATA, "licences": LICENCES, "limits": LIMITS, "scores": scores}
+
+
+if __name__ == "__main__":
+    json.dump(about(), sys.stdout, indent=1)
