@@ -67,6 +67,13 @@ def load(path: Path | None, device: str, clock: Clock) -> Model:
     return replace(model, compute=compute)
 
 
+def warm() -> None:
+    """Import what an answer needs, beside the loading of the model and the reading of the first exam."""
+    import lumbarseg.measure
+    import lumbarseg.report.png
+    import lumbarseg.segment  # noqa: F401
+
+
 def answer(name: str, exam: Exam, model: Model, wish: Wish, clock: Clock) -> Answer:
     """Segment, measure and draw one exam; nothing is written."""
     from lumbarseg.segment import segment

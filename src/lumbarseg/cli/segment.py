@@ -72,8 +72,9 @@ def add(commands: options.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Answer every exam; one that fails does not stop the rest."""
     clock = answers.Clock()
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         model = pool.submit(answers.load, args.model, args.device, clock)
+        pool.submit(answers.warm)
         rows = list(_rows(args, model, pool, clock))
     code = _code(rows, args.strict)
     timings = {name: round(seconds, 3) for name, seconds in (clock.stages | _whole()).items()}

@@ -1,0 +1,107 @@
+"""The benchmarks judge what they say they judge, and the README's figures are theirs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks import accuracy, card, readme, speed
+
+from lumbarseg.anatomy import LUMBAR
+from lumbarseg.cli.demo import exam
+from lumbarseg.errors import ModelError
+from lumbarseg.files import write_image, write_labels
+from lumbarseg.model import Model, shipped
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> accuracy.Row:
+    """A phantom in the place of one exam of siegen, judged."""
+    try:
+        model = Model.load(shipped())
+    except ModelError as error:
+        pytest.skip(str(error))
+    real = tmp_path_factory.mktemp("real")
+    phantom = exam(193)
+    (real / "siegen").mkdir()
+    write_image(phantom.image, real / "siegen" / "01_image.nii.gz")
+    write_labels(phantom.labels, real / "siegen" / "01_labels.nii.gz")
+    return accuracy.run(model, real)
+
+
+def test_an_exam_is_judged_by_name(judged: accuracy.Row) -> None:
+    (row,) = judged["sets"]["siegen"]
+    assert set(LUMBAR) <= set(row["structures"])
+    assert not row["wrong"]
+    figures = {line["what"]: line for line in judged["targets"]}
+    assert figures["body Dice by name, L1-L5 and thoracic"]["figure"] > 0.8
+    assert 0.8 < figures["body Dice by name, L1-L5 and thoracic"]["volume_ratio"] < 1.3
+    assert "| siegen | body Dice by name" in accuracy.table(judged["targets"])
+
+
+def test_wrong_and_doubtful_names_are_told_apart() -> None:
+    rows = [{"wrong": ["L4 as L5"], "missing": [], "wrong_unmarked": []}, {"wrong": [], "missing": []}]
+    assert accuracy.named_right(rows) == 1
+    assert accuracy._levels_of("L3-L4 as L4-L5") == {"L4", "L5"}
+    level = {"name": "L4", "uncertain": False}
+    assert accuracy._claims({"levels": [level], "warnings": []})
+    assert not accuracy._claims({"levels": [level], "warnings": ["names are uncertain"]})
+    assert not accuracy._claims({"levels": [{**level, "uncertain": True}], "warnings": []})
+
+
+def test_levels_become_tissues() -> None:
+    table = accuracy.tissues({0: ("background", "sacrum"), 5: ("L5", "L5 arch"), 61: ("body", "arch"), 9: ("L4-L5",)})
+    assert table == {0: ("background", "sacrum"), 5: ("arch", "body"), 61: ("arch", "body"), 9: ("disc",)}
+
+
+def test_every_real_exam_has_its_reference(real: Path) -> None:
+    counts = {}
+    for chosen in accuracy.SETS:
+        pairs = list(chosen.exams(real))
+        counts[chosen.name] = len(pairs)
+        assert not chosen.table or all(reference.is_file() for _, reference in pairs)
+    assert counts == {
+        "chu": 10,
+        "siegen": 6,
+        "myosegmentum": 23,
+        "discs": 3,
+        "spider_space": 6,
+        "spider_t2": 15,
+        "negatives": 7,
+    }
+
+
+def test_the_exam_of_the_speed_is_a_routine_one() -> None:
+    volume = speed.exam()
+    assert volume.array.shape == speed.SHAPE == (16, 448, 448)
+    np.testing.assert_allclose(volume.grid.spacing, (4.4, 0.6, 0.6), atol=1e-6)
+
+
+def test_a_process_is_measured_whole() -> None:
+    run = speed.process(
+        [sys.executable, "-c", "import time; x = bytearray(80_000_000); time.sleep(0.2); print(len(x))"]
+    )
+    assert run.seconds > 0.2
+    assert run.peak > 80e6
+    assert run.output == "80000000\n"
+    with pytest.raises(RuntimeError, match="exit 7"):
+        speed.process([sys.executable, "-c", "raise SystemExit(7)"])
+
+
+def test_the_readme_tells_the_figures_that_were_measured() -> None:
+    text = readme.README.read_text()
+    assert readme.filled(text, "x").count("\nx\n") == 1
+    if not (accuracy.RESULTS.exists() and speed.RESULTS.exists()):
+        pytest.skip("no figures yet: make benchmark")
+    results = [json.loads(path.read_text()) for path in (accuracy.RESULTS, speed.RESULTS)]
+    assert readme.filled(text, readme.figures(*results)) == text
+
+
+def test_the_card_names_data_licences_and_limits() -> None:
+    about = card.about()
+    assert any("SPIDER" in text for text in about["data"])
+    assert any("CC BY 4.0" in text for text in about["licences"])
+    assert about["limits"]
