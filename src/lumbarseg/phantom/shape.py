@@ -17,8 +17,9 @@ from .spine import Body, Disc, Spine, axial, sagittal
 from .surroundings import Surroundings
 
 Array = np.ndarray
-SHELL = 0.9  # mm of dark cortical bone around a body
-RIM = 0.5  # mm of a body's and a disc's dark edge that is nobody's: references are drawn inside it
+_ARCH_SHELL = 0.9  # mm of dark cortical bone around posterior elements
+RIM = 0.6  # mm of a disc's dark edge that is nobody's: references are drawn inside it
+LINE = 0.3  # mm of a body's dark line that its label takes in, the rest is nobody's
 _SACRUM = anatomy.labels_of(Kind.SACRUM)[0]
 _CANAL = anatomy.labels_of(Kind.CANAL)[0]
 _LESIONS = ("fat", "csf", "muscle")
@@ -136,7 +137,7 @@ def _arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
         mask = r < 1
         canvas.tissue[where][mask] = TISSUE["cortex"]
         canvas.labels[where][mask] = label
-        where, r = _inside(canvas, centre, turned, outer - SHELL, power) or (where, r)
+        where, r = _inside(canvas, centre, turned, outer - _ARCH_SHELL, power) or (where, r)
         canvas.tissue[where][r < 1] = TISSUE["arch marrow"]
 
     for side in (-1, 1):
@@ -239,7 +240,10 @@ def _body(canvas: Canvas, b: Body, part: int) -> None:
     mask = (r < 1) & (u < top) & (u > -bottom)
     for end, na, nx, radius in b.nodes:
         mask &= (a - na) ** 2 + (x - nx) ** 2 + ((u - end * (b.height - 1)) * 1.2) ** 2 >= radius**2
-    inner = mask & (r < (1 - SHELL / b.depth) ** b.exponent) & (u < top - SHELL) & (u > SHELL - bottom)
+    inner, drawn = (
+        mask & (r < (1 - edge / b.depth) ** b.exponent) & (u < top - edge) & (u > edge - bottom)
+        for edge in (b.shell, b.shell - LINE)
+    )
     tissue = canvas.tissue[where]
     tissue[mask] = np.where(np.abs(u[mask]) > b.height * 0.72, TISSUE["endplate"], TISSUE["cortex"])
     tissue[inner] = TISSUE["marrow"]
@@ -249,7 +253,6 @@ def _body(canvas: Canvas, b: Body, part: int) -> None:
     for lx, la, lu, radius, kind in b.lesions:
         lesion = inner & ((x - lx) ** 2 + (a - la) ** 2 + (u - lu) ** 2 < radius**2)
         tissue[lesion] = TISSUE[_LESIONS[int(kind)]]
-    drawn = mask & (r < (1 - RIM / b.depth) ** b.exponent) & (u < top - RIM) & (u > RIM - bottom)
     canvas.labels[where][mask] = 0
     canvas.labels[where][drawn] = anatomy.by_name(b.level).label
     canvas.part[where][mask] = part

@@ -46,6 +46,7 @@ class Body:
     exponent: float  # of the superellipse seen from above; 2 is an ellipse
     dent: float  # how far the back wall is concave in the midline, mm
     lip: float  # osteophytes at the rims, mm
+    shell: float  # the dark line about it: cortical bone, widened by chemical shift and partial volume, mm
     gain: float  # signal against other bodies
     vein: float  # basivertebral vein: half height in mm, 0 for none
     nodes: tuple[tuple[float, ...], ...]  # Schmorl nodes: end (+1 top), anterior, lateral, radius in mm
@@ -150,7 +151,7 @@ def draw(rng: Generator, lumbar: int = 5) -> Spine:
     bend = _scoliosis(rng)
     depth, width, height = (
         mean * size * rng.uniform(*spread)
-        for mean, spread in ((16.8, (0.92, 1.1)), (22.5, (0.9, 1.1)), (13.6, (0.92, 1.08)))
+        for mean, spread in ((16.8, (0.92, 1.1)), (21.4, (0.9, 1.1)), (13.6, (0.92, 1.08)))
     )
     names = anatomy.column(f"L{lumbar}", BODIES)
     degeneration = np.clip(rng.beta(1.2, 1.6) + rng.normal(0, 0.25, BODIES), 0, 1)
@@ -272,6 +273,7 @@ def _body(rng: Generator, level: str, centre: Array, frame: Array, half: tuple[f
             exponent=rng.uniform(1.85, 2.3),
             dent=rng.uniform(0, 2.5),
             lip=rng.uniform(0, 3) * degeneration**2,
+            shell=rng.uniform(0.9, 1.7),
             gain=rng.uniform(0.9, 1.1),
             vein=rng.uniform(0.8, 1.8) if rng.random() < 0.6 else 0.0,
             nodes=tuple(tuple(float(v) for v in n) for n in nodes),

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from .recipe import Recipe
-from .shape import RIM
+from .shape import LINE, RIM
 from .spine import Body, Disc, Segment
 
 
 def measure(recipe: Recipe) -> dict[str, Any]:
     """Per body and disc: heights in front, in the middle and behind (mm), tilts of the endplates (degrees); lordosis.
 
-    Sizes are those of the labels, which are drawn `shape.RIM` inside the dark edge. Heights of a body are taken at its
+    Sizes are those of the labels, which are drawn inside the dark edges. Heights of a body are taken at its
     rims, 90 % of the way to its edges, in the midline and along its own axis. A tilt is that of an endplate against
     the horizontal of the unturned patient, positive when it faces forward.
     """
@@ -38,12 +38,12 @@ def _tilt(part: Body | Segment | Disc, slope: float = 0.0) -> float:
 
 
 def _body(body: Body) -> dict[str, float]:
-    edge = 0.9 * body.depth
+    edge, rim = 0.9 * body.depth, body.shell - LINE
     return {
-        "anterior": round(2 * (body.height + body.wedge * edge - RIM), 2),
-        "middle": round(2 * (body.height - RIM) - body.hollow_top - body.hollow_bottom, 2),
-        "posterior": round(2 * (body.height - body.wedge * edge - RIM), 2),
-        "depth": round(2 * (body.depth - RIM) - body.dent, 2),
+        "anterior": round(2 * (body.height + body.wedge * edge - rim), 2),
+        "middle": round(2 * (body.height - rim) - body.hollow_top - body.hollow_bottom, 2),
+        "posterior": round(2 * (body.height - body.wedge * edge - rim), 2),
+        "depth": round(2 * (body.depth - rim) - body.dent, 2),
         "tilt_top": round(_tilt(body, body.wedge), 2),
         "tilt_bottom": round(_tilt(body, -body.wedge), 2),
     }
