@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -28,12 +30,12 @@ def test_labels_are_of_the_table_and_rise_in_order(seed: int) -> None:
         heights.append(phantom.labels.grid.to_world(places.mean(axis=0))[2])
     whole = [h for h, s in zip(heights, column, strict=True) if (phantom.labels.array == s.label).sum() > 300]
     assert len(whole) >= 3
-    assert all(upper > lower for upper, lower in zip(whole, whole[1:], strict=False))
+    assert all(upper > lower for upper, lower in pairwise(whole))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_bodies_are_as_high_as_the_truth_says(seed: int) -> None:
-    """Along its own axis in the midline, the number of a body's voxels is its middle height, within a voxel and a half."""
+    """Along its own axis in the midline, a body's voxels add up to its middle height, within a voxel and a half."""
     recipe = draw(np.random.default_rng([9, seed]))
     phantom = render(recipe)
     checked = 0
@@ -69,7 +71,7 @@ def _tilt_of_s1(phantom: Phantom) -> float:
 
 
 def test_a_voxel_belongs_to_what_fills_most_of_it() -> None:
-    """Thick slices over thin ones of the same spine: no label may appear where the thin slices hold a minority of it."""
+    """Thick slices over thin ones of the same spine: no label where the thin slices hold a minority of it."""
     from dataclasses import replace
 
     recipe = draw(np.random.default_rng(21), Ranges(isotropic=0.0, sequences=("T2",)))

@@ -30,7 +30,7 @@ if "nibabel" not in sys.modules and "pydicom" not in sys.modules:
     # nibabel loads pydicom for a header extension that is not used here, and that takes as long as all the rest of it
     sys.modules["pydicom"] = _ABSENT
     try:
-        import nibabel
+        import nibabel  # noqa: F401
     finally:
         del sys.modules["pydicom"]
 

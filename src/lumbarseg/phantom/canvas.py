@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,7 @@ class Canvas:
         """(X, Y, Z)."""
         return len(self.x), len(self.y), len(self.z)
 
-    def box(self, centre: Array, radius: Array | float) -> tuple[slice, slice, slice] | None:
+    def box(self, centre: Array | Sequence[float], radius: Array | float) -> tuple[slice, slice, slice] | None:
         """The samples within `radius` mm (a number or one per axis) of a point; None when there are none."""
         low, high = np.asarray(centre) - radius, np.asarray(centre) + radius
         found = []
@@ -76,7 +77,9 @@ class Canvas:
         """World coordinates inside a box, ready to broadcast."""
         return self.x[where[0]][:, None, None], self.y[where[1]][None, :, None], self.z[where[2]][None, None, :]
 
-    def local(self, where: tuple[slice, slice, slice], centre: Array, frame: Array) -> tuple[Array, Array, Array]:
+    def local(
+        self, where: tuple[slice, slice, slice], centre: Array | Sequence[float], frame: Array
+    ) -> tuple[Array, Array, Array]:
         """Coordinates (lateral, anterior, up) in a structure's own frame inside a box, each (X, Y, Z) float32."""
         x, y, z = (c - np.float32(o) for c, o in zip(self.mesh(where), centre, strict=True))
         f = np.asarray(frame, np.float32)

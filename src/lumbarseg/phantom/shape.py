@@ -127,7 +127,7 @@ def _arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
 
     def put(
         at: tuple[float, float, float], radii: tuple[float, ...], pitch: float = 0, yaw: float = 0, power: float = 2
-    ):  # type: ignore[no-untyped-def]
+    ) -> None:
         centre = body.centre + frame @ np.array(at)
         turned, outer = frame @ sagittal(pitch) @ axial(yaw), np.array(radii) * size
         found = _inside(canvas, centre, turned, outer, power)
