@@ -20,7 +20,9 @@ def test_the_anatomy_tells_which_axes_are_reversed(seed: int, flips: tuple[bool,
     phantom = render(draw(np.random.default_rng([6, seed]), Ranges(isotropic=0.0)))
     classes, spacing = classes_of(phantom), np.array(phantom.labels.grid.spacing)
     seen = (classes == SACRUM).sum() * np.prod(spacing) > ENOUGH
-    assert wrong_way(flipped(classes, flips), spacing) == (flips[0], flips[1] and seen)
+    front, head = wrong_way(flipped(classes, flips), spacing)
+    assert front == flips[0]
+    assert head == flips[1] or (not seen and not head)  # with a scrap of sacrum it may say nothing, but nothing wrong
 
 
 def test_nothing_is_claimed_of_an_empty_map() -> None:

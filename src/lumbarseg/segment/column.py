@@ -1,4 +1,4 @@
-"""The column as a curve: how far along it a voxel lies, and where the discs cut it.
+"""The column as a curve: where a voxel lies along it and about it.
 
 Everything is on the network's grid; points are (slice, anterior, up) in mm of that grid, not of the scanner.
 """
@@ -18,7 +18,21 @@ BODY, DISC, CANAL, SACRUM, ARCH = (CLASSES.index(k) for k in (Kind.BODY, Kind.DI
 REACH = 45.0  # mm from the curve; beyond it nothing is body or disc of this column
 CORE = 11.0  # mm from the curve, where bodies and discs follow each other undisturbed by rims and osteophytes
 _SMOOTH = 9.0  # mm along the curve
-_PITCH = (17.0, 46.0)  # mm from disc to disc: a child's thoracic to a tall man's lumbar vertebra
+_GAP = 24.0  # mm without body or disc that the column may have
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where voxels lie, each (m,) mm. along: the column; front, side: off its curve, forward and sideways."""
+
+    along: Array
+    front: Array
+    side: Array
+
+    @property
+    def away(self) -> Array:
+        """Distance from the curve."""
+        return np.hypot(self.front, self.side)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +43,12 @@ class Column:
     at: Array
 
     def project(self, voxels: Array, spacing: Array) -> tuple[Array, Array]:
-        """voxels: (m, 3) indices to the length along the curve of their nearest place and the distance from it, mm.
+        """voxels: (m, 3) indices to the length along the curve of their nearest place and the distance from it, mm."""
+        places = self.place(voxels, spacing)
+        return places.along, places.away
+
+    def place(self, voxels: Array, spacing: Array) -> Places:
+        """Where voxels, (m, 3) indices, lie about the curve.
 
         From the place at a voxel's own height it slides along the tangent to the foot of the perpendicular; the curve
         is so smooth that three steps find it to a tenth of a millimetre.
@@ -37,12 +56,17 @@ class Column:
         where = (voxels * spacing).astype(np.float32)
         points, at = self.points.astype(np.float32), self.at.astype(np.float32)
         tangents = np.gradient(points, at, axis=0).astype(np.float32)
+        tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+        side = np.array([1, 0, 0], np.float32) - tangents[:, :1] * tangents
+        side /= np.linalg.norm(side, axis=1, keepdims=True)
+        front = np.cross(tangents, side)
         along = np.interp(where[:, 2], points[:, 2], at).astype(np.float32)
         for _ in range(3):
             index = np.clip(np.searchsorted(at, along), 0, len(at) - 1)
             along = at[index] + ((where - points[index]) * tangents[index]).sum(axis=1)
         index = np.clip(np.searchsorted(at, along), 0, len(at) - 1)
-        return along, np.linalg.norm(where - points[index], axis=1)
+        off = where - points[index]
+        return Places(along, (off * front[index]).sum(axis=1), (off * side[index]).sum(axis=1))
 
 
 def trace(classes: Array, spacing: Array) -> Column | None:
@@ -73,11 +97,10 @@ def _middle(mask: Array, spacing: Array) -> Array | None:
     count = mask.sum(axis=(0, 1))
     if not count.any():
         return None
-    labelled, _ = ndimage.label(count > 0.15 * np.percentile(count[count > 0], 80))
-    spans = [s[0] for s in ndimage.find_objects(labelled)]
-    longest = max(spans, key=lambda s: count[s].sum())
-    used = [s for s in spans if max(s.start - longest.stop, longest.start - s.stop) * spacing[2] < 20]
-    rows = np.concatenate([np.arange(s.start, s.stop) for s in used])
+    filled = count > 0.15 * np.percentile(count[count > 0], 80)
+    near, _ = ndimage.label(ndimage.binary_dilation(filled, np.ones(3), iterations=round(_GAP / 2 / spacing[2])))
+    longest = np.bincount(near, count * filled)[1:].argmax() + 1
+    rows = np.flatnonzero(filled & (near == longest))
     if len(rows) * spacing[2] < 25:
         return None
     planes = mask[:, :, rows].astype(np.float32)
@@ -88,59 +111,3 @@ def _middle(mask: Array, spacing: Array) -> Array | None:
     points = [np.interp(every, rows, values) for values in (slices, front)] + [every * spacing[2]]
     smooth = [ndimage.gaussian_filter1d(p, _SMOOTH / spacing[2], mode="nearest") for p in points[:2]]
     return np.stack([*smooth, points[2]], axis=1)
-
-
-def profile(along: Array, away: Array, kinds: Array, length: int) -> tuple[Array, Array]:
-    """Volumes of body and of disc per mm of the curve near its core, smoothed: two arrays of `length`."""
-    core = away < CORE
-    place = np.clip(along[core].astype(int), 0, length - 1)
-    volumes = [
-        ndimage.gaussian_filter1d(np.bincount(place[kinds[core] == kind], minlength=length).astype(float), 1.5)
-        for kind in (BODY, DISC)
-    ]
-    return volumes[0], volumes[1]
-
-
-def cuts(body: Array, disc: Array) -> list[int]:
-    """Places along the curve, mm, where discs lie, the lowest first.
-
-    The best chain of places by dynamic programming: each gains the share of disc there, and a step between two discs
-    costs by how far it is from the usual one. So a missing or fused disc is bridged, and a false one is passed over.
-    """
-    filled = body + disc
-    inside = np.flatnonzero(filled > 0.1 * filled.max())
-    first, last = int(inside[0]), int(inside[-1])
-    gain = disc / np.maximum(filled, 0.15 * filled.max())
-    pitch = _usual_step(gain[first : last + 1])
-    best = gain.copy()
-    before = np.full(len(gain), -1)
-    for place in range(first, last + 1):
-        low, high = max(first, place - int(_PITCH[1])), place - int(_PITCH[0])
-        if high < low:
-            continue
-        steps = place - np.arange(low, high + 1)
-        values = best[low : high + 1] - 2.5 * np.log(steps / pitch) ** 2
-        top = int(values.argmax())
-        if values[top] > 0:
-            best[place], before[place] = gain[place] + values[top], low + top
-    chain = [int(first + best[first : last + 1].argmax())]
-    while before[chain[-1]] >= 0:
-        chain.append(int(before[chain[-1]]))
-    return _trimmed(chain[::-1], gain)
-
-
-def _usual_step(gain: Array) -> float:
-    """The usual distance between the clear discs of this column, mm."""
-    peaks = [i for i in range(1, len(gain) - 1) if gain[i] > 0.4 and gain[i] == gain[max(0, i - 8) : i + 9].max()]
-    steps = np.diff(peaks)
-    usual = steps[(steps >= _PITCH[0]) & (steps <= _PITCH[1])]
-    return float(np.median(usual)) if len(usual) else 34.0
-
-
-def _trimmed(chain: list[int], gain: Array) -> list[int]:
-    """Without places at either end where there is no disc at all."""
-    while chain and gain[chain[0]] < 0.2:
-        chain = chain[1:]
-    while chain and gain[chain[-1]] < 0.2:
-        chain = chain[:-1]
-    return chain

@@ -9,10 +9,12 @@ from scipy import ndimage
 
 from lumbarseg.volume import Array
 
-from .column import ARCH, BODY, CORE, DISC, REACH, SACRUM, Column, cuts, profile, trace
+from .column import ARCH, BODY, CORE, DISC, REACH, SACRUM, Column, Places, trace
+from .cuts import Cut, cuts
 
 _WHOLE = 0.85  # a piece of which this share lies between two discs belongs there as a whole
 _SLIVER = 0.04  # of the usual body's volume: less is no vertebra
+_BODILY = 0.6  # of the usual body's volume: more is a vertebra even among sacrum
 _PEDICLE = 26.0  # mm from the column's middle to the pedicles
 _HANG = 1 / 65.0  # of a level per mm further back
 _IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[True]], [[False]]])
@@ -40,10 +42,10 @@ def split(classes: Array, spacing: Array) -> Instances | None:
     if column is None:
         return None
     voxels = np.argwhere((classes == BODY) | (classes == DISC) | (classes == SACRUM))
-    along, away = column.project(voxels, spacing)
-    kinds = classes[tuple(voxels.T)]
-    places = cuts(*profile(along, away, kinds, int(column.at[-1]) + 2))
-    segments, places = _without_slivers(along, away, kinds, places)
+    places = column.place(voxels, spacing)
+    away, kinds = places.away, classes[tuple(voxels.T)]
+    planes = cuts(places, kinds, len(classes) > 4)
+    segments, planes = _without_slivers(places, kinds, planes)
     low, high = _occupied(segments, kinds, away)
     if high < low:
         return None
@@ -53,10 +55,10 @@ def split(classes: Array, spacing: Array) -> Instances | None:
     stray = (between > 0) & (between <= low)  # the top of S1, taken for a body
     count = high - low + 1
     discs = np.zeros_like(bodies)
-    if places:
-        nearest = np.abs(along[:, None] - np.array(places)).argmin(axis=1)
+    if planes:
+        nearest = np.abs(places.along[:, None] - np.array([plane.at for plane in planes])).argmin(axis=1)
         found = _painted(classes.shape, voxels, nearest + 1, (kinds == DISC) & (away < REACH))
-        found = _whole_pieces(found).astype(int)  # disc j of `places`, from 1, lies below segment j
+        found = _whole_pieces(found).astype(int)  # disc j of `planes`, from 1, lies below segment j
         discs = np.where(found > 0, np.clip(found - low + 1, 0, count + 1), 0).astype(np.uint8)
     at = _middles(bodies, count, column, spacing)
     arches = _arches(classes == ARCH, at, column, spacing)
@@ -69,16 +71,21 @@ def _painted(shape: tuple[int, ...], voxels: Array, numbers: Array, where: Array
     return out
 
 
-def _without_slivers(along: Array, away: Array, kinds: Array, places: list[int]) -> tuple[Array, list[int]]:
-    """The segment of each voxel, 0 below the lowest disc; a place with next to nothing above it is given up."""
+def _without_slivers(places: Places, kinds: Array, planes: list[Cut]) -> tuple[Array, list[Cut]]:
+    """The segment of each voxel, 0 below the lowest plane; of two planes with next to nothing between, one is given up.
+
+    What lies below all bodies, such as the rest of a disc within the sacrum, stays apart.
+    """
     while True:
-        segments = np.searchsorted(places, along)
-        volumes = np.bincount(segments[(kinds == BODY) & (away < REACH)], minlength=len(places) + 1)
+        segments = sum((plane.below(places).astype(np.intp) for plane in planes), np.zeros(len(kinds), np.intp))
+        volumes = np.bincount(segments[(kinds == BODY) & (places.away < REACH)], minlength=len(planes) + 1)
         usual = np.median(volumes[volumes > 0]) if (volumes > 0).any() else 0
-        empty = [s for s in range(1, len(places)) if volumes[s] < _SLIVER * usual]
+        full = np.flatnonzero(volumes >= max(_SLIVER * usual, 1))
+        empty = [s for s in range(1, len(planes)) if s not in full and len(full) and full[0] < s < full[-1]]
         if not empty:
-            return segments, places
-        places = places[: empty[0]] + places[empty[0] + 1 :]
+            return segments, planes
+        pair = planes[empty[0] - 1 : empty[0] + 1]
+        planes = [plane for plane in planes if plane is not min(pair, key=lambda p: p.disc)]
 
 
 def _occupied(segments: Array, kinds: Array, away: Array) -> tuple[int, int]:
@@ -88,7 +95,8 @@ def _occupied(segments: Array, kinds: Array, away: Array) -> tuple[int, int]:
     volumes = np.bincount(segments[core & (kinds == BODY)], minlength=count)
     sacral = np.bincount(segments[core & (kinds == SACRUM)], minlength=count)
     usual = np.median(volumes[volumes > 0]) if (volumes > 0).any() else 0
-    real = np.flatnonzero((volumes > max(_SLIVER * usual, 1)) & (volumes > sacral))
+    whole = volumes > _BODILY * usual  # the lowest vertebra may hang on the sacrum without a disc
+    real = np.flatnonzero((volumes > max(_SLIVER * usual, 1)) & (whole | (volumes > sacral)))
     return (int(real[0]), int(real[-1])) if len(real) else (1, 0)
 
 
@@ -97,18 +105,18 @@ def _whole_pieces(numbers: Array) -> Array:
     pieces, count = ndimage.label(numbers > 0)
     if not count:
         return numbers
-    votes = np.zeros((count + 1, int(numbers.max()) + 1), int)
-    inside = pieces > 0
-    np.add.at(votes, (pieces[inside], numbers[inside]), 1)
-    sizes = votes.sum(axis=1)
-    top = votes.argmax(axis=1)
-    sure = votes.max(axis=1) >= _WHOLE * np.maximum(sizes, 1)
-    biggest = np.zeros(votes.shape[1], int)
+    inside = np.nonzero(pieces)
+    piece, number = pieces[inside], numbers[inside].astype(np.intp)
+    kinds = int(number.max()) + 1
+    votes = np.bincount(piece * kinds + number, minlength=(count + 1) * kinds).reshape(-1, kinds)
+    sizes, top, most = votes.sum(axis=1), votes.argmax(axis=1), votes.max(axis=1)
+    biggest = np.zeros(kinds, int)
     np.maximum.at(biggest, top, sizes)
     specks = sizes < 0.02 * biggest[top]  # of the largest piece of the same number
-    lookup = np.where(sure, top, 0)
-    out = np.where(sure[pieces], lookup[pieces], numbers)
-    return np.where(specks[pieces], 0, out).astype(np.uint8)
+    sure = most >= _WHOLE * np.maximum(sizes, 1)
+    out = np.zeros(numbers.shape, np.uint8)
+    out[inside] = np.where(specks[piece], 0, np.where(sure[piece], top[piece], number))
+    return out
 
 
 def centres(numbers: Array, count: int) -> Array:

@@ -20,6 +20,7 @@ from lumbarseg.volume import Array
 from .column import BODY, CORE
 from .instances import Instances, centres
 
+_TOUCHED = 0.5  # share of sacrum under the lowest body from which it may be S1 itself
 CERTAIN = 0.5  # below this confidence a name is marked uncertain
 
 
@@ -60,7 +61,7 @@ class Sacrum:
     length: float
     gap: float
     disc: bool
-    below: float  # from the lowest body to the end of the field of view
+    touched: float  # share of what lies under the lowest body that is sacrum and not disc
 
 
 def name(found: Instances, scores: Array, spacing: Array, lowest: str | None, pinned: tuple[str, int] | None) -> Naming:
@@ -80,7 +81,7 @@ def name(found: Instances, scores: Array, spacing: Array, lowest: str | None, pi
     seen = sacrum(found, spacing)
     sure = float(scores[BODY][found.bodies > 0].mean())
     anchored = seen.length >= 8 and seen.gap < 18
-    confidence, reasons = _confidence(found, seen, sure, spacing) if anchored else (0.2 * sure, ("no sacrum in view",))
+    confidence, reasons = _trust(found, seen, sure, spacing) if anchored else (0.2 * sure, ("no sacrum in view",))
     anchor = "sacrum" if anchored else "none: the lowest body is assumed to be L5"
     warnings = []
     if confidence < CERTAIN:
@@ -89,7 +90,7 @@ def name(found: Instances, scores: Array, spacing: Array, lowest: str | None, pi
 
 
 def _names(lowest: str, count: int) -> tuple[str, ...]:
-    room = len(column(lowest, 1)) and LEVELS.index(lowest) + 1
+    room = LEVELS.index(lowest) + 1
     if count > room:
         raise SegmentError(
             f"{count} vertebrae above and with {lowest} reach past {LEVELS[0]}; name the lowest with --lowest"
@@ -114,21 +115,26 @@ def sacrum(found: Instances, spacing: Array) -> Sacrum:
     sacral = np.argwhere(found.sacrum)
     disc = np.bincount(found.discs.ravel(), minlength=found.count + 2)[1:]
     has_disc = disc[0] > 0.15 * np.median(disc[disc > 0]) if (disc > 0).any() else False
-    end = found.column.project(np.array([[0, 0, 0]]) + _foot(found, spacing), spacing)[0][0]
-    below = float(body[0] - end)
     if len(sacral):
         along, away = found.column.project(sacral, spacing)
         along = along[(away < CORE + 4) & (along < body[0] + 5)]
         if len(along) > 20:
             low, high = np.percentile(along, [2, 98])
-            return Sacrum(float(high - low), float(max(0.0, body[0] - high)), bool(has_disc), below)
-    return Sacrum(0.0, np.inf, bool(has_disc), below)
+            gap = float(max(0.0, body[0] - high))
+            return Sacrum(float(high - low), gap, bool(has_disc), _touched(found))
+    return Sacrum(0.0, np.inf, bool(has_disc), 0.0)
 
 
-def _foot(found: Instances, spacing: Array) -> Array:
-    """Voxel where the column leaves the field of view below."""
-    inside = found.column.points[(found.column.points[:, 2] >= 0)]
-    return inside[0] / spacing
+def _touched(found: Instances) -> float:
+    """How much of what lies right under the lowest body is sacrum, the rest being disc; 0..1."""
+    body = found.bodies == 1
+    under = np.zeros(2)
+    for step in (1, 2, 3):
+        below = np.zeros_like(body)
+        below[:, :, :-step] = body[:, :, step:]
+        below &= ~body
+        under += [(below & found.sacrum).sum(), (below & (found.discs == 1)).sum()]
+    return float(under[0] / max(under.sum(), 1))
 
 
 def _span(mask: Array, found: Instances, spacing: Array) -> tuple[float, float]:
@@ -139,13 +145,16 @@ def _span(mask: Array, found: Instances, spacing: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _confidence(found: Instances, seen: Sacrum, sure: float, spacing: Array) -> tuple[float, tuple[str, ...]]:
+def _trust(found: Instances, seen: Sacrum, sure: float, spacing: Array) -> tuple[float, tuple[str, ...]]:
     """How far the count from the sacrum can be trusted, with the reasons in words."""
     reasons = [f"counted from the sacrum, {seen.length:.0f} mm of it in view"]
     value = np.clip(0.3 + seen.length / 35, 0, 1)
     if not seen.disc:
         value *= 0.7
         reasons.append("no disc seen between sacrum and lowest body")
+    if seen.touched > _TOUCHED:
+        value *= 0.6
+        reasons.append("the lowest body lies on the sacrum without a whole disc: it may be S1")
     spans = [
         _span(found.bodies == n, found, spacing) for n in range(1, min(found.count, 4) + 1) if (found.bodies == n).any()
     ]
