@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lumbarseg.files import Exam
     from lumbarseg.model import Model
+    from lumbarseg.score import Score
     from lumbarseg.segment import Pin, Segmentation
     from lumbarseg.volume import Volume
 
@@ -53,12 +54,12 @@ class Answer:
     warnings: tuple[str, ...]
 
 
-def load(path: Path | None, device: str, clock: Clock) -> Model:
-    """The model that the user named, or the shipped one; its time in the network is counted."""
+def load(path: Path | None, device: str, clock: Clock, exams: int = 1) -> Model:
+    """The model that the user named, or the shipped one, for so many exams; its time in the network is counted."""
     with clock("model"):
         from lumbarseg.model import Model, shipped
 
-        model = Model.load(path or shipped(), device)
+        model = Model.load(path or shipped(), device, exams)
 
     def compute(windows: Any) -> Any:
         with clock("network"):
@@ -144,8 +145,8 @@ def told(given: Answer) -> list[str]:
     return lines + [f"warning: {text}" for text in given.warnings]
 
 
-def page(given: Answer) -> str:
-    """The report as a page for a browser, picture included."""
+def page(given: Answer, scores: Sequence[Score], labels_file: str) -> str:
+    """The report as a page for a browser, picture and scores against the truth included."""
     from lumbarseg.report.html import page as page_of
 
-    return page_of(given.facts, [given.picture])
+    return page_of(given.facts, [given.picture], [score.to_dict() for score in scores], labels_file)

@@ -73,9 +73,10 @@ def run(args: argparse.Namespace) -> int:
     """Answer every exam; one that fails does not stop the rest."""
     clock = answers.Clock()
     with ThreadPoolExecutor(3) as pool:
-        model = pool.submit(answers.load, args.model, args.device, clock)
         pool.submit(answers.warm)
-        rows = list(_rows(args, model, pool, clock))
+        jobs = list(_jobs(args.exams, args.out))
+        model = pool.submit(answers.load, args.model, args.device, clock, len(jobs))
+        rows = list(_rows(args, jobs, model, pool, clock))
     code = _code(rows, args.strict)
     timings = {name: round(seconds, 3) for name, seconds in (clock.stages | _whole()).items()}
     if args.json:
@@ -86,10 +87,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(
-    args: argparse.Namespace, model: Future[Model], pool: ThreadPoolExecutor, clock: answers.Clock
+    args: argparse.Namespace, jobs: Sequence[Job], model: Future[Model], pool: ThreadPoolExecutor, clock: answers.Clock
 ) -> Iterator[Row]:
     """One row per exam, told as it comes; the next exam is read while the network works on this one."""
-    jobs = list(_jobs(args.exams, args.out))
     progress = say.Progress("exams", len(jobs)) if args.json and len(jobs) > 1 else None
 
     def read(job: Job) -> Exam:
