@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
         given = answers.answer("demo.nii.gz", made, model.result(), answers.Wish(), answers.Clock())
     files |= answers.paths(args.out, "demo") | {"page": args.out / "demo_report.html"}
     answers.write(given, files)
-    with replacing(files["page"]) as file:
-        file.write(answers.page(given).encode())
     scores = compared(given.found.labels.array, phantom.labels.array)
+    with replacing(files["page"]) as file:
+        file.write(answers.page(given, scores, files["labels"].name).encode())
     told = {name: str(path) for name, path in files.items()}
     if args.json:
         say.as_json({"files": told, **answers.summary(given), "scores": [score.to_dict() for score in scores]})
