@@ -23,8 +23,11 @@ class Blocked(importlib.abc.MetaPathFinder):
 def refuse(*args, **kwargs):
     raise OSError("no network here")
 
+class Refused(socket.socket):
+    __init__ = refuse
+
 sys.meta_path.insert(0, Blocked())
-socket.socket = refuse
+socket.socket = Refused
 socket.create_connection = refuse
 socket.getaddrinfo = refuse
 from lumbarseg.cli.main import main
