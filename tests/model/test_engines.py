@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import tiny
 
 from lumbarseg.model import Model
 from lumbarseg.model.run import MANY
-from tests import tiny
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 

@@ -1,7 +1,7 @@
 """A model file on an engine: everything is checked before the first exam, and nothing but plain ONNX is ever run.
 
-The engine is onnxruntime. OpenVINO in float32 gives the same classes about a quarter quicker, but takes some tenths of a
-second longer to start: where it is installed, "auto" takes it for many exams, never for one.
+The engine is onnxruntime. OpenVINO in float32 gives the same classes about a quarter quicker, but takes some tenths of
+a second longer to start: where it is installed, "auto" takes it for many exams, never for one.
 """
 
 from __future__ import annotations
