@@ -71,6 +71,28 @@ def measure(labels: Volume) -> list[Measurement]:
     return [replace(row, slip=slips.get(row.name)) for row in rows]
 
 
+def anatomical(labels: Volume) -> Volume:
+    """The same voxels with an affine under which the head is up and the canal behind, as a wrong header may deny."""
+    from scipy import ndimage
+
+    column: list[tuple[float, ...]] = []
+    canal: list[tuple[float, ...]] = []
+    steps = [max(1, n // 64) for n in labels.array.shape]  # a coarse look is enough
+    boxes = ndimage.find_objects(labels.array[tuple(slice(None, None, step) for step in steps)])
+    for s in STRUCTURES:
+        box = boxes[s.label - 1] if s.label <= len(boxes) else None
+        if box is not None and s.kind in (Kind.BODY, Kind.DISC, Kind.CANAL):
+            middle = labels.grid.to_world(np.array(steps) * [(b.start + b.stop - 1) / 2 for b in box])
+            (canal if s.kind is Kind.CANAL else column).append((s.order, *middle[1:]))
+    flips = np.ones(4)
+    if len(column) > 1:
+        order, _, height = np.array(column).T
+        flips[2] = -1.0 if np.polyfit(order, height, 1)[0] > 0 else 1.0
+    if column and canal:
+        flips[1] = -1.0 if canal[0][1] > np.mean([place[1] for place in column]) else 1.0
+    return Volume(labels.array, flips[:, None] * labels.affine)
+
+
 def lordosis(measurements: Sequence[Measurement]) -> float | None:
     """Angle between the upper endplates of L1 and of the sacrum, degrees; None where one of them is not measured."""
     tilts = {row.name: row.tilt_top for row in measurements}
@@ -147,7 +169,7 @@ class _Spine:
     def of(cls, labels: Volume) -> _Spine:
         from scipy import ndimage
 
-        canonical = reorient(labels, "RAS")
+        canonical = reorient(anatomical(labels), "RAS")
         array = np.ascontiguousarray(canonical.array)
         steps = canonical.affine[:3, :3]
         normal = np.cross(steps[:, 1], steps[:, 2])

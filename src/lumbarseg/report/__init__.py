@@ -1,0 +1,5 @@
+"""One result told three ways: facts for programs, a picture, a page."""
+
+from .facts import About, facts
+
+__all__ = ["About", "facts"]

@@ -1,0 +1,197 @@
+"""The picture: a mid-sagittal view along the column, coloured outlines, the names beside the vertebrae."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure
+from lumbarseg.measure import anatomical
+from lumbarseg.resample import reorient
+from lumbarseg.volume import Array, Volume
+
+if TYPE_CHECKING:
+    from lumbarseg.segment import Level, Segmentation
+
+_HEIGHT, _WIDTH = 900, 1100  # pixels that the slice may take
+_PANEL, _MARGIN = 118, 16
+_PAPER: RGB = (14, 16, 20)
+_TEXT: RGB = (236, 238, 242)
+_QUIET: RGB = (150, 156, 168)
+_TINT = {Kind.BODY: 0.16, Kind.DISC: 0.16, Kind.SACRUM: 0.08}
+_LINE = 1.1  # half width of an outline, pixels
+_NAMED = (Kind.BODY, Kind.SACRUM)
+_SPARSE = 3  # of so many voxels in plane one is enough to find the middle of a body
+_SCRAP = 400  # pixels of the picture below which a piece of the sacrum gets no name
+
+Mark = tuple[Structure, tuple[float, float]]
+
+
+def caption(found: Segmentation) -> str:
+    """The line under the picture: what the names were counted from and how sure they are."""
+    doubt = " - names uncertain, please look" if any(level.uncertain for level in found.levels) else ""
+    return f"Names from: {found.anchor}. Confidence {found.confidence:.2f}{doubt}"
+
+
+def draw(image: Volume, labels: Volume, levels: Sequence[Level] = (), footer: str = "") -> bytes:
+    """A PNG of an exam and its label map, both (I, J, K) on one grid of any axes.
+
+    Front is left, head is up. The view follows the middle of the column where that leaves one slice. levels: whose
+    names are uncertain or cut off by the edge. footer: one line below.
+    """
+    affine = anatomical(labels).affine
+    pixels, names = (reorient(Volume(v.array, affine), "RAS") for v in (image, labels))
+    view = _View.of(names)
+    base = _grey(view.cut(pixels.array), view.size)
+    found = view.nearest(names.array)
+    marks = []
+    pixel = view.size[0] * view.size[1] / found.size
+    for structure in sorted(STRUCTURES, key=lambda s: s.kind in _NAMED):
+        mask = found == structure.label
+        size = np.count_nonzero(mask) * pixel
+        if size:
+            mark = _outline(base, mask, structure)
+            if structure.kind in _NAMED and (size > _SCRAP or structure.kind is Kind.BODY):
+                marks.append(mark)
+    return _page(base, sorted(marks, key=lambda m: m[1][1]), {level.name: level for level in levels}, footer)
+
+
+class _View:
+    """A sheet of (K, J) samples through a RAS volume, head up and front left. track: its slice at each row."""
+
+    def __init__(self, track: Array, size: tuple[int, int]) -> None:
+        self.track, self.size = track, size
+
+    @classmethod
+    def of(cls, names: Volume) -> _View:
+        """Through the middle of the column; straight when the column stays within a slice."""
+        slices, depth, height = names.array.shape
+        centres = _centres(names.array)
+        track = np.full(height, (slices - 1) / 2)
+        if centres:
+            rows, places = (np.array(v) for v in zip(*sorted(centres), strict=True))
+            track = np.interp(np.arange(height), rows, places)
+            if np.ptp(track) < 0.8:
+                track = np.full(height, round(float(np.median(track))))
+        across, up = names.grid.spacing[1:]
+        zoom = min(_HEIGHT / (height * up), _WIDTH / (depth * across))
+        size = (max(8, round(depth * across * zoom)), max(8, round(height * up * zoom)))
+        return cls(np.clip(track, 0, slices - 1)[::-1], size)
+
+    def cut(self, array: Array) -> Array:
+        """(K, J) float32, between two slices linearly."""
+        low = np.floor(self.track).astype(int)
+        high = np.minimum(low + 1, len(array) - 1)
+        share = (self.track - low).astype(np.float32)[:, None]
+        return (1 - share) * self._rows(array, low) + share * self._rows(array, high)
+
+    def nearest(self, array: Array) -> Array:
+        """(K, J) labels of the nearest slice."""
+        return self._rows(array, np.rint(self.track).astype(int))
+
+    @staticmethod
+    def _rows(array: Array, which: Array) -> Array:
+        height = array.shape[2]
+        return array[which, ::-1, np.arange(height)[::-1]]
+
+
+def _centres(names: Array) -> list[tuple[float, float]]:
+    """(row, slice) of the middle of each body and disc."""
+    from scipy import ndimage
+
+    names = names[:, ::_SPARSE, ::_SPARSE]
+    boxes = ndimage.find_objects(names)
+    centres = []
+    for structure in STRUCTURES:
+        box = boxes[structure.label - 1] if structure.label <= len(boxes) else None
+        if box is not None and structure.kind in (Kind.BODY, Kind.DISC):
+            counts = np.count_nonzero(names[box] == structure.label, axis=(1, 2))
+            middle = float(np.arange(len(counts)) @ counts / counts.sum())
+            centres.append((_SPARSE * (box[2].start + box[2].stop - 1) / 2, box[0].start + middle))
+    return centres
+
+
+def _grey(sheet: Array, size: tuple[int, int]) -> Array:
+    """The slice at its true proportions, (H, W, 3) float32 0..255."""
+    low, high = np.percentile(sheet, [1, 99.6])
+    scaled = np.clip((sheet - low) / max(float(high - low), 1e-6), 0, 1) ** 0.9 * 255
+    large = Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    return np.repeat(np.clip(np.asarray(large), 0, 255)[..., None], 3, axis=2)
+
+
+def _outline(base: Array, mask: Array, structure: Structure) -> Mark:
+    """Paint one structure onto `base`; its name's anchor: the edge behind at half its height, pixels."""
+    from scipy import ndimage
+
+    height, width = base.shape[0] / mask.shape[0], base.shape[1] / mask.shape[1]
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    top, bottom = max(0, rows[0] - 3), min(mask.shape[0], rows[-1] + 4)
+    left, right = max(0, columns[0] - 3), min(mask.shape[1], columns[-1] + 4)
+    y0, y1, x0, x1 = round(top * height), round(bottom * height), round(left * width), round(right * width)
+    small = ndimage.gaussian_filter(mask[top:bottom, left:right].astype(np.float32), 0.7, mode="nearest")
+    box = (x0 / width - left, y0 / height - top, x1 / width - left, y1 / height - top)
+    box = (max(0.0, box[0]), max(0.0, box[1]), min(float(right - left), box[2]), min(float(bottom - top), box[3]))
+    field = np.asarray(Image.fromarray(small).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=box))
+    slope = np.hypot(*np.gradient(field)) if min(field.shape) > 1 else np.ones_like(field)
+    away = np.abs(field - 0.5) / np.maximum(slope, 0.02)
+    cover = np.clip(_LINE + 0.5 - away, 0, 1) * (0.9 if structure.kind in _TINT else 0.6)
+    cover = np.maximum(cover, (field > 0.5) * _TINT.get(structure.kind, 0.0))[..., None]
+    part = base[y0:y1, x0:x1]
+    part += cover * (np.array(structure.colour, np.float32) - part)
+    middle = rows[int(len(rows) * (0.12 if structure.kind is Kind.SACRUM else 0.5))]
+    behind = np.flatnonzero(mask[middle])
+    return structure, ((behind[-1] + 1) * width, (middle + 0.5) * height)
+
+
+def _page(base: Array, marks: Sequence[Mark], levels: dict[str, Level], footer: str) -> bytes:
+    """The slice with the panel of names on its right and the line of text below."""
+    height, width = base.shape[:2]
+    font, small = ImageFont.load_default(size=23), ImageFont.load_default(size=16)
+    lines = _wrapped(footer, small, width + _PANEL - 2 * _MARGIN)
+    page = Image.new("RGB", (width + _PANEL, height + (20 + 22 * len(lines) if lines else 0)), _PAPER)
+    page.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
+    pen = ImageDraw.Draw(page, "RGBA")
+    heights = _spread([at[1] for _, at in marks], 28, height)
+    for (structure, (x, y)), level_y in zip(marks, heights, strict=True):
+        level = levels.get(structure.name)
+        doubt = level is not None and level.uncertain
+        name = f"{structure.name} ?" if doubt else structure.name
+        pen.line([(x + 3, y), (width - 10, y), (width + 12, level_y)], fill=(*structure.colour, 150), width=1)
+        pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(*structure.colour, 255))
+        pen.rounded_rectangle([width + 12, level_y - 12, width + 16, level_y + 12], 2, fill=(*structure.colour, 255))
+        pen.text((width + 26, level_y), name, fill=_QUIET if doubt else _TEXT, font=font, anchor="lm")
+    for x, letter in ((_MARGIN, "A"), (width - _MARGIN, "P")):
+        pen.text((x, height - 20), letter, fill=_TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=_PAPER)
+    for i, line in enumerate(lines):
+        pen.text((_MARGIN, height + 10 + 22 * i), line, fill=_QUIET, font=small, anchor="la")
+    out = BytesIO()
+    page.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def _spread(places: Sequence[float], gap: float, height: float) -> list[float]:
+    """Heights from top to bottom, moved as little as needed to lie `gap` apart and inside the picture."""
+    out: list[float] = []
+    for place in places:
+        out.append(max(place, out[-1] + gap if out else gap / 2))
+    limit = height - gap / 2
+    for i in reversed(range(len(out))):
+        out[i] = min(out[i], limit)
+        limit = out[i] - gap
+    return out
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Lines of at most `width` pixels."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
