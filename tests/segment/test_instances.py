@@ -10,7 +10,7 @@ from lumbarseg import anatomy
 from lumbarseg.phantom import Ranges, draw, render
 from lumbarseg.segment.instances import Instances, split
 
-from .columns import BODY, SPACING, Blocks, blocks, classes_of
+from .columns import BODY, CANAL, SACRUM, SPACING, Blocks, blocks, classes_of
 
 
 @settings(max_examples=20, deadline=None)
@@ -73,3 +73,15 @@ def test_phantoms_come_apart_into_their_levels(seed: int) -> None:
 
 def _number(found: Instances, mask: np.ndarray) -> int:
     return int(np.bincount(found.bodies[mask], minlength=2).argmax())
+
+
+def test_what_is_far_from_the_column_is_neither_sacrum_nor_canal() -> None:
+    classes, _ = Blocks((27.0, 26.0, 25.0), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0), 0.0, 0.0, True).paint()
+    classes[3:6, 40:48, 20:140] = CANAL
+    clean = split(classes, SPACING)
+    classes[2:7, 110:145, 5:20] = SACRUM  # a bladder in front, say
+    classes[3:6, 100:110, 60:160] = CANAL  # the aorta
+    found = split(classes, SPACING)
+    assert clean is not None and found is not None
+    assert np.array_equal(found.sacrum, clean.sacrum) and clean.sacrum.any()
+    assert np.array_equal(found.canal, clean.canal) and clean.canal.any()

@@ -9,12 +9,14 @@ from scipy import ndimage
 
 from lumbarseg.volume import Array
 
-from .column import ARCH, BODY, CORE, DISC, REACH, SACRUM, Column, Places, trace
+from .column import ARCH, BODY, CANAL, CORE, DISC, REACH, SACRUM, Column, Places, trace
 from .cuts import Cut, cuts
 
 _WHOLE = 0.85  # a piece of which this share lies between two discs belongs there as a whole
 _SLIVER = 0.04  # of the usual body's volume: less is no vertebra
 _BODILY = 0.6  # of the usual body's volume: more is a vertebra even among sacrum
+_APART = 9  # pixels within which pieces of the sacrum belong together
+_CANAL = (90.0, 35.0)  # mm behind the column, where the sacral canal bends away from it, and to its sides
 _PEDICLE = 26.0  # mm from the column's middle to the pedicles
 _HANG = 1 / 65.0  # of a level per mm further back
 _IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[True]], [[False]]])
@@ -24,7 +26,7 @@ _IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[Tru
 class Instances:
     """bodies, arches: (slices, A, S) uint8, 1 for the lowest body, rising; discs: disc n lies below body n.
 
-    sacrum: (slices, A, S) bool; at: mm along the column of each body's middle.
+    sacrum, canal: (slices, A, S) bool; at: mm along the column of each body's middle.
     """
 
     count: int
@@ -32,6 +34,7 @@ class Instances:
     discs: Array
     arches: Array
     sacrum: Array
+    canal: Array
     column: Column
     at: tuple[float, ...]
 
@@ -62,7 +65,9 @@ def split(classes: Array, spacing: Array) -> Instances | None:
         discs = np.where(found > 0, np.clip(found - low + 1, 0, count + 1), 0).astype(np.uint8)
     at = _middles(bodies, count, column, spacing)
     arches = _arches(classes == ARCH, at, column, spacing)
-    return Instances(count, bodies, discs, arches, (classes == SACRUM) | stray, column, at)
+    sacrum = _connected((classes == SACRUM) | stray, centres(bodies, 1)[0], spacing)
+    canal = _behind(classes == CANAL, column, spacing)
+    return Instances(count, bodies, discs, arches, sacrum, canal, column, at)
 
 
 def _painted(shape: tuple[int, ...], voxels: Array, numbers: Array, where: Array) -> Array:
@@ -116,6 +121,27 @@ def _whole_pieces(numbers: Array) -> Array:
     sure = most >= _WHOLE * np.maximum(sizes, 1)
     out = np.zeros(numbers.shape, np.uint8)
     out[inside] = np.where(specks[piece], 0, np.where(sure[piece], top[piece], number))
+    return out
+
+
+def _connected(mask: Array, near: Array, spacing: Array) -> Array:
+    """Of a mask, the cluster that is largest and nearest to a voxel; its pieces lie a few pixels apart at most."""
+    voxels = np.nonzero(mask)
+    if not len(voxels[0]):
+        return mask
+    clusters, count = ndimage.label(ndimage.maximum_filter(mask, (3 if len(mask) > 1 else 1, _APART, _APART)))
+    of = clusters[voxels]
+    away = np.full(count + 1, np.inf)
+    np.minimum.at(away, of, np.linalg.norm((np.stack(voxels, axis=1) - near) * spacing, axis=1))
+    return mask & (clusters == (np.bincount(of, minlength=count + 1) / away**2).argmax())
+
+
+def _behind(mask: Array, column: Column, spacing: Array) -> Array:
+    """What lies where a canal can lie: behind the column, not far to its sides."""
+    voxels = np.nonzero(mask)
+    places = column.place(np.stack(voxels, axis=1), spacing)
+    out = np.zeros_like(mask)
+    out[voxels] = (places.front < 0) & (places.front > -_CANAL[0]) & (np.abs(places.side) < _CANAL[1])
     return out
 
 

@@ -44,7 +44,7 @@ def _tables(found: Instances, names: tuple[str, ...]) -> list[tuple[int, Array, 
         (DISC, found.discs, np.array([0, *discs], np.uint8)),
         (ARCH, found.arches, np.array([0, *arches], np.uint8)),
         (SACRUM, found.sacrum.astype(np.uint8), np.array([0, sacrum], np.uint8)),
-        (CANAL, np.ones(found.bodies.shape, np.uint8), np.array([0, canal], np.uint8)),
+        (CANAL, found.canal.astype(np.uint8), np.array([0, canal], np.uint8)),
     ]
 
 
