@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumbarseg.anatomy import Kind, by_name
-from lumbarseg.measure import Measurement, angle, lordosis, measure
-from lumbarseg.phantom import draw, render
+from lumbarseg.measure import Measurement, anatomical, angle, lordosis, measure
+from lumbarseg.phantom import Phantom, draw, render
 from lumbarseg.resample import reorient
 from lumbarseg.volume import Array, Grid, Volume
 
@@ -68,16 +69,16 @@ def rows_of(labels: Volume) -> dict[str, Measurement]:
     return {row.name: row for row in measure(labels)}
 
 
-def check_blocks(rows: dict[str, Measurement], lean: float, mm: float = 0.6) -> None:
+def check_blocks(rows: dict[str, Measurement], lean: float, mm: float = 0.6, degrees: float = 1.5) -> None:
     for name in NAMES[:-1]:
         row, height = rows[name], DISC if "-" in name else BODY
         assert row.complete
         assert (row.anterior, row.middle, row.posterior) == pytest.approx((height,) * 3, abs=mm), name
         assert row.depth == pytest.approx(DEPTH, abs=mm), name
         if row.kind is Kind.BODY:
-            assert (row.tilt_top, row.tilt_bottom) == pytest.approx((lean, lean), abs=1.5), name
+            assert (row.tilt_top, row.tilt_bottom) == pytest.approx((lean, lean), abs=degrees), name
             assert row.slip == pytest.approx(0, abs=mm), name
-    assert rows["sacrum"].tilt_top == pytest.approx(lean, abs=1.5)
+    assert rows["sacrum"].tilt_top == pytest.approx(lean, abs=degrees)
 
 
 @pytest.mark.parametrize("axes", AXIS_ORDERS)
@@ -87,18 +88,22 @@ def test_blocks_have_their_sizes_in_every_order_of_axes(axes: str) -> None:
     assert rows["L4"].canal == pytest.approx(14, abs=1)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
-    thick=st.floats(1.0, 6.0),
-    pixel=st.floats(0.4, 1.0),
+    thick=st.floats(2.0, 6.0),
+    pixel=st.floats(0.7, 1.1),
     lean=st.floats(-40, 40),
     turn=st.tuples(st.floats(-8, 8), st.just(0.0), st.just(0.0)),
 )
 def test_blocks_have_their_sizes_whatever_the_slices(
     thick: float, pixel: float, lean: float, turn: tuple[float, float, float]
 ) -> None:
-    """A turn about the axis from right to left tilts the patient, and the answer with it."""
-    check_blocks(rows_of(blocks("PIR", (thick, pixel, pixel), lean, turn=turn)), lean - turn[0], mm=0.9)
+    """A turn about the axis from right to left tilts the patient, and the answer with it.
+
+    Voxels place an edge to one of theirs, and an endplate's two rims lie 23 mm apart.
+    """
+    rows = rows_of(blocks("PIR", (thick, pixel, pixel), lean, turn=turn))
+    check_blocks(rows, lean - turn[0], mm=pixel + 0.5, degrees=np.rad2deg(pixel / 23) + 0.5)
 
 
 @pytest.mark.parametrize("turn", [(0, 0, 14), (0, 9, 0), (3, -8, 11)])
@@ -106,6 +111,14 @@ def test_oblique_slices_do_not_change_sizes(turn: tuple[float, float, float]) ->
     rows = rows_of(blocks("LPS", turn=turn))
     assert all(rows[name].depth == pytest.approx(DEPTH, abs=0.7) for name in NAMES[:-1])
     assert all(rows[name].middle == pytest.approx(BODY, abs=0.7) for name in ("L3", "L4", "L5"))
+
+
+@pytest.mark.parametrize("wrong", [(1, -1, 1), (1, 1, -1), (1, -1, -1)])
+def test_a_header_with_the_patient_turned_over_changes_nothing(wrong: tuple[int, int, int]) -> None:
+    labels = blocks("PIR", lean=10.0, slip=5.0)
+    turned = Volume(labels.array, np.diag([*wrong, 1.0]) @ labels.affine)
+    assert measure(turned) == measure(labels)
+    assert np.array_equal(anatomical(labels).affine, labels.affine)
 
 
 def test_an_axial_stack_goes_through_the_same_door() -> None:
@@ -166,26 +179,39 @@ def test_a_stray_piece_does_not_make_a_body_higher() -> None:
     assert rows_of(Volume(array, labels.affine))["L4"].middle == pytest.approx(BODY, abs=0.7)
 
 
-SEEDS = (1, 6, 11, 13)
+def exams() -> Iterator[Phantom]:
+    """Phantoms that lie straight in the scanner."""
+    for seed in range(40):
+        recipe = draw(np.random.default_rng([9, seed]))
+        yield render(replace(recipe, scanner=replace(recipe.scanner, turn=(0.0, 0.0, 0.0))))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_phantoms_have_the_sizes_of_their_truth(seed: int) -> None:
-    recipe = draw(np.random.default_rng([9, seed]))
-    phantom = render(replace(recipe, scanner=replace(recipe.scanner, turn=(0.0, 0.0, 0.0))))
-    rows = measure(reorient(phantom.labels, "LIP"))
+def test_phantoms_have_the_sizes_of_their_truth() -> None:
+    """The truth is that of the shapes, whose rims are rounded off in the voxels; angles have no such excuse."""
     gaps: dict[str, list[float]] = {}
-    for row in rows:
-        truth = phantom.truth["bodies"].get(row.name) or phantom.truth["discs"].get(row.name, {})
-        for key in ("anterior", "middle", "posterior", "tilt_top", "tilt_bottom"):
-            value = getattr(row, key)
-            if value is not None and key in truth:
-                gaps.setdefault(key, []).append(abs(value - truth[key]))
-    assert len(gaps["middle"]) >= 8
-    for key, values in gaps.items():
-        assert np.median(values) < (1.5 if "tilt" not in key else 1.0), key
-        assert np.percentile(values, 85) < (2.2 if "tilt" not in key else 3.0), key
-    assert lordosis(rows) == pytest.approx(phantom.truth["lordosis"], abs=3)
+    lordoses: list[float] = []
+    for phantom in exams():
+        rows = measure(reorient(phantom.labels, "LIP"))
+        for row in rows:
+            truth = phantom.truth["bodies"].get(row.name) or phantom.truth["discs"].get(row.name, {})
+            for key in ("anterior", "middle", "posterior", "tilt_top", "tilt_bottom"):
+                value = getattr(row, key)
+                if value is not None and key in truth:
+                    gaps.setdefault(key, []).append(abs(value - truth[key]))
+        found = lordosis(rows)
+        if found is not None:
+            lordoses.append(abs(found - phantom.truth["lordosis"]))
+        if len(lordoses) == 3 and len(gaps["middle"]) > 60:
+            break
+    assert len(lordoses) == 3
+    assert max(lordoses) < 4
+    assert np.median(gaps["middle"]) < 0.5
+    for key in ("anterior", "posterior"):
+        assert np.median(gaps[key]) < 1.8
+        assert np.percentile(gaps[key], 90) < 3
+    for key in ("tilt_top", "tilt_bottom"):
+        assert np.median(gaps[key]) < 1
+        assert np.percentile(gaps[key], 90) < 3
 
 
 def test_a_row_goes_to_json_without_what_is_unknown() -> None:
