@@ -20,8 +20,10 @@ from lumbarseg.volume import Array
 from .column import BODY, CORE
 from .instances import Instances, centres
 
-_TOUCHED = 0.5  # share of sacrum under the lowest body from which it may be S1 itself
-CERTAIN = 0.5  # below this confidence a name is marked uncertain
+_CUSHION = 0.3  # share of its underside on a disc below which the lowest body may be S1 itself
+_UNDER = 10  # pixels below a body in which its disc or the sacrum is looked for
+_MIDLINE = 14.0  # mm to either side, where the sacrum has no wings
+CERTAIN = 0.75  # below this a name is marked uncertain: no count from a sacrum went wrong above 0.7 (benchmarks.names)
 
 
 class Pin(NamedTuple):
@@ -56,12 +58,12 @@ class Naming:
 
 @dataclass(frozen=True)
 class Sacrum:
-    """What is seen below the lowest body, mm along the column."""
+    """What is seen below the lowest body. length, gap: mm; cushion: share of the body's underside that is on a disc."""
 
     length: float
     gap: float
     disc: bool
-    touched: float  # share of what lies under the lowest body that is sacrum and not disc
+    cushion: float
 
 
 def name(found: Instances, scores: Array, spacing: Array, lowest: str | None, pinned: tuple[str, int] | None) -> Naming:
@@ -80,7 +82,7 @@ def name(found: Instances, scores: Array, spacing: Array, lowest: str | None, pi
         return Naming(_names(starts.pop(), found.count), "given by the user", 1.0, ("named by the user",), ())
     seen = sacrum(found, spacing)
     sure = float(scores[BODY][found.bodies > 0].mean())
-    anchored = seen.length >= 8 and seen.gap < 18
+    anchored = seen.length >= 8 and seen.gap < 30
     confidence, reasons = _trust(found, seen, sure, spacing) if anchored else (0.2 * sure, ("no sacrum in view",))
     anchor = "sacrum" if anchored else "none: the lowest body is assumed to be L5"
     warnings = []
@@ -111,30 +113,31 @@ def _lowest_name(level: str, number: int) -> str:
 
 def sacrum(found: Instances, spacing: Array) -> Sacrum:
     """Evidence of a sacrum under the lowest body."""
-    body = _span(found.bodies == 1, found, spacing)
-    sacral = np.argwhere(found.sacrum)
     disc = np.bincount(found.discs.ravel(), minlength=found.count + 2)[1:]
-    has_disc = disc[0] > 0.15 * np.median(disc[disc > 0]) if (disc > 0).any() else False
-    if len(sacral):
-        along, away = found.column.project(sacral, spacing)
-        along = along[(away < CORE + 4) & (along < body[0] + 5)]
-        if len(along) > 20:
-            low, high = np.percentile(along, [2, 98])
-            gap = float(max(0.0, body[0] - high))
-            return Sacrum(float(high - low), gap, bool(has_disc), _touched(found))
-    return Sacrum(0.0, np.inf, bool(has_disc), 0.0)
+    has_disc = bool((disc > 0).any() and disc[0] > 0.15 * np.median(disc[disc > 0]))
+    body, sacral = np.argwhere(found.bodies == 1), np.argwhere(found.sacrum)
+    if not len(body) or not len(sacral):
+        return Sacrum(0.0, np.inf, has_disc, _on_disc(found))
+    along, _ = found.column.project(body, spacing)
+    foot = body[along <= np.percentile(along, 10)].mean(axis=0)
+    away = np.linalg.norm((sacral - foot) * spacing, axis=1)
+    away = away[np.abs(sacral[:, 0] - foot[0]) * spacing[0] < _MIDLINE]
+    if len(away) <= 20:
+        return Sacrum(0.0, np.inf, has_disc, _on_disc(found))
+    near, far = np.percentile(away, [2, 98])
+    return Sacrum(float(far - near), float(near), has_disc, _on_disc(found))
 
 
-def _touched(found: Instances) -> float:
-    """How much of what lies right under the lowest body is sacrum, the rest being disc; 0..1."""
-    body = found.bodies == 1
-    under = np.zeros(2)
-    for step in (1, 2, 3):
-        below = np.zeros_like(body)
-        below[:, :, :-step] = body[:, :, step:]
-        below &= ~body
-        under += [(below & found.sacrum).sum(), (below & (found.discs == 1)).sum()]
-    return float(under[0] / max(under.sum(), 1))
+def _on_disc(found: Instances) -> float:
+    """The share of the lowest body's underside that rests on a disc and not on the sacrum or on nothing; 0..1."""
+    body, disc = found.bodies == 1, found.discs == 1
+    i, a = np.nonzero(body.any(axis=2))
+    low = body.argmax(axis=2)[i, a]
+    met = np.zeros(len(low), np.int8)
+    for step in range(1, _UNDER + 1):
+        at = np.maximum(low - step, 0)
+        met = np.where(met > 0, met, np.where(disc[i, a, at], 1, np.where(found.sacrum[i, a, at], 2, 0)))
+    return float((met == 1).mean()) if len(met) else 0.0
 
 
 def _span(mask: Array, found: Instances, spacing: Array) -> tuple[float, float]:
@@ -152,9 +155,9 @@ def _trust(found: Instances, seen: Sacrum, sure: float, spacing: Array) -> tuple
     if not seen.disc:
         value *= 0.7
         reasons.append("no disc seen between sacrum and lowest body")
-    if seen.touched > _TOUCHED:
+    if seen.cushion < _CUSHION:
         value *= 0.6
-        reasons.append("the lowest body lies on the sacrum without a whole disc: it may be S1")
+        reasons.append("the lowest body rests on no whole disc: it may be S1")
     spans = [
         _span(found.bodies == n, found, spacing) for n in range(1, min(found.count, 4) + 1) if (found.bodies == n).any()
     ]
