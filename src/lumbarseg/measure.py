@@ -21,6 +21,8 @@ from .volume import Array, Volume
 
 _STEP = 0.5  # mm, of the samples in a structure's own frame
 _SLAB = 2.0  # mm to either side: thin slices are averaged, a thick one stands alone
+_MARGIN = 2.0  # mm to the border of the exam, below which a structure counts as cut off: labels fade out there
+_CUT = 0.25  # share of its largest width that a structure must have there; a corner or a sliver is no cut
 _COLUMN = (Kind.BODY, Kind.DISC, Kind.SACRUM)
 _FRONT, _MIDDLE, _BACK = (0.84, 0.96), (0.4, 0.6), (0.04, 0.16)  # shares of the depth, from behind
 _RIMS = ((0.08, 0.25), (0.75, 0.92))
@@ -75,21 +77,21 @@ def anatomical(labels: Volume) -> Volume:
     """The same voxels with an affine under which the head is up and the canal behind, as a wrong header may deny."""
     from scipy import ndimage
 
-    column: list[tuple[float, ...]] = []
-    canal: list[tuple[float, ...]] = []
     steps = [max(1, n // 64) for n in labels.array.shape]  # a coarse look is enough
-    boxes = ndimage.find_objects(labels.array[tuple(slice(None, None, step) for step in steps)])
+    sparse = labels.array[tuple(slice(None, None, step) for step in steps)]
+    coarse = reorient(Volume(sparse, labels.affine * [*steps, 1]), "RAS").array
+    canal = np.isin(coarse, labels_of(Kind.CANAL))
+    boxes = ndimage.find_objects(coarse)
+    heights, behind = [], []
     for s in STRUCTURES:
         box = boxes[s.label - 1] if s.label <= len(boxes) else None
-        if box is not None and s.kind in (Kind.BODY, Kind.DISC, Kind.CANAL):
-            middle = labels.grid.to_world(np.array(steps) * [(b.start + b.stop - 1) / 2 for b in box])
-            (canal if s.kind is Kind.CANAL else column).append((s.order, *middle[1:]))
-    flips = np.ones(4)
-    if len(column) > 1:
-        order, _, height = np.array(column).T
-        flips[2] = -1.0 if np.polyfit(order, height, 1)[0] > 0 else 1.0
-    if column and canal:
-        flips[1] = -1.0 if canal[0][1] > np.mean([place[1] for place in column]) else 1.0
+        if box is not None and s.kind in (Kind.BODY, Kind.DISC):
+            heights.append((s.order, box[2].start + box[2].stop))
+            beside = np.nonzero(canal[:, :, box[2]])[1]
+            behind.append((box[1].start + box[1].stop - 1) / 2 - beside.mean() if len(beside) else 0.0)
+    order, height = np.array(heights or [(0, 0)], np.float64).T
+    head_down = float(np.cov(order, height, bias=True)[0, 1]) > 0
+    flips = np.array([1.0, -1.0 if sum(behind) < 0 else 1.0, -1.0 if head_down else 1.0, 1.0])
     return Volume(labels.array, flips[:, None] * labels.affine)
 
 
@@ -188,8 +190,14 @@ class _Spine:
         return cls(array, canonical.grid.spacing, matrix, base, tuple(parts))
 
     def complete(self, part: _Part) -> bool:
-        """Whether a structure ends before the border of the exam, in plane."""
-        return all(s.start > 0 and s.stop < n for s, n in zip(part.box[1:], self.array.shape[1:], strict=True))
+        """Whether a structure ends well before the border of the exam, in its plane."""
+        mask = self.array[self.slices(part)] == part.structure.label
+        for axis in (1, 2):
+            widths = mask.sum(axis=(0, 3 - axis))
+            edge = 1 + int(_MARGIN / self.spacing[axis])
+            if max(widths[:edge].max(), widths[-edge:].max()) >= _CUT * max(widths.max(), 1):
+                return False
+        return True
 
     def slices(self, part: _Part) -> slice:
         """The slices that make the plane of a structure."""
