@@ -55,9 +55,15 @@ def test_demo_and_segment_run_without_torch_and_without_network(tmp_path: Path) 
     assert all(Path(path).stat().st_size > 0 for path in exam["files"].values())
 
 
-def test_the_block_works() -> None:
-    blocked = python(BLOCKED.replace("from lumbarseg", "import torch\nfrom lumbarseg"), "--version")
-    assert "torch is blocked" in blocked.stderr
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("import torch", "torch is blocked"), ("socket.create_connection(('127.0.0.1', 9))", "no network here")],
+)
+def test_the_block_works(line: str, told: str) -> None:
+    blocked = python(BLOCKED.replace("from lumbarseg", f"{line}\nfrom lumbarseg"), "--version")
+    assert told in blocked.stderr
+    direct = python(BLOCKED.replace("from lumbarseg", "socket.socket()\nfrom lumbarseg"), "--version")
+    assert "no network here" in direct.stderr
 
 
 @pytest.mark.parametrize(
