@@ -9,14 +9,15 @@ from scipy import ndimage
 
 from lumbarseg.volume import Array
 
-from .column import ARCH, BODY, CANAL, CORE, DISC, REACH, SACRUM, Column, Places, trace
+from .column import ARCH, BODY, CANAL, DISC, REACH, SACRUM, Column, Places, trace
 from .cuts import Cut, cuts
 
 _WHOLE = 0.85  # a piece of which this share lies between two discs belongs there as a whole
 _SLIVER = 0.04  # of the usual body's volume: less is no vertebra
-_BODILY = 0.6  # of the usual body's volume: more is a vertebra even among sacrum
+_BODILY = 0.7  # of the usual body's volume: more is a vertebra even among sacrum
 _APART = 9  # pixels within which pieces of the sacrum belong together
 _CANAL = (90.0, 35.0)  # mm behind the column, where the sacral canal bends away from it, and to its sides
+_MIDLINE = 14.0  # mm to either side
 _PEDICLE = 26.0  # mm from the column's middle to the pedicles
 _HANG = 1 / 65.0  # of a level per mm further back
 _IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[True]], [[False]]])
@@ -49,7 +50,7 @@ def split(classes: Array, spacing: Array) -> Instances | None:
     away, kinds = places.away, classes[tuple(voxels.T)]
     planes = cuts(places, kinds, len(classes) > 4)
     segments, planes = _without_slivers(places, kinds, planes)
-    low, high = _occupied(segments, kinds, away)
+    low, high = _occupied(segments, kinds, places)
     if high < low:
         return None
     between = _painted(classes.shape, voxels, segments + 1, (kinds == BODY) & (away < REACH))
@@ -93,15 +94,15 @@ def _without_slivers(places: Places, kinds: Array, planes: list[Cut]) -> tuple[A
         planes = [plane for plane in planes if plane is not min(pair, key=lambda p: p.disc)]
 
 
-def _occupied(segments: Array, kinds: Array, away: Array) -> tuple[int, int]:
+def _occupied(segments: Array, kinds: Array, places: Places) -> tuple[int, int]:
     """First and last segment that hold a vertebral body; below the first may be the sacrum."""
     count = int(segments.max()) + 1 if len(segments) else 0
-    core = away < CORE  # the wings of the sacrum reach up beside the lowest vertebra
-    volumes = np.bincount(segments[core & (kinds == BODY)], minlength=count)
-    sacral = np.bincount(segments[core & (kinds == SACRUM)], minlength=count)
+    near = (np.abs(places.side) < _MIDLINE) & (places.away < REACH)  # the sacrum's wings reach up beside a vertebra
+    volumes = np.bincount(segments[near & (kinds == BODY)], minlength=count)
+    sacral = np.bincount(segments[near & (kinds == SACRUM)], minlength=count)
     usual = np.median(volumes[volumes > 0]) if (volumes > 0).any() else 0
     whole = volumes > _BODILY * usual  # the lowest vertebra may hang on the sacrum without a disc
-    real = np.flatnonzero((volumes > max(_SLIVER * usual, 1)) & (whole | (volumes > sacral)))
+    real = np.flatnonzero((volumes > max(_SLIVER * usual, 1)) & (whole | (volumes > 2 * sacral)))
     return (int(real[0]), int(real[-1])) if len(real) else (1, 0)
 
 
