@@ -10,6 +10,9 @@ from lumbarseg.errors import ModelError
 
 from . import options, say
 
+_FIRST = ("name", "data", "licences", "scores", "limits", "made", "sources")
+"""What a person asks a card first."""
+
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
@@ -54,15 +57,10 @@ def model(path: Path | None) -> dict[str, Any]:
         card = checked(data)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    return {
-        "model": str(path),
-        "size": f"{len(data) / 1e6:.1f} MB",
-        "digest": card.digest,
-        "classes": list(card.classes),
-        "preparation": card.spec.to_dict(),
-        "bias": list(card.bias),
-        **card.about,
-    }
+    head = {"model": str(path), "size": f"{len(data) / 1e6:.1f} MB", "digest": card.digest}
+    first = {name: card.about[name] for name in _FIRST if name in card.about}
+    made_for = {"classes": list(card.classes), "preparation": card.spec.to_dict(), "bias": list(card.bias)}
+    return head | first | made_for | {name: value for name, value in card.about.items() if name not in first}
 
 
 def dataset(folder: Path) -> dict[str, Any]:
@@ -117,23 +115,21 @@ def exam(path: Path, volume: int | None) -> dict[str, Any]:
 
 
 def _lines(values: Any, indent: str = "") -> list[str]:
-    """Plain values as readable lines: short lists on one line, nested things under their name."""
+    """Plain values as readable lines: short lists on one line, long ones and nested things under their name."""
     lines = []
     for name, value in values.items():
         title = f"{indent}{str(name).replace('_', ' ')}:"
         if isinstance(value, dict) and value:
             lines += [title, *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and any(isinstance(part, str) and len(part) > 20 for part in value):
-            lines += [title, *(f"{indent}  - {say.line(part)}" for part in value)]
-        elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
-            lines.append(title)
-            for part in value:
-                lines += (
-                    [f"{indent}  -", *_lines(part, indent + "    ")]
-                    if isinstance(part, dict)
-                    else [f"{indent}  - {part}"]
-                )
+        elif isinstance(value, list) and any(len(_told(part)) > 20 for part in value):
+            lines += [title, *(f"{indent}  - {_told(part)}" for part in value)]
         else:
-            told = ", ".join(str(part) for part in value) if isinstance(value, list) else value
-            lines.append(f"{title} {say.line('-' if told in ('', None, {}) else told)}")
+            lines.append(f"{title} {_told(value) or '-'}")
     return lines
+
+
+def _told(value: Any) -> str:
+    """A value in one line, "" for nothing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(part)}" for name, part in value.items())
+    return ", ".join(_told(part) for part in value) if isinstance(value, list) else say.line(value)
