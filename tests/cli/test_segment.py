@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.cli.conftest import ENVIRONMENT, PROGRAM
+from tests.files.make_dicom import write_series
 from tests.files.make_nifti import saved, set_header
 
 from lumbarseg.anatomy import LUMBAR, Kind, arch_of, by_label, by_name, labels_of
 from lumbarseg.cli.main import main
 from lumbarseg.files import read_image, read_labels
 from lumbarseg.phantom import Phantom
+from lumbarseg.resample import reorient
 from lumbarseg.score import score
+from lumbarseg.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("model_file")
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -187,6 +190,17 @@ def test_headers_that_disagree_are_a_warning(exam: Path, tmp_path: Path, capsys:
     assert main(["segment", str(tmp_path / "two.nii.gz"), "-o", str(tmp_path / "out")]) == 3
     assert "warning: sform and qform disagree" in capsys.readouterr().out
     assert main(["segment", str(tmp_path / "two.nii.gz"), "-o", str(tmp_path / "out"), "--strict"]) == 1
+
+
+def test_a_folder_of_dicom_is_an_exam(phantom: Phantom, tmp_path: Path) -> None:
+    """Which series was taken is told, and is no warning."""
+    image = reorient(phantom.image, "PIR")
+    write_series(tmp_path / "study", Volume(np.rint(image.array).astype(np.int16), image.affine))
+    assert main(["segment", str(tmp_path / "study"), "-o", str(tmp_path / "out")]) == 0
+    whole(tmp_path / "out", "study")
+    (note,) = json.loads((tmp_path / "out" / "study_report.json").read_text())["exam"]["notes"]
+    assert "T2_TSE_SAG" in note
+    assert "taken" in note
 
 
 def test_one_of_several_volumes_is_chosen(exam: Path, tmp_path: Path) -> None:

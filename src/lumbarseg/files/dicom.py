@@ -88,7 +88,8 @@ def read(folder: Path, volume: int | None = None) -> Stored:
         notes.append(f"{len(found) - len(heads)} damaged DICOM files were left out")
     if series.slices[0].modality == "CT":
         notes.append("CT, not MRI")
-    return Stored(_pixels(folder, slices), LPS_TO_RAS @ affine, notes, series.about(_step(affine)))
+    about = {**series.about(_step(affine)), "taken": notes[0]}
+    return Stored(_pixels(folder, slices), LPS_TO_RAS @ affine, notes, about)
 
 
 def stack(folder: Path, series: Series) -> tuple[list[Header], Array]:
