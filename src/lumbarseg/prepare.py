@@ -168,7 +168,7 @@ def restore_classes(scores: Array, prepared: Prepared) -> Array:
     """
     plan = _plan(reorient_grid(prepared.source, prepared.spec.axes), prepared.spec)
     best = np.zeros([axis.source for axis in plan], np.uint8)
-    foreground = scores.argmax(axis=0) > 0
+    foreground = scores[1:].max(axis=0) > scores[0]
     if foreground.any():
         boxes, sources, matrices = zip(*(_covered(foreground, n, axis) for n, axis in enumerate(plan)), strict=True)
         top = apply(scores[(0, *boxes)], matrices)
