@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,19 +82,24 @@ def answer(name: str, exam: Exam, model: Model, wish: Wish, clock: Clock) -> Ans
 
     with clock("segment"):
         found = segment(exam.volume, model, wish.lowest, wish.pins)
-    with clock("measure"):
-        from lumbarseg.measure import measure
-        from lumbarseg.report import About, facts
+    with ThreadPoolExecutor(1) as pool:
+        picture = pool.submit(_picture, exam, found, clock)
+        with clock("measure"):
+            from lumbarseg.measure import measure
+            from lumbarseg.report import About, facts
 
-        about = About(name, model.path.stem, model.card.digest, tuple(exam.notes))
-        told = facts(found, measure(found.labels), about)
-        told["exam"]["about"] = exam.about
+            about = About(name, model.path.stem, model.card.digest, tuple(exam.notes))
+            told = facts(found, measure(found.labels), about)
+            told["exam"]["about"] = exam.about
+    doubts = tuple(note for note in exam.notes if note != exam.about.get("taken"))
+    return Answer(found, parted(found.labels, wish.parts), told, picture.result(), (*doubts, *found.notes))
+
+
+def _picture(exam: Exam, found: Segmentation, clock: Clock) -> bytes:
     with clock("picture"):
         from lumbarseg.report.png import caption, draw
 
-        picture = draw(exam.volume, found.labels, found.levels, caption(found))
-    doubts = tuple(note for note in exam.notes if note != exam.about.get("taken"))
-    return Answer(found, parted(found.labels, wish.parts), told, picture, (*doubts, *found.notes))
+        return draw(exam.volume, found.labels, found.levels, caption(found))
 
 
 def parted(labels: Volume, parts: str) -> Volume:
