@@ -1,0 +1,84 @@
+"""Who is trained on, validated on, tested on: always whole patients, so that no exam of a patient tells of another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from lumbarseg.errors import DatasetError
+
+from .folder import Case
+
+_PARTS = 2.0**64
+
+
+def patient_of(case: Case) -> str:
+    """Whose exam it is; an exam of which nobody said so is its own patient."""
+    return case.patient or case.name
+
+
+def stable(patient: str, seed: int, val: float, test: float) -> str:
+    """The split of a patient from a hash of seed and name alone: whoever comes later, nobody moves.
+
+    val, test: shares of the patients, 0..1, reached on average; with few patients a split may stay empty.
+    """
+    check_shares(val, test)
+    place = _place(patient, seed)
+    if place < test:
+        return "test"
+    return "val" if place < test + val else "train"
+
+
+def check_shares(val: float, test: float) -> None:
+    """DatasetError when the shares leave nobody to train on."""
+    if not (val >= 0 and test >= 0 and val + test < 1):
+        raise DatasetError(f"splits: val {val:g} and test {test:g} must be 0 or more, and below 1 together")
+
+
+def reseeded(cases: Iterable[Case], seed: int, val: float, test: float) -> dict[str, str]:
+    """Name to split: each patient's `stable` one."""
+    return {case.name: stable(patient_of(case), seed, val, test) for case in cases}
+
+
+def fold(cases: Iterable[Case], k: int, n: int, seed: int = 0) -> dict[str, str]:
+    """Name to split: "val" in fold `k` of 1..n, else "train"; over all folds every patient is validated once.
+
+    Patients are dealt out by falling number of exams, each to the fold that has the fewest, so that folds differ by one
+    patient's exams at most; among equals the order is drawn by `seed`, whatever the order of `cases`.
+    """
+    held = list(cases)
+    if n < 2 or not 1 <= k <= n:
+        raise DatasetError(f"fold {k}/{n}: write K/N with N of 2 or more and K from 1 to N")
+    exams: dict[str, int] = {}
+    for case in held:
+        exams[patient_of(case)] = exams.get(patient_of(case), 0) + 1
+    if len(exams) < n:
+        few = "all cases are of one patient" if len(exams) == 1 else f"there are only {len(exams)} patients"
+        raise DatasetError(f"fold {k}/{n}: {few}; choose fewer folds, or say who is who in the field patient")
+    sizes, of = [0] * n, {}
+    for patient in sorted(exams, key=lambda name: (-exams[name], _place(name, seed), name)):
+        of[patient] = sizes.index(min(sizes))
+        sizes[of[patient]] += exams[patient]
+    return {case.name: "val" if of[patient_of(case)] == k - 1 else "train" for case in held}
+
+
+def official(cases: Iterable[Case]) -> dict[str, str]:
+    """Name to split, as the dataset says; DatasetError when a patient is in two splits."""
+    held = list(cases)
+    for patient, splits in leaks(held).items():
+        raise DatasetError(f"patient {patient} is in the splits {' and '.join(splits)}; split anew with --seed")
+    return {case.name: case.split for case in held}
+
+
+def leaks(cases: Iterable[Case]) -> dict[str, Sequence[str]]:
+    """Patients whose exams are in more than one split: patient to those splits."""
+    seen: dict[str, set[str]] = {}
+    for case in cases:
+        seen.setdefault(patient_of(case), set()).add(case.split)
+    return {patient: sorted(splits) for patient, splits in sorted(seen.items()) if len(splits) > 1}
+
+
+def _place(patient: str, seed: int) -> float:
+    """A number in 0..1, the same for ever."""
+    digest = hashlib.sha256(f"{seed}\0{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / _PARTS
