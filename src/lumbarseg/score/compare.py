@@ -13,23 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from .anatomy import LEVELS, STRUCTURES, Kind, Structure
-from .volume import Array
+from lumbarseg.anatomy import LEVELS
+from lumbarseg.volume import Array
+
+from .distances import Distances, surface_distance
+from .names import Names, blurred, labels_of, rivals, sets_of, title
 
 COVERED = 0.25
 """Share of a reference that a found structure must cover to count as found there."""
 
-Names = frozenset[str]
-_TISSUES = {frozenset({"body", "arch"}): "vertebra"}
-
-
-@dataclass(frozen=True)
-class Distances:
-    """Between two surfaces, both ways, mm: the mean, the 95th percentile and the largest."""
-
-    mean: float
-    p95: float
-    largest: float
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -75,23 +68,39 @@ def volume_ratio(found: Array, truth: Array) -> float:
     return np.count_nonzero(found) / size
 
 
-def surface_distance(a: Array, b: Array, spacing: tuple[float, float, float]) -> Distances | None:
-    """How far the surfaces of two masks lie apart; spacing: mm. None when one of them is empty."""
-    from scipy import ndimage
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two labellings on one grid, looked at where their values lie and nowhere else.
 
-    if not (a.any() and b.any()):
-        return None
-    box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in ndimage.find_objects((a | b).astype(np.uint8))[0])
-    edges = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (a, b)]
-    far = [ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges]
-    gaps = np.concatenate([far[1][edges[0]], far[0][edges[1]]])
-    return Distances(float(gaps.mean()), float(np.percentile(gaps, 95)), float(gaps.max()))
+    found, truth: (I, J, K) uint8; boxes: of each value that occurs, for `found` and for `truth`.
+    """
 
+    found: Array
+    truth: Array
+    boxes: tuple[dict[int, Box], dict[int, Box]]
 
-def every_name(kinds: Iterable[Kind] = tuple(Kind)) -> dict[int, tuple[str, ...]]:
-    """The table of a reference that has this package's own values, of some kinds or of all."""
-    wanted = tuple(kinds)
-    return {s.label: (s.name,) for s in STRUCTURES if s.kind in wanted}
+    @classmethod
+    def of(cls, found: Array, truth: Array) -> Pair:
+        """With the boxes of all values but 0."""
+        from scipy import ndimage
+
+        first, second = (
+            {value: box for value, box in enumerate(ndimage.find_objects(array), 1) if box is not None}
+            for array in (found, truth)
+        )
+        return cls(found, truth, (first, second))
+
+    def cut(self, found: Iterable[int], truth: Iterable[int]) -> tuple[Array, Array]:
+        """Both arrays in the box about some values of each; empty arrays where none of them occurs."""
+        boxes = [self.boxes[0][value] for value in found if value in self.boxes[0]]
+        drawn = set(truth)
+        if 0 in drawn:
+            return self.found, self.truth
+        boxes += [self.boxes[1][value] for value in drawn if value in self.boxes[1]]
+        if not boxes:
+            return self.found[:0], self.truth[:0]
+        box = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+        return self.found[box], self.truth[box]
 
 
 def score(
@@ -99,23 +108,21 @@ def score(
     truth: Array,
     table: Mapping[int, Iterable[str]] | None = None,
     spacing: tuple[float, float, float] | None = None,
+    meaning: Iterable[Names] = (),
 ) -> list[Score]:
     """Each structure of a reference, in the order of its table.
 
     table: what each value of `truth` may be: names of structures or kinds, "background", "unknown"; by default the
     package's own values. A value it does not name is background. spacing: mm, asks for distances of surfaces.
-    Structures that neither side shows have no row.
+    meaning: sets that values of `found` stand for where these are coarser than the table of structures; what they
+    cannot tell apart has no row. Structures that neither side shows have none either.
     """
-    names = {value: frozenset(these) for value, these in (table or every_name()).items()}
+    names, pair, meaning = sets_of(table), Pair.of(found, truth), tuple(meaning)
     rows = []
     for wanted in dict.fromkeys(names.values()):
-        if wanted & {"background", "unknown"}:
+        if wanted & {"background", "unknown"} or blurred(wanted, meaning):
             continue
-        labels = _labels(wanted)
-        drawn = np.isin(truth, [value for value, these in names.items() if these == wanted])
-        doubtful = [value for value, these in names.items() if these != wanted and _labels(these) & labels]
-        counted = ~np.isin(truth, doubtful) if doubtful else np.ones_like(drawn)
-        row = _row(wanted, np.where(counted, found, 0), drawn, spacing)
+        row = _row(wanted, _Sight(pair, names, wanted), spacing)
         if row.truth or row.found:
             rows.append(row)
     return rows
@@ -131,53 +138,43 @@ def missing(rows: Iterable[Score]) -> list[str]:
     return [row.name for row in rows if row.overlap is not None and row.found_as is None]
 
 
-def _row(wanted: Names, found: Array, drawn: Array, spacing: tuple[float, float, float] | None) -> Score:
-    named = np.isin(found, sorted(_labels(wanted)))
-    size, ours = int(np.count_nonzero(drawn)), int(np.count_nonzero(named))
-    name = _title(wanted)
+def flagged(texts: Iterable[str], uncertain: Iterable[str]) -> list[str]:
+    """Those of the wrong names that were marked uncertain, "L4-L5 as L3-L4" when both L3 and L4 were."""
+    marked = frozenset(uncertain)
+    parts = {text: set(text.rpartition(" as ")[2].removesuffix(" vertebra").split("-")) for text in texts}
+    return [text for text, levels in parts.items() if levels & set(LEVELS) <= marked]
+
+
+class _Sight:
+    """What the comparison sees of one set of names: `found` without what lies where the reference is in doubt."""
+
+    def __init__(self, pair: Pair, names: Mapping[int, Names], wanted: Names) -> None:
+        self.pair, self.labels = pair, labels_of(wanted)
+        self.values = [value for value, these in names.items() if these == wanted]
+        self.doubtful = [value for value, these in names.items() if these != wanted and labels_of(these) & self.labels]
+
+    def __call__(self, labels: Iterable[int]) -> tuple[Array, Array]:
+        """Found labels that count, and the mask of what the reference drew, in a box about both."""
+        found, truth = self.pair.cut(labels, self.values)
+        counted = np.where(np.isin(truth, self.doubtful), 0, found) if self.doubtful else found
+        return counted, np.isin(truth, self.values)
+
+
+def _row(wanted: Names, sight: _Sight, spacing: tuple[float, float, float] | None) -> Score:
+    found, drawn = sight(sight.labels)
+    named = np.isin(found, sorted(sight.labels))
+    name, size, ours = title(wanted), int(np.count_nonzero(drawn)), int(np.count_nonzero(named))
     if size == 0:
         return Score(name, size, ours, None, None)
     distances = surface_distance(named, drawn, spacing) if spacing else None
     by_name = (name, size, ours, dice(named, drawn), volume_ratio(named, drawn))
-    rivals = _rivals(wanted)
-    if rivals is None:
+    others = rivals(wanted)
+    if others is None:
         return Score(*by_name, distances=distances)
     votes = np.bincount(found[drawn].astype(np.intp), minlength=256)
-    best = max(rivals, key=lambda rival: votes[list(rivals[rival])].sum())
-    if votes[list(rivals[best])].sum() <= COVERED * size:
+    best = max(others, key=lambda other: votes[list(others[other])].sum())
+    if votes[list(others[best])].sum() <= COVERED * size:
         return Score(*by_name, found_as=None, overlap=0.0, overlap_ratio=0.0, distances=distances)
-    cover = np.isin(found, rivals[best])
+    found, drawn = sight(others[best])
+    cover = np.isin(found, others[best])
     return Score(*by_name, best, dice(cover, drawn), volume_ratio(cover, drawn), distances)
-
-
-def _labels(names: Names) -> frozenset[int]:
-    """Label values that a set of names allows."""
-    return frozenset(s.label for s in STRUCTURES if s.name in names or s.kind in names or "unknown" in names)
-
-
-def _parts(names: Names) -> list[Structure]:
-    return [s for s in STRUCTURES if s.name in names]
-
-
-def _title(names: Names) -> str:
-    """A set of names in a word: "L4" for a body, "L4 vertebra" for a body with its arch, "vertebra" for the tissue."""
-    levels = {name.removesuffix(" arch") for name in names}
-    if len(names) == 2 and len(levels) == 1 and levels <= set(LEVELS):
-        return f"{levels.pop()} vertebra"
-    return _TISSUES.get(names, "/".join(sorted(names)))
-
-
-def _rivals(names: Names) -> dict[str, tuple[int, ...]] | None:
-    """What could lie where a structure lies: title to label values; None for tissues, sacrum and canal."""
-    parts = _parts(names)
-    kinds = {part.kind for part in parts}
-    if len(parts) != len(names) or not parts or kinds & {Kind.SACRUM, Kind.CANAL}:
-        return None
-    if kinds == {Kind.BODY, Kind.ARCH}:
-        if not _title(names).endswith(" vertebra"):
-            return None
-        by_name = {s.name: s.label for s in STRUCTURES}
-        return {f"{level} vertebra": (by_name[level], by_name[f"{level} arch"]) for level in LEVELS}
-    if len(names) > 1:
-        return None
-    return {s.name: (s.label,) for s in STRUCTURES if s.kind in kinds}

@@ -1,0 +1,93 @@
+"""Sets of names: what a value of a label map may be, what such a set is called, and what it could be mixed up with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, arch_of, by_name
+
+Names = frozenset[str]
+VERTEBRA = " vertebra"
+"""Ends the name of a body with its arch: "L4 vertebra"."""
+
+_TISSUES = {frozenset({"body", "arch"}): "vertebra"}
+_KINDS = ("body", "vertebra", "disc", "sacrum", "canal", "arch")
+
+
+def every_name(kinds: Iterable[Kind] = tuple(Kind)) -> dict[int, tuple[str, ...]]:
+    """The table of a reference that has this package's own values, of some kinds or of all."""
+    wanted = tuple(kinds)
+    return {s.label: (s.name,) for s in STRUCTURES if s.kind in wanted}
+
+
+def sets_of(table: Mapping[int, Iterable[str]] | None) -> dict[int, Names]:
+    """A table with its names as sets; by default this package's own values."""
+    return {value: frozenset(names) for value, names in (table or every_name()).items()}
+
+
+def labels_of(names: Iterable[str]) -> frozenset[int]:
+    """Label values that a set of names allows."""
+    names = frozenset(names)
+    return frozenset(s.label for s in STRUCTURES if s.name in names or s.kind in names or "unknown" in names)
+
+
+def blurred(wanted: Names, meaning: Iterable[Names]) -> bool:
+    """Whether a labelling cannot tell `wanted` from something else; meaning: the sets that its own values stand for."""
+    labels = labels_of(wanted)
+    return any(labels_of(each) & labels and not labels_of(each) <= labels for each in meaning)
+
+
+def title(names: Names) -> str:
+    """A set of names in a word: "L4" for a body, "L4 vertebra" for a body with its arch, "vertebra" for the tissue."""
+    levels = {name.removesuffix(" arch") for name in names}
+    if len(names) == 2 and len(levels) == 1 and levels <= set(LEVELS):
+        return levels.pop() + VERTEBRA
+    return _TISSUES.get(names, "/".join(sorted(names)))
+
+
+def level_of(name: str) -> str:
+    """What stands for the level in a title: "L4" of "L4", "L4 arch" and "L4 vertebra", "L4-L5" of a disc, else ""."""
+    level = name.removesuffix(VERTEBRA).removesuffix(" arch")
+    levelled = {s.name for s in STRUCTURES if s.kind in (Kind.BODY, Kind.DISC)}
+    return level if level in levelled else ""
+
+
+def kind_of(name: str) -> str:
+    """The kind of what a title names, "vertebra" for a body with its arch; a title of several kinds is its own."""
+    if name.endswith(VERTEBRA):
+        return "vertebra"
+    known = {s.name: str(s.kind) for s in STRUCTURES}
+    return known.get(name, name)
+
+
+def rank(name: str) -> tuple[int, int, str]:
+    """Sorts titles by kind, within a kind from head to foot; what this package does not know comes last."""
+    kind, level = kind_of(name), level_of(name)
+    order = by_name(level).order if level else -1
+    return (_KINDS.index(kind) if kind in _KINDS else len(_KINDS), order, name)
+
+
+def family(kind: str) -> dict[str, tuple[int, ...]]:
+    """Everything of one kind that has a name of its own, from head to foot: title to label values.
+
+    kind: "vertebra" for bodies with their arches, else a kind of the table of structures.
+    """
+    if kind == "vertebra":
+        return {level + VERTEBRA: (by_name(level).label, arch_of(level).label) for level in LEVELS}
+    return {s.name: (s.label,) for s in STRUCTURES if s.kind == kind}
+
+
+def rivals(names: Names) -> dict[str, tuple[int, ...]] | None:
+    """What could lie where a structure lies: title to label values; None for tissues, sacrum and canal."""
+    parts = parts_of(names)
+    kinds = {part.kind for part in parts}
+    if len(parts) != len(names) or not parts or kinds & {Kind.SACRUM, Kind.CANAL}:
+        return None
+    if kinds == {Kind.BODY, Kind.ARCH} and title(names).endswith(VERTEBRA):
+        return family("vertebra")
+    return family(parts[0].kind) if len(names) == 1 else None
+
+
+def parts_of(names: Names) -> list[Structure]:
+    """The structures among a set of names."""
+    return [s for s in STRUCTURES if s.name in names]
