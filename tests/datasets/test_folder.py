@@ -34,6 +34,9 @@ def test_a_case_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert case.warnings == ("tilted",)
     assert case.about == {"age": 61}
     assert case.table == dataset.table == sets.WHOLE
+    assert case.present == dict(
+        zip(*(part.tolist() for part in np.unique(labels.array, return_counts=True)), strict=True)
+    )
     assert case.geometry == {"shape": [6, 48, 56], "spacing": [4.0, 1.0, 1.0], "axes": "RAS"}
     found, drawn = read_case(case)
     np.testing.assert_allclose(found.array, image.array, rtol=1e-5)
@@ -141,6 +144,8 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "split": ((*ROW, "split"), "valid", "split: 'valid'"),
     "patient": ((*ROW, "patient"), 7, "patient: must be text"),
     "about": ((*ROW, "about"), [], "about: must be an object"),
+    "present": ((*ROW, "present"), {"1": -4}, "present: '1': -4 is no voxel value"),
+    "present value": ((*ROW, "present"), {"L4": 7}, "present: 'L4': 7 is no voxel value"),
     "warnings": ((*ROW, "warnings"), "tilted", "warnings: must be a list"),
     "gone": ((*ROW, "image"), "images/gone.nii.gz", "does not exist"),
     "outside": ((*ROW, "image"), "../set/images/case-0.nii.gz", "inside the dataset's folder"),

@@ -35,7 +35,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 @dataclass(frozen=True)
 class Case:
-    """One exam with its labels. image, labels: paths; table: what its voxel values may be; about: everything else."""
+    """One exam with its labels. image, labels: paths; table: what its voxel values may be; about: everything else.
+
+    present: voxels of each value that occurs; empty in datasets that were written without.
+    """
 
     name: str
     image: Path
@@ -49,6 +52,7 @@ class Case:
     source: str = ""
     geometry: dict[str, Any] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
+    present: dict[int, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -136,7 +140,9 @@ def store_case(dataset: Dataset, name: str, image: Volume, labels: Volume, about
         "spacing": [round(s, 6) for s in image.grid.spacing],
         "axes": AXES,
     }
-    _check_values(labels.array, _case_table(row, dataset.table, where), where)
+    present = voxels(labels.array)
+    _check_values(present, _case_table(row, dataset.table, where), where)
+    row["present"] = {str(value): count for value, count in present.items()}
     for part, volume, write in (("image", image, files.write_image), ("labels", labels, files.write_labels)):
         (dataset.folder / row[part]).parent.mkdir(parents=True, exist_ok=True)
         write(volume, dataset.folder / row[part])
@@ -160,8 +166,14 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
     image, labels = files.read_image(case.image), files.read_labels(case.labels)
     if not image.grid.same_as(labels.grid, tolerance=1e-2):
         raise DatasetError(f"{case.labels}: not on the grid of {case.image.name}")
-    _check_values(labels.array, case.table, str(case.labels))
+    _check_values(voxels(labels.array), case.table, str(case.labels))
     return image, labels
+
+
+def voxels(labels: np.ndarray) -> dict[int, int]:
+    """How many voxels each value has that occurs; labels: any shape, uint8."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 def verify(case: Case) -> None:
@@ -236,6 +248,7 @@ def _case(folder: Path, table: Table, row: Any, where: str) -> Case:
         split=row.get("split", "train"),
         geometry=row.get("geometry", {}),
         checksums=row.get("checksums", {}),
+        present=_present(row.get("present", {}), f"{where}: present"),
         warnings=tuple(warnings),
         about=row.get("about", {}),
         **{key: row.get(key, "") for key in _TEXTS},
@@ -255,6 +268,16 @@ def _case_table(row: Mapping[str, Any], table: Table, where: str) -> Table:
     return table_from(row["table"], f"{where}: table") if "table" in row else table
 
 
+def _present(values: Any, where: str) -> dict[int, int]:
+    """Voxels per value from JSON values."""
+    if not isinstance(values, dict):
+        raise DatasetError(f"{where}: must be an object")
+    for key, count in values.items():
+        if not key.isdecimal() or int(key) > 255 or not isinstance(count, int) or count < 0:
+            raise DatasetError(f"{where}: {key!r}: {count!r} is no voxel value with a count of voxels")
+    return {int(key): count for key, count in values.items()}
+
+
 def _known(about: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of `about` that have a field of their own."""
     known = {key: about[key] for key in (*_TEXTS, "split", "warnings", "table") if key in about}
@@ -265,8 +288,8 @@ def _known(about: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _check_values(array: np.ndarray, table: Table, where: str) -> None:
-    strange = sorted({int(v) for v in np.unique(array)} - set(table))
+def _check_values(present: Iterable[int], table: Table, where: str) -> None:
+    strange = sorted(set(present) - set(table))
     if strange:
         raise DatasetError(f"{where}: holds the value {strange[0]}, which the label table does not explain")
 
@@ -280,6 +303,7 @@ def _row(case: Case, dataset: Dataset) -> dict[str, Any]:
         "split": case.split,
         "geometry": case.geometry,
         "checksums": case.checksums,
+        "present": {str(value): count for value, count in case.present.items()},
         "warnings": list(case.warnings),
         "about": case.about,
     }
