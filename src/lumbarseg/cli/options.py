@@ -36,6 +36,17 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
+def share(text: str) -> float:
+    """A number from 0 up, below 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"must be a share from 0 up, below 1, not {text}")
+    return number
+
+
 def _whole(text: str, least: int) -> int:
     try:
         number = int(text)

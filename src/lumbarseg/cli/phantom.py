@@ -1,23 +1,18 @@
-"""`lumbarseg phantom DIR -n N`: synthetic exams with exact labels, as a prepared dataset."""
+"""`lumbarseg phantom DIR -n N`: synthetic exams with exact labels, as a prepared dataset or in a source's layout."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lumbarseg.errors import DatasetError
 
-from . import options, say
+from . import layout, options, say
 
 if TYPE_CHECKING:
     from lumbarseg.datasets import Case, Dataset
@@ -32,7 +27,9 @@ def add(commands: options.Commands) -> None:
         "phantom",
         "make synthetic exams with exact labels",
         "Draws and renders synthetic lumbar exams into a prepared dataset. Case K of seed S is always the same exam,\n"
-        "whatever N, START and JOBS are. A folder that holds some of the cases already is completed.",
+        "whatever N, START and JOBS are. A folder that holds some of the cases already is completed.\n"
+        "With --layout the exams lie as a published dataset does, to be imported; the true labels and the list of\n"
+        "planted traps go to DIR-truth.",
         "lumbarseg phantom data/phantoms -n 500 --seed 1 --jobs 8",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the dataset; made where it is missing")
@@ -40,6 +37,8 @@ def add(commands: options.Commands) -> None:
     parser.add_argument("--seed", type=options.natural, default=0, metavar="S", help="another seed, other exams")
     parser.add_argument("--start", type=options.natural, default=0, metavar="K", help="number of the first case")
     parser.add_argument("--jobs", type=options.positive, metavar="J", help="processes (default: one per core)")
+    parser.add_argument("--layout", choices=layout.LAYOUTS, help="write raw files as this source has them")
+    parser.add_argument("--traps", action="store_true", help="with --layout: plant every fault that is known of it")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
     parser.set_defaults(run=run)
 
@@ -50,7 +49,11 @@ def case_name(seed: int, number: int) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the cases that are missing."""
+    """Make the cases that are missing, or a layout."""
+    if args.layout:
+        return layout.run(args)
+    if args.traps:
+        raise DatasetError("--traps: goes with --layout")
     from lumbarseg.datasets import Dataset, add_cases
 
     dataset = _dataset(args.folder)
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     made: list[Case] = []
     entered = time.monotonic()
     try:
-        for case in _made(args.folder, args.seed, numbers, args.jobs or _cores()):
+        for case in _made(args.folder, args.seed, numbers, args.jobs):
             made.append(case)
             if time.monotonic() - entered > _ENTER_EVERY:
                 add_cases(args.folder, made)
@@ -114,42 +117,14 @@ def _dataset(folder: Path) -> Dataset:
     return dataset
 
 
-def _made(folder: Path, seed: int, numbers: list[int], jobs: int) -> Iterator[Case]:
+def _made(folder: Path, seed: int, numbers: list[int], jobs: int | None) -> Iterator[Case]:
     """The cases as they are finished, made by `jobs` processes."""
+    from lumbarseg.datasets.workers import cores, each
+
     if not numbers:
         return
     progress = say.Progress("phantoms", len(numbers))
-    with _workers(min(jobs, len(numbers))) as pool:
-        waiting = {pool.submit(make, folder, seed, number) for number in numbers}
-        for future in as_completed(waiting):
-            try:
-                yield future.result()
-            except BrokenProcessPool as error:
-                reason = "a worker was ended by the system, which may be short of memory"
-                raise DatasetError(f"{folder}: {reason}; run it again with fewer --jobs, it goes on") from error
-            progress.step()
+    for case in each(partial(make, folder, seed), numbers, min(jobs or cores(), len(numbers))):
+        yield case
+        progress.step()
     progress.close()
-
-
-@contextmanager
-def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one thread each: rounding, and so every voxel, is then the same for any number of them."""
-    alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    before = {name: os.environ.get(name) for name in alone}
-    os.environ.update(alone)
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_calm)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _calm() -> None:
-    """Ctrl-C is for the parent, which lets its workers finish their case."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

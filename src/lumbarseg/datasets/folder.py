@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from lumbarseg.anatomy import classes_of
 from lumbarseg.errors import DatasetError, LumbarsegError
 from lumbarseg.resample import reorient
 from lumbarseg.volume import Volume
+
+from .legend import legend
+from .lines import located
 
 FORMAT = "lumbarseg dataset"
 VERSION = 1
@@ -59,19 +62,27 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder of cases and its label table."""
+    """A folder of cases and its label table. refused: exams of its source that are not in it, name to reason."""
 
     folder: Path
     name: str
     table: Table
     everything: tuple[Case, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path | str) -> Dataset:
-        """Read and check `dataset.json`; DatasetError names the file and the field that is wrong."""
-        folder = Path(folder)
+        """Read and check `dataset.json`; DatasetError names the file, the line and the field that is wrong."""
+        path = Path(folder) / "dataset.json"
+        text, values = _load(path)
+        try:
+            return cls._checked(Path(folder), values)
+        except DatasetError as error:
+            raise DatasetError(f"{path}: {located(str(error).removeprefix(f'{path}: '), text)}") from error
+
+    @classmethod
+    def _checked(cls, folder: Path, values: dict[str, Any]) -> Dataset:
         path = folder / "dataset.json"
-        values = _load(path)
         if values.get("format") != FORMAT or values.get("version") != VERSION:
             raise DatasetError(f"{path}: format: not a {FORMAT} of version {VERSION}; import the data again")
         name = values.get("name")
@@ -85,7 +96,10 @@ class Dataset:
         twice = [name for name, times in Counter(case.name for case in cases).items() if times > 1]
         if twice:
             raise DatasetError(f"{path}: cases: the name {twice[0]} is used twice")
-        return cls(folder, name, table, cases)
+        refused = values.get("refused", {})
+        if not isinstance(refused, dict) or not all(isinstance(reason, str) for reason in refused.values()):
+            raise DatasetError(f"{path}: refused: must be a table of names to reasons")
+        return cls(folder, name, table, cases, refused)
 
     def cases(self, split: str | None = None) -> list[Case]:
         """Its cases, of one split or of all."""
@@ -141,22 +155,37 @@ def store_case(dataset: Dataset, name: str, image: Volume, labels: Volume, about
         "axes": AXES,
     }
     present = voxels(labels.array)
-    _check_values(present, _case_table(row, dataset.table, where), where)
+    table = _case_table(row, dataset.table, where)
+    _check_values(present, table, where)
     row["present"] = {str(value): count for value, count in present.items()}
-    for part, volume, write in (("image", image, files.write_image), ("labels", labels, files.write_labels)):
-        (dataset.folder / row[part]).parent.mkdir(parents=True, exist_ok=True)
-        write(volume, dataset.folder / row[part])
+    files.write_image(Volume(_compact(image.array), image.affine), dataset.folder / row["image"])
+    files.write_labels(labels, dataset.folder / row["labels"], legend(table))
     row["checksums"] = {part: checksum(dataset.folder / row[part]) for part in ("image", "labels")}
     return _case(dataset.folder, dataset.table, row, where)
 
 
 def add_cases(folder: Path | str, cases: Iterable[Case]) -> Dataset:
     """Enter stored cases in `dataset.json`, in one atomic step; a case of the same name is replaced."""
+    return enter(folder, cases)
+
+
+def enter(folder: Path | str, cases: Iterable[Case], refused: Mapping[str, str] | None = None) -> Dataset:
+    """As `add_cases`; refused: what to note instead of the exams refused so far. Nothing is written for no change."""
     dataset = Dataset.open(folder)
     rows = {case.name: case for case in (*dataset.everything, *cases)}
-    grown = Dataset(dataset.folder, dataset.name, dataset.table, tuple(rows[name] for name in sorted(rows)))
-    save(grown)
+    reasons = dict(sorted((dataset.refused if refused is None else refused).items()))
+    grown = replace(dataset, everything=tuple(rows[name] for name in sorted(rows)), refused=reasons)
+    if grown != dataset:
+        save(grown)
     return grown
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """The same numbers as int16 where that holds them exactly: half the bytes to pack, and quicker to unpack."""
+    if array.dtype.kind != "f" or array.size == 0 or array.min() < -(2**15) or array.max() >= 2**15:
+        return array
+    whole = array.astype(np.int16)
+    return whole if np.array_equal(whole, array) else array
 
 
 def read_case(case: Case) -> tuple[Volume, Volume]:
@@ -209,18 +238,22 @@ def table_from(values: Any, where: str) -> Table:
     return dict(sorted(table.items()))
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> tuple[str, dict[str, Any]]:
+    """Its text, and the values in it."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
     except FileNotFoundError:
         raise DatasetError(f"{path}: not found; a prepared dataset is a folder with this file in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}") from error
     except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}: no JSON: {error}") from error
+        raise DatasetError(f"{path}: line {error.lineno}: no JSON: {error.msg}, column {error.colno}") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path}: no JSON of a dataset: nested too deeply") from error
     if not isinstance(values, dict):
         raise DatasetError(f"{path}: must hold one JSON object")
-    return values
+    return text, values
 
 
 def _case(folder: Path, table: Table, row: Any, where: str) -> Case:
@@ -323,6 +356,8 @@ def save(dataset: Dataset) -> None:
         "labels": {str(value): list(names) for value, names in dataset.table.items()},
         "cases": [_row(case, dataset) for case in dataset.everything],
     }
+    if dataset.refused:
+        values["refused"] = dataset.refused
     path = dataset.folder / "dataset.json"
     try:
         text = json.dumps(values, indent=1)

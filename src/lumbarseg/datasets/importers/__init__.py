@@ -1,5 +1,30 @@
 """One importer per source; each ends in a prepared dataset."""
 
-from .folder import import_folder
+from __future__ import annotations
 
-__all__ = ["import_folder"]
+from importlib import import_module
+
+from lumbarseg.errors import DatasetError
+
+from .folder import import_folder
+from .raw import Importer
+
+__all__ = ["IMPORTERS", "import_folder", "importer", "traps"]
+
+IMPORTERS = {
+    name: name for name in ("khalil", "chu", "spider", "mrspineseg", "myosegmentum", "ivdm3seg", "nnunet", "folder")
+}
+"""Name of a source: its file in this folder, with `IMPORTER` or, where it needs options, a function `importer`."""
+
+
+def importer(name: str) -> Importer:
+    """The importer of a source that needs no options; DatasetError when there is none."""
+    if name not in IMPORTERS:
+        raise DatasetError(f"{name!r} is no source; choose one of {', '.join(IMPORTERS)}")
+    found: Importer = import_module(f".{IMPORTERS[name]}", __package__).IMPORTER
+    return found
+
+
+def traps(name: str) -> dict[str, str]:
+    """What the words mean with which an importer's warnings begin."""
+    return dict(getattr(import_module(f".{IMPORTERS[name]}", __package__), "TRAPS", {}))
