@@ -33,7 +33,7 @@ _TUBE = 22  # mm of these in which the canal lies
 
 @dataclass(frozen=True)
 class Judgement:
-    """+1: the header is right, -1: it is reversed, 0: not certain. reasons: each cue with its evidence, for a person."""
+    """+1: the header is right, -1: reversed, 0: not certain. reasons: each cue with its evidence, for a person."""
 
     front_back: int
     up_down: int
@@ -183,8 +183,7 @@ def _side_shapes(column: _Column) -> dict[str, float]:
 
 def _side_greys(image: Volume, column: _Column) -> dict[str, float]:
     """Behind the bodies a tube of one grey value runs along them, and more signal comes from there."""
-    spacing = np.array(image.grid.spacing)
-    back, front, rows = _edges(column, spacing[2])
+    back, front, rows = _edges(column)
     if len(rows) < 20:
         return {}
     behind = _profiles(image, column, rows, back, -1)
@@ -197,7 +196,7 @@ def _side_greys(image: Volume, column: _Column) -> dict[str, float]:
     return {"signal of the back": 1.5 * float(np.tanh(brightness / 0.5)), "canal's tube": float(np.tanh(tube / 1.5))}
 
 
-def _edges(column: _Column, step: float) -> tuple[Array, Array, Array]:
+def _edges(column: _Column) -> tuple[Array, Array, Array]:
     """Smooth back and front edge of the bodies in the middle slices, mm, for each of the rows."""
     near = np.abs(column.aside) < _NEAR
     rows, place = column.rows[near], column.points[near, 1]
