@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.grids import AXIS_ORDERS, affine_of, filled
 
+from lumbarseg.clicks import Blob
 from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.prepare import (
     Normalisation,
@@ -306,3 +307,26 @@ def changed(**values: Any) -> dict[str, Any]:
 def test_malformed_specifications_are_refused(values: Any) -> None:
     with pytest.raises(ModelError, match="specification is malformed"):
         Spec.from_dict(values)
+
+
+def test_clicks_are_part_of_the_specification_only_where_they_are_read() -> None:
+    assert "clicks" not in Spec().to_dict()
+    assert Spec().inputs == 5
+    spec = Spec(clicks=Blob(sigma=5.0))
+    assert Spec.from_dict(spec.to_dict()) == spec
+    assert spec.inputs == 11
+    for wrong in ({"sigma": 0.0, "through": 1.0}, {"sigma": "4", "through": 1.0}, {"size": 1.0}, 3):
+        with pytest.raises(ModelError, match="malformed"):
+            Spec.from_dict({**Spec().to_dict(), "clicks": wrong})
+
+
+def test_windows_hold_clicks_after_the_slices() -> None:
+    array = np.random.default_rng(0).random((4, 20, 33)).astype(np.float32)
+    spec = Spec(clicks=Blob())
+    clicks = np.random.default_rng(1).random((6, *array.shape)).astype(np.float32)
+    plain, out = windows(array, Spec()), windows(array, spec, clicks)
+    assert out.shape == (4, 11, 32, 64)
+    np.testing.assert_array_equal(out[:, :5], plain)
+    np.testing.assert_array_equal(out[:, 5:, :20, :33], clicks.swapaxes(0, 1))
+    assert not out[:, 5:, 20:].any()
+    assert not windows(array, spec)[:, 5:].any()

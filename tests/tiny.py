@@ -16,18 +16,19 @@ from lumbarseg.prepare import Spec
 CLASSES = 6
 
 
-def write(path: Path, card: Card | None = None, seed: int = 0) -> Path:
+def write(path: Path, card: Card | None = None, seed: int = 0, inputs: int = 5) -> Path:
     """A sealed model file with weights drawn from `seed`."""
-    path.write_bytes(sealed(proto(seed), card))
+    path.write_bytes(sealed(proto(seed, inputs=inputs), card))
     return path
 
 
-def proto(seed: int = 0, domain: str = "") -> onnx.ModelProto:
-    """One 3 x 3 convolution from five slices to six classes; domain: of its operator."""
-    weights = np.random.default_rng(seed).normal(size=(CLASSES, 5, 3, 3)).astype(np.float32)
+def proto(seed: int = 0, domain: str = "", inputs: int = 5) -> onnx.ModelProto:
+    """One 3 x 3 convolution from five slices, and what else is put in, to six classes; domain: of its operator."""
+    weights = np.random.default_rng(seed).normal(size=(CLASSES, inputs, 3, 3)).astype(np.float32)
     return model(
         [helper.make_node("Conv", ["images", "weights"], ["logits"], pads=[1, 1, 1, 1], domain=domain)],
         [numpy_helper.from_array(weights, "weights")],
+        inputs,
         domain=domain,
     )
 

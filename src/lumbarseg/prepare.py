@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .anatomy import CLASSES
+from .clicks import Blob
 from .errors import ModelError, SegmentError
 from .resample import apply, reorient, reorient_grid, weights
 from .volume import Array, Grid, Volume
@@ -36,7 +38,10 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Spec:
-    """What the network reads. pixel and slab: mm; neighbours: slices on either side; multiple: of the in-plane size."""
+    """What the network reads. pixel and slab: mm; neighbours: slices on either side; multiple: of the in-plane size.
+
+    clicks: how a person's clicks look to a network that reads them, None for one that does not.
+    """
 
     axes: str = "RAS"
     pixel: float = 1.0
@@ -44,17 +49,24 @@ class Spec:
     neighbours: int = 2
     multiple: int = 32
     normalisation: Normalisation = field(default_factory=Normalisation)
+    clicks: Blob | None = None
+
+    @property
+    def inputs(self) -> int:
+        """Channels of a window: a slice with its neighbours, then one per class for clicks."""
+        return 2 * self.neighbours + 1 + (len(CLASSES) if self.clicks else 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The specification as plain values for JSON."""
-        return asdict(self)
+        """The specification as plain values for JSON; without clicks it is what it was before there were any."""
+        return {name: value for name, value in asdict(self).items() if name != "clicks" or value is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Spec:
         """The inverse of `to_dict`; ModelError on anything missing, unknown or of the wrong type."""
         try:
             inner = Normalisation(**{name: float(v) for name, v in values["normalisation"].items()})
-            spec = cls(**{**values, "normalisation": inner})
+            blob = Blob(**values["clicks"]) if values.get("clicks") is not None else None
+            spec = cls(**{**values, "normalisation": inner, "clicks": blob})
             numbers = (spec.pixel, spec.slab, *asdict(inner).values())
             usable = all(isinstance(n, float) and np.isfinite(n) and n > 0 for n in numbers)
             sizes = (spec.neighbours, spec.multiple)
@@ -150,14 +162,22 @@ def prepare(volume: Volume, spec: Spec) -> Prepared:
     return Prepared(normalise(array, spec), network_grid(volume.grid, spec), volume.grid, spec)
 
 
-def windows(array: Array, spec: Spec) -> Array:
-    """(slices, A, S) to (slices, 2 * neighbours + 1, A', S'): each slice with its neighbours, outer slices repeated.
+def windows(array: Array, spec: Spec, clicks: Array | None = None) -> Array:
+    """(slices, A, S) to (slices, inputs, A', S'): each slice with its neighbours, outer slices repeated, then clicks.
 
-    A' and S' are padded at their ends to a multiple that the network needs, with edge values.
+    clicks: (classes, slices, A, S) for a network that reads them, None for none. A' and S' are padded at their ends to
+    a multiple that the network needs, with edge values.
     """
     n, pad = spec.neighbours, [-size % spec.multiple for size in array.shape[1:]]
     padded = np.pad(array, ((n, n), (0, pad[0]), (0, pad[1])), mode="edge")
-    return np.stack([padded[i : i + 2 * n + 1] for i in range(len(array))])
+    out = np.stack([padded[i : i + 2 * n + 1] for i in range(len(array))])
+    if spec.clicks is None:
+        return out
+    full = np.zeros((len(out), spec.inputs, *out.shape[2:]), np.float32)
+    full[:, : out.shape[1]] = out
+    if clicks is not None:
+        full[:, out.shape[1] :, : array.shape[1], : array.shape[2]] = clicks.swapaxes(0, 1)
+    return full
 
 
 def restore_classes(scores: Array, prepared: Prepared) -> Array:

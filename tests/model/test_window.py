@@ -7,7 +7,10 @@ import pytest
 from scipy.special import softmax
 from tests import tiny
 
+from lumbarseg.clicks import Blob
+from lumbarseg.errors import ModelError
 from lumbarseg.model import Card, Model, predict
+from lumbarseg.model.window import again
 from lumbarseg.prepare import Spec, windows
 
 
@@ -46,3 +49,29 @@ def test_large_logits_do_not_overflow(tmp_path: Path) -> None:
     found = predict(model, np.ones((2, 32, 32), np.float32))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[0], 1)
+
+
+def test_clicks_are_read_beside_the_slices(tmp_path: Path) -> None:
+    spec = Spec(clicks=Blob())
+    model = Model.load(tiny.write(tmp_path / "clicks.onnx", Card(spec), inputs=spec.inputs))
+    assert model.card.spec == spec
+    array = np.random.default_rng(1).random((11, 50, 33)).astype(np.float32)
+    base = predict(model, array)
+    clicks = np.zeros((6, *array.shape), np.float32)
+    np.testing.assert_array_equal(again(model, array, clicks, base), base)
+    clicks[1, 4, 20, 20] = 1
+    base.setflags(write=False)
+    found = again(model, array, clicks, base)
+    logits = model.run(windows(array, spec, clicks))[:, :, :50, :33]
+    np.testing.assert_allclose(found[:, 4], softmax(logits, axis=1)[4], atol=1e-5)
+    changed = np.abs(found - base).max(axis=0) > 1e-6
+    assert sorted(np.flatnonzero(changed.any(axis=(1, 2)))) == [4]
+    assert not changed[4, :, 22:].any()
+    assert changed[4, 20, 20]
+
+
+def test_a_network_without_clicks_refuses_them(path: Path) -> None:
+    array = np.zeros((3, 32, 32), np.float32)
+    model = Model.load(path)
+    with pytest.raises(ModelError, match="reads no clicks"):
+        again(model, array, np.zeros((6, 3, 32, 32), np.float32), predict(model, array))

@@ -74,7 +74,7 @@ class Model:
         return model
 
     def run(self, windows: Array) -> Array:
-        """windows: (N, 2 * neighbours + 1, A, S) float32, A and S multiples of the spec's, to (N, 6, A, S) logits."""
+        """windows: (N, inputs, A, S) float32, A and S multiples of the spec's, to (N, 6, A, S) logits."""
         return self.compute(windows)
 
 
@@ -126,7 +126,7 @@ def _openvino(data: bytes) -> tuple[str, Engine]:
 def _try(model: Model) -> None:
     """Two small zero windows through the network; ModelError when it does not take or give what the card promises."""
     spec = model.card.spec
-    shape = (2, 2 * spec.neighbours + 1, spec.multiple, 2 * spec.multiple)
+    shape = (2, spec.inputs, spec.multiple, 2 * spec.multiple)
     try:
         out = model.run(np.zeros(shape, np.float32))
     except Exception as error:

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from lumbarseg.clicks import FAINT
+from lumbarseg.errors import ModelError
 from lumbarseg.prepare import Spec, windows
 from lumbarseg.volume import Array
 
@@ -27,7 +29,7 @@ class Answers(Protocol):
         """What it was made for."""
 
     def run(self, windows: Array) -> Array:
-        """windows: (N, 2 * neighbours + 1, A, S) float32 to (N, classes, A, S) float32."""
+        """windows: (N, inputs, A, S) float32 to (N, classes, A, S) float32."""
 
 
 def predict(model: Answers, array: Array) -> Array:
@@ -47,14 +49,39 @@ def predict(model: Answers, array: Array) -> Array:
     return out
 
 
-def _fill(model: Answers, array: Array, slices: list[int], box: tuple[slice, slice], out: Array) -> None:
+def again(model: Answers, array: Array, clicks: Array, base: Array) -> Array:
+    """The same after clicks, as a new array: only slices in which a click is seen are looked at again.
+
+    clicks: (classes, slices, A, S) from `clicks.channels`; base: (classes, slices, A, S), the answer without them.
+    ModelError when the network reads no clicks.
+    """
+    spec = model.card.spec
+    if spec.clicks is None:
+        raise ModelError("the network reads no clicks")
+    seen: Array = (clicks > FAINT).any(axis=0)
+    out = base.copy()
+    plane = seen.any(axis=0) | (base.argmax(axis=0) > 0).any(axis=0)
+    box = _box(plane, spec.multiple)
+    if box is not None:
+        _fill(model, array, np.flatnonzero(seen.any(axis=1).any(axis=1)).tolist(), box, out, clicks)
+    return out
+
+
+def _fill(
+    model: Answers,
+    array: Array,
+    slices: list[int],
+    box: tuple[slice, slice],
+    out: Array,
+    clicks: Array | None = None,
+) -> None:
     """Probabilities of some slices inside a box of the plane, written into `out`."""
     bias = np.array(model.card.bias, np.float32)[:, None, None]
-    inside = array[:, box[0], box[1]]
+    inside, said = array[:, box[0], box[1]], None if clicks is None else clicks[:, :, box[0], box[1]]
     _, rows, columns = inside.shape
     for start in range(0, len(slices), SLICES):
         some = slices[start : start + SLICES]
-        logits = model.run(_windows(inside, some, model.card.spec))[:, :, :rows, :columns] + bias
+        logits = model.run(_windows(inside, some, model.card.spec, said))[:, :, :rows, :columns] + bias
         _softmax(logits)
         for i, probabilities in zip(some, logits, strict=True):
             out[:, i, box[0], box[1]] = probabilities
@@ -62,7 +89,11 @@ def _fill(model: Answers, array: Array, slices: list[int], box: tuple[slice, sli
 
 def _spine(scores: Array, multiple: int) -> tuple[slice, slice] | None:
     """The box in plane, in multiples of the network's, that holds all foreground with a margin; None without any."""
-    seen = (scores.argmax(axis=0) > 0).any(axis=0)
+    return _box((scores.argmax(axis=0) > 0).any(axis=0), multiple)
+
+
+def _box(seen: Array, multiple: int) -> tuple[slice, slice] | None:
+    """The box about what is seen in a plane, (A, S) bool."""
     if not seen.any():
         return None
     sides = []
@@ -75,10 +106,11 @@ def _spine(scores: Array, multiple: int) -> tuple[slice, slice] | None:
     return sides[0], sides[1]
 
 
-def _windows(array: Array, slices: list[int], spec: Spec) -> Array:
+def _windows(array: Array, slices: list[int], spec: Spec, clicks: Array | None) -> Array:
     """Windows of the chosen slices of an exam."""
     begin, end = max(0, min(slices) - spec.neighbours), max(slices) + spec.neighbours + 1
-    return windows(array[begin:end], spec)[np.array(slices) - begin]
+    said = None if clicks is None else clicks[:, begin:end]
+    return windows(array[begin:end], spec, said)[np.array(slices) - begin]
 
 
 def _softmax(scores: Array) -> None:
