@@ -18,18 +18,19 @@ ROOMS = {
     "anatomy": "errors",
     "volume": "errors",
     "resample": "errors volume",
+    "clicks": "errors anatomy volume",
     "files": "errors anatomy volume",
     "measure": "anatomy volume resample",  # axes in RAS order first: one exact reorientation in the package
     "score": "anatomy volume",
-    "prepare": "errors anatomy volume resample",
+    "prepare": "errors anatomy volume resample clicks",
     "phantom": "errors anatomy volume resample",
-    "model": "errors anatomy volume prepare",
+    "model": "errors anatomy volume clicks prepare",
     "datasets": "errors anatomy volume files resample",
-    "segment": "errors anatomy volume prepare model",
-    "train": "errors anatomy volume resample files prepare score phantom datasets model",
+    "segment": "errors anatomy volume clicks prepare model",
+    "train": "errors anatomy volume resample files clicks prepare score phantom datasets model segment",  # as used
     "evaluate": "errors volume files resample score model datasets segment",  # answers of anybody, judged on datasets
     "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
-    "cli": "errors anatomy volume resample files measure score prepare phantom model datasets segment train "
+    "cli": "errors anatomy volume resample clicks files measure score prepare phantom model datasets segment train "
     "evaluate report",
     "__init__": "errors volume model files",
     "__main__": "cli",
