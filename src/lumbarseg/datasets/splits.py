@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from lumbarseg.errors import DatasetError
 
 from .folder import Case
 
 _PARTS = 2.0**64
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How a dataset is split: in folds, anew by a seed, or as it says itself.
+
+    folds: (k, n), patients of the split "test" staying there; seed: of the folds, or of the split anew; val, test:
+    shares of the patients in a split anew.
+    """
+
+    folds: tuple[int, int] | None = None
+    seed: int | None = None
+    val: float = 0.1
+    test: float = 0.0
+
+    def apply(self, cases: Iterable[Case]) -> list[Case]:
+        """The same cases with their split; DatasetError as `fold` and `official`."""
+        held = list(cases)
+        if self.folds:
+            kept = {patient_of(case) for case in held if case.split == "test"}
+            split = fold([case for case in held if patient_of(case) not in kept], *self.folds, self.seed or 0)
+        elif self.seed is not None:
+            split = reseeded(held, self.seed, self.val, self.test)
+        else:
+            split = official(held)
+        return [replace(case, split=split.get(case.name, "test")) for case in held]
 
 
 def patient_of(case: Case) -> str:

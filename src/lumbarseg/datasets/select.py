@@ -1,0 +1,141 @@
+"""Which cases of a dataset are wanted: by what is annotated in them, how and where they were acquired, and split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from lumbarseg.anatomy import LUMBAR, STRUCTURES, Kind, by_name, classes_of
+from lumbarseg.errors import DatasetError, LumbarsegError
+
+from .folder import SPLITS, Case, Dataset
+from .splits import Splitting, patient_of
+
+_SAYS_NOTHING = {Kind.BACKGROUND.value, "unknown"}
+_KINDS = {s.name: s.kind.value for s in STRUCTURES}
+_TOP = by_name(LUMBAR[0]).order
+
+
+def annotated(case: Case) -> frozenset[str]:
+    """What is drawn in a case: names of structures, and their kinds.
+
+    A part of a set counts, since it is drawn within it: a whole L4 is "L4", "L4 arch", "body" and "arch". In a case
+    that was written without its field `present`, every value of the table is taken to occur.
+    """
+    values = case.present or case.table
+    drawn = {name for value in values for name in _foreground(case.table[value])}
+    return frozenset(drawn | {_KINDS[name] for name in drawn if name in _KINDS})
+
+
+def names_of(words: Iterable[str]) -> tuple[str, ...]:
+    """Names of structures and kinds from words parted by commas or blanks; "L4 arch" is one name.
+
+    DatasetError on a word that is neither, or that names nothing to see.
+    """
+    names: list[str] = []
+    for word in " ".join(words).replace(",", " ").split():
+        if word == Kind.ARCH and names and f"{names[-1]} {word}" in _KINDS:
+            names[-1] = f"{names[-1]} {word}"
+            continue
+        try:
+            classes_of([word])
+        except LumbarsegError as error:
+            raise DatasetError(f"structures: {error}, or a kind: {', '.join(list(Kind)[1:])}") from error
+        if word in _SAYS_NOTHING:
+            raise DatasetError(f"structures: {word!r} is nothing to look for; name a structure")
+        names.append(word)
+    return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a case must be to be wanted; whatever is left empty allows everything.
+
+    structures: one of them must be annotated, all of them for `complete`. complete without structures: everything
+    lumbar that any case of the dataset shows. contrasts: as the case says, capitals aside. scanners: parts of the
+    scanner's name. patients: as the case says; a case that says nothing goes by its name.
+    """
+
+    structures: tuple[str, ...] = ()
+    contrasts: tuple[str, ...] = ()
+    scanners: tuple[str, ...] = ()
+    complete: bool = False
+    split: str | None = None
+    patients: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.split not in (None, *SPLITS):
+            raise DatasetError(f"{self.split!r} is no split; choose one of {', '.join(SPLITS)}")
+        object.__setattr__(self, "structures", names_of(self.structures))
+
+    def apply(self, cases: Iterable[Case]) -> list[Case]:
+        """The wanted cases of one dataset, in their order."""
+        held = list(cases)
+        wanted = set(self.structures)
+        if self.complete and not wanted:
+            wanted = {name for case in held for name in annotated(case) if _lumbar(name)}
+        return [case for case in held if self._acquired(case) and self._shows(case, wanted)]
+
+    def _shows(self, case: Case, wanted: set[str]) -> bool:
+        if self.complete:
+            return wanted <= annotated(case)
+        return not wanted or bool(wanted & annotated(case))
+
+    def _acquired(self, case: Case) -> bool:
+        """Everything but what is annotated."""
+        contrast, scanner = case.contrast.casefold(), case.scanner.casefold()
+        return (
+            self.split in (None, case.split)
+            and (not self.patients or patient_of(case) in self.patients)
+            and (not self.contrasts or contrast in [text.casefold() for text in self.contrasts])
+            and (not self.scanners or any(text.casefold() in scanner for text in self.scanners))
+        )
+
+
+def chosen(datasets: Sequence[Dataset], selection: Selection, splitting: Splitting | None = None) -> list[Dataset]:
+    """The datasets with their wanted cases alone; DatasetError when not one is left.
+
+    Each dataset is split first, whole, and selected from afterwards: so a fold's patients are the same ones whatever
+    is selected, and a model is never judged on patients that it was trained on.
+    """
+    out = []
+    for dataset in datasets:
+        cases = splitting.apply(dataset.everything) if splitting else dataset.everything
+        out.append(replace(dataset, everything=tuple(selection.apply(cases))))
+    if not any(dataset.everything for dataset in out):
+        raise DatasetError(_nothing(datasets, selection))
+    return out
+
+
+def _nothing(datasets: Sequence[Dataset], selection: Selection) -> str:
+    """Why nothing is left: the first demand that no case meets, and what there is instead."""
+    cases = [case for dataset in datasets for case in dataset.everything]
+    where = ", ".join(str(dataset.folder) for dataset in datasets)
+    for alone, there in (
+        (Selection(contrasts=selection.contrasts), {case.contrast for case in cases}),
+        (Selection(scanners=selection.scanners), {case.scanner for case in cases}),
+        (Selection(structures=selection.structures), {name for case in cases for name in annotated(case)}),
+        (Selection(patients=selection.patients), {patient_of(case) for case in cases}),
+    ):
+        if cases and not alone.apply(cases):
+            asked = [*alone.contrasts, *alone.scanners, *alone.structures, *alone.patients]
+            return f"{where}: no case with {' or '.join(asked)}; there are {_listed(there)}"
+    return f"{where}: no case is left of {len(cases)}; select less, or another --split"
+
+
+def _listed(names: Iterable[str], most: int = 12) -> str:
+    told = sorted(name or "(not said)" for name in names)
+    return ", ".join(told[:most]) + (f" and {len(told) - most} more" if len(told) > most else "")
+
+
+def _foreground(names: Iterable[str]) -> set[str]:
+    """What a row of a label table names, nothing where it may be background or anything."""
+    row = set(names)
+    return set() if row & _SAYS_NOTHING else row
+
+
+def _lumbar(name: str) -> bool:
+    """Whether a name is a kind, or a structure that a regular lumbar spine has."""
+    if name not in _KINDS:
+        return True
+    return by_name(name).order >= _TOP and "L6" not in name and name != "L4-S1"
