@@ -17,7 +17,8 @@ from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.prepare import Spec
 from lumbarseg.train.batches import Source, make
 from lumbarseg.train.checkpoint import Checkpoint
-from lumbarseg.train.loop import _begin, gather, rate_at, step, train
+from lumbarseg.train.data import gather
+from lumbarseg.train.loop import _begin, rate_at, step, train
 from lumbarseg.train.losses import Sets
 from lumbarseg.train.settings import Settings
 
@@ -90,7 +91,7 @@ def test_any_number_of_loaders_trains_the_same(
 def test_it_learns(datasets: list[Dataset], settings: Settings) -> None:
     quick = replace(settings, steps=80, rate=1e-2)
     data = gather(quick, datasets, Spec())
-    run = _begin(quick, None, data, resume=False)
+    run = _begin(quick, data)
     classes = Sets.of(torch.from_numpy(data.codes.allowed))
     batch = make(Source.of(data.train, ()), settings, 0)
     losses = [step(run, batch, classes) for _ in range(80)]

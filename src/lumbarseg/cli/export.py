@@ -29,15 +29,19 @@ def add(commands: options.Commands) -> None:
     parser.add_argument(
         "--bias", action="append", default=[], type=_bias, metavar="KIND=VALUE", help="added to the logits of a class"
     )
+    parser.add_argument(
+        "--last",
+        action="store_true",
+        help="the last weights (default: the best on held-out exams, where there are any)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Export one run."""
-    from lumbarseg.train.export import export
-    from lumbarseg.train.loop import NAME
+    from lumbarseg.train.export import export, moment
 
-    checkpoint = args.run_folder / NAME if args.run_folder.is_dir() else args.run_folder
+    checkpoint = moment(args.run_folder, args.last)
     given = dict(args.bias)
     bias = [given.get(kind, 0.0) for kind in CLASSES] if given else None
     path = export(checkpoint, args.out, _about(args.about) if args.about else None, bias)

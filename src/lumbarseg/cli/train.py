@@ -13,9 +13,12 @@ from lumbarseg.errors import ModelError
 from . import options, say
 
 if TYPE_CHECKING:
+    from lumbarseg.datasets import Dataset
     from lumbarseg.train.settings import Settings
 
-PRESETS = ("shipped", "quick")
+PRESETS = ("shipped", "fine", "quick")
+FEW = 200
+"""Training cases below which a run begins with the shipped weights unless told otherwise."""
 
 
 def add(commands: options.Commands) -> None:
@@ -24,54 +27,100 @@ def add(commands: options.Commands) -> None:
         commands,
         "train",
         "train a network on prepared datasets",
-        "Trains on prepared datasets (see: import, phantom). The run's folder holds the checkpoint, its settings and\n"
-        "a log for TensorBoard. A run that was stopped goes on with --resume as if it had not been.",
-        "lumbarseg train data/phantoms data/space data/t2 -o runs/shipped --preset shipped",
+        "Trains on prepared datasets (see: import, phantom). The run's folder holds the last checkpoint, the one that\n"
+        "was best on held-out exams (best.pt), the settings and a log for TensorBoard. A run that was stopped goes on\n"
+        "with --resume as if it had not been; with more --epochs, --steps or --minutes it goes on longer.\n\n"
+        f"With fewer than {FEW} training cases and no --preset it begins with the shipped weights (--init shipped)\n"
+        "and the preset fine, else from nothing. The network learns tissues; names are counted along the column, so\n"
+        "--targets never changes what L4 is. A tissue that nobody drew, and the first weights did not know, is never\n"
+        "found. best.pt was chosen on the held-out exams, so their scores flatter it a little; export --last takes\n"
+        "the weights of the last step.",
+        "lumbarseg train data/mine -o runs/mine --targets vertebrae --fold 1/5 --minutes 20",
     )
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--preset", choices=PRESETS, help="a recipe with a name; options below change it")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its settings")
-    start.add_argument("--init", type=Path, metavar="RUN", help="begin with the weights of another run")
+    start.add_argument("--init", metavar="FROM", help="begin with: shipped, none, a RUN or a model file")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        metavar="T",
+        help="what is scored and painted: tissues, levels, vertebrae (L1-L5), discs (L1-L2..L4-L5), all (these nine), "
+        'spine (all bodies as one), or names like "L1 L2" or L4-L5 (default: everything that was drawn)',
+    )
     for name, kind, text in (
+        ("epochs", options.positive, "how often each training slice is seen, on average; instead of --steps"),
         ("steps", options.positive, "how many steps in all"),
-        ("seed", options.natural, "of everything that is drawn"),
+        ("minutes", float, "of work at most; the learning rate falls with the time"),
+        ("patience", options.natural, "validations without a better score after which to stop; 0: never"),
+        ("fold", str, "K/N: hold out every N-th patient, the K-th kind of them"),
+        ("seed", options.natural, "of everything that is drawn, folds too"),
         ("batch", options.positive, "samples per step"),
         ("crop", options.positive, "size of a sample, mm"),
         ("rate", float, "highest learning rate"),
         ("precision", str, "auto, bf16, float16 or float32"),
         ("threads", options.natural, "of the arithmetic; 0: one per core"),
         ("loaders", options.positive, "threads that prepare samples"),
+        ("validate-every", options.positive, "steps between validations"),
     ):
         parser.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=text)
     parser.add_argument("--shares", type=float, nargs="+", metavar="S", help="share of the samples, per dataset")
+    parser.add_argument("--contrast", nargs="+", metavar="C", help="only cases of these contrasts, as datasets say")
     parser.set_defaults(run=run)
 
 
-CHANGES = ("steps", "seed", "batch", "crop", "rate", "precision", "threads", "loaders", "shares")
+CHANGES = (
+    *("targets", "epochs", "steps", "minutes", "patience", "fold", "seed", "batch", "crop", "rate", "precision"),
+    *("threads", "loaders", "validate_every", "shares", "contrast"),
+)
 """Settings that have an option of their own."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Train to the last step."""
     from lumbarseg.datasets import Dataset
-    from lumbarseg.train.loop import NAME, train
+    from lumbarseg.train.chosen import chosen
+    from lumbarseg.train.loop import train
 
-    init = args.init / NAME if args.init and args.init.is_dir() else args.init
-    settings = _settings(args)
-    path = train(settings, [Dataset.open(folder) for folder in args.datasets], args.out, args.resume, init)
+    datasets = [Dataset.open(folder) for folder in args.datasets]
+    init = None if args.resume else _init(args, datasets)
+    settings = _settings(args, init)
+    about = {"fold": settings.fold} if settings.fold else {}
+    path = train(settings, chosen(settings, datasets), args.out, args.resume, init, about)
     print(f"{path}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
     return say.DONE
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def _init(args: argparse.Namespace, datasets: list[Dataset]) -> str | None:
+    """What the run begins with, None for nothing."""
+    from lumbarseg.model import shipped
+
+    if args.init:
+        return None if args.init == "none" else str(args.init)
+    if args.preset or sum(len(dataset.cases("train")) for dataset in datasets) >= FEW:
+        return None
+    try:
+        return str(shipped())
+    except ModelError:
+        return None
+
+
+def _settings(args: argparse.Namespace, init: str | None) -> Settings:
     """The preset's, or the resumed run's own, changed by what was said."""
     from lumbarseg.train import presets
     from lumbarseg.train.settings import Settings
+    from lumbarseg.train.weights import Start
 
     changes: dict[str, Any] = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None}
-    base = presets.PRESETS[args.preset] if args.preset else Settings()
+    if args.steps:
+        changes.setdefault("epochs", 0)
+    preset = args.preset or ("fine" if init else None)
+    base = presets.PRESETS[preset] if preset else Settings()
+    if init:
+        start = Start.of(init)
+        base = replace(base, channels=start.channels, network=start.network)
     if args.resume and not args.preset:
         path = args.out / "settings.json"
         try:

@@ -9,9 +9,9 @@ from lumbarseg.errors import ModelError
 
 from .card import Card
 from .run import Model
-from .window import predict
+from .window import Answers, predict
 
-__all__ = ["Card", "Model", "predict", "shipped"]
+__all__ = ["Answers", "Card", "Model", "predict", "shipped"]
 
 
 def shipped() -> Path:

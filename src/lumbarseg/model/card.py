@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import CLASSES
-from lumbarseg.errors import ModelError
+from lumbarseg.anatomy import CLASSES, LEVELS, Kind, classes_of
+from lumbarseg.errors import LumbarsegError, ModelError
 from lumbarseg.prepare import Spec
 
 FORMAT = 1
@@ -28,8 +28,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class Card:
     """The card of a model file.
 
-    bias: added to the logits of each class; about: training data, licences, scores, settings and whatever else is
-    known; digest: of the file that holds the card, see `digest_of`.
+    bias: added to the logits of each class; known: classes that the network was taught, none meaning all; targets: the
+    structures it was made for, none meaning all of those; lowest: name of the lowest body that it was taught to find,
+    and in which share of its exams it was that one, where it knows no sacrum to count from; about: training data,
+    licences, scores, settings and whatever else is known; digest: of the file that holds the card, see `digest_of`.
     """
 
     spec: Spec
@@ -37,6 +39,9 @@ class Card:
     bias: tuple[float, ...] = (0.0,) * len(CLASSES)
     about: dict[str, Any] = field(default_factory=dict)
     digest: str = BLANK
+    known: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    lowest: tuple[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.classes != tuple(str(kind) for kind in CLASSES):
@@ -47,10 +52,24 @@ class Card:
             raise ModelError("what the model says about itself must be an object")
         if not isinstance(self.digest, str) or not _DIGEST.fullmatch(self.digest):
             raise ModelError("the model's digest must be 64 hexadecimal digits")
+        try:
+            classes_of((*self.known, *self.targets))
+        except LumbarsegError as error:
+            raise ModelError(f"the model's known classes or targets: {error}") from error
+        if self.lowest and not (self.lowest[0] in LEVELS and 0 < self.lowest[1] <= 1):
+            raise ModelError("the model's lowest body must be a vertebra and a share")
+
+    @property
+    def painted(self) -> frozenset[Kind]:
+        """Kinds of tissue that an answer of this model may show."""
+        known = classes_of(self.known) if self.known else frozenset(CLASSES)
+        return known & classes_of(self.targets) if self.targets else known
 
     def to_metadata(self) -> dict[str, str]:
         """The card as an entry of ONNX metadata; ModelError when `about` holds what JSON does not."""
         values = {"format": FORMAT, "spec": self.spec.to_dict(), "classes": list(self.classes), "bias": list(self.bias)}
+        told = {"known": list(self.known), "targets": list(self.targets), "lowest": list(self.lowest or ())}
+        values |= {name: value for name, value in told.items() if value}  # a card without them is one of old
         try:
             return {KEY: json.dumps(values | {"digest": self.digest, "about": self.about}, allow_nan=False)}
         except (TypeError, ValueError) as error:
@@ -85,6 +104,9 @@ class Card:
             tuple(float(b) if type(b) in (int, float) else np.nan for b in _list(values["bias"], "bias")),
             values["about"],
             values["digest"],
+            tuple(str(name) for name in _list(values.get("known", []), "known")),
+            tuple(str(name) for name in _list(values.get("targets", []), "targets")),
+            _lowest(_list(values.get("lowest", []), "lowest")),
         )
 
 
@@ -98,6 +120,14 @@ def digest_of(data: bytes, digest: str) -> str:
 def seal(data: bytes) -> bytes:
     """A model file whose card has a blank digest, with the digest in its place."""
     return data.replace(BLANK.encode(), digest_of(data, BLANK).encode())
+
+
+def _lowest(value: list[Any]) -> tuple[str, float] | None:
+    if not value:
+        return None
+    if len(value) != 2 or type(value[0]) is not str or type(value[1]) not in (int, float):
+        raise ModelError("its card's 'lowest' is no name and share; export the model again")
+    return value[0], float(value[1])
 
 
 def _list(value: Any, name: str) -> list[Any]:

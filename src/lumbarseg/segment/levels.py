@@ -22,6 +22,7 @@ from .instances import Instances, centres
 
 _CUSHION = 0.3  # share of its underside on a disc below which the lowest body may be S1 itself
 _UNDER = 10  # pixels below a body in which its disc or the sacrum is looked for
+_ROOM = 25.0  # mm below a body in which a further one would show
 _MIDLINE = 14.0  # mm to either side, where the sacrum has no wings
 CERTAIN = 0.75  # below this a name is marked uncertain: no count from a sacrum went wrong above 0.7 (benchmarks.names)
 
@@ -66,11 +67,19 @@ class Sacrum:
     cushion: float
 
 
-def name(found: Instances, scores: Array, spacing: Array, lowest: str | None, pinned: tuple[str, int] | None) -> Naming:
+def name(
+    found: Instances,
+    scores: Array,
+    spacing: Array,
+    lowest: str | None,
+    pinned: tuple[str, int] | None,
+    taught: tuple[str, float] | None = None,
+) -> Naming:
     """Name the bodies of a column.
 
     scores: (6, slices, A, S) probabilities; lowest: the user's name of the lowest whole body; pinned: the user's name
-    for body n, counted from 1 below. SegmentError where names are impossible or contradict each other.
+    for body n, counted from 1 below; taught: the lowest body that the model was taught to find, and in which share of
+    its exams it was that one. SegmentError where names are impossible or contradict each other.
     """
     first = 1 if not _partial(found.bodies == 1) or found.count == 1 else 2
     given = [(lowest, first)] if lowest else []
@@ -83,12 +92,30 @@ def name(found: Instances, scores: Array, spacing: Array, lowest: str | None, pi
     seen = sacrum(found, spacing)
     sure = float(scores[BODY][found.bodies > 0].mean())
     anchored = seen.length >= 8 and seen.gap < 30
+    if taught and not anchored:
+        return _taught(found, taught, first, sure, spacing)
     confidence, reasons = _trust(found, seen, sure, spacing) if anchored else (0.2 * sure, ("no sacrum in view",))
     anchor = "sacrum" if anchored else "none: the lowest body is assumed to be L5"
     warnings = []
     if confidence < CERTAIN:
         warnings.append(f"names are uncertain ({'; '.join(reasons)}); tell one with --lowest or --pin")
     return Naming(_names("L5", found.count), anchor, confidence, reasons, tuple(warnings))
+
+
+def _taught(found: Instances, taught: tuple[str, float], first: int, sure: float, spacing: Array) -> Naming:
+    """Names counted from the lowest body that the model was taught, for one that knows no sacrum."""
+    level, share = taught
+    bottom = float(np.argwhere(found.bodies == first)[:, 2].min() * spacing[2])
+    whole = first == 1 and bottom >= _ROOM
+    reasons = [f"counted from the lowest body: it was {level} in {share:.0%} of the exams the model was taught with"]
+    if not whole:
+        reasons.append("the field of view ends close below it, so one below may be missing")
+    confidence = (0.95 if whole else 0.4) * sure * (1.0 if share >= 1 else 0.75)
+    warnings: tuple[str, ...] = ()
+    if confidence < CERTAIN:
+        warnings = (f"names are uncertain ({'; '.join(reasons)}); tell one with --lowest or --pin",)
+    names = _names(_lowest_name(level, first), found.count)
+    return Naming(names, "the lowest body, as taught", confidence, tuple(reasons), warnings)
 
 
 def _names(lowest: str, count: int) -> tuple[str, ...]:

@@ -66,6 +66,14 @@ def _spread(labels: Array) -> Array:
     return np.where(labels > 0, labels, grown).astype(np.uint8)
 
 
+def only(labels: Array, kinds: frozenset[Kind]) -> Array:
+    """labels: (I, J, K) uint8, with background for structures of any other kind."""
+    keep = np.zeros(256, np.uint8)
+    for structure in anatomy.STRUCTURES:
+        keep[structure.label] = structure.label if structure.kind in kinds else 0
+    return labels if kinds >= set(anatomy.CLASSES[1:]) else keep[labels]
+
+
 def check(labels: Array) -> None:
     """Every vertebra between two named ones is there, and above the next one; SegmentError names what is not.
 

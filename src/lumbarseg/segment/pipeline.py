@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumbarseg.errors import SegmentError
-from lumbarseg.model import Model, predict
+from lumbarseg.model import Answers, predict
 from lumbarseg.prepare import Prepared, prepare
 from lumbarseg.volume import Array, Volume
 
 from . import orientation
 from .instances import Instances, split
 from .levels import Level, Naming, Pin, levels, name, pins_to_body
-from .paint import check, paint
+from .paint import check, only, paint
 
 _CT_AIR = -400.0  # no MR image has values like that; air in CT is -1000
 _SMALL = 330.0  # mm2 of a body in its middle slice: a lumbar one has 600 to 1100, a cervical one 150 to 280
@@ -40,7 +40,7 @@ class Segmentation:
         return any(level.uncertain for level in self.levels)
 
 
-def segment(volume: Volume, model: Model, lowest: str | None = None, pins: Sequence[Pin] = ()) -> Segmentation:
+def segment(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequence[Pin] = ()) -> Segmentation:
     """Name the lumbar spine of an exam.
 
     lowest: the user's name of the lowest whole vertebra; pins: vertebrae that the user named. SegmentError when there
@@ -59,9 +59,10 @@ def segment(volume: Volume, model: Model, lowest: str | None = None, pins: Seque
     found = _lumbar(split(classes, spacing), spacing)
     frame = _frame(prepared, flips)
     pinned = pins_to_body(pins, found, np.linalg.inv(frame), spacing)
-    naming = name(found, scores, spacing, lowest, pinned)
+    naming = name(found, scores, spacing, lowest, pinned, model.card.lowest)
     labels = paint(scores, found, naming.names, prepared, flips)
     check(labels)
+    labels = only(labels, model.card.painted)
     return Segmentation(
         Volume(labels, volume.affine),
         levels(found, naming, scores, frame),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from lumbarseg.anatomy import CLASSES
-from lumbarseg.errors import ModelError
+from lumbarseg.errors import FileError, ModelError
 from lumbarseg.prepare import Spec
 
-from .networks import PlanarUNet
+from .networks import build
 from .settings import Settings
 
 FORMAT = 1
+NAME = "checkpoint.pt"
+BEST = "best.pt"
+"""The last moment of a run in its folder, and the one that was best on held-out exams."""
+
 Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One moment of a run. data: names and checksums of the datasets; about: what is known of the run."""
+    """One moment of a run. data: names and checksums of the datasets; about: what is known of the run.
+
+    elapsed: seconds of work; known: classes that the network was taught, none meaning all; targets, lowest: as in
+    the card; best: score, step and how many validations ago; teacher: weights that the run must not stray from, if any.
+    """
 
     settings: Settings
     spec: Spec
@@ -36,17 +45,31 @@ class Checkpoint:
     random: Tensor
     data: dict[str, str]
     about: dict[str, Any]
+    elapsed: float = 0.0
+    known: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    lowest: tuple[str, float] | None = None
+    best: Mapping[str, float] = field(default_factory=dict)
+    teacher: Weights = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write beside the path, then move there: a kill at any moment leaves the old one or the new one."""
+        """Write beside the path, then move there: a kill or a full disk leaves the old one or the new one."""
         values = {**vars(self), "format": FORMAT, "classes": [str(kind) for kind in CLASSES]}
         values |= {"settings": self.settings.to_dict(), "spec": self.spec.to_dict()}
         part = path.with_name(f".{path.name}.part")
-        with open(part, "wb") as file:
-            torch.save(values, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            with open(part, "wb") as file:
+                torch.save(values, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:  # torch tells a failed write as a RuntimeError
+            part.unlink(missing_ok=True)
+            kept = "the one before is kept" if path.exists() else "there is none yet"
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+            raise FileError(
+                f"{path}: the checkpoint cannot be written: {reason}; {kept}: make room, then --resume"
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -67,9 +90,9 @@ class Checkpoint:
         except (KeyError, TypeError) as error:
             raise ModelError(f"{path}: the checkpoint is incomplete: {error}") from error
 
-    def network(self) -> PlanarUNet:
+    def network(self) -> nn.Module:
         """The network with its averaged weights, ready to answer."""
-        network = PlanarUNet(self.settings.channels)
+        network = build(self.settings)
         network.load_state_dict(self.average)
         return network.eval()
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lumbarseg import phantom
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import ModelError
 from lumbarseg.files import replacing
-from lumbarseg.model.card import Card, seal
+from lumbarseg.model.card import BLANK, Card, seal
 from lumbarseg.model.run import Model
 from lumbarseg.prepare import Spec, prepare, windows
 from lumbarseg.volume import Array
 
-from .checkpoint import Checkpoint
-from .networks import PlanarUNet
+from .checkpoint import BEST, NAME, Checkpoint
+from .losses import OFF
 
 OPSET = 18
 LARGEST_DIFFERENCE = 1e-3  # of a logit
@@ -43,8 +45,10 @@ def export(
         raise ModelError(
             f"{checkpoint}: the network needs multiples of {run.settings.multiple} pixels; use less levels"
         )
-    known = {"step": run.step, "settings": run.settings.to_dict(), "datasets": run.data, **run.about, **(about or {})}
-    card = Card(run.spec, bias=tuple(float(b) for b in bias or (0.0,) * len(CLASSES)), about=known)
+    off = [OFF if run.known and kind not in run.known else 0.0 for kind in CLASSES]
+    card_bias = tuple(float(b) + o for b, o in zip(bias or (0.0,) * len(CLASSES), off, strict=False))
+    told = {"step": run.step, "settings": run.settings.to_dict(), "datasets": run.data, **run.about, **(about or {})}
+    card = Card(run.spec, bias=card_bias, about=told, known=run.known, targets=run.targets, lowest=run.lowest)
     network = run.network()
     data = sealed(graph(network, run.spec), card)
     parity(network, Model.from_bytes(data, out, "cpu"), sample(run.spec))
@@ -53,7 +57,14 @@ def export(
     return out
 
 
-def graph(network: PlanarUNet, spec: Spec) -> bytes:
+def moment(run: Path, last: bool = False) -> Path:
+    """The checkpoint of a run's folder that is exported: the best on held-out exams if there is one, or the last."""
+    if not run.is_dir():
+        return run
+    return run / (BEST if (run / BEST).is_file() and not last else NAME)
+
+
+def graph(network: nn.Module, spec: Spec) -> bytes:
     """The network as plain ONNX, batch norms folded into the convolutions, any number and size of windows."""
     stream = io.BytesIO()
     example = torch.zeros(2, 2 * spec.neighbours + 1, spec.multiple, 2 * spec.multiple)
@@ -78,7 +89,7 @@ def sealed(model: bytes, card: Card) -> bytes:
 
     proto = onnx.load_from_string(model)
     del proto.metadata_props[:]
-    values = Card(card.spec, card.classes, card.bias, card.about).to_metadata()
+    values = replace(card, digest=BLANK).to_metadata()
     for name, text in values.items():
         proto.metadata_props.add(key=name, value=text)
     return seal(proto.SerializeToString())
@@ -92,7 +103,7 @@ def sample(spec: Spec) -> Array:
     return windows(array, spec)[middle - 1 : middle + 2]
 
 
-def parity(network: PlanarUNet, model: Model, images: Array) -> None:
+def parity(network: nn.Module, model: Model, images: Array) -> None:
     """ModelError when the network and its model file do not give the same logits and classes for `images`."""
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy()

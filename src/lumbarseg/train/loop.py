@@ -6,50 +6,47 @@ checkpoint holds everything else.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.datasets.folder import Dataset
 from lumbarseg.errors import DatasetError, ModelError
+from lumbarseg.model import Card
 from lumbarseg.prepare import Spec
 
-from .batches import Batch, Source, stream
-from .checkpoint import Average, Checkpoint
+from .batches import Batch, Source, make, stream
+from .checkpoint import BEST, NAME, Average, Checkpoint, Weights
+from .data import Data, gather
 from .journal import Journal
-from .losses import Sets, loss
+from .losses import OFF, Sets, distillation, loss
 from .networks import build
 from .precision import autocast, device, resolve
 from .progress import Progress
 from .settings import Settings
-from .stacks import Codes, Stack, check, load
-from .validate import validate
+from .validate import Answering, Report, validate
+from .weights import Start, calibrate, known_of
 
-NAME = "checkpoint.pt"
+__all__ = ["BEST", "NAME", "train"]
 
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """What a run learns from and is measured on. names: checksum per dataset; sources: (source, licence) of each."""
-
-    codes: Codes
-    train: list[Stack]
-    val: list[Stack]
-    names: dict[str, str]
-    sources: dict[str, list[list[str]]]
+_CALIBRATED_BY = 4  # batches
 
 
 @dataclass(eq=False)
 class Run:
-    """The moving parts of a training run, after `step` steps."""
+    """The moving parts of a training run, after `step` steps and `elapsed` seconds of work.
+
+    bias: (classes, 1, 1), `OFF` for unknown classes; teacher: whose answers are kept where labels leave a choice.
+    """
 
     settings: Settings
     spec: Spec
@@ -59,99 +56,130 @@ class Run:
     average: Average
     where: torch.device
     precision: str
+    bias: torch.Tensor
+    teacher: nn.Module | None = None
     step: int = 0
+    elapsed: float = 0.0
+    best: Mapping[str, float] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
-    settings: Settings, datasets: Sequence[Dataset], out: Path | str, resume: bool = False, init: Path | None = None
+    settings: Settings,
+    datasets: Sequence[Dataset],
+    out: Path | str,
+    resume: bool = False,
+    init: Path | str | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train to the last step; gives the checkpoint's path.
 
     resume: go on with the run in `out`, which must have been started with the same settings and data (its length may
-    change); init: a checkpoint whose averaged weights a new run begins with.
+    change); init: what a new run begins with, see `Start`; about: for the model's card.
     """
     out = Path(out)
     path = out / NAME
     if path.exists() and not resume:
         raise ModelError(f"{path}: a run is here already; continue it with --resume or choose another folder")
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-    before = _before(path if resume else init, settings, resume)
-    data = gather(settings, datasets, before.spec if before else Spec())
-    run = _begin(settings, before, data, resume)
+    before = _before(path, settings) if resume else None
+    start = Start.of(init) if init is not None and not resume else None
+    if start is not None and (start.network, start.channels) != (settings.network, settings.channels):
+        raise ModelError(
+            f"{start.path}: is a {start.network} network with channels {start.channels}, "
+            f"the new run a {settings.network} one with {settings.channels}"
+        )
+    first = before or start
+    known = known_of(before.known) if before else start.known if start else None
+    data = gather(settings, datasets, first.spec if first else Spec(), known)
+    if settings.epochs:
+        settings = replace(settings, steps=math.ceil(settings.epochs * data.slices / settings.batch))
+    run = _begin(settings, data, start, before)
+    run.about |= about or {}
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(json.dumps(settings.to_dict(), indent=1), encoding="utf-8")
     _steps(run, data, path)
     return path
 
 
-def gather(settings: Settings, datasets: Sequence[Dataset], spec: Spec) -> Data:
-    """Read the datasets into memory; DatasetError when one has nothing to train on."""
-    if not datasets:
-        raise DatasetError("no dataset to train on; give at least one folder")
-    codes = Codes.of(case.table for dataset in datasets for case in dataset.cases())
-    stacks = load(datasets, "train", codes, spec)
-    check(stacks, datasets)
-    names = {f"{i} {dataset.name}": _digest(dataset) for i, dataset in enumerate(datasets)}
-    pairs = [{(case.source, case.licence) for case in dataset.cases("train")} for dataset in datasets]
-    sources = {name: [list(pair) for pair in sorted(found)] for name, found in zip(names, pairs, strict=True)}
-    return Data(codes, stacks, load(datasets, "val", codes, spec, settings.validate_cases), names, sources)
-
-
-def _digest(dataset: Dataset) -> str:
-    """Of what a run learns from a dataset: names, checksums and tables of its training cases."""
-    facts = [(case.name, case.checksums, case.table) for case in dataset.cases("train")]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _before(path: Path | None, settings: Settings, resume: bool) -> Checkpoint | None:
-    """The checkpoint that a run begins with, if any."""
-    if path is None:
-        return None
+def _before(path: Path, settings: Settings) -> Checkpoint:
+    """The checkpoint that a resumed run goes on from."""
     before = Checkpoint.load(path)
-    other = settings.differences(before.settings) if resume else []
+    other = settings.differences(before.settings)
     if other:
         raise ModelError(f"{path}: this run was started with another {other[0]}; resume it with the same settings")
-    if not resume and before.settings.channels != settings.channels:
-        raise ModelError(f"{path}: has channels {before.settings.channels}, the new run {settings.channels}")
     return before
 
 
-def _begin(settings: Settings, before: Checkpoint | None, data: Data, resume: bool) -> Run:
+def _begin(settings: Settings, data: Data, start: Start | None = None, before: Checkpoint | None = None) -> Run:
     """A run at its first step, or where the checkpoint left it."""
     where = device()
     network = build(settings)
+    teacher: Weights = {}
+    if start is not None:
+        network.load_state_dict(start.weights)
+        if start.folded:
+            source = Source.of(data.train, settings.shares)
+            calibrate(network, (make(source, settings, number)[0] for number in range(_CALIBRATED_BY)))
+        teacher = start.weights if settings.distil else {}
+    first = before or start
+    bias = torch.tensor([0.0 if kind in data.known else OFF for kind in CLASSES])[:, None, None]
     if before is not None:
-        network.load_state_dict(before.model if resume else before.average)
+        network.load_state_dict(before.model)
+        teacher = before.teacher
     network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     precision = resolve(settings.precision, where)
-    optimiser = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay)
-    scaler = torch.amp.GradScaler(where.type, enabled=precision == "float16")
     run = Run(
         settings,
-        before.spec if before else Spec(),
+        first.spec if first else Spec(),
         network,
-        optimiser,
-        scaler,
+        torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay),
+        torch.amp.GradScaler(where.type, enabled=precision == "float16"),
         Average(network, settings.average),
         where,
         precision,
+        bias.to(where),
+        _frozen(settings, teacher, where) if teacher else None,
+        about={"init": start.origin} if start else {},
     )
-    if before is not None and resume:
-        if before.data != data.names:
-            raise DatasetError("the training data changed since this run was started; begin a new one with --init")
-        optimiser.load_state_dict(before.optimiser)
-        scaler.load_state_dict(before.scaler)
-        run.average.weights = {name: value.to(where) for name, value in before.average.items()}
-        torch.set_rng_state(before.random)
-        run.step = before.step
+    if before is not None:
+        _restore(run, data, before)
     return run
 
 
-def rate_at(settings: Settings, step: int) -> float:
-    """Learning rate of a step: a linear start, then half a cosine down to `rate_end` of it."""
+def _restore(run: Run, data: Data, before: Checkpoint) -> None:
+    """Put a run where its checkpoint left it; its network is there already."""
+    if before.data != data.names:
+        raise DatasetError("the training data changed since this run was started; begin a new one with --init")
+    run.optimiser.load_state_dict(before.optimiser)
+    run.scaler.load_state_dict(before.scaler)
+    run.average.weights = {name: value.to(run.where) for name, value in before.average.items()}
+    torch.set_rng_state(before.random)
+    run.step, run.elapsed, run.best = before.step, before.elapsed, before.best
+    run.about = {name: value for name, value in before.about.items() if name not in _about(run, data)}
+
+
+def _frozen(settings: Settings, weights: Weights, where: torch.device) -> nn.Module:
+    """A network that only answers."""
+    network = build(settings)
+    network.load_state_dict(weights)
+    return network.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def rate_at(settings: Settings, step: int, elapsed: float = 0.0) -> float:
+    """Learning rate of a step: a linear start, then half a cosine down to `rate_end` of it.
+
+    elapsed: seconds of work; where `minutes` are few, the cosine follows them.
+    """
     start = min(1.0, (step + 1) / max(1, settings.warmup))
-    wave = 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps)))
+    wave = 0.5 * (1 + math.cos(math.pi * done(settings, step, elapsed)))
     return settings.rate * start * (settings.rate_end + (1 - settings.rate_end) * wave)
+
+
+def done(settings: Settings, step: int, elapsed: float) -> float:
+    """How much of a run is over, 0..1, by steps or by time, whichever is more."""
+    spent = elapsed / (60 * settings.minutes) if settings.minutes else 0.0
+    return min(1.0, max(step / settings.steps, spent))
 
 
 def _steps(run: Run, data: Data, path: Path) -> None:
@@ -159,48 +187,91 @@ def _steps(run: Run, data: Data, path: Path) -> None:
     settings = run.settings
     sets = Sets.of(torch.from_numpy(data.codes.allowed)).to(run.where)
     progress = Progress(settings.steps, run.step)
-    progress.note(f"{len(data.train)} exams to train on, {len(data.val)} held out; {run.precision} on {run.where}")
+    for line in _told(run, data):
+        progress.note(line)
     saved = time.monotonic()
+    began = saved - run.elapsed
     with Journal(path.parent / "log", run.step) as journal:
         for batch in stream(Source.of(data.train, settings.shares), settings, run.step, settings.steps):
             value = step(run, batch, sets)
+            run.elapsed = time.monotonic() - began
             progress.step(run.step, value)
-            journal.scalars(run.step, {"loss": value, "rate": rate_at(settings, run.step - 1)}, every=20)
-            last = run.step == settings.steps
+            journal.scalars(run.step, {"loss": value, "rate": rate_at(settings, run.step - 1, run.elapsed)}, every=20)
+            last = done(settings, run.step, run.elapsed) >= 1
             if data.val and (last or run.step % settings.validate_every == 0):
-                _measure(run, data, journal, progress)
+                _measure(run, data, journal, progress, path.parent / BEST)
+                last = last or 0 < settings.patience <= run.best.get("waited", 0)
             if last or run.step % settings.picture_every == 0:
                 journal.picture(run.step, _averaged(run), batch, data.codes)
             if last or time.monotonic() - saved >= settings.checkpoint_every:
                 snapshot(run, data).save(path)
                 saved = time.monotonic()
+            if last:
+                break
     if not path.exists():
         snapshot(run, data).save(path)
 
 
+def _told(run: Run, data: Data) -> list[str]:
+    """What a person should know before the first step."""
+    lines = [f"{len(data.train)} exams to train on, {len(data.val)} held out; {run.precision} on {run.where}"]
+    if data.left_out:
+        lines.append(f"{data.left_out} exams left out: none of the targets was drawn in them")
+    if not data.val:
+        lines.append("no exam is held out, so there is no best moment to keep and no early end; see --fold")
+    unknown = [str(kind) for kind in CLASSES if kind not in data.known]
+    if unknown:
+        lines.append(f"not taught, so never found: {', '.join(unknown)}")
+    if Kind.SACRUM not in data.known:
+        anchor = f"from the lowest body, taken for {data.lowest[0]}" if data.lowest else "as a guess"
+        lines.append(f"without the sacrum, names will be counted {anchor}")
+    return lines
+
+
 def step(run: Run, batch: Batch, sets: Sets) -> float:
-    """One step of the optimiser; gives the loss."""
+    """One step of the optimiser; gives the loss. ModelError, before anything changes, when it is no number."""
     settings = run.settings
     for group in run.optimiser.param_groups:
-        group["lr"] = rate_at(settings, run.step)
+        group["lr"] = rate_at(settings, run.step, run.elapsed)
+    try:
+        value = _loss(run, batch, sets)
+        run.optimiser.zero_grad(set_to_none=True)
+        run.scaler.scale(value).backward()
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ModelError(
+            f"not enough memory for a step; lower --batch (now {settings.batch}) or --crop (now {settings.crop})"
+        ) from error
+    run.scaler.unscale_(run.optimiser)
+    norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), settings.clip))
+    number = float(value.detach())
+    if not math.isfinite(number) or not (run.scaler.is_enabled() or math.isfinite(norm)):
+        raise ModelError(
+            f"the loss is {number} at step {run.step + 1}; lower the rate, or use --precision float32; "
+            "the last checkpoint is kept"
+        )
+    run.scaler.step(run.optimiser)
+    run.scaler.update()
+    run.step += 1
+    run.average.update(run.network, run.step)
+    return number
+
+
+def _loss(run: Run, batch: Batch, sets: Sets) -> torch.Tensor:
+    """The loss of a batch under the network as it is."""
     images = batch[0].to(run.where, non_blocking=True).contiguous(memory_format=torch.channels_last)
     codes = batch[1].to(run.where, non_blocking=True).long()
     run.network.train()
     with autocast(run.precision, run.where):
         logits = run.network(images)
-    value = loss(logits.float(), codes, sets, settings.dice)
-    run.optimiser.zero_grad(set_to_none=True)
-    run.scaler.scale(value).backward()
-    run.scaler.unscale_(run.optimiser)
-    torch.nn.utils.clip_grad_norm_(run.network.parameters(), settings.clip)
-    run.scaler.step(run.optimiser)
-    run.scaler.update()
-    run.step += 1
-    run.average.update(run.network, run.step)
-    number = float(value.detach())
-    if not math.isfinite(number):
-        raise ModelError(f"the loss is {number} at step {run.step}; lower the rate, or use --precision float32")
-    return number
+    logits = logits.float() + run.bias
+    value = loss(logits, codes, sets, run.settings.dice)
+    if run.teacher is not None:
+        with torch.no_grad(), autocast(run.precision, run.where):
+            answers = run.teacher(images)
+        value = value + run.settings.distil * distillation(logits, answers.float() + run.bias, codes, sets)
+    return value
 
 
 def snapshot(run: Run, data: Data) -> Checkpoint:
@@ -215,28 +286,52 @@ def snapshot(run: Run, data: Data) -> Checkpoint:
         scaler=run.scaler.state_dict(),
         random=torch.get_rng_state(),
         data=data.names,
-        about={
-            "sources": data.sources,
-            "precision": run.precision,
-            "device": run.where.type,
-            "torch": str(torch.__version__),
-        },
+        about={**run.about, **_about(run, data)},
+        elapsed=run.elapsed,
+        known=_known(data),
+        targets=data.targets.names,
+        lowest=data.lowest,
+        best=run.best,
+        teacher=dict(run.teacher.state_dict()) if run.teacher is not None else {},
     )
+
+
+def _about(run: Run, data: Data) -> dict[str, Any]:
+    return {
+        "sources": data.sources,
+        "precision": run.precision,
+        "device": run.where.type,
+        "torch": str(torch.__version__),
+    }
+
+
+def _known(data: Data) -> tuple[str, ...]:
+    """Names of the known classes; none where all are."""
+    return () if data.known >= set(CLASSES) else tuple(str(kind) for kind in CLASSES if kind in data.known)
 
 
 def _averaged(run: Run) -> nn.Module:
     """A network with the averaged weights, ready to answer."""
-    network = build(replace(run.settings))
-    network.load_state_dict(run.average.weights)
-    return network.to(run.where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return _frozen(run.settings, run.average.weights, run.where)
 
 
-def _measure(run: Run, data: Data, journal: Journal, progress: Progress) -> None:
-    """Scores on the held-out exams, per dataset, into the journal and onto the screen."""
-    network = _averaged(run)
+def _measure(run: Run, data: Data, journal: Journal, progress: Progress, best: Path) -> None:
+    """Scores on the held-out exams, per dataset, into the journal and onto the screen; the best moment is kept."""
+    card = Card(run.spec, bias=tuple(float(b) for b in run.bias.flatten()), known=_known(data), lowest=data.lowest)
+    report = validate(Answering(card, _averaged(run), run.precision), data.val, data.targets)
     for group, name in enumerate(data.names):
-        stacks = [stack for stack in data.val if stack.group == group]
-        for result in validate(network, stacks, data.codes, run.spec, run.precision):
-            label = f"{name} {result.name}"
-            journal.scalars(run.step, {f"dice/{label}": result.dice, f"volume ratio/{label}": result.ratio})
-            progress.note(f"step {run.step}  {label}: Dice {result.dice:.3f}, volume ratio {result.ratio:.2f}")
+        for structure, (dice, ratio) in report.means(group).items():
+            label = f"{name} {structure}"
+            journal.scalars(run.step, {f"dice/{label}": dice, f"volume ratio/{label}": ratio})
+    journal.scalars(run.step, {"score": report.score})
+    progress.note(_line(run.step, report))
+    if report.score > run.best.get("score", 0.0):
+        run.best = {"score": report.score, "step": run.step, "waited": 0}
+        snapshot(run, data).save(best)
+    else:
+        run.best = {**run.best, "waited": run.best.get("waited", 0) + 1}
+
+
+def _line(step: int, report: Report) -> str:
+    mixed = [f"{exam}: {', '.join(names)}" for exam, names in report.wrong.items()]
+    return f"step {step}  mean Dice of held-out exams {report.score:.4f}" + "".join(f"; {text}" for text in mixed)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+OFF = -1e4
+"""Added to the logits of a class that the network does not know."""
 _SMOOTH = 10.0  # voxels; keeps the Dice of a structure of a few voxels from jumping
 
 
@@ -67,6 +69,20 @@ def set_dice(logits: Tensor, codes: Tensor, sets: Sets) -> Tensor:
     dice = (2 * overlap + _SMOOTH) / ((mass * comparable).sum(1) + drawn + _SMOOTH)
     counted = sets.scored & (drawn > 0)
     return torch.where(counted, 1 - dice, 0.0).sum() / counted.sum().clamp(min=1)
+
+
+def distillation(logits: Tensor, taught: Tensor, codes: Tensor, sets: Sets) -> Tensor:
+    """How far the answers stray from another network's, where a label leaves a choice, and only within that choice.
+
+    Kullback-Leibler divergence of the shares among the allowed classes, mean over the voxels that are not unknown.
+    logits, taught: (N, C, A, S) float32; codes: (N, A, S) integer.
+    """
+    allowed = sets.allowed[codes].movedim(-1, 1)
+    known = codes != 0
+    theirs = taught.masked_fill(~allowed, -torch.inf).log_softmax(1)
+    ours = logits.masked_fill(~allowed, -torch.inf).log_softmax(1)
+    gap = torch.where(allowed, theirs.exp() * (theirs - ours), 0.0).sum(1)
+    return torch.where(known, gap, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def loss(logits: Tensor, codes: Tensor, sets: Sets, dice: float) -> Tensor:

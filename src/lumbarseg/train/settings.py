@@ -7,8 +7,12 @@ from typing import Any
 
 from lumbarseg.errors import ModelError
 
-RUNTIME = ("steps", "threads", "loaders", "checkpoint_every", "validate_every", "validate_cases", "picture_every")
-"""Settings that a resumed run may change; of these only `steps` touches the weights (it is the cosine's length)."""
+NETWORKS = ("planar",)
+RUNTIME = (
+    *("steps", "epochs", "minutes", "patience", "threads", "loaders"),
+    *("checkpoint_every", "validate_every", "validate_cases", "picture_every"),
+)
+"""Settings that a resumed run may change; of these only its length touches the weights (it is the cosine's)."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,13 @@ class Settings:
 
     seed: int = 0
     steps: int = 20_000
+    epochs: int = 0  # instead of steps: how often each slice of the training exams is seen, on average
+    minutes: float = 0.0  # of work, at most; the cosine ends then; 0: no limit
+    patience: int = 0  # validations without a better score after which the run stops; 0: never
+    targets: tuple[str, ...] = ()  # structures, kinds or keywords; () is everything that the data annotate
+    contrast: tuple[str, ...] = ()  # cases of these alone
+    fold: str = ""  # "1/5": which patients are held out; "" as the datasets say
+    network: str = "planar"
     batch: int = 10  # what a step of half a second on two cores holds
     crop: int = (
         192  # four to five vertebrae with the sacrum: enough to tell a body from an arch, small enough to be quick
@@ -31,6 +42,7 @@ class Settings:
     average: float = 0.998  # of the weights, over about 500 steps: smooths the last of the noise
 
     dice: float = 0.5  # beside cross-entropy; more of it draws boundaries outwards where a voxel is uncertain
+    distil: float = 0.0  # of the first network's answers where labels leave a choice: what nobody drew is not forgotten
     shares: tuple[float, ...] = ()  # of the samples, per dataset; () is one share each
 
     precision: str = "auto"  # bf16 where the processor multiplies it natively, else float32
@@ -43,12 +55,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(int(c) for c in self.channels))
+        object.__setattr__(self, "contrast", tuple(str(c) for c in self.contrast))
+        object.__setattr__(self, "targets", tuple(str(t) for t in self.targets))
         object.__setattr__(self, "shares", tuple(float(s) for s in self.shares))
         multiple = self.multiple
         if self.crop < multiple or self.crop % multiple:
             raise ModelError(f"settings: crop must be a multiple of {multiple}, not {self.crop}")
         if min(self.batch, self.steps, self.loaders, self.validate_every, self.picture_every) < 1:
             raise ModelError("settings: batch, steps, loaders and the intervals must be at least 1")
+        if min(self.epochs, self.minutes, self.patience, self.distil) < 0:
+            raise ModelError("settings: epochs, minutes, patience and distil must not be negative")
+        if self.network not in NETWORKS:
+            raise ModelError(f"settings: network {self.network!r} is none of {', '.join(NETWORKS)}")
         if any(s < 0 for s in self.shares) or (self.shares and not sum(self.shares)):
             raise ModelError(f"settings: shares must be positive, not {self.shares}")
         if self.precision not in ("auto", "bf16", "float16", "float32"):

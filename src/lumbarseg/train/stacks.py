@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lumbarseg.anatomy import CLASSES, Kind, classes_of
+from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.datasets.folder import Case, Dataset, Table, read_case
 from lumbarseg.errors import DatasetError
 from lumbarseg.prepare import Spec, network_grid, prepare
 from lumbarseg.resample import reorient
 from lumbarseg.volume import Array, Grid, Volume
+
+from . import undrawn
+from .targets import narrowed
 
 SCALE = 170.0  # bytes per unit of the normalised image, whose limit of 1.5 becomes 255
 UNKNOWN = 0
@@ -26,33 +29,63 @@ _FOCUS = 400  # places of a stack's spine that are remembered
 
 @dataclass(frozen=True)
 class Codes:
-    """The distinct sets of classes that the label tables speak of; the first allows everything."""
+    """The distinct sets of classes that the label tables speak of; the first allows everything.
+
+    taught: what the run learns; alive: what its network may answer, background among both. See `narrowed`.
+    """
 
     sets: tuple[frozenset[Kind], ...]
+    taught: frozenset[Kind] = frozenset(CLASSES)
+    alive: frozenset[Kind] = frozenset(CLASSES)
 
     @classmethod
-    def of(cls, tables: Iterable[Table]) -> Codes:
+    def of(
+        cls,
+        tables: Iterable[Table],
+        taught: frozenset[Kind] = frozenset(CLASSES),
+        alive: frozenset[Kind] = frozenset(CLASSES),
+    ) -> Codes:
         """From label tables; order and content depend on what the tables say, not on their order."""
-        found = {classes_of(names) for table in tables for names in table.values()} - {frozenset(CLASSES)}
+        rows = {names for table in tables for names in table.values()}
+        found = {narrowed(allowed, taught, alive) for names in rows for allowed in undrawn.sets(names)}
+        found -= {frozenset(CLASSES)}
         order = sorted(found, key=lambda allowed: sorted(CLASSES.index(kind) for kind in allowed))
-        return cls((frozenset(CLASSES), *order))
+        return cls((frozenset(CLASSES), *order), taught, alive)
 
     @property
     def allowed(self) -> Array:
         """(codes, classes) bool."""
         return np.array([[kind in allowed for kind in CLASSES] for allowed in self.sets])
 
+    def code(self, allowed: frozenset[Kind]) -> int:
+        """The code of a set of classes."""
+        return self.sets.index(narrowed(allowed, self.taught, self.alive))
+
     def lookup(self, table: Table) -> Array:
-        """(256,) uint8: voxel value to code."""
+        """(256,) uint8: voxel value to code, where no undrawn structure can lie."""
         codes = np.zeros(256, np.uint8)
         for value, names in table.items():
-            codes[value] = self.sets.index(classes_of(names))
+            codes[value] = self.code(undrawn.base(names))
         return codes
+
+    def coded(self, labels: Array, table: Table) -> Array:
+        """labels: (slices, A, S) uint8 to codes of the same shape."""
+        out = self.lookup(table)[labels]
+        for value, names in table.items():
+            zones = undrawn.zones(labels, table, value)
+            here = [frozenset(kind for kind, inside in zones if inside[s]) for s in range(labels.shape[-1])]
+            for extra in set(here) - {frozenset()}:
+                rows = np.array([kinds == extra for kinds in here])
+                out[(labels == value) & rows] = self.code(undrawn.base(names) | extra)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """One exam. image, codes: (slices, A, S) uint8; thickness: mm; group: of which dataset; focus: (n, 2) in plane."""
+    """One exam. image, codes: (slices, A, S) uint8; thickness: mm; group: of which dataset; focus: (n, 2) in plane.
+
+    lowest: name of the lowest body in view, "" where the labels do not tell.
+    """
 
     name: str
     group: int
@@ -60,16 +93,12 @@ class Stack:
     codes: Array
     thickness: float
     focus: Array
+    lowest: str = ""
 
 
-def load(datasets: Sequence[Dataset], split: str, codes: Codes, spec: Spec, most: int = 0) -> list[Stack]:
-    """All cases of a split, in order; most: at most so many per dataset, spread evenly, 0 for all."""
-    jobs: list[tuple[int, Case]] = []
-    for group, dataset in enumerate(datasets):
-        cases = dataset.cases(split)
-        if most and len(cases) > most:
-            cases = [cases[i] for i in np.linspace(0, len(cases) - 1, most).astype(int)]
-        jobs += [(group, case) for case in cases]
+def load(datasets: Sequence[Dataset], split: str, codes: Codes, spec: Spec) -> list[Stack]:
+    """All cases of a split, in order."""
+    jobs = [(group, case) for group, dataset in enumerate(datasets) for case in dataset.cases(split)]
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda job: _stack(job[1], job[0], codes, spec), jobs))
 
@@ -79,8 +108,9 @@ def _stack(case: Case, group: int, codes: Codes, spec: Spec) -> Stack:
     thickness = reorient(image, spec.axes).grid.spacing[0]
     thin = replace(spec, slab=min(spec.slab, thickness))  # no averaging here
     array = np.clip(np.rint(prepare(image, thin).array * SCALE), 0, 255).astype(np.uint8)
-    coded = codes.lookup(case.table)[nearest(labels, thin)]
-    return Stack(case.name, group, array, coded, thickness, _focus(coded, codes))
+    drawn = nearest(labels, thin)
+    coded = codes.coded(drawn, case.table)
+    return Stack(case.name, group, array, coded, thickness, _focus(coded, codes), undrawn.lowest(drawn, case.table))
 
 
 def nearest(labels: Volume, spec: Spec) -> Array:

@@ -1,90 +1,132 @@
-"""How good the averaged weights are on held-out exams: whole slices, what the source drew, nothing else."""
+"""How good a network is on held-out exams: whole exams through the whole pipeline, scored by name.
+
+What is measured is what a person would get: prepared, answered, taken apart, named. An exam in which nothing can be
+named scores 0; what its source did not draw counts neither way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from lumbarseg.anatomy import CLASSES
-from lumbarseg.prepare import Spec, windows
-from lumbarseg.volume import Array
+from lumbarseg.datasets.folder import Dataset, Table, read_case
+from lumbarseg.errors import SegmentError
+from lumbarseg.model import Card
+from lumbarseg.score import Score, score, wrong_names
+from lumbarseg.segment import segment
+from lumbarseg.volume import Array, Volume
 
 from .precision import autocast
-from .stacks import SCALE, Codes, Stack, slab_of
+from .targets import Targets
+from .undrawn import explicit
 
-_AT_ONCE = 4  # slices
-_SLAB = 4.0  # mm, of the slabs made from thin slices
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """A held-out exam. labels: (I, J, K) uint8, values of `table`; group: of which dataset."""
+
+    name: str
+    group: int
+    image: Volume
+    labels: Array
+    table: Table
 
 
 @dataclass(frozen=True)
 class Result:
-    """One annotated set. dice: mean over exams; ratio: found to drawn volume, over all exams together."""
+    """One structure of one exam. dice: by name; ratio: found to drawn volume."""
 
+    exam: str
+    group: int
     name: str
     dice: float
     ratio: float
 
 
-def validate(network: nn.Module, stacks: Sequence[Stack], codes: Codes, spec: Spec, precision: str) -> list[Result]:
-    """Scores per annotated set, in the order of `codes`."""
-    allowed = codes.allowed
-    tallies = [_tally(classify(network, *thick(stack), spec, precision), allowed) for stack in stacks]
-    results = []
-    for code in scored(allowed):
-        rows = np.array([tally[code] for tally in tallies]).reshape(-1, 3)  # (exams, 3): both, found, drawn
-        rows = rows[rows[:, 2] > 0]
-        if len(rows):
-            dice = 2 * rows[:, 0] / (rows[:, 1] + rows[:, 2])
-            results.append(Result(_name(allowed[code]), float(dice.mean()), float(rows[:, 1].sum() / rows[:, 2].sum())))
-    return results
+@dataclass(frozen=True)
+class Report:
+    """A validation. wrong: names that were mixed up, per exam, "L4 as L5"."""
+
+    results: tuple[Result, ...]
+    wrong: dict[str, list[str]]
+
+    @property
+    def score(self) -> float:
+        """Mean Dice of the targets, first over each exam, then over each dataset, then over the datasets."""
+        groups: dict[int, dict[str, list[float]]] = {}
+        for row in self.results:
+            groups.setdefault(row.group, {}).setdefault(row.exam, []).append(row.dice)
+        exams = [[float(np.mean(dices)) for dices in group.values()] for group in groups.values()]
+        return float(np.mean([np.mean(group) for group in exams])) if exams else 0.0
+
+    def means(self, group: int) -> dict[str, tuple[float, float]]:
+        """Structure to mean Dice and mean volume ratio over the exams of a dataset."""
+        rows = [row for row in self.results if row.group == group]
+        names = dict.fromkeys(row.name for row in rows)
+        return {name: _mean([row for row in rows if row.name == name]) for name in names}
 
 
-def thick(stack: Stack) -> tuple[Array, Array]:
-    """An exam as inference sees it: image (slices, A, S) float32 and codes, thin slices averaged to slabs."""
-    count = min(len(stack.image), max(1, round(_SLAB / stack.thickness)))
-    kernel = np.full(count, 1 / count, np.float32)
-    slabs = [slab_of(stack, count, 0, i, kernel) for i in range(len(stack.image) // count)]
-    return np.stack([image[2] for image, _ in slabs]) / np.float32(SCALE), np.stack([code for _, code in slabs])
+@dataclass(frozen=True, eq=False)
+class Answering:
+    """A network in training, answering as a model file would."""
+
+    card: Card
+    network: nn.Module
+    precision: str
+
+    @torch.no_grad()
+    def run(self, windows: Array) -> Array:
+        """windows: (N, 2 * neighbours + 1, A, S) float32 to (N, classes, A, S) float32."""
+        where = next(self.network.parameters()).device
+        images = torch.from_numpy(np.ascontiguousarray(windows)).to(where, memory_format=torch.channels_last)
+        with autocast(self.precision, where):
+            return self.network(images).float().cpu().numpy()
 
 
-@torch.no_grad()
-def classify(network: nn.Module, image: Array, codes: Array, spec: Spec, precision: str) -> tuple[Array, Array]:
-    """The class of each voxel (slices, A, S), and the codes."""
-    where = next(network.parameters()).device
-    _, rows, columns = image.shape
-    batches = torch.from_numpy(windows(image, spec)).split(_AT_ONCE)
-    found = []
-    for batch in batches:
-        with autocast(precision, where):
-            logits = network(batch.to(where).contiguous(memory_format=torch.channels_last))
-        found.append(logits.argmax(1)[:, :rows, :columns].to("cpu", torch.uint8).numpy())
-    return np.concatenate(found), codes
-
-
-def _tally(pair: tuple[Array, Array], allowed: Array) -> Array:
-    """(codes, 3): voxels found and drawn, found, drawn; only where the source says something about the set."""
-    found, codes = pair
-    count = len(allowed)
-    table = np.bincount(
-        codes.ravel().astype(np.int64) * len(CLASSES) + found.ravel(), minlength=count * len(CLASSES)
-    ).reshape(count, len(CLASSES))  # voxels of each code, by found class
-    out = np.zeros((count, 3))
-    for code in scored(allowed):
-        hits = table @ allowed[code]  # (codes,)
-        fits = ~(allowed & allowed[code]).any(1)
-        fits[code] = True
-        out[code] = hits[code], hits[fits].sum(), table[code].sum()
+def read(datasets: Sequence[Dataset], most: int) -> list[Exam]:
+    """The held-out exams; most: at most so many per dataset, spread evenly, 0 for all."""
+    out = []
+    for group, dataset in enumerate(datasets):
+        cases = dataset.cases("val")
+        if most and len(cases) > most:
+            cases = [cases[i] for i in np.linspace(0, len(cases) - 1, most).astype(int)]
+        for case in cases:
+            image, labels = read_case(case)
+            out.append(Exam(case.name, group, image, *explicit(labels.array, case.table)))
     return out
 
 
-def scored(allowed: Array) -> list[int]:
-    """Codes of the sets that are scored: all but "unknown" and those with the background."""
-    return [int(code) for code in np.flatnonzero(~allowed[:, 0])]
+def validate(model: Answering, exams: Sequence[Exam], targets: Targets) -> Report:
+    """Segment each exam and score the targets, or everything where there are none."""
+    results: list[Result] = []
+    wrong: dict[str, list[str]] = {}
+    for exam in exams:
+        rows = list(_rows(_found(model, exam), exam, targets))
+        results += [
+            Result(exam.name, exam.group, row.name, row.dice, row.ratio)
+            for row in rows
+            if row.dice is not None and row.ratio is not None
+        ]
+        wrong[exam.name] = wrong_names(rows)
+    return Report(tuple(results), {name: rows for name, rows in wrong.items() if rows})
 
 
-def _name(row: Array) -> str:
-    return "+".join(str(kind) for kind, there in zip(CLASSES, row, strict=True) if there)
+def _found(model: Answering, exam: Exam) -> Array:
+    try:
+        return segment(exam.image, model).labels.array
+    except SegmentError:
+        return np.zeros(exam.labels.shape, np.uint8)
+
+
+def _rows(found: Array, exam: Exam, targets: Targets) -> Iterator[Score]:
+    for table in targets.scored(exam.table):
+        if table:
+            yield from score(found, exam.labels, table)
+
+
+def _mean(rows: Sequence[Result]) -> tuple[float, float]:
+    return float(np.mean([row.dice for row in rows])), float(np.mean([row.ratio for row in rows]))
