@@ -61,11 +61,12 @@ def add(commands: options.Commands) -> None:
     )
     values.add_argument("--table", type=Path, metavar="FILE", help='JSON: {"0": ["background"], "1": ["L1"], ...}')
     parser.add_argument("--against", type=Path, metavar="MODEL", help="another model, or a folder of label files")
-    parser.add_argument("--split", choices=("train", "val", "test"), help="only these cases (default: all)")
     parser.add_argument("--by", type=_keys, default=(), metavar="KEYS", help=f"tables by these too: {','.join(BY)}")
     parser.add_argument(
         "--distances", action=argparse.BooleanOptionalAction, default=True, help="distances of surfaces (default: yes)"
     )
+    options.selection(parser)
+    parser.add_argument("--seed", type=options.natural, default=0, metavar="S", help="of the folds")
     options.device(parser)
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one line per exam and structure")
@@ -98,13 +99,13 @@ def run(args: argparse.Namespace) -> int:
 
 def chosen(args: argparse.Namespace, folders: Sequence[Path]) -> list[tuple[str, Case]]:
     """The cases that the words ask for, each with the name of its dataset."""
-    from lumbarseg.datasets import Dataset
+    from lumbarseg.datasets import Dataset, select
+    from lumbarseg.datasets.splits import Splitting
 
     datasets = [Dataset.open(folder) for folder in folders]
-    cases = [(dataset.name, case) for dataset in datasets for case in dataset.cases(args.split)]
-    if not cases:
-        raise DatasetError(f"{folders[0]}: no case to score; try another --split")
-    return cases
+    splitting = Splitting(args.fold, args.seed) if args.fold else None
+    wanted = select.chosen(datasets, options.selected(args), splitting)
+    return [(dataset.name, case) for dataset in wanted for case in dataset.cases()]
 
 
 def _judged(args: argparse.Namespace, exams: int) -> list[Judged]:

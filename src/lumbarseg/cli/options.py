@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from lumbarseg.anatomy import LEVELS
 
 if TYPE_CHECKING:
+    from lumbarseg.datasets.select import Selection
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DEVICES = ("auto", "cpu", "openvino")
@@ -66,6 +68,47 @@ def engine(parser: argparse.ArgumentParser) -> None:
 def device(parser: argparse.ArgumentParser) -> None:
     """On what the model runs."""
     parser.add_argument("--device", choices=DEVICES, default="auto", help="what computes (default: %(default)s)")
+
+
+def folds(text: str) -> tuple[int, int]:
+    """ "2/5": the second of five folds."""
+    k, slash, n = text.partition("/")
+    if not (slash and k.isdecimal() and n.isdecimal()) or int(n) < 2 or not 1 <= int(k) <= int(n):
+        raise argparse.ArgumentTypeError(f"{text!r}: write K/N with N of 2 or more and K from 1 to N, for example 1/5")
+    return int(k), int(n)
+
+
+def selection(parser: argparse.ArgumentParser) -> None:
+    """Which cases of prepared datasets are wanted."""
+    group = parser.add_argument_group("which cases (default: all)")
+    for name, text in (
+        ("structures", 'in which one of these is annotated: "L1 L2 L4-L5 disc"'),
+        ("contrast", "of these contrasts, as the datasets say: T2 STIR"),
+        ("scanner", "of scanners whose name holds one of these: Siemens"),
+        ("patient", "of these patients"),
+    ):
+        group.add_argument(f"--{name}", nargs="+", default=(), metavar=name[0].upper(), help=text)
+    group.add_argument(
+        "--complete",
+        action="store_true",
+        help="in which all of the --structures are annotated, or all that any case of the dataset shows",
+    )
+    group.add_argument("--split", choices=("train", "val", "test"), help="of this split")
+    group.add_argument("--fold", type=folds, metavar="K/N", help="split by patient: fold K of N is val, the rest train")
+
+
+def selected(args: argparse.Namespace) -> Selection:
+    """What the words of `selection` ask for; DatasetError on a structure that there is not."""
+    from lumbarseg.datasets.select import Selection
+
+    return Selection(
+        structures=tuple(args.structures),
+        contrasts=tuple(args.contrast),
+        scanners=tuple(args.scanner),
+        complete=args.complete,
+        split=args.split,
+        patients=tuple(args.patient),
+    )
 
 
 def pin(text: str) -> tuple[str, tuple[float, float, float]]:
