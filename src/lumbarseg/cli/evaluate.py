@@ -48,7 +48,7 @@ def add(commands: options.Commands) -> None:
         "what",
         nargs="+",
         type=Path,
-        metavar=("MODEL", "DATASET"),
+        metavar="MODEL DATASET",
         help="a model file or the word shipped (none with --labels), then folders with a dataset.json",
     )
     parser.add_argument("--labels", type=Path, metavar="FOLDER", help="score FOLDER/NAME.nii.gz instead of a model")
