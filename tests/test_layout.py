@@ -28,7 +28,7 @@ ROOMS = {
     "datasets": "errors anatomy volume files resample",
     "segment": "errors anatomy volume clicks prepare model",
     "train": "errors anatomy volume resample files clicks prepare score phantom datasets model segment",  # as used
-    "evaluate": "errors volume files resample score model datasets segment",  # answers of anybody, judged on datasets
+    "evaluate": "errors anatomy volume files resample score model datasets segment",  # anybody's answers, judged
     "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
     "cli": "errors anatomy volume resample clicks files measure score prepare phantom model datasets segment train "
     "evaluate report",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lumbarseg.anatomy import CLASSES
 from lumbarseg.datasets import Case, read_case
 from lumbarseg.datasets.folder import Table, table_from
 from lumbarseg.errors import DatasetError, FileError, GridError, LumbarsegError, SegmentError
@@ -46,7 +47,7 @@ class Answer:
     """What is to be judged. labels: (I, J, K) uint8 in the package's values on the case's grid; levels: named ones.
 
     uncertain: those of the levels that are marked so; refused: why nothing was found, "" otherwise; meaning: the sets
-    that values stand for, where they are coarser than the table of structures.
+    that values stand for, where they are coarser than the table of structures; painted: kinds that it may show at all.
     """
 
     labels: Array
@@ -54,6 +55,7 @@ class Answer:
     uncertain: tuple[str, ...] = ()
     refused: str = ""
     meaning: tuple[Names, ...] = ()
+    painted: frozenset[str] = frozenset(CLASSES)
 
 
 Answerer = Callable[[Case, Volume], Answer]
@@ -73,17 +75,22 @@ class Figures:
 
 
 def modelled(model: Model) -> Answerer:
-    """Answers of a model, as `segment` gives them; an exam that it refuses is answered with nothing found."""
+    """Answers of a model, as `segment` gives them; an exam that it refuses is answered with nothing found.
+
+    Kinds that the model was not taught are not asked of it.
+    """
+    painted = frozenset(str(kind) for kind in model.card.painted)
 
     def answer(case: Case, image: Volume) -> Answer:
         try:
             found = segment(image, model)
         except SegmentError as refused:
-            return Answer(np.zeros(image.array.shape, np.uint8), refused=str(refused))
+            return Answer(np.zeros(image.array.shape, np.uint8), refused=str(refused), painted=painted)
         except LumbarsegError as error:
             raise DatasetError(f"{case.image}: {error}") from error
         names = tuple(level.name for level in found.levels)
-        return Answer(found.labels.array, names, tuple(level.name for level in found.levels if level.uncertain))
+        uncertain = tuple(level.name for level in found.levels if level.uncertain)
+        return Answer(found.labels.array, names, uncertain, painted=painted)
 
     return answer
 
@@ -132,6 +139,7 @@ def examine(dataset: str, case: Case, answerers: Sequence[Answerer], distances: 
             distances=distances,
             uncertain=given.uncertain,
             meaning=given.meaning,
+            painted=given.painted,
         )
         told: Row = {"error": given.refused or None, "levels": list(given.levels), "uncertain": list(given.uncertain)}
         rows.append(facts | told | judged)

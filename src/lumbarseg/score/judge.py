@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from lumbarseg.anatomy import CLASSES
 from lumbarseg.volume import Array
 
 from .compare import flagged, missing, score, wrong_names
 from .instances import instances
-from .names import Names, kind_of, level_of
+from .names import Names, kind_of, level_of, tissues_of
 
 Row = dict[str, Any]
 
@@ -28,20 +29,27 @@ def judge(
     distances: bool = True,
     uncertain: Iterable[str] = (),
     meaning: Iterable[Names] = (),
+    painted: Iterable[str] = CLASSES,
 ) -> Row:
     """What one exam shows, ready for JSON: structures, instances, wrong names, missing ones, whether all are right.
 
     found, truth, table, spacing, meaning: as for `score`; distances: whether to measure those of surfaces; uncertain:
-    levels that were marked so. wrong_flagged: those of the wrong names that are; names_right: None where the reference
-    gives no names.
+    levels that were marked so, wrong_flagged being the wrong names among them; painted: kinds of tissue that the answer
+    may show at all, others are not asked of it. names_right: None where the reference gives no names.
     """
     meaning = tuple(meaning)
-    scores = score(found, truth, table, spacing if distances else None, meaning)
+    kinds = frozenset(painted)
+    scores = [
+        row
+        for row in score(found, truth, table, spacing if distances else None, meaning)
+        if tissues_of(row.name) <= kinds
+    ]
+    things = [each for each in instances(found, truth, table, spacing, meaning) if tissues_of(each.kind) <= kinds]
     wrong = wrong_names(scores)
     named = [row for row in scores if row.overlap is not None]
     return {
         "structures": [row.to_dict() for row in scores],
-        "instances": [each.to_dict() for each in instances(found, truth, table, spacing, meaning)],
+        "instances": [each.to_dict() for each in things],
         "wrong_names": wrong,
         "wrong_flagged": flagged(wrong, uncertain),
         "missing": missing(scores),
@@ -92,8 +100,9 @@ def instance_rows(exams: Iterable[Row]) -> list[Row]:
 def exam_rows(exams: Iterable[Row]) -> list[Row]:
     """One row per exam: dice, surface_mm and surface95_mm as means over its structures, and what its names are.
 
-    An exam in which a structure was not found at all has infinite distances. What does not apply is None: names_right, wrong,
-    flagged, missing where the reference gives no names, Dice where it shows no structure. exams: `judge` with FACTS.
+    An exam in which a structure was not found at all has infinite distances. What does not apply is None: Dice where
+    the reference shows no structure, names_right, wrong, flagged and missing where it gives no names. exams: `judge`
+    with FACTS.
     """
     out = []
     for exam in exams:

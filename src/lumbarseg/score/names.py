@@ -60,6 +60,12 @@ def kind_of(name: str) -> str:
     return known.get(name, name)
 
 
+def tissues_of(name: str) -> frozenset[str]:
+    """Kinds of tissue that a title is made of: body and arch of a vertebra."""
+    kinds = {kind_of(part) for part in name.split("/")}
+    return frozenset(part for kind in kinds for part in (("body", "arch") if kind == "vertebra" else (kind,)))
+
+
 def rank(name: str) -> tuple[int, int, str]:
     """Sorts titles by kind, within a kind from head to foot; what this package does not know comes last."""
     kind, level = kind_of(name), level_of(name)
