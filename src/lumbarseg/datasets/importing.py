@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lumbarseg.errors import DatasetError, FileError, LumbarsegError
 from . import splits
 from .folder import Case, Dataset, checksum, create, enter, store_case
 from .importers.raw import Importer, Raw
-from .workers import cores, each
+from .workers import alone, cores, each
 
 _ENTER_EVERY = 5.0  # seconds between two entries of finished cases in dataset.json
 
@@ -90,7 +89,7 @@ def import_source(
     if not source.is_dir():
         raise DatasetError(f"{source}: no folder; give the folder that the download was unpacked to")
     found = importer.find(source)
-    with _alone(target):
+    with alone(target):
         dataset = _dataset(target, importer)
         raws, refused = _usable(found.raws, dataset, importer, source)
         mine = {raw.name for raw in found.raws} | {name for name, _ in found.refused}
@@ -258,27 +257,3 @@ def _entered(
                 cases, last = [], time.monotonic()
     finally:
         enter(dataset.folder, cases, known)
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """DatasetError when another import writes into the same folder; where the system can tell."""
-    target.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-        import os
-    except ImportError:
-        yield
-        return
-    place = os.open(target, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DatasetError(f"{target}: another import is writing here; wait until it is done") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        with suppress(OSError):
-            os.close(place)
