@@ -1,0 +1,244 @@
+"""Al Khalil: T2 exams with one mask file for each body of L1 to L5 and each disc between them, nine in all.
+
+SUBJECT/SCANNER/FOLDER/*T2*.nii[.gz], the masks in Labels/ or Masks/ beside it or beside FOLDER. Which structure a mask
+is, its place in the column says (`column.places`); the file's name is compared with that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, by_name
+from lumbarseg.datasets.folder import Table
+from lumbarseg.errors import DatasetError
+from lumbarseg.resample import reorient, resample
+from lumbarseg.volume import Array, Volume
+
+from .column import SLOTS, Part, named, part_of, places
+from .raw import Found, Importer, Raw, Read
+
+CITATION = "Khalil et al., Sci Data 9:97 (2022), doi 10.1038/s41597-022-01222-8"
+LICENCE = "see the data's page at the Open Science Framework; the paper is CC BY 4.0"
+
+TRAPS = {
+    "suffix": "a file is packed though its name ends in .nii, or plain though it ends in .gz; read by its content",
+    "image-header": "the image's own header is odd; it was read as told",
+    "mask-header": "a mask's header says another place than the image's; the image's was used",
+    "mask-grid": "a mask lies on other voxels than the image; it was brought to the image's by its header",
+    "grey-mask": "a mask holds more than one value above 0; all of them are the structure",
+    "missing": "a structure was not drawn; its voxels are unknown, not background",
+    "overlap": "two masks claim the same voxels; a disc keeps them against a body, else the upper structure",
+    "speck": "a piece of a mask lies far from the rest of it; it was left out",
+    "file-name": "a file's name says another structure than its place; its place was believed",
+}
+
+_DRAWN = {by_name(name).label: name for name in SLOTS}
+_UNDRAWN = (
+    *(str(kind) for kind in CLASSES if kind not in (Kind.BODY, Kind.DISC)),
+    *(s.name for s in STRUCTURES if s.kind in (Kind.BODY, Kind.DISC) and s.name not in SLOTS),
+)
+TABLE: Table = {0: _UNDRAWN, **{value: (name,) for value, name in sorted(_DRAWN.items())}}
+"""Undrawn voxels may be anything but a lumbar body or a disc between two of them."""
+
+_T2 = re.compile(r"t2", re.IGNORECASE)
+_OTHER = re.compile(r"fat|water|label|seg|mask", re.IGNORECASE)
+_MASKS = re.compile(r"(label|mask)s?", re.IGNORECASE)
+_VOLUME = re.compile(r"\.nii(\.gz)?|\.gz", re.IGNORECASE)
+_DEPTH = 4  # SUBJECT/SCANNER/FOLDER/FILE
+_SAME = 0.5  # share of the smaller of two masks that both claim: more is one structure drawn twice
+_MANY = 3  # warnings of one kind that are told one by one
+_KEPT = 0.1  # of a mask's volume that may go by in bringing it to the image's voxels
+
+
+def find(source: Path) -> Found:
+    """The T2 images with their masks; DatasetError when there are none."""
+    images = [file for file in _volumes(source) if _T2.search(file.name) and not _OTHER.search(file.name)]
+    images = [image for image in images if not any(_MASKS.fullmatch(part) for part in image.relative_to(source).parts)]
+    if not images:
+        raise DatasetError(f"{source}: not Al Khalil's layout: no file SUBJECT/SCANNER/FOLDER/*T2*.nii.gz in it")
+    parts = [image.relative_to(source).parts for image in images]
+    outer = 1 if min(map(len, parts)) > _DEPTH and len({part[0] for part in parts}) == 1 else 0
+    raws, refused = [], []
+    for image in images:
+        inside = image.relative_to(source).parts[outer:]
+        name = "_".join(_plain(part) for part in (*inside[:-1], _VOLUME.sub("", inside[-1])))
+        masks = _masks(image, source)
+        if len(inside) == 1:
+            refused.append((name, f"{image}: in no folder of a patient; SUBJECT/SCANNER/FOLDER/ is expected"))
+        elif not masks:
+            refused.append((name, f"{image}: no masks in a folder Labels or Masks beside it"))
+        else:
+            scanner = inside[1] if len(inside) > 2 else ""
+            raws.append(Raw(name, inside[0], (image, *masks), contrast="T2", scanner=scanner))
+    if not raws and not any("in no folder" in reason for _, reason in refused):
+        raise DatasetError(f"{source}: not Al Khalil's layout: no image has a folder Labels or Masks beside it")
+    return Found(tuple(raws), tuple(refused))
+
+
+def _volumes(folder: Path) -> Iterator[Path]:
+    files = (file for file in folder.rglob("*") if not file.name.startswith(".") and not file.is_dir())
+    yield from sorted(file for file in files if _VOLUME.search(file.name))
+
+
+def _masks(image: Path, source: Path) -> tuple[Path, ...]:
+    """The files of the folder Labels or Masks beside the image, or else beside the image's folder."""
+    for folder in (image.parent, image.parent.parent):
+        if folder.is_relative_to(source) and folder != source:
+            for place in sorted(folder.iterdir()):
+                if _MASKS.fullmatch(place.name) and place.is_dir():
+                    return tuple(_volumes(place))
+    return ()
+
+
+def _plain(part: str) -> str:
+    """A part of a path as part of a case's name."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-.") or "x"
+
+
+@dataclass(frozen=True, eq=False)
+class _Mask:
+    """One mask on the image's voxels. array: (I, J, K) bool; part: where it lies, for the column."""
+
+    file: str
+    array: Array
+    part: Part
+
+
+def read(raw: Raw) -> Read:
+    """One exam, its masks merged to the values of `TABLE`."""
+    from lumbarseg import files
+
+    path, *masks = raw.files
+    exam = files.read_exam(path)
+    image = exam.volume
+    told = [text for file in raw.files for text in _suffix(file)]
+    told += [f"image-header: {path.name}: {note}" for note in exam.notes]
+    drawn: list[_Mask] = []
+    for file in masks:
+        mask, warnings = _mask(file, image)
+        told += warnings
+        if mask is not None:
+            drawn.append(mask)
+    if not drawn:
+        raise DatasetError(f"{path}: all its masks are empty")
+    _check_twice(drawn, masks[0].parent)
+    drawn.sort(key=lambda mask: (-mask.part.centre[2], mask.file))
+    names = places([mask.part for mask in drawn], str(masks[0].parent))
+    told += [
+        f"file-name: {mask.file} draws {name} by its place"
+        for mask, name in zip(drawn, names, strict=True)
+        if mask.part.said not in (None, name)
+    ]
+    labels, overlaps = _merged(drawn, names)
+    missing = [name for name in SLOTS if name not in names]
+    told += overlaps + [f"missing: {name} is not drawn" for name in missing]
+    table = {value: row for value, row in TABLE.items() if value == 0 or row[0] not in missing}
+    table[0] = (*TABLE[0], *missing)
+    return Read(image, Volume(labels, image.affine), table if missing else None, _shortened(told))
+
+
+def _shortened(told: list[str]) -> tuple[str, ...]:
+    """The warnings, those of one trap as one where there are many."""
+    by_trap: dict[str, list[str]] = {}
+    for text in told:
+        by_trap.setdefault(text.partition(":")[0], []).append(text)
+    short = []
+    for texts in by_trap.values():
+        short += texts if len(texts) <= _MANY else [f"{texts[0]}; so do {len(texts) - 1} others"]
+    return tuple(short)
+
+
+def _suffix(file: Path) -> list[str]:
+    with file.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    if packed == file.name.lower().endswith(".gz"):
+        return []
+    return [f"suffix: {file.name} is {'packed with gzip' if packed else 'not packed'}"]
+
+
+def _mask(file: Path, image: Volume) -> tuple[_Mask | None, list[str]]:
+    """A mask on the image's voxels, None for an empty one, and what was met on the way."""
+    from lumbarseg import files
+
+    volume = files.read_image(file)
+    above = volume.array[volume.array > 0]
+    told = []
+    if above.size and above.min() != above.max():
+        told.append(f"grey-mask: {file.name} holds values from {above.min():g} to {above.max():g}")
+    array, moved = _placed(Volume(volume.array > 0, volume.affine), image, file)
+    if not array.any():
+        return None, told
+    array, part, pieces = part_of(array, image.grid, named(_VOLUME.sub("", file.name)))
+    told += moved + [f"speck: {file.name} has {voxels} voxels {distance:.0f} mm away" for voxels, distance in pieces]
+    return _Mask(file.name, array, part), told
+
+
+def _placed(mask: Volume, image: Volume, file: Path) -> tuple[Array, list[str]]:
+    """The mask's voxels on the image's grid, and how they came there where headers disagree."""
+    if mask.grid.same_as(image.grid, tolerance=0.05):
+        return mask.array, []
+    if mask.grid.axes != image.grid.axes:
+        turned = reorient(mask, image.grid.axes)
+        if turned.grid.same_as(image.grid, tolerance=0.05):
+            return turned.array, [f"mask-grid: {file.name} has its axes in another order"]
+    if mask.array.shape == image.array.shape:
+        return mask.array, [f"mask-header: {file.name} lies elsewhere by its header"]
+    moved = resample(Volume(mask.array.astype(np.uint8), mask.affine), image.grid, order=0).array > 0
+    before, after = (
+        float(np.count_nonzero(array) * np.prod(grid.spacing))
+        for array, grid in ((mask.array, mask.grid), (moved, image.grid))
+    )
+    if abs(after - before) > _KEPT * before:
+        raise DatasetError(
+            f"{file}: {_by(mask.array.shape)} voxels, the image has {_by(image.array.shape)}, and its header does not "
+            "lie where the image does; make it again on the image's voxels"
+        )
+    return moved, [f"mask-grid: {file.name} has {_by(mask.array.shape)} voxels, the image {_by(image.array.shape)}"]
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _check_twice(masks: list[_Mask], folder: Path) -> None:
+    """DatasetError when two files draw one structure, or there are more files than structures."""
+    for i, first in enumerate(masks):
+        for second in masks[:i]:
+            if _shared(first, second) > _SAME * min(first.part.voxels, second.part.voxels):
+                raise DatasetError(
+                    f"{folder}: {second.file} and {first.file} draw the same structure; keep one of them"
+                )
+    if len(masks) > len(SLOTS):
+        raise DatasetError(f"{folder}: {len(masks)} masks; nine are expected, for five bodies and four discs")
+
+
+def _shared(first: _Mask, second: _Mask) -> int:
+    box = tuple(
+        slice(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
+        for a, b in zip(first.part.box, second.part.box, strict=True)
+    )
+    return int(np.count_nonzero(first.array[box] & second.array[box]))
+
+
+def _merged(masks: list[_Mask], names: list[str]) -> tuple[Array, list[str]]:
+    """The masks, from top to bottom, as one label map, and what two of them claim."""
+    told = [
+        f"overlap: {upper.file} and {lower.file} share {shared} voxels"
+        for i, lower in enumerate(masks)
+        for upper in masks[:i]
+        if (shared := _shared(upper, lower))
+    ]
+    labels = np.zeros(masks[0].array.shape, np.uint8)
+    order = sorted(range(len(masks)), key=lambda i: (by_name(names[i]).kind is Kind.DISC, -i))
+    for i in order:  # the last one keeps what it claims
+        box = masks[i].part.box
+        labels[box][masks[i].array[box]] = by_name(names[i]).label
+    return labels, told
+
+
+IMPORTER = Importer("khalil", TABLE, CITATION, LICENCE, find, read)
