@@ -13,7 +13,7 @@ from lumbarseg import __version__
 from lumbarseg.cli import info
 from lumbarseg.cli.main import main, parser
 
-COMMANDS = ("segment", "demo", "info", "phantom", "import", "train", "evaluate", "export")
+COMMANDS = ("segment", "demo", "info", "phantom", "import", "combine", "train", "evaluate", "export")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

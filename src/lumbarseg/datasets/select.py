@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from lumbarseg.anatomy import LUMBAR, STRUCTURES, Kind, by_name, classes_of
+from lumbarseg.anatomy import CLASSES, LUMBAR, STRUCTURES, Kind, arch_of, classes_of, disc_between
 from lumbarseg.errors import DatasetError, LumbarsegError
 
 from .folder import SPLITS, Case, Dataset
@@ -13,7 +13,13 @@ from .splits import Splitting, patient_of
 
 _SAYS_NOTHING = {Kind.BACKGROUND.value, "unknown"}
 _KINDS = {s.name: s.kind.value for s in STRUCTURES}
-_TOP = by_name(LUMBAR[0]).order
+_LUMBAR = {
+    *LUMBAR,
+    *(arch_of(level).name for level in LUMBAR),
+    *(disc_between(*pair).name for pair in zip(LUMBAR, (*LUMBAR[1:], "S1"), strict=True)),
+    *(str(kind) for kind in CLASSES),
+}
+"""What a regular lumbar spine has, and kinds."""
 
 
 def annotated(case: Case) -> frozenset[str]:
@@ -73,7 +79,7 @@ class Selection:
         held = list(cases)
         wanted = set(self.structures)
         if self.complete and not wanted:
-            wanted = {name for case in held for name in annotated(case) if _lumbar(name)}
+            wanted = {name for case in held for name in annotated(case) if name in _LUMBAR}
         return [case for case in held if self._acquired(case) and self._shows(case, wanted)]
 
     def _shows(self, case: Case, wanted: set[str]) -> bool:
@@ -132,10 +138,3 @@ def _foreground(names: Iterable[str]) -> set[str]:
     """What a row of a label table names, nothing where it may be background or anything."""
     row = set(names)
     return set() if row & _SAYS_NOTHING else row
-
-
-def _lumbar(name: str) -> bool:
-    """Whether a name is a kind, or a structure that a regular lumbar spine has."""
-    if name not in _KINDS:
-        return True
-    return by_name(name).order >= _TOP and "L6" not in name and name != "L4-S1"
