@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import CLASSES, LEVELS, LUMBAR, Kind, by_name
+from lumbarseg.anatomy import CLASSES, LUMBAR, Kind, by_name
 from lumbarseg.datasets.importers.folder import PRESETS
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.files import read_exam, read_labels
 from lumbarseg.model import Model, shipped
-from lumbarseg.score import every_name, missing, score, wrong_names
+from lumbarseg.score import every_name, flagged, missing, score, wrong_names
 from lumbarseg.segment import Segmentation, segment
 
 from . import machine
@@ -180,16 +180,12 @@ def examine(model: Model, chosen: Set, image: Path, reference: Path) -> Row:
         row["structures"] = {s.name: s.to_dict() for s in scores if s.truth}
         row |= {"wrong": wrong_names(s for s in scores if s.truth), "missing": missing(scores)}
         uncertain = {level["name"] for level in row["levels"] if level["uncertain"]}
-        row["wrong_unmarked"] = [text for text in row["wrong"] if not _levels_of(text) <= uncertain]
+        marked = flagged(row["wrong"], uncertain)
+        row["wrong_unmarked"] = [text for text in row["wrong"] if text not in marked]
     else:
         row["claimed"] = _claims(row)
     print(told(chosen.name, row), flush=True)
     return row
-
-
-def _levels_of(text: str) -> set[str]:
-    """Vertebrae whose names make up the one a structure was found under: "L4-L5 as L3-L4" gives L3 and L4."""
-    return set(text.rpartition(" as ")[2].split("-")) & set(LEVELS)
 
 
 def _names(found: Segmentation) -> Row:

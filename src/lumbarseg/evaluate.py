@@ -170,7 +170,11 @@ def tables(exams: Sequence[Row], by: Sequence[str] = ()) -> list[Figures]:
 
 
 def compared(first: Sequence[Row], second: Sequence[Row]) -> dict[str, list[Difference]]:
-    """Dice and distances of two models on the same exams: "mean" of all structures of an exam, then each structure."""
+    """Dice and distances of two models on the same exams: "mean" of all structures of an exam, then each structure.
+
+    What only one of them was asked for is in no figure.
+    """
+    first, second = shared(first, second), shared(second, first)
     whole = [[row | {"structure": "mean"} for row in exam_rows(exams)] for exams in (first, second)]
     parts = [structure_rows(exams) for exams in (first, second)]
     out = {}
@@ -184,7 +188,8 @@ def compared(first: Sequence[Row], second: Sequence[Row]) -> dict[str, list[Diff
 
 
 def gaps(first: Sequence[Row], second: Sequence[Row], count: int = 5) -> list[Row]:
-    """The exams in which the first model falls behind the second by most, in mean Dice."""
+    """The exams in which the first model falls behind the second by most, in mean Dice of what both were asked for."""
+    first, second = shared(first, second), shared(second, first)
     others = {(row["dataset"], row["case"]): row["dice"] for row in exam_rows(second)}
     rows = [
         row | {"dice": row["dice"] - others[row["dataset"], row["case"]]}
@@ -192,6 +197,16 @@ def gaps(first: Sequence[Row], second: Sequence[Row], count: int = 5) -> list[Ro
         if row["dice"] is not None
     ]
     return [row for row in worst(rows, "dice", count) if row["dice"] < 0]
+
+
+def shared(exams: Sequence[Row], others: Sequence[Row]) -> list[Row]:
+    """Exams that others have too, with those structures alone that are scored there."""
+    known = {(row["dataset"], row["case"]): {part["name"] for part in row["structures"]} for row in others}
+    return [
+        row | {"structures": [part for part in row["structures"] if part["name"] in known[row["dataset"], row["case"]]]}
+        for row in exams
+        if (row["dataset"], row["case"]) in known
+    ]
 
 
 def read_table(path: Path) -> Table:

@@ -79,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     folders = args.what if args.labels else args.what[1:]
     if not folders:
         args.refuse("the following arguments are required: DATASET")
+    if (args.table or args.scheme != "own") and not (args.labels or (args.against and args.against.is_dir())):
+        args.refuse("--scheme and --table say what label files hold; give --labels FOLDER too")
     cases = chosen(args, folders)
     judged = _judged(args, len(cases))
     exams, failed = _examined(args, cases, judged)
