@@ -130,3 +130,63 @@ def test_a_batch_of_which_nothing_is_known_costs_nothing() -> None:
 def test_the_right_answer_costs_nothing() -> None:
     found = codes(NOTHING, A_BODY, WHOLE, NO_DISC, A_DISC)
     assert loss(sure([BACKGROUND, BODY, ARCH, DISC, DISC]), found, SETS, 0.5).item() < 1e-5
+
+
+# Three voxels: of an exam without disc annotation where nothing is drawn, of a body, and of another exam's disc.
+THREE = codes(NO_DISC, A_BODY, A_DISC)
+P = [[0.2, 0.3, 0.1, 0.1, 0.2, 0.1], [0.1, 0.5, 0.1, 0.1, 0.1, 0.1], [0.2, 0.1, 0.4, 0.1, 0.1, 0.1]]
+"""Probabilities of background, body, disc, canal, sacrum, arch in each of the three."""
+
+
+def logits_of(shares: list[list[float]]) -> torch.Tensor:
+    return torch.tensor(shares, dtype=torch.float64).log().T[None, :, None].clone().requires_grad_()
+
+
+def gradient_of(value: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """(voxels, classes)"""
+    (gradient,) = torch.autograd.grad(value, logits)
+    return gradient[0, :, 0].T
+
+
+def test_cross_entropy_by_hand_where_no_disc_was_drawn() -> None:
+    logits = logits_of(P)
+    value = cross_entropy(logits, THREE, SETS)
+    assert value.item() == pytest.approx(-(math.log(0.2 + 0.1) + math.log(0.5) + math.log(0.4)) / 3)
+    # the slope of -log(p0 + p2) is p for a class outside the set, p - p / (p0 + p2) inside
+    inside = [0.2 - 0.2 / 0.3, 0.3, 0.1 - 0.1 / 0.3, 0.1, 0.2, 0.1]
+    body, disc = [0.1, 0.5 - 1, 0.1, 0.1, 0.1, 0.1], [0.2, 0.1, 0.4 - 1, 0.1, 0.1, 0.1]
+    expected = torch.tensor([inside, body, disc], dtype=torch.float64) / 3
+    torch.testing.assert_close(gradient_of(value, logits), expected)
+
+
+def test_set_dice_by_hand_where_no_disc_was_drawn() -> None:
+    logits = logits_of(P)
+    value = set_dice(logits, THREE, SETS)
+    # body: all three voxels speak of it; disc: the first does not, for there it may be either
+    body, disc = 2 * 0.5 + SMOOTH, 2 * 0.4 + SMOOTH
+    bodies, discs = 0.3 + 0.5 + 0.1 + 1 + SMOOTH, 0.1 + 0.4 + 1 + SMOOTH
+    assert value.item() == pytest.approx(1 - (body / bodies + disc / discs) / 2)
+    # in the first voxel only the probability of body counts: its slope is body / bodies**2, halved by the mean
+    slope = body / bodies**2 / 2
+    expected = [slope * 0.3 * ((c == BODY) - p) for c, p in enumerate(P[0])]
+    torch.testing.assert_close(gradient_of(value, logits)[0], torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "part", [cross_entropy, set_dice, lambda *words: loss(*words, 0.5)], ids=["ce", "dice", "both"]
+)
+@pytest.mark.parametrize("moved", [-0.199, -0.05, 0.05, 0.099])
+def test_disc_or_background_is_the_same_to_an_exam_without_disc_annotation(part, moved: float) -> None:  # type: ignore[no-untyped-def]
+    logits = logits_of(P)
+    gradient = gradient_of(part(logits, THREE, SETS), logits)
+    # a change of logits by 1 / p moves as much probability to the one as it takes from the other
+    along = gradient[0, BACKGROUND] / P[0][BACKGROUND] - gradient[0, DISC] / P[0][DISC]
+    assert along.abs().item() < 1e-15
+    first = [0.2 + moved, 0.3, 0.1 - moved, 0.1, 0.2, 0.1]
+    assert part(logits_of([first, *P[1:]]), THREE, SETS).item() == pytest.approx(
+        part(logits, THREE, SETS).item(), abs=1e-14
+    )
+    # an exam in which discs were drawn is not indifferent
+    drawn = codes(NOTHING, A_BODY, A_DISC)
+    opinion = gradient_of(part(logits, drawn, SETS), logits)[0]
+    assert (opinion[BACKGROUND] / P[0][BACKGROUND] - opinion[DISC] / P[0][DISC]).item() < -1e-3
