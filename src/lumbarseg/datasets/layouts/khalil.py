@@ -124,7 +124,7 @@ def _change(out: _Written, plan: tuple[str, ...], labels: Volume, rng: np.random
         out.planted("grey-mask", f"{first} and {last}")
     if "overlap" in plan:
         disc = SLOTS[3]
-        grown = (_shifted_down(out.masks[first], labels) > 0) & (out.masks[disc] > 0)
+        grown = _top(out.masks[disc], labels)
         out.masks[first] = np.maximum(out.masks[first], grown)
         out.planted("overlap", f"{first} reaches {int(grown.sum())} voxels into {disc}")
     if "speck" in plan:
@@ -147,12 +147,12 @@ def _change(out: _Written, plan: tuple[str, ...], labels: Volume, rng: np.random
         out.planted("file-name", f"{first} and {last} exchanged")
 
 
-def _shifted_down(mask: Array, labels: Volume) -> Array:
-    """The mask one voxel nearer to the feet."""
+def _top(mask: Array, labels: Volume) -> Array:
+    """The voxels of a mask above which there is none of it."""
     upright = reorient(Volume(mask, labels.affine), "RAS")
-    moved = np.zeros_like(upright.array)
-    moved[:, :, :-1] = upright.array[:, :, 1:]
-    return reorient(Volume(moved, upright.affine), labels.grid.axes).array
+    top = upright.array.copy()
+    top[:, :, :-1] *= upright.array[:, :, 1:] == 0
+    return reorient(Volume(top, upright.affine), labels.grid.axes).array
 
 
 def _store(out: _Written, plan: tuple[str, ...], labels: Volume) -> None:
