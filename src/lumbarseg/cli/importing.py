@@ -138,7 +138,7 @@ def _folder(kinds: options.Commands) -> None:
 
 def _run_folder(args: argparse.Namespace) -> int:
     """Import one folder of pairs."""
-    from lumbarseg.datasets.importers import import_folder
+    from lumbarseg.datasets.importers.folder import import_folder
 
     table = args.preset or args.table
     dataset = import_folder(args.source, args.target, table, args.licence, args.citation, args.held_out)

@@ -12,8 +12,7 @@ from lumbarseg.anatomy import CLASSES, LUMBAR, STRUCTURES, Kind, by_name, classe
 from lumbarseg.cli import importing
 from lumbarseg.datasets import Dataset, read_case
 from lumbarseg.datasets.folder import table_from
-from lumbarseg.datasets.importers import import_folder
-from lumbarseg.datasets.importers.folder import PRESETS
+from lumbarseg.datasets.importers.folder import PRESETS, import_folder
 from lumbarseg.errors import DatasetError
 
 

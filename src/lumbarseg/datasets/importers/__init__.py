@@ -6,10 +6,9 @@ from importlib import import_module
 
 from lumbarseg.errors import DatasetError
 
-from .folder import import_folder
 from .raw import Importer
 
-__all__ = ["IMPORTERS", "import_folder", "importer", "traps"]
+__all__ = ["IMPORTERS", "importer", "traps"]
 
 IMPORTERS = {
     name: name for name in ("khalil", "chu", "spider", "mrspineseg", "myosegmentum", "ivdm3seg", "nnunet", "folder")
