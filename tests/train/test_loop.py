@@ -8,19 +8,24 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests import sets
 
+from lumbarseg.anatomy import Kind
 from lumbarseg.datasets import Dataset
 from lumbarseg.errors import DatasetError, ModelError
+from lumbarseg.model import Model, predict
 from lumbarseg.prepare import Spec
-from lumbarseg.train.batches import Source, make
+from lumbarseg.train.batches import Batch, Source, make
 from lumbarseg.train.checkpoint import Checkpoint
 from lumbarseg.train.data import gather
-from lumbarseg.train.loop import _begin, rate_at, step, train
-from lumbarseg.train.losses import Sets
+from lumbarseg.train.export import export
+from lumbarseg.train.loop import Run, _begin, _frozen, rate_at, step, train
+from lumbarseg.train.losses import Sets, distillation
 from lumbarseg.train.settings import Settings
+from lumbarseg.train.weights import Start
 
 KILLED_WHILE_SAVING = """
 import json, os, signal, sys
@@ -140,3 +145,121 @@ def test_the_rate_rises_then_falls() -> None:
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert rates[-1] == pytest.approx(0.01, abs=1e-3)
+
+
+def run_of(settings: Settings, datasets: list[Dataset], **words: object) -> tuple[Run, Sets, Batch]:
+    """A run at its first step, and a batch for it."""
+    data = gather(settings, datasets, Spec())
+    run = _begin(settings, data, **words)  # type: ignore[arg-type]
+    return run, Sets.of(torch.from_numpy(data.codes.allowed)), make(Source.of(data.train, ()), settings, 0)
+
+
+def test_what_nobody_drew_is_never_found(settings: Settings, tmp_path: Path) -> None:
+    table = {0: ("background", "disc", "canal", "sacrum", "arch"), 1: ("body",)}
+    dataset = sets.write(tmp_path / "bodies", train=2, val=0, table=table)
+    found = Checkpoint.load(train(settings, [dataset], tmp_path / "run"))
+    assert found.known == ("background", "body")
+    model = Model.load(export(tmp_path / "run" / "checkpoint.pt", tmp_path / "bodies.onnx"))
+    assert model.card.known == found.known
+    assert model.card.painted == {Kind.BACKGROUND, Kind.BODY}
+    answer = predict(model, np.random.default_rng(0).random((3, 40, 64), np.float32))
+    assert answer[2:].max() < 1e-6
+    again = Checkpoint.load(train(settings, [dataset], tmp_path / "again", init=tmp_path / "run"))
+    assert again.known == found.known
+    assert again.about["init"]["step"] == settings.steps
+    assert Checkpoint.load(train(settings, [dataset], tmp_path / "run", resume=True)).known == found.known
+
+
+def test_distillation_keeps_what_labels_leave_open(settings: Settings, checkpoint: Path, tmp_path: Path) -> None:
+    table = {0: ("background", "disc", "canal", "sacrum", "arch"), 1: ("body",)}
+    dataset = sets.write(tmp_path / "bodies", train=2, val=0, table=table)
+    keep = replace(settings, distil=1.0, steps=40, rate=1e-2)
+    start = Start.of(checkpoint)
+    far = {}
+    for distil in (0.0, 1.0):
+        chosen = replace(keep, distil=distil)
+        data = gather(chosen, [dataset], Spec(), start.known)
+        run = _begin(chosen, data, start)
+        assert (run.teacher is None) == (distil == 0)
+        classes = Sets.of(torch.from_numpy(data.codes.allowed))
+        batch = make(Source.of(data.train, ()), chosen, 0)
+        for _ in range(40):
+            step(run, batch, classes)
+        teacher = _frozen(chosen, start.weights, run.where)
+        with torch.no_grad():
+            far[distil] = float(distillation(run.network(batch[0]), teacher(batch[0]), batch[1].long(), classes))
+    assert far[1.0] < 0.5 * far[0.0]
+
+
+def test_a_run_with_a_teacher_goes_on_with_it(
+    settings: Settings, datasets: list[Dataset], checkpoint: Path, tmp_path: Path
+) -> None:
+    keep = replace(settings, distil=0.5)
+    whole = Checkpoint.load(train(keep, datasets, tmp_path / "whole", init=checkpoint))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [json.dumps(keep.to_dict()), str(tmp_path / "killed"), *(str(d.folder) for d in datasets)]
+    code = KILLED_WHILE_SAVING.replace("out)\n", f"out, init={str(checkpoint)!r})\n")
+    killed = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = Checkpoint.load(train(keep, datasets, tmp_path / "killed", resume=True))
+    assert same(resumed.model, whole.model)
+    assert same(resumed.teacher, Checkpoint.load(checkpoint).average)
+    assert resumed.about["init"] == whole.about["init"]
+
+
+def test_epochs_are_counted_and_may_be_more_later(settings: Settings, datasets: list[Dataset], tmp_path: Path) -> None:
+    slices = 6 * 6  # of six training exams
+    once = replace(settings, epochs=1)
+    assert Checkpoint.load(train(once, datasets, tmp_path / "run")).step == slices / settings.batch
+    more = replace(once, epochs=2)
+    assert Checkpoint.load(train(more, datasets, tmp_path / "run", resume=True)).step == 2 * slices / settings.batch
+
+
+def test_a_run_ends_with_its_time(settings: Settings, datasets: list[Dataset], tmp_path: Path) -> None:
+    short = replace(settings, steps=100_000, minutes=0.02, checkpoint_every=60.0)
+    path = train(short, datasets, tmp_path / "run")
+    found = Checkpoint.load(path)
+    assert 0 < found.step < 100_000
+    assert found.elapsed >= 1.2
+    assert Checkpoint.load(train(short, datasets, tmp_path / "run", resume=True)).step == found.step
+    assert rate_at(short, 500, 0.6) == pytest.approx(short.rate * (0.5 + 0.5 * short.rate_end), rel=0.02)
+    longer = replace(short, minutes=0.03)
+    assert Checkpoint.load(train(longer, datasets, tmp_path / "run", resume=True)).step > found.step
+
+
+def test_a_run_that_gets_no_better_ends_early(settings: Settings, datasets: list[Dataset], tmp_path: Path) -> None:
+    tired = replace(settings, steps=50, validate_every=3, patience=2)  # nothing can be named in blobs
+    assert Checkpoint.load(train(tired, datasets, tmp_path / "run")).step == 6
+
+
+def test_nothing_held_out_is_said(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = sets.write(tmp_path / "one", train=1, val=0)
+    train(replace(settings, steps=1), [dataset], tmp_path / "run")
+    assert "no exam is held out" in capsys.readouterr().err
+
+
+def test_weights_stay_what_they_were_before_a_step_that_is_no_number(
+    settings: Settings, datasets: list[Dataset]
+) -> None:
+    run, classes, (images, codes) = run_of(settings, datasets)
+    before = {name: value.clone() for name, value in run.network.named_parameters()}
+    with pytest.raises(ModelError, match="the loss is nan at step 1; lower the rate"):
+        step(run, (images * torch.nan, codes), classes)
+    assert all(torch.equal(value, before[name]) for name, value in run.network.named_parameters())
+    assert run.step == 0
+
+
+def test_too_little_memory_is_answered_with_what_to_lower(settings: Settings, datasets: list[Dataset]) -> None:
+    run, classes, (images, codes) = run_of(settings, datasets)
+    vast = images[:1].expand(50_000_000, -1, -1, -1)
+    with pytest.raises(ModelError, match=r"not enough memory for a step; lower --batch \(now 2\) or --crop \(now 32\)"):
+        step(run, (vast, codes), classes)
+
+
+def test_a_wrong_beginning_is_refused(settings: Settings, datasets: list[Dataset], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"shipped\.onnx: is a planar network with channels"):
+        train(settings, datasets, tmp_path / "run", init="shipped")
+    dataset = sets.write(tmp_path / "l3", table={0: ("background",), 1: ("L3",)})
+    with pytest.raises(DatasetError, match="no training case in which L4 was drawn"):
+        train(replace(settings, targets=("L4",)), [dataset], tmp_path / "run")
+    assert not (tmp_path / "run").exists()

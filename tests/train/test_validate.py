@@ -1,70 +1,79 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from tests import sets
-from torch import Tensor, nn
 
+from lumbarseg.cli.demo import exam as demo_exam
+from lumbarseg.datasets import Dataset
+from lumbarseg.model import Card
 from lumbarseg.prepare import Spec
-from lumbarseg.train.stacks import Codes, Stack
-from lumbarseg.train.validate import thick, validate
-from lumbarseg.volume import Array
-
-CODES = Codes.of([sets.TABLE, sets.WHOLE])
-TABLE, WHOLE = CODES.lookup(sets.TABLE), CODES.lookup(sets.WHOLE)
-BODY, DISC, ARCH = 1, 2, 5
+from lumbarseg.score import every_name
+from lumbarseg.train.networks import PlanarUNet
+from lumbarseg.train.targets import Targets
+from lumbarseg.train.validate import Answering, Exam, Report, Result, read, validate
+from lumbarseg.train.weights import Start
 
 
-class Reader(nn.Module):
-    """Finds in each pixel the class that its brightness says: class k is the byte 17 k."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.places = nn.Parameter(torch.arange(6) * 0.1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return -((images[:, 2:3] - self.places[:, None, None]) ** 2)
+@pytest.fixture(scope="module")
+def model() -> Answering:
+    start = Start.of("shipped")
+    network = PlanarUNet(start.channels)
+    network.load_state_dict(start.weights)
+    return Answering(Card(Spec()), network.eval(), "float32")
 
 
-def stack(classes: list[list[int]], codes: Array, group: int = 0) -> Stack:
-    """An exam of one row per slice, in which the classes are found and the codes were drawn."""
-    image = np.array(classes, np.uint8)[:, None] * 17
-    return Stack("s", group, image, np.array(codes, np.uint8)[:, None], 4.0, np.array([[0, 0]]))
+@pytest.fixture(scope="module")
+def exam() -> Exam:
+    drawn = demo_exam(193)
+    return Exam("p", 0, drawn.image, drawn.labels.array, {0: ("background",), **every_name()})
 
 
-def scores(*stacks: Stack) -> dict[str, tuple[float, float]]:
-    results = validate(Reader(), stacks, CODES, Spec(), "float32")
-    return {result.name: (result.dice, result.ratio) for result in results}
+def test_a_whole_exam_is_scored_by_name(model: Answering, exam: Exam) -> None:
+    torch.set_num_threads(1)
+    report = validate(model, [exam], Targets())
+    means = report.means(0)
+    assert report.wrong == {}
+    assert means["L3"][0] > 0.85
+    assert means["sacrum"][0] > 0.7
+    assert report.score == pytest.approx(np.mean([row.dice for row in report.results]))
+    shifted = replace(exam, labels=_renamed(exam.labels))
+    wrong = validate(model, [shifted], Targets.of(["L3", "spine"]))
+    assert wrong.wrong == {"p": ["L3 as L4"]}
+    assert wrong.means(0)["L3"][0] < 0.1
+    assert wrong.means(0)["body"][0] > 0.8  # as one tag, names do not matter
+    assert set(wrong.means(0)) == {"L3", "body"}
 
 
-def test_no_exam_gives_no_score() -> None:
-    assert validate(Reader(), [], CODES, Spec(), "float32") == []
+def _renamed(labels: np.ndarray) -> np.ndarray:
+    """L3 called L4, and L4 called L3."""
+    return np.where(labels == 3, 4, np.where(labels == 4, 3, labels)).astype(np.uint8)
 
 
-def test_scores_by_hand() -> None:
-    exam = stack([[0, BODY, BODY, DISC], [BODY, BODY, 0, DISC]], TABLE[[[0, BODY, BODY, DISC], [0, BODY, BODY, BODY]]])
-    found = scores(exam)
-    assert set(found) == {"body", "disc"}
-    assert found["body"] == pytest.approx((2 * 3 / (4 + 5), 4 / 5))
-    assert found["disc"] == pytest.approx((2 / (2 + 1), 2))
+def test_an_exam_in_which_nothing_can_be_named_scores_nothing(model: Answering) -> None:
+    image, labels = sets.exam(0)
+    report = validate(model, [Exam("noise", 0, image, labels.array, sets.TABLE)], Targets())
+    assert report.score == 0
+    assert {row.dice for row in report.results} == {0.0}
 
 
-def test_a_set_is_hit_by_any_of_its_classes_and_the_undrawn_does_not_count() -> None:
-    found = scores(stack([[BODY, ARCH, 0, DISC]], WHOLE[[[1, 1, 1, 9]]]))
-    assert found == {"body+arch": pytest.approx((2 * 2 / (2 + 3), 2 / 3))}
+def test_the_score_is_a_mean_of_exams_then_of_datasets() -> None:
+    def row(exam: str, group: int, name: str, dice: float) -> Result:
+        return Result(exam, group, name, dice, 1.0)
+
+    rows = (row("a", 0, "L1", 1.0), row("a", 0, "L2", 0.5), row("b", 0, "L1", 0.25), row("c", 1, "L1", 0.1))
+    report = Report(rows, {})
+    assert report.score == pytest.approx(((0.75 + 0.25) / 2 + 0.1) / 2)
+    assert report.means(0) == {"L1": (0.625, 1.0), "L2": (0.5, 1.0)}
+    assert Report((), {}).score == 0
 
 
-def test_dice_is_a_mean_over_exams_and_the_ratio_over_all_voxels() -> None:
-    good = stack([[BODY, BODY, 0, 0]], TABLE[[[BODY, BODY, 0, 0]]])
-    missed = stack([[0, 0, 0, 0]], TABLE[[[BODY, BODY, 0, 0]]])
-    without = stack([[0, 0, 0, 0]], TABLE[[[0, 0, 0, 0]]])
-    assert scores(good, missed, without) == {"body": pytest.approx((0.5, 0.5))}
-
-
-def test_thin_slices_are_seen_as_slabs() -> None:
-    image = np.arange(9, dtype=np.uint8)[:, None, None] * 17
-    thin = Stack("s", 0, image, np.ones_like(image), 1.0, np.zeros((1, 2)))
-    array, codes = thick(thin)
-    assert array.shape == codes.shape == (2, 1, 1)
-    np.testing.assert_allclose(array.ravel(), [0.15, 0.55], rtol=1e-5)
+def test_held_out_exams_are_read_evenly(tmp_path: Path) -> None:
+    dataset = sets.write(tmp_path / "a", train=1, val=5)
+    assert [exam.name for exam in read([dataset], 0)] == [f"case-{n}" for n in range(1, 6)]
+    assert [exam.name for exam in read([dataset], 3)] == ["case-1", "case-3", "case-5"]
+    assert read([Dataset(tmp_path, "none", sets.TABLE)], 2) == []

@@ -18,7 +18,8 @@ from .settings import Settings
 from .stacks import SCALE, Stack, slab_of
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-_THIN = 2.0  # mm; thinner slices are averaged to slabs of 3 to 5 mm
+THIN = 2.0
+"""mm; thinner slices are averaged to slabs of 3 to 5 mm."""
 _AHEAD = 4  # batches
 
 
@@ -61,7 +62,7 @@ def _slices(stack: Stack, rng: np.random.Generator) -> tuple[Array, Array]:
     """Five neighbours (5, A, S) float32 in bytes and the codes of the middle one (A, S)."""
     depth = len(stack.image)
     thick = rng.uniform(3.0, 5.0)
-    count = min(depth, round(thick / stack.thickness)) if stack.thickness < _THIN else 1
+    count = min(depth, round(thick / stack.thickness)) if stack.thickness < THIN else 1
     offset = int(rng.integers(depth - count * (depth // count) + 1))
     slabs = (depth - offset) // count
     middle = int(rng.integers(slabs))

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lumbarseg.datasets.folder import Dataset
-from lumbarseg.datasets.splits import fold, patient_of
+from lumbarseg.datasets.select import Selection
+from lumbarseg.datasets.select import chosen as selected
+from lumbarseg.datasets.splits import Splitting, patient_of
 from lumbarseg.errors import DatasetError
 
 from .settings import Settings
@@ -15,18 +17,19 @@ _ENOUGH = 5  # patients, below which none is held out unasked
 
 
 def chosen(settings: Settings, datasets: Sequence[Dataset]) -> list[Dataset]:
-    """The datasets as this run sees them; DatasetError when nothing is left of one.
+    """The datasets as this run sees them; DatasetError when nothing is left of them.
 
     With `fold`, each dataset's patients are dealt out anew; the split "test" is never touched. Without, the datasets
     say themselves who is held out; where none of them does, a fifth of the patients is.
     """
-    found = [_of_contrast(dataset, settings.contrast) for dataset in datasets]
+    selection = Selection(contrasts=settings.contrast)
     if settings.fold:
-        number, count = folds(settings.fold)
-        return [_dealt(dataset, number, count, settings.seed) for dataset in found]
+        return selected(datasets, selection, Splitting(folds(settings.fold), settings.seed))
+    found = selected(datasets, selection)
     if any(dataset.cases("val") for dataset in found):
         return found
-    return [_dealt(d, 1, _ENOUGH, settings.seed) if _patients(d) >= _ENOUGH else d for d in found]
+    fifth = Splitting((1, _ENOUGH), settings.seed)
+    return [replace(d, everything=tuple(fifth.apply(d.everything))) if _many(d) else d for d in found]
 
 
 def folds(text: str) -> tuple[int, int]:
@@ -37,25 +40,5 @@ def folds(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def _of_contrast(dataset: Dataset, contrasts: Sequence[str]) -> Dataset:
-    if not contrasts:
-        return dataset
-    wanted = {text.casefold() for text in contrasts}
-    cases = tuple(case for case in dataset.everything if case.contrast.casefold() in wanted)
-    if not cases:
-        there = ", ".join(sorted({case.contrast or "unknown" for case in dataset.everything}))
-        raise DatasetError(f"{dataset.folder}: holds no case of contrast {' or '.join(contrasts)}, only {there}")
-    return replace(dataset, everything=cases)
-
-
-def _patients(dataset: Dataset) -> int:
-    return len({patient_of(case) for case in dataset.cases("train")})
-
-
-def _dealt(dataset: Dataset, number: int, count: int, seed: int) -> Dataset:
-    try:
-        splits = fold([case for case in dataset.everything if case.split != "test"], number, count, seed)
-    except DatasetError as error:
-        raise DatasetError(f"{dataset.folder}: {error}") from error
-    cases = tuple(replace(case, split=splits.get(case.name, case.split)) for case in dataset.everything)
-    return replace(dataset, everything=cases)
+def _many(dataset: Dataset) -> bool:
+    return len({patient_of(case) for case in dataset.cases("train")}) >= _ENOUGH

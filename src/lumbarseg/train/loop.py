@@ -26,7 +26,7 @@ from lumbarseg.prepare import Spec
 
 from .batches import Batch, Source, make, stream
 from .checkpoint import BEST, NAME, Average, Checkpoint, Weights
-from .data import Data, gather
+from .data import Data, gather, slab_for
 from .journal import Journal
 from .losses import OFF, Sets, distillation, loss
 from .networks import build
@@ -122,7 +122,6 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
             source = Source.of(data.train, settings.shares)
             calibrate(network, (make(source, settings, number)[0] for number in range(_CALIBRATED_BY)))
         teacher = start.weights if settings.distil else {}
-    first = before or start
     bias = torch.tensor([0.0 if kind in data.known else OFF for kind in CLASSES])[:, None, None]
     if before is not None:
         network.load_state_dict(before.model)
@@ -131,7 +130,7 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
     precision = resolve(settings.precision, where)
     run = Run(
         settings,
-        first.spec if first else Spec(),
+        before.spec if before else slab_for(start.spec if start else Spec(), data.train),
         network,
         torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay),
         torch.amp.GradScaler(where.type, enabled=precision == "float16"),
@@ -191,8 +190,9 @@ def _steps(run: Run, data: Data, path: Path) -> None:
         progress.note(line)
     saved = time.monotonic()
     began = saved - run.elapsed
+    end = settings.steps if done(settings, run.step, run.elapsed) < 1 else run.step
     with Journal(path.parent / "log", run.step) as journal:
-        for batch in stream(Source.of(data.train, settings.shares), settings, run.step, settings.steps):
+        for batch in stream(Source.of(data.train, settings.shares), settings, run.step, end):
             value = step(run, batch, sets)
             run.elapsed = time.monotonic() - began
             progress.step(run.step, value)

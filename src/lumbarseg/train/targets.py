@@ -78,10 +78,11 @@ class Targets:
         arches = {s.name: f"{s.name} arch" for s in STRUCTURES if s.kind is Kind.BODY} | {"body": "arch"}
         return Targets(tuple(dict.fromkeys((*self.names, *(arches[n] for n in self.names if n in arches)))))
 
-    def annotated(self, table: Table) -> Names:
-        """Those of the targets that a table says were drawn, by their own name or as a tissue."""
-        drawn = [set(names) for names in foreground(table).values()]
-        undrawn = {name for value, names in table.items() if value not in foreground(table) for name in names}
+    def annotated(self, case: Case) -> Names:
+        """Those of the targets that were drawn in a case, by their own name or as a tissue."""
+        table, rows = case.table, foreground(case.table)
+        drawn = [set(names) for value, names in rows.items() if value in (case.present or table)]
+        undrawn = {name for value, names in table.items() if value not in rows for name in names}
         undrawn -= {"unknown"}
 
         def there(name: str) -> bool:
@@ -93,12 +94,12 @@ class Targets:
 
     def usable(self, cases: Iterable[Case]) -> list[Case]:
         """The cases that can teach at least one target."""
-        return [case for case in cases if not self.names or self.annotated(case.table)]
+        return [case for case in cases if not self.names or self.annotated(case)]
 
     def chosen(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """The datasets with their usable cases alone; DatasetError when a target is drawn in no training case."""
         out = [Dataset(d.folder, d.name, d.table, tuple(self.usable(d.everything))) for d in datasets]
-        known = {name for dataset in out for case in dataset.cases("train") for name in self.annotated(case.table)}
+        known = {name for dataset in out for case in dataset.cases("train") for name in self.annotated(case)}
         missing = [name for name in self.names if name not in known]
         if missing and (not known or not self._generous):
             where = ", ".join(str(dataset.folder) for dataset in datasets)
