@@ -101,6 +101,14 @@ def test_doubt_counts_neither_for_nor_against(doubt: tuple[str, ...]) -> None:
     assert outside.dice == pytest.approx(2 * 2 / 5)
 
 
+def test_a_tissue_beside_its_named_structures_is_a_rest_that_nobody_can_score() -> None:
+    truth = np.array([1, 1, 61, 61, 0, 3], np.uint8).reshape(1, 1, -1)
+    table = {0: ("background",), 1: ("L4", "L4 arch"), 3: ("canal",), 61: ("body", "arch")}
+    rows = score(bar(L4=3, L3=2, canal=1), truth, table)
+    assert [row.name for row in rows] == ["L4 vertebra", "canal"]
+    assert only(rows, "L4 vertebra").dice == 1
+
+
 def test_the_own_values_can_be_restricted_to_kinds() -> None:
     truth = bar(L3=4, **{"L3-L4": 2}, canal=3, L4=4)
     assert [row.name for row in score(truth, truth, scores.every_name((Kind.DISC,)))] == ["L3-L4"]

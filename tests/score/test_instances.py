@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lumbarseg.anatomy import by_name
-from lumbarseg.score import Instance, instances
+from lumbarseg.score import Instance, instance_rows, instances
 
 
 def bar(**lengths: int) -> np.ndarray:
@@ -84,3 +84,11 @@ def test_what_the_answer_cannot_tell_apart_is_not_judged() -> None:
     truth = bar(L3=4, L3_L4=2, L4=4)
     rows = instances(truth, truth, meaning=[frozenset({"disc"}), frozenset({"L3"})])
     assert told(rows) == [("L3", "L3"), ("L4", "L4")]
+
+
+def test_a_thing_without_a_name_counts_as_found_and_not_as_named() -> None:
+    table = {0: ("background",), 1: ("L4",), 61: ("body",)}
+    found = bar(L3=60, none=2, L4=60)
+    truth = np.array([61] * 60 + [0] * 2 + [1] * 60, np.uint8).reshape(1, 1, -1)
+    rows = instance_rows([{"instances": [each.to_dict() for each in instances(found, truth, table)]}])
+    assert [(row["hit"], row["named"]) for row in rows] == [(1, 1), (1, None)]

@@ -17,7 +17,7 @@ from lumbarseg.anatomy import LEVELS
 from lumbarseg.volume import Array
 
 from .distances import Distances, surface_distance
-from .names import Names, blurred, labels_of, rivals, sets_of, title
+from .names import OPEN, Names, blurred, labels_of, rivals, sets_of, title
 
 COVERED = 0.25
 """Share of a reference that a found structure must cover to count as found there."""
@@ -115,17 +115,23 @@ def score(
     table: what each value of `truth` may be: names of structures or kinds, "background", "unknown"; by default the
     package's own values. A value it does not name is background. spacing: mm, asks for distances of surfaces.
     meaning: sets that values of `found` stand for where these are coarser than the table of structures; what they
-    cannot tell apart has no row. Structures that neither side shows have none either.
+    cannot tell apart has no row. A tissue beside structures of it that have names ("some vertebra" above T12) has none,
+    for nobody can tell where it ends; structures that neither side shows have none either.
     """
     names, pair, meaning = sets_of(table), Pair.of(found, truth), tuple(meaning)
     rows = []
     for wanted in dict.fromkeys(names.values()):
-        if wanted & {"background", "unknown"} or blurred(wanted, meaning):
+        if wanted & OPEN or blurred(wanted, meaning) or _remainder(wanted, names.values()):
             continue
         row = _row(wanted, _Sight(pair, names, wanted), spacing)
         if row.truth or row.found:
             rows.append(row)
     return rows
+
+
+def _remainder(wanted: Names, others: Iterable[Names]) -> bool:
+    """Whether a table has parts of a set by themselves, so that the set means the rest of them."""
+    return any(not other & OPEN and labels_of(other) < labels_of(wanted) for other in others)
 
 
 def wrong_names(rows: Iterable[Score]) -> list[str]:

@@ -12,7 +12,7 @@ from lumbarseg.anatomy import STRUCTURES, Kind, by_name
 from lumbarseg.volume import Array
 
 from .compare import Pair
-from .names import VERTEBRA, Names, blurred, family, labels_of, level_of, sets_of, title
+from .names import OPEN, VERTEBRA, Names, blurred, family, labels_of, level_of, sets_of, title
 
 OVERLAP = 0.5
 """Intersection over union above which two things are one; above a half there is at most one such partner."""
@@ -87,7 +87,7 @@ class _Parts:
         for value, these in names.items():
             if title(these) in found:
                 named.setdefault(title(these), []).append(value)
-            elif kind != "vertebra" and these and not these & {"background", "unknown"} and labels_of(these) <= every:
+            elif kind != "vertebra" and these and not these & OPEN and labels_of(these) <= every:
                 nameless.append(value)
         return cls(kind, found, named, nameless) if named or nameless else None
 

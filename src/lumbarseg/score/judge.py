@@ -88,7 +88,8 @@ def instance_rows(exams: Iterable[Row]) -> list[Row]:
     for exam in exams:
         for row in exam["instances"]:
             found, name = row["found_as"] is not None, row["name"] or row["found_as"] or ""
-            named = float(row["drawn"] and found and row["name"] == row["found_as"]) if row["nameable"] else None
+            nameless = not row["nameable"] or (row["drawn"] and row["name"] is None)
+            named = None if nameless else float(row["name"] is not None and row["name"] == row["found_as"])
             told = _facts(exam, name) | {"kind": row["kind"]}
             drawn, hit = float(row["drawn"]), float(row["drawn"] and found)
             counts = {"drawn": drawn, "found": float(found), "hit": hit, "named": named}

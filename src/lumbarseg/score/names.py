@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, arch_of, by_name
 
 Names = frozenset[str]
+OPEN = frozenset({"background", "unknown"})
+"""A set with one of these says of no voxel what it is."""
+
 VERTEBRA = " vertebra"
 """Ends the name of a body with its arch: "L4 vertebra"."""
 
