@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from lumbarseg.files import write_image
-from lumbarseg.phantom import draw, render
+from lumbarseg.phantom import Phantom, draw, render
 from lumbarseg.volume import Volume
 
 from . import machine
@@ -46,6 +46,11 @@ class Run:
 
 def exam(seed: int = 7) -> Volume:
     """A T2 phantom on the grid of a routine exam."""
+    return routine(seed).image
+
+
+def routine(seed: int, pixel: float = PIXEL) -> Phantom:
+    """A phantom on such a grid with pixels of `pixel` mm, and its labels."""
     recipe = draw(np.random.default_rng(seed))
     scanner = recipe.scanner
     slices, rows, columns = SHAPE
@@ -53,21 +58,21 @@ def exam(seed: int = 7) -> Volume:
     wide = (scanner.slices - 1) * (scanner.thickness + scanner.gap) - (slices - 1) * (THICKNESS + GAP)
     corner = (
         x + wide / 2,
-        y + (scanner.rows * scanner.pixel - rows * PIXEL) / 2,
-        z + (scanner.columns * scanner.pixel - columns * PIXEL) / 2,
+        y + (scanner.rows * scanner.pixel - rows * pixel) / 2,
+        z + (scanner.columns * scanner.pixel - columns * pixel) / 2,
     )
-    routine = replace(
+    usual = replace(
         scanner,
         slices=slices,
         thickness=THICKNESS,
         gap=GAP,
         samples=3,
-        pixel=PIXEL,
+        pixel=pixel,
         rows=rows,
         columns=columns,
         corner=corner,
     )
-    return render(replace(recipe, scanner=routine)).image
+    return render(replace(recipe, scanner=usual))
 
 
 def process(command: Sequence[str | Path]) -> Run:
