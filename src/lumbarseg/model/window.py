@@ -58,12 +58,12 @@ def again(model: Answers, array: Array, clicks: Array, base: Array) -> Array:
     spec = model.card.spec
     if spec.clicks is None:
         raise ModelError("the network reads no clicks")
-    seen: Array = (clicks > FAINT).any(axis=0)
+    seen: Array = clicks.max(axis=0) > FAINT
     out = base.copy()
     plane = seen.any(axis=0) | (base.argmax(axis=0) > 0).any(axis=0)
     box = _box(plane, spec.multiple)
     if box is not None:
-        _fill(model, array, np.flatnonzero(seen.any(axis=1).any(axis=1)).tolist(), box, out, clicks)
+        _fill(model, array, [i for i, there in enumerate(seen) if there.any()], box, out, clicks)
     return out
 
 

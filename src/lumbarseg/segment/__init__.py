@@ -1,6 +1,8 @@
 """From an exam to named structures."""
 
 from .levels import Level, Pin
-from .pipeline import Segmentation, segment
+from .look import Seen, Segmentation, look
+from .pipeline import segment
+from .refine import refine
 
-__all__ = ["Level", "Pin", "Segmentation", "segment"]
+__all__ = ["Level", "Pin", "Seen", "Segmentation", "look", "refine", "segment"]

@@ -84,11 +84,11 @@ def name(
     first = 1 if not _partial(found.bodies == 1) or found.count == 1 else 2
     given = [(lowest, first)] if lowest else []
     given += [pinned] if pinned else []
-    starts = {_lowest_name(level, number) for level, number in given}
+    starts = {lowest_name(level, number) for level, number in given}
     if len(starts) > 1:
         raise SegmentError(f"--lowest and --pin disagree: the lowest body would be {' and '.join(sorted(starts))}")
     if starts:
-        return Naming(_names(starts.pop(), found.count), "given by the user", 1.0, ("named by the user",), ())
+        return Naming(names_upward(starts.pop(), found.count), "given by the user", 1.0, ("named by the user",), ())
     seen = sacrum(found, spacing)
     sure = float(scores[BODY][found.bodies > 0].mean())
     anchored = seen.length >= 8 and seen.gap < 30
@@ -99,7 +99,7 @@ def name(
     warnings = []
     if confidence < CERTAIN:
         warnings.append(f"names are uncertain ({'; '.join(reasons)}); tell one with --lowest or --pin")
-    return Naming(_names("L5", found.count), anchor, confidence, reasons, tuple(warnings))
+    return Naming(names_upward("L5", found.count), anchor, confidence, reasons, tuple(warnings))
 
 
 def _taught(found: Instances, taught: tuple[str, float], first: int, sure: float, spacing: Array) -> Naming:
@@ -114,11 +114,12 @@ def _taught(found: Instances, taught: tuple[str, float], first: int, sure: float
     warnings: tuple[str, ...] = ()
     if confidence < CERTAIN:
         warnings = (f"names are uncertain ({'; '.join(reasons)}); tell one with --lowest or --pin",)
-    names = _names(_lowest_name(level, first), found.count)
+    names = names_upward(lowest_name(level, first), found.count)
     return Naming(names, "the lowest body, as taught", confidence, tuple(reasons), warnings)
 
 
-def _names(lowest: str, count: int) -> tuple[str, ...]:
+def names_upward(lowest: str, count: int) -> tuple[str, ...]:
+    """Names of `count` bodies, the lowest first; SegmentError when there are not so many names."""
     room = LEVELS.index(lowest) + 1
     if count > room:
         raise SegmentError(
@@ -127,7 +128,7 @@ def _names(lowest: str, count: int) -> tuple[str, ...]:
     return tuple(column(lowest, count))
 
 
-def _lowest_name(level: str, number: int) -> str:
+def lowest_name(level: str, number: int) -> str:
     """The name of body 1 when body `number` is called `level`."""
     upward = column("L6" if level == "L6" else "L5", len(LEVELS) - (level != "L6"))
     index = upward.index(level) - (number - 1)
@@ -240,7 +241,7 @@ def pins_to_body(pins: Sequence[Pin], found: Instances, to_index: Array, spacing
         if away.min() > 30:
             raise SegmentError(f"--pin {level}: no vertebra within 30 mm of {point}; the point is RAS+ mm")
         pinned = (level, int(away.argmin()) + 1)
-        if chosen and _lowest_name(*chosen) != _lowest_name(*pinned):
+        if chosen and lowest_name(*chosen) != lowest_name(*pinned):
             raise SegmentError(f"--pin {chosen[0]} and --pin {level} contradict each other; give one of them")
         chosen = pinned
     return chosen

@@ -3,97 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
+from lumbarseg.clicks import Click
+from lumbarseg.model import Answers
+from lumbarseg.volume import Volume
 
-from lumbarseg.errors import SegmentError
-from lumbarseg.model import Answers, predict
-from lumbarseg.prepare import Prepared, prepare
-from lumbarseg.volume import Array, Volume
-
-from . import orientation
-from .instances import Instances, split
-from .levels import Level, Naming, Pin, levels, name, pins_to_body
-from .paint import check, only, paint
-
-_CT_AIR = -400.0  # no MR image has values like that; air in CT is -1000
-_SMALL = 330.0  # mm2 of a body in its middle slice: a lumbar one has 600 to 1100, a cervical one 150 to 280
+from .levels import Pin
+from .look import Segmentation, look
+from .refine import refine
 
 
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """labels: uint8 in the table's numbers on the exam's own grid; levels: vertebrae from head to foot.
-
-    notes: warnings for a person; anchor: what the names were counted from; confidence: of the names, 0..1.
-    """
-
-    labels: Volume
-    levels: tuple[Level, ...]
-    notes: tuple[str, ...]
-    anchor: str
-    confidence: float
-
-    @property
-    def uncertain(self) -> bool:
-        """Whether any name is marked uncertain."""
-        return any(level.uncertain for level in self.levels)
-
-
-def segment(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequence[Pin] = ()) -> Segmentation:
+def segment(
+    volume: Volume,
+    model: Answers,
+    lowest: str | None = None,
+    pins: Sequence[Pin] = (),
+    clicks: Sequence[Click] = (),
+) -> Segmentation:
     """Name the lumbar spine of an exam.
 
-    lowest: the user's name of the lowest whole vertebra; pins: vertebrae that the user named. SegmentError when there
-    is no lumbar spine to be seen.
+    lowest: the user's name of the lowest whole vertebra; pins: vertebrae that the user named; clicks: what the user
+    said is there, or is not. SegmentError when there is no lumbar spine to be seen.
     """
-    if float(volume.array.min()) < _CT_AIR:
-        raise SegmentError("this looks like CT (values down to that of air, -1000); lumbarseg reads MRI")
-    prepared = prepare(volume, model.card.spec)
-    spacing = np.array(prepared.grid.spacing)
-    scores = predict(model, prepared.array)
-    classes = scores.argmax(axis=0)
-    flips = orientation.wrong_way(classes, spacing)
-    if any(flips):
-        scores = predict(model, np.ascontiguousarray(orientation.flipped(prepared.array, flips)))
-        classes = scores.argmax(axis=0)
-    found = _lumbar(split(classes, spacing), spacing)
-    frame = _frame(prepared, flips)
-    pinned = pins_to_body(pins, found, np.linalg.inv(frame), spacing)
-    naming = name(found, scores, spacing, lowest, pinned, model.card.lowest)
-    labels = paint(scores, found, naming.names, prepared, flips)
-    check(labels)
-    labels = only(labels, model.card.painted)
-    return Segmentation(
-        Volume(labels, volume.affine),
-        levels(found, naming, scores, frame),
-        _notes(naming, flips),
-        naming.anchor,
-        round(naming.confidence, 3),
-    )
-
-
-def _lumbar(found: Instances | None, spacing: Array) -> Instances:
-    """The column, if it can be a lumbar one; else SegmentError."""
-    if found is None:
-        raise SegmentError("no lumbar spine found: nothing in the exam looks like a column of vertebrae and discs")
-    middle = [(found.bodies == n).sum(axis=(1, 2)).max() for n in range(1, found.count + 1)]
-    area = float(np.median(middle)) * spacing[1] * spacing[2]
-    if area < _SMALL and len(found.bodies) > 2:
-        raise SegmentError(
-            f"no lumbar spine found: vertebrae of {area:.0f} mm2 in their middle slice are too small for lumbar ones"
-        )
-    return found
-
-
-def _frame(prepared: Prepared, flips: orientation.Flips) -> Array:
-    """(4, 4) from voxels of the flipped network grid to RAS+ mm as the header says."""
-    turn = np.eye(4)
-    for axis, (flip, size) in enumerate(zip((False, *flips), prepared.grid.shape, strict=True)):
-        if flip:
-            turn[axis, axis], turn[axis, 3] = -1, size - 1
-    return prepared.grid.affine @ turn
-
-
-def _notes(naming: Naming, flips: orientation.Flips) -> tuple[str, ...]:
-    turned = orientation.told(flips)
-    return (*((turned,) if turned else ()), *naming.warnings)
+    seen = look(volume, model, lowest, pins)
+    return refine(seen, model, clicks) if clicks else seen.answer

@@ -1,0 +1,124 @@
+"""What the network sees in an exam by itself, kept whole: names for it, and everything a refinement begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lumbarseg.errors import SegmentError
+from lumbarseg.model import Answers, predict
+from lumbarseg.prepare import Prepared, prepare
+from lumbarseg.volume import Array, Grid, Volume
+
+from . import orientation
+from .instances import Instances, split
+from .levels import Level, Naming, Pin, levels, name, pins_to_body
+from .paint import check, only, paint
+
+_CT_AIR = -400.0  # no MR image has values like that; air in CT is -1000
+_SMALL = 330.0  # mm2 of a body in its middle slice: a lumbar one has 600 to 1100, a cervical one 150 to 280
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """labels: uint8 in the table's numbers on the exam's own grid; levels: vertebrae from head to foot.
+
+    notes: warnings for a person; anchor: what the names were counted from; confidence: of the names, 0..1.
+    """
+
+    labels: Volume
+    levels: tuple[Level, ...]
+    notes: tuple[str, ...]
+    anchor: str
+    confidence: float
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether any name is marked uncertain."""
+        return any(level.uncertain for level in self.levels)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An exam as it was answered without clicks. prepared: as the network read it, but for `flips`.
+
+    array: (slices, A, S) and scores: (classes, slices, A, S), on `grid`, whose axes are turned as the anatomy shows.
+    """
+
+    prepared: Prepared
+    flips: orientation.Flips
+    array: Array
+    scores: Array
+    found: Instances
+    naming: Naming
+    answer: Segmentation
+
+    @property
+    def grid(self) -> Grid:
+        """The network's grid, turned; points stay where the header says."""
+        return Grid(self.prepared.grid.shape, frame(self.prepared, self.flips))
+
+
+def look(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequence[Pin] = ()) -> Seen:
+    """Name the lumbar spine of an exam.
+
+    lowest: the user's name of the lowest whole vertebra; pins: vertebrae that the user named. SegmentError when there
+    is no lumbar spine to be seen.
+    """
+    if float(volume.array.min()) < _CT_AIR:
+        raise SegmentError("this looks like CT (values down to that of air, -1000); lumbarseg reads MRI")
+    prepared = prepare(volume, model.card.spec)
+    spacing = np.array(prepared.grid.spacing)
+    array = prepared.array
+    scores = predict(model, array)
+    classes = scores.argmax(axis=0)
+    flips = orientation.wrong_way(classes, spacing)
+    if any(flips):
+        array = np.ascontiguousarray(orientation.flipped(array, flips))
+        scores = predict(model, array)
+        classes = scores.argmax(axis=0)
+    found = lumbar(split(classes, spacing), spacing)
+    place = frame(prepared, flips)
+    pinned = pins_to_body(pins, found, np.linalg.inv(place), spacing)
+    naming = name(found, scores, spacing, lowest, pinned, model.card.lowest)
+    labels = paint(scores, found, naming.names, prepared, flips)
+    check(labels)
+    labels = only(labels, model.card.painted)
+    answer = Segmentation(
+        Volume(labels, volume.affine),
+        levels(found, naming, scores, place),
+        notes(naming, flips),
+        naming.anchor,
+        round(naming.confidence, 3),
+    )
+    return Seen(prepared, flips, array, scores, found, naming, answer)
+
+
+def lumbar(found: Instances | None, spacing: Array) -> Instances:
+    """The column, if it can be a lumbar one; else SegmentError."""
+    if found is None:
+        raise SegmentError("no lumbar spine found: nothing in the exam looks like a column of vertebrae and discs")
+    middle = [(found.bodies == n).sum(axis=(1, 2)).max() for n in range(1, found.count + 1)]
+    area = float(np.median(middle)) * spacing[1] * spacing[2]
+    if area < _SMALL and len(found.bodies) > 2:
+        raise SegmentError(
+            f"no lumbar spine found: vertebrae of {area:.0f} mm2 in their middle slice are too small for lumbar ones"
+        )
+    return found
+
+
+def frame(prepared: Prepared, flips: orientation.Flips) -> Array:
+    """(4, 4) from voxels of the flipped network grid to RAS+ mm as the header says."""
+    turn = np.eye(4)
+    for axis, (flip, size) in enumerate(zip((False, *flips), prepared.grid.shape, strict=True)):
+        if flip:
+            turn[axis, axis], turn[axis, 3] = -1, size - 1
+    return prepared.grid.affine @ turn
+
+
+def notes(naming: Naming, flips: orientation.Flips) -> tuple[str, ...]:
+    """What a person should look at."""
+    turned = orientation.told(flips)
+    return (*((turned,) if turned else ()), *naming.warnings)
