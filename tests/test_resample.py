@@ -141,3 +141,19 @@ def test_outside_the_source_there_is_nothing() -> None:
     found = resample(volume, far, 0).array
     assert np.array_equal(found[:2], np.full((2, 4, 4), 7))
     assert not found[2:].any()
+
+
+@given(st.tuples(*[st.integers(-9, 9)] * 3), st.tuples(*[st.integers(1, 8)] * 3), st.integers(0, 1))
+def test_voxels_that_coincide_are_copied(offset: tuple[int, int, int], shape: tuple[int, int, int], order: int) -> None:
+    array = np.random.default_rng(0).integers(0, 9, (5, 6, 7)).astype(np.float32)
+    affine = affine_of("PIR", (0.7, 0.7, 3.3), (1, 2, 3))
+    moved = affine.copy()
+    moved[:3, 3] = affine[:3, :3] @ offset + affine[:3, 3]
+    expected = np.zeros(shape, np.float32)
+    for index in np.ndindex(*shape):
+        place = tuple(i + o for i, o in zip(index, offset, strict=True))
+        if all(0 <= i < n for i, n in zip(place, array.shape, strict=True)):
+            expected[index] = array[place]
+    found = resample(Volume(array, affine), Grid(shape, moved), order).array
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.float32

@@ -12,6 +12,7 @@ from .errors import GridError
 from .volume import Array, Grid, Volume
 
 _PAIRS = ("LR", "PA", "IS")
+_EXACT = 1e-3  # voxels by which two grids may miss each other and still have the same voxels
 
 
 def _moves(grid: Grid, axes: str) -> tuple[list[int], list[bool]]:
@@ -69,11 +70,31 @@ def apply(array: Array, matrices: tuple[Array | None, Array | None, Array | None
     return out
 
 
+def _moved(array: Array, shape: tuple[int, int, int], offset: Array) -> Array:
+    """The voxels of `array` from `offset` on, in a new one of this shape; 0 beyond its border."""
+    out = np.zeros(shape, array.dtype)
+    low = np.maximum(-offset, 0)
+    high = np.maximum(np.minimum(shape, array.shape - offset), low)
+    there = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    out[there] = array[tuple(slice(a, b) for a, b in zip(low + offset, high + offset, strict=True))]
+    return out
+
+
 def resample(volume: Volume, grid: Grid, order: int = 1) -> Volume:
-    """`volume` on any other grid, oblique too; order 0 for labels (nearest), 1 for images. Outside is 0."""
+    """`volume` on any other grid, oblique too; order 0 for labels (nearest), 1 for images. Outside is 0.
+
+    Where the voxels of both grids coincide they are copied, whatever the order.
+    """
     from scipy import ndimage
 
     matrix = np.linalg.inv(volume.affine) @ grid.affine
+    offset = np.rint(matrix[:3, 3])
+    shifted = np.eye(4)
+    shifted[:3, 3] = offset
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(grid.shape) - 1)
+    difference = matrix - shifted
+    if np.abs(corners @ difference[:3, :3].T + difference[:3, 3]).max() < _EXACT:
+        return Volume(_moved(volume.array, grid.shape, offset.astype(int)), grid.affine)
     array = ndimage.affine_transform(
         volume.array, matrix[:3, :3], matrix[:3, 3], output_shape=grid.shape, order=order, mode="grid-constant", cval=0
     )

@@ -106,7 +106,8 @@ def _tell(args: argparse.Namespace, done: Imported) -> None:
     meaning = traps(args.kind)
     for trap, names in done.traps().items():
         few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        print(f"{trap}: {len(names)} cases ({few}): {meaning.get(trap, 'see warnings in dataset.json')}")
+        many = "1 case" if len(names) == 1 else f"{len(names)} cases"
+        print(f"{trap}: {many} ({few}): {meaning.get(trap, 'see warnings in dataset.json')}")
     splits = Counter(case.split for case in done.dataset.cases())
     told = ", ".join(f"{count} {split}" for split, count in splits.items())
     counts = f"{len(done.added)} added, {len(done.already)} there already, {len(done.refused)} refused"

@@ -6,6 +6,7 @@ from, in `about["imported"]`: so an import that was interrupted goes on, and one
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ from .folder import Case, Dataset, checksum, create, enter, store_case
 from .importers.raw import Importer, Raw
 from .workers import alone, cores, each
 
+_LEAVES = "leads out of the source; put what it leads to there"
 _ENTER_EVERY = 5.0  # seconds between two entries of finished cases in dataset.json
 
 
@@ -94,6 +96,7 @@ def import_source(
         raws, refused = _usable(found.raws, dataset, importer, source)
         mine = {raw.name for raw in found.raws} | {name for name, _ in found.refused}
         refused |= {name: _inside(reason, source) for name, reason in found.refused}
+        refused |= dict.fromkeys(_folders_outside(source), f"a folder that is a link and {_LEAVES}")
         added, already, changed = [], [], {}
         for outcome in _entered(
             dataset, mine, refused, _outcomes(importer, source, dataset, raws, jobs, seed, held_out)
@@ -135,14 +138,18 @@ def _usable(
             twins = " and ".join(str(twin.files[0].relative_to(source)) for twin in raws if twin.name == raw.name)
             refused[raw.name] = f"{twins}: two exams under one name; keep one, or rename it"
         elif outside is not None:
-            refused[raw.name] = (
-                f"{outside.relative_to(source)}: a link that leaves the source; put the file itself there"
-            )
+            refused[raw.name] = f"{outside.relative_to(source)}: a link that {_LEAVES}"
         elif there is not None and there.about.get("imported", {}).get("importer") != importer.name:
             refused[raw.name] = "a case of this name is there from another source; choose another folder"
         else:
             good.append(raw)
     return good, refused
+
+
+def _folders_outside(source: Path) -> list[str]:
+    """Folders of the source that are links to elsewhere; no importer looks into them."""
+    links = (Path(place, name) for place, folders, _ in os.walk(source) for name in folders)
+    return sorted(str(link.relative_to(source)) for link in links if link.is_symlink() and not _within(link, source))
 
 
 def _within(file: Path, source: Path) -> bool:

@@ -75,8 +75,8 @@ def find(source: Path) -> Found:
         else:
             scanner = inside[1] if len(inside) > 2 else ""
             raws.append(Raw(name, inside[0], (image, *masks), contrast="T2", scanner=scanner))
-    if not raws and not any("in no folder" in reason for _, reason in refused):
-        raise DatasetError(f"{source}: not Al Khalil's layout: no image has a folder Labels or Masks beside it")
+    if not raws:
+        raise DatasetError(f"{source}: not Al Khalil's layout: {refused[0][1]}")
     return Found(tuple(raws), tuple(refused))
 
 

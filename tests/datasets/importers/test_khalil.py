@@ -1,0 +1,211 @@
+"""Al Khalil's layout made from phantoms, every trap in it, and imported: nothing missed, nothing invented."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.datasets import small
+
+from lumbarseg import files
+from lumbarseg.anatomy import Kind, by_name, classes_of
+from lumbarseg.datasets import Case, read_case
+from lumbarseg.datasets.importers import column, khalil
+from lumbarseg.datasets.importing import Imported, import_source
+from lumbarseg.datasets.layouts import khalil as layout
+from lumbarseg.datasets.layouts.exam import Exam, Planted
+from lumbarseg.errors import DatasetError
+from lumbarseg.volume import Volume
+
+Replica = tuple[Path, list[Planted], list[Exam]]
+
+
+def replica(folder: Path, count: int, traps: bool) -> Replica:
+    exams: list[Exam] = []
+
+    def passed() -> Iterator[Exam]:
+        for exam in small.exams(count):
+            assert layout.usable(exam)
+            exams.append(exam)
+            yield exam
+
+    return folder, layout.write(folder, passed(), np.random.default_rng(0), traps), exams
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Replica:
+    """Two exams of one patient on two scanners, without traps."""
+    return replica(tmp_path_factory.mktemp("khalil"), 2, traps=False)
+
+
+@pytest.fixture
+def source(two: Replica, tmp_path: Path) -> Path:
+    return shutil.copytree(two[0], tmp_path / "source")
+
+
+def labels_dir(source: Path) -> Path:
+    return source / "S01" / "Avanto" / "Labels"
+
+
+def truth(exam: Exam, missing: set[str] = frozenset()) -> np.ndarray:
+    drawn = [by_name(name).label for name in column.SLOTS if name not in missing]
+    return np.where(np.isin(exam.labels.array, drawn), exam.labels.array, 0)
+
+
+def one(source: Path, target: Path) -> Imported:
+    return import_source(khalil.IMPORTER, source, target, jobs=1)
+
+
+def gaps(case: Case) -> set[str]:
+    return set(column.SLOTS) - {names[0] for value, names in case.table.items() if value}
+
+
+@pytest.mark.slow
+def test_every_planted_trap_is_reported_none_invented_and_every_voxel_is_true(tmp_path: Path) -> None:
+    source, planted, exams = replica(tmp_path / "source", 51, traps=True)
+    done = import_source(khalil.IMPORTER, source, tmp_path / "out")
+    cases = {case.name: case for case in done.dataset.cases()}
+    assert done.refused == {}
+    assert list(cases) == sorted(layout.case_of(number) for number in range(51))
+    assert len({case.patient for case in cases.values()}) == 39
+    reported = {(name, text.partition(":")[0]) for name, texts in done.warnings.items() for text in texts}
+    assert reported == {(trap.case, trap.trap) for trap in planted}
+    assert {trap for _, trap in reported} == set(khalil.TRAPS)
+    for number, exam in enumerate(exams):
+        case = cases[layout.case_of(number)]
+        missing = {
+            trap.detail.partition(":")[0] for trap in planted if trap.case == case.name and trap.trap == "missing"
+        }
+        image, labels = read_case(case)
+        np.testing.assert_array_equal(labels.array, truth(exam, missing))
+        np.testing.assert_array_equal(image.array, exam.image.array)
+        assert gaps(case) == missing <= set(case.table[0])
+    splits: dict[str, set[str]] = {}
+    for case in cases.values():
+        splits.setdefault(case.patient, set()).add(case.split)
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_a_replica_without_traps_is_imported_without_a_word(two: Replica, tmp_path: Path) -> None:
+    source, planted, exams = two
+    assert planted == []
+    done = one(source, tmp_path / "out")
+    assert (done.warnings, done.refused) == ({}, {})
+    first, second = done.dataset.cases()
+    assert first.patient == second.patient == "S01"
+    assert {first.scanner, second.scanner} == {"Avanto", "Ingenia"}
+    assert first.geometry["axes"] == "RAS"
+    for case, exam in zip((first, second), exams, strict=True):
+        assert files.read_image(case.image).grid.same_as(exam.image.grid, tolerance=1e-2)
+        np.testing.assert_array_equal(files.read_labels(case.labels).array, truth(exam))
+
+
+def test_the_table_leaves_open_what_nobody_drew() -> None:
+    undrawn = set(khalil.TABLE[0])
+    assert {"canal", "sacrum", "arch", "background", "T12", "L6", "L5-S1"} <= undrawn
+    assert not undrawn & {*column.SLOTS, "body", "disc"}
+    assert [names[0] for value, names in khalil.TABLE.items() if value] == [
+        by_name(name).name for name in sorted(column.SLOTS, key=lambda name: by_name(name).label)
+    ]
+    assert classes_of(khalil.TABLE[0]) == set(Kind)
+
+
+def test_shallower_and_deeper_folders_and_a_single_wrapping_one(source: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat" / "P1"
+    shutil.copytree(labels_dir(source), flat / "masks")
+    shutil.copy(source / "S01" / "Avanto" / "sagittal" / "T2_TSE.nii.gz", flat / "t2.nii.gz")
+    (case,) = one(flat.parent, tmp_path / "a").dataset.cases()
+    assert (case.name, case.patient, case.scanner) == ("P1_t2", "P1", "")
+    wrapped = tmp_path / "download"
+    shutil.copytree(source, wrapped / "Lumbar Spine")
+    assert {case.patient for case in one(wrapped, tmp_path / "b").dataset.cases()} == {"S01"}
+
+
+def test_a_wrong_folder_is_one_line(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x" / "y" / "T2.nii.gz").write_bytes(b"")
+    for folder in (tmp_path / "x" / "y", tmp_path / "x"):
+        with pytest.raises(DatasetError, match="not Al Khalil's layout"):
+            khalil.find(folder)
+    shutil.copy(source / "S01" / "Avanto" / "sagittal" / "T2_TSE.nii.gz", source / "loose_T2.nii.gz")
+    shutil.rmtree(labels_dir(source))
+    found = khalil.find(source)
+    assert [raw.scanner for raw in found.raws] == ["Ingenia"]
+    told = dict(found.refused)
+    assert "no masks in a folder Labels or Masks" in told["S01_Avanto_sagittal_T2-TSE"]
+    assert "in no folder of a patient" in told["loose-T2"]
+
+
+def spoiled(source: Path, tmp_path: Path) -> tuple[str, Imported]:
+    done = one(source, tmp_path / "out")
+    assert len(done.dataset.cases()) == 1
+    (reason,) = done.refused.values()
+    assert "\n" not in reason
+    return reason, done
+
+
+def test_a_mask_of_another_size_that_lies_elsewhere_is_refused(source: Path, tmp_path: Path) -> None:
+    path = labels_dir(source) / "L3.nii.gz"
+    mask = files.read_image(path)
+    files.write_image(Volume(mask.array[:-2], np.diag([2.0, 2, 2, 1])), path)
+    assert "L3.nii.gz: " in (reason := spoiled(source, tmp_path)[0]) and "make it again" in reason
+
+
+def test_a_finer_mask_is_brought_to_the_image_by_nearest_voxels(source: Path, tmp_path: Path) -> None:
+    path = labels_dir(source) / "L3.nii.gz"
+    mask = files.read_image(path)
+    fine = mask.affine.copy()
+    fine[:3, 3] = mask.grid.to_world(np.full(3, -1 / 3))
+    fine[:3, :3] /= 3
+    thrice = mask.array.astype(np.uint8).repeat(3, 0).repeat(3, 1).repeat(3, 2)
+    files.write_image(Volume(thrice, fine), path)
+    done = one(source, tmp_path / "out")
+    assert list(done.traps()) == ["mask-grid"]
+    case = done.dataset.cases()[0]
+    np.testing.assert_array_equal(files.read_labels(case.labels).array, truth(small.exam(0)))
+
+
+def test_one_structure_in_two_files_or_one_too_many_is_refused(source: Path, tmp_path: Path) -> None:
+    shutil.copy(labels_dir(source) / "L3.nii.gz", labels_dir(source) / "L3_copy.nii.gz")
+    assert "draw the same structure" in spoiled(source, tmp_path)[0]
+
+
+def test_levels_that_cannot_be_told_are_refused_unless_the_names_tell(source: Path, tmp_path: Path) -> None:
+    for name in ("L1", "L1_L2"):
+        (labels_dir(source) / f"{name}.nii.gz").unlink()
+    named = one(source, tmp_path / "named")
+    assert gaps(named.dataset.cases()[0]) == {"L1", "L1-L2"}
+    for number, path in enumerate(sorted(labels_dir(source).iterdir())):
+        path.rename(path.with_name(f"{number}.nii.gz"))
+    assert "cannot be told; name each file" in spoiled(source, tmp_path)[0]
+
+
+def test_names_from_foot_to_head_are_refused(source: Path, tmp_path: Path) -> None:
+    stems = [name.replace("-", "_") for name in column.SLOTS]
+    for stem in stems:
+        (labels_dir(source) / f"{stem}.nii.gz").rename(labels_dir(source) / f"{stem}.tmp")
+    for stem, other in zip(stems, reversed(stems), strict=True):
+        (labels_dir(source) / f"{stem}.tmp").rename(labels_dir(source) / f"{other}.nii.gz")
+    assert "run from foot to head" in spoiled(source, tmp_path)[0]
+
+
+def test_a_broken_mask_is_named(source: Path, tmp_path: Path) -> None:
+    path = labels_dir(source) / "L4.nii.gz"
+    path.write_bytes(path.read_bytes()[:-30])
+    reason = spoiled(source, tmp_path)[0]
+    assert reason.startswith("S01/Avanto/Labels/L4.nii.gz: ")
+
+
+@pytest.mark.parametrize(
+    ("stem", "said"),
+    [
+        ("L3", "L3"), ("s01_l3_l4", "L3-L4"), ("IVD-L3L4", "L3-L4"), ("disc_L34", "L3-L4"), ("mask_L5", "L5"),
+        ("AL3", None), ("L1-L3", None), ("9", None), ("L3_disc", None), ("L5_S1", None), ("T12-L1", None),
+        ("L10", None),
+    ],
+)  # fmt: skip
+def test_what_a_file_name_says(stem: str, said: str | None) -> None:
+    assert column.named(stem) == said
