@@ -201,7 +201,7 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
 
 def voxels(labels: np.ndarray) -> dict[int, int]:
     """How many voxels each value has that occurs; labels: any shape, uint8."""
-    counts = np.bincount(labels.ravel(), minlength=256)
+    counts = np.bincount(labels.ravel(order="K"), minlength=256)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
