@@ -147,6 +147,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "present": ((*ROW, "present"), {"1": -4}, "present: '1': -4 is no voxel value"),
     "present value": ((*ROW, "present"), {"L4": 7}, "present: 'L4': 7 is no voxel value"),
     "warnings": ((*ROW, "warnings"), "tilted", "warnings: must be a list"),
+    "refused": (("refused",), ["case-9"], "refused: must be a table"),
     "gone": ((*ROW, "image"), "images/gone.nii.gz", "does not exist"),
     "outside": ((*ROW, "image"), "../set/images/case-0.nii.gz", "inside the dataset's folder"),
     "absolute": ((*ROW, "labels"), "/etc/hostname", "inside the dataset's folder"),
@@ -165,7 +166,7 @@ def test_a_wrong_entry_is_named(name: str, folder: Path) -> None:
     path.write_text(json.dumps(values))
     with pytest.raises(DatasetError, match=told) as caught:
         Dataset.open(folder)
-    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).startswith(f"{path}: line ")
     assert "\n" not in str(caught.value)
 
 
