@@ -1,0 +1,90 @@
+"""`lumbarseg phantom --layout khalil` and `lumbarseg import khalil`: what a user types, and what is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.datasets import small
+
+from lumbarseg import files
+from lumbarseg.cli import importing, layout
+from lumbarseg.cli.main import main
+from lumbarseg.datasets import Dataset, read_case
+from lumbarseg.datasets.importers import IMPORTERS, traps
+from lumbarseg.datasets.layouts import LAYOUTS, khalil
+
+
+def test_the_commands_know_every_source_and_every_layout() -> None:
+    assert {*importing.SOURCES, "nnunet", "folder"} == set(IMPORTERS)
+    assert tuple(LAYOUTS) == layout.LAYOUTS
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    khalil.write(folder, small.exams(3), np.random.default_rng(0), True)
+    return folder
+
+
+def test_traps_are_told_by_name_and_a_repaired_one_is_no_warning(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--jobs", "1", "--held-out", "0"]) == 0
+    out = capsys.readouterr().out
+    assert f"suffix: 1 case (S01_Avanto_sagittal_T2-TSE): {traps('khalil')['suffix']}" in out
+    assert "3 cases (3 train); 3 added, 0 there already, 0 refused" in out
+    assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cases"] == {"train": 3}
+    assert len(told["already"]) == 3
+    assert [text.partition(":")[0] for texts in told["warnings"].values() for text in texts] == [
+        "suffix",
+        "mask-header",
+    ]
+
+
+def test_a_refused_case_is_told_and_shows_in_the_exit_code(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(source / "S01" / "Ingenia" / "Labels")
+    assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--jobs", "1"]) == 3
+    out, error = capsys.readouterr()
+    assert "1 refused" in out
+    (line,) = [line for line in error.splitlines() if "warning" in line]
+    assert "S01_Ingenia_sagittal_T2-TSE: refused: S01/Ingenia/sagittal/T2_TSE.nii.gz: no masks" in line
+    assert len(Dataset.open(tmp_path / "out").cases()) == 2
+
+
+def test_a_wrong_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, told in ((tmp_path, "SUBJECT/SCANNER/FOLDER/*T2*.nii.gz"), (tmp_path / "gone", "no folder")):
+        assert main(["import", "khalil", str(folder), str(tmp_path / "out")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+        assert not (tmp_path / "out").exists()
+    assert main(["import", "khalil", str(tmp_path), str(tmp_path / "out"), "--held-out", "1"]) == 2
+    assert main(["import", "osf", str(tmp_path), str(tmp_path / "out")]) == 2
+
+
+@pytest.mark.slow
+def test_a_layout_comes_with_its_truth_and_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["phantom", str(tmp_path / "raw"), "--layout", "khalil", "-n", "1", "--jobs", "1"]
+    assert main([*words, "--traps"]) == 0
+    assert "1 exams, 1 traps" in capsys.readouterr().out
+    told = json.loads((tmp_path / "raw-truth" / "traps.json").read_text())
+    assert told["traps"] == [
+        {"case": khalil.case_of(0), "trap": "suffix", "detail": "the image is packed and named .nii"}
+    ]
+    assert main(["import", "khalil", str(tmp_path / "raw"), str(tmp_path / "out"), "--jobs", "1"]) == 0
+    (case,) = Dataset.open(tmp_path / "out").cases()
+    truth = files.read_labels(tmp_path / "raw-truth" / told["truth"][case.name]).array
+    drawn = [value for value in case.table if value]
+    np.testing.assert_array_equal(read_case(case)[1].array, np.where(np.isin(truth, drawn), truth, 0))
+    capsys.readouterr()
+    assert main(words) == 1
+    assert "not empty; choose another folder" in capsys.readouterr().err
+    assert main(["phantom", str(tmp_path / "set"), "--traps"]) == 1
+    assert "goes with --layout" in capsys.readouterr().err
