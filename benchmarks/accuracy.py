@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lumbarseg.anatomy import CLASSES, LUMBAR, Kind, by_name
-from lumbarseg.datasets.importers.folder import PRESETS
+from lumbarseg.datasets.schemes import SCHEMES
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.files import read_exam, read_labels
 from lumbarseg.model import Model, shipped
@@ -64,8 +64,8 @@ SETS = (
     Set("siegen", "siegen", every_name([Kind.BODY])),  # its value 30 is S1, which is no body here: background
     Set("myosegmentum", "myosegmentum", every_name([Kind.BODY])),
     Set("discs", "discs", every_name([Kind.DISC])),
-    Set("spider_space", "spider_space/test", PRESETS["spider_space"]),
-    Set("spider_t2", "spider_t2/test", tissues(PRESETS["spider_t2"])),
+    Set("spider_space", "spider_space/test", SCHEMES["spider_space"]),
+    Set("spider_t2", "spider_t2/test", tissues(SCHEMES["spider_t2"])),
     Set("negatives", "negatives", {}),
 )
 

@@ -21,6 +21,7 @@ _LABELS = re.compile(r"(?:.*_)?(?:labels?|truth)")
 
 CONTRASTS = {"T1", "T2"}  # are weightings of MRI far more often than vertebrae
 ALLOWED = {
+    "datasets/names.py": {"S1"},  # what people write for the sacrum beside a vertebra
     "phantom/spine.py": {"S1"},  # the chain grows from the sacrum's first segment, which is no structure of the table
     "phantom/truth.py": {"L1"},  # lordosis is by definition the angle from L1 to S1
     "measure.py": {"L1"},  # the same

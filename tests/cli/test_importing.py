@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tests.files.make_nifti import SAGITTAL, saved
 
-from lumbarseg.cli.importing import PRESETS
+from lumbarseg.cli.importing import CONTRASTS, PRESETS
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import Dataset
-from lumbarseg.datasets.importers import folder
+from lumbarseg.datasets.importers import folder, ivdm3seg, myosegmentum
 
 
 @pytest.fixture
@@ -31,14 +31,28 @@ def test_the_presets_are_those_of_the_importer() -> None:
     assert set(PRESETS) == set(folder.PRESETS)
 
 
+def test_contrasts_are_those_of_the_importers() -> None:
+    assert {"myosegmentum": tuple(myosegmentum.CONTRASTS), "ivdm3seg": tuple(ivdm3seg.CONTRASTS)} == CONTRASTS
+
+
+def test_patterns_patients_and_channels_are_passed_on(pairs: Path, tmp_path: Path) -> None:
+    patterns = ["--images", "{name:p0*}_image", "--labels", "{name:p0*}_labels", "--patient", "p(.)"]
+    words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--preset", "spider_space", "--jobs", "1"]
+    assert main([*words, *patterns]) == 0
+    cases = Dataset.open(tmp_path / "set").cases()
+    assert len(cases) == 10
+    assert {(case.patient, case.source) for case in cases} == {("0", "pairs")}
+
+
 def test_pairs_become_a_dataset(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "set"
     words = ["import", "folder", str(pairs), str(target), "--preset", "spider_space", "--licence", "CC BY 4.0"]
-    assert main([*words, "--held-out", "5"]) == 0
+    assert main([*words, "--held-out", "0.5", "--jobs", "1"]) == 0
     assert "12 cases" in capsys.readouterr().out
     cases = Dataset.open(target).cases()
     assert {case.licence for case in cases} == {"CC BY 4.0"}
-    assert sum(case.split == "val" for case in cases) == 2
+    assert {case.split for case in cases} == {"train", "val"}
+    assert len({case.split for case in cases if case.patient == "p10"}) == 1
     assert main(["info", str(target), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["labels"]["1"] == "body or arch"
@@ -49,15 +63,15 @@ def test_a_table_of_ones_own(pairs: Path, tmp_path: Path) -> None:
     table = {"0": ["background"], "1": ["L5"], "2": ["L4-L5"], "3": ["unknown"]}
     (tmp_path / "table.json").write_text(json.dumps(table))
     words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
-    assert main(words) == 0
+    assert main([*words, "--jobs", "1"]) == 0
     assert Dataset.open(tmp_path / "set").table[2] == ("L4-L5",)
 
 
 def test_what_does_not_fit_is_one_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "table.json").write_text(json.dumps({"0": ["background"], "1": ["L5"]}))
     words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
-    assert main(words) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "which the label table does not explain" in line
+    assert main([*words, "--jobs", "1"]) == 3
+    lines = [line for line in capsys.readouterr().err.splitlines() if "which the label table does not explain" in line]
+    assert len(lines) == 12
     assert main(["import", "folder", str(tmp_path), str(tmp_path / "other"), "--preset", "default"]) == 1
     assert main(["import", "folder", str(pairs), str(tmp_path / "other")]) == 2

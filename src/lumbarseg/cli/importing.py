@@ -13,7 +13,21 @@ if TYPE_CHECKING:
     from lumbarseg.datasets.importers.raw import Importer
     from lumbarseg.datasets.importing import Imported
 
-PRESETS = ("spider_space", "spider_t2", "default")
+PRESETS = (
+    "default",
+    "spider_space",
+    "spider_t2",
+    "chu_named",
+    "siegen",
+    "lumbar_bodies",
+    "lumbar_discs",
+    "mrspineseg",
+    "totalsegmentator",
+    "spineps",
+    "totalspineseg",
+)
+CONTRASTS = {"myosegmentum": ("water", "fat", "pdff"), "ivdm3seg": ("inn", "opp", "wat", "fat")}
+"""Sources with several images of one exam; the first is read unless another is chosen."""
 
 SOURCES = {
     "khalil": ("Al Khalil: T2 exams with nine masks each", "lumbarseg import khalil 'Lumbar Spine' data/khalil"),
@@ -37,7 +51,13 @@ def add(commands: options.Commands) -> None:
     )
     kinds = sources.add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, (summary, example) in SOURCES.items():
-        _words(kinds, name, summary, f"Imports {summary}. docs/datasets.md tells the layout that is expected.", example)
+        text = f"Imports {summary}. docs/datasets.md tells the layout that is expected."
+        parser = _words(kinds, name, summary, text, example)
+        if name in CONTRASTS:
+            first = CONTRASTS[name][0]
+            parser.add_argument("--contrast", choices=CONTRASTS[name], default=first, help=f"image (default: {first})")
+            parser.set_defaults(importer=_of_contrast)
+    _nnunet(kinds)
     _folder(kinds)
 
 
@@ -114,42 +134,63 @@ def _tell(args: argparse.Namespace, done: Imported) -> None:
     print(f"{args.target}: {len(done.dataset.cases())} cases ({told}); {counts}")
 
 
+def _of_contrast(args: argparse.Namespace) -> Importer:
+    """The importer of one image of several."""
+    from lumbarseg.datasets.importers import ivdm3seg, myosegmentum
+
+    return {"myosegmentum": myosegmentum, "ivdm3seg": ivdm3seg}[args.kind].importer(args.contrast)
+
+
+def _nnunet(kinds: options.Commands) -> None:
+    """A raw folder of nnU-Net or a task of the Decathlon."""
+    parser = _words(
+        kinds,
+        "nnunet",
+        "nnU-Net's raw folder, or a task of the Decathlon",
+        "Imports a folder with dataset.json, imagesTr and labelsTr. Label names may be spelt in many ways; where that\n"
+        "fails, --table says what the values mean. Each exam counts as another patient unless --patient tells.",
+        "lumbarseg import nnunet nnUNet_raw/Dataset501_Lumbar data/lumbar",
+    )
+    parser.add_argument("--table", default="", metavar="FILE", help='JSON: {"0": ["background"], "1": ["L5"]}')
+    parser.add_argument("--channel", default="", metavar="C", help="number or name (default: the first T2, else 0)")
+    _origin(parser)
+    parser.set_defaults(importer=_of_nnunet)
+
+
+def _of_nnunet(args: argparse.Namespace) -> Importer:
+    from lumbarseg.datasets.importers import nnunet
+
+    return nnunet.importer(args.source, args.table, args.channel, args.patient, args.licence, args.citation)
+
+
 def _folder(kinds: options.Commands) -> None:
-    """Pairs of files in one folder, with their own table."""
-    example = "lumbarseg import folder spider_space/train data/space --preset spider_space"
-    parser = options.command(
+    """Pairs of files below one folder, with their own table."""
+    parser = _words(
         kinds,
         "folder",
-        "pairs NAME_image.nii.gz and NAME_labels.nii.gz in one folder",
-        "Imports all pairs NAME_image.nii.gz and NAME_labels.nii.gz of one folder. What stands before the first\n"
-        "underscore of a name is the patient; every tenth patient is held out for validation.",
-        example,
+        "pairs of an image and a label map",
+        "Imports pairs NAME_image and NAME_labels of one folder, of any format that is read, or what --images and\n"
+        "--labels say. The patient is what stands before the first underscore of a name, or what --patient finds.",
+        "lumbarseg import folder spider_space/train data/space --preset spider_space",
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the folder with the pairs")
-    parser.add_argument("target", type=Path, metavar="TARGET", help="the dataset to make")
     table = parser.add_mutually_exclusive_group(required=True)
-    table.add_argument("--preset", choices=PRESETS, help="the label table of a known source")
+    table.add_argument("--preset", choices=PRESETS, help="the label table and file names of a known source")
     table.add_argument("--table", type=Path, metavar="FILE", help='JSON: {"0": ["background"], "1": ["body", "arch"]}')
+    parser.add_argument("--images", default="", metavar="PATTERN", help="as 'images/{name}.nii.gz'; needs --labels")
+    parser.add_argument("--labels", default="", metavar="PATTERN", help="as 'labels/{name}_seg.nii.gz'")
+    _origin(parser)
+    parser.set_defaults(importer=_of_folder)
+
+
+def _of_folder(args: argparse.Namespace) -> Importer:
+    from lumbarseg.datasets.importers import folder
+
+    table, citation = args.preset or args.table, args.citation or folder.citation_of(args.preset, args.source)
+    return folder.importer(table, args.images, args.labels, args.patient, args.licence, citation)
+
+
+def _origin(parser: argparse.ArgumentParser) -> None:
+    """Words for whose exams they are, and whose data."""
+    parser.add_argument("--patient", metavar="REGEX", help="what is the patient in a name: its first group, or all")
     parser.add_argument("--licence", default="", metavar="TEXT", help="the data's licence; goes into the model's card")
     parser.add_argument("--citation", default="", metavar="TEXT", help="how to name the source")
-    parser.add_argument("--held-out", type=options.natural, default=10, metavar="N", help="every Nth patient; 0: none")
-    parser.add_argument("--json", action="store_true", help="print what was imported as JSON")
-    parser.set_defaults(run=_run_folder)
-
-
-def _run_folder(args: argparse.Namespace) -> int:
-    """Import one folder of pairs."""
-    from lumbarseg.datasets.importers.folder import import_folder
-
-    table = args.preset or args.table
-    dataset = import_folder(args.source, args.target, table, args.licence, args.citation, args.held_out)
-    splits = Counter(case.split for case in dataset.cases())
-    warnings = [f"{case.name}: {text}" for case in dataset.cases() for text in case.warnings]
-    for text in warnings:
-        say.warning(text)
-    if args.json:
-        say.as_json({"folder": str(args.target), "cases": dict(splits), "warnings": warnings})
-    else:
-        told = ", ".join(f"{count} {split}" for split, count in splits.items())
-        print(f"{args.target}: {len(dataset.cases())} cases ({told})")
-    return say.WARNED if warnings else say.DONE

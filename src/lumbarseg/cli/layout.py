@@ -30,6 +30,7 @@ LAYOUTS = (
     "msd",
     "spineps",
     "totalspineseg",
+    "folder",
 )
 _DRAWS = 30  # exams drawn for one that a layout can take, before its wish is called impossible
 

@@ -107,12 +107,12 @@ def make(folder: Path, seed: int, number: int) -> Case:
 def _dataset(folder: Path) -> Dataset:
     """The dataset to complete, or a new one."""
     from lumbarseg.datasets import Dataset, create
-    from lumbarseg.datasets.importers.folder import PRESETS
+    from lumbarseg.datasets.schemes import SCHEMES
 
     if not (folder / "dataset.json").exists():
-        return create(folder, folder.name or "phantoms", PRESETS["default"])
+        return create(folder, folder.name or "phantoms", SCHEMES["default"])
     dataset = Dataset.open(folder)
-    if dataset.table != PRESETS["default"]:
+    if dataset.table != SCHEMES["default"]:
         raise DatasetError(f"{folder}: a dataset with another label table; choose another folder for phantoms")
     return dataset
 

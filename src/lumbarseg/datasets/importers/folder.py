@@ -1,92 +1,109 @@
-"""A folder of pairs `<name>_image.nii.gz` and `<name>_labels.nii.gz` with a label table becomes a prepared dataset."""
+"""Pairs of an image and a label map, found by what they are called, their values explained by a table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind
-from lumbarseg.datasets.folder import Case, Dataset, Table, plan, save, store_case, table_from
+from lumbarseg.datasets.folder import Table, table_from
+from lumbarseg.datasets.schemes import SCHEMES, scheme
 from lumbarseg.errors import DatasetError
 
-_IMAGE = "_image.nii.gz"
-_LABELS = "_labels.nii.gz"
-_WHOLE = (Kind.BODY.value, Kind.ARCH.value)
-_UNDRAWN = (Kind.BACKGROUND.value, Kind.SACRUM.value)
+from . import fit, spineps
+from .pairs import clean, find_pairs, image_of, opened, patients
+from .raw import Found, Importer, Raw, Read
+
+TRAPS = {**fit.TRAPS, **spineps.TRAPS}
+
+Places = tuple[tuple[str, str], ...]
+
+_BESIDE: Places = (("{name}_image", "{name}_labels"),)
+_CONTRAST = re.compile(r"(?:^|_)(T1|T2|PD|STIR)w?$")
+_WAY_OUT = "give a table that does, with --table"
 
 
-def _levels() -> Table:
-    """Default label values, a body's number meaning the whole vertebra."""
-    table: Table = {s.label: (s.name,) for s in STRUCTURES if s.kind in (Kind.DISC, Kind.CANAL)}
-    table |= {s.label: (s.name, f"{s.name} arch") for s in STRUCTURES if s.name in LEVELS}
-    return table
+@dataclass(frozen=True)
+class Preset:
+    """What is known of a source. places: patterns of images and labels, the first that any file fits is taken.
 
-
-PRESETS: dict[str, Table] = {
-    "default": {0: (Kind.BACKGROUND.value,), **{s.label: (s.name,) for s in STRUCTURES}},
-    "spider_space": {0: _UNDRAWN, 1: _WHOLE, 2: (Kind.DISC.value,), 3: (Kind.CANAL.value,)},
-    # 60 a vertebra and 62 a disc above T12, 61 a vertebra that is partly in view
-    "spider_t2": {0: _UNDRAWN, **_levels(), 60: _WHOLE, 61: _WHOLE, 62: (Kind.DISC.value,)},
-}
-"""Label tables of known sources, by name."""
-
-
-def import_folder(
-    source: Path | str,
-    target: Path | str,
-    table: str | Path | Mapping[int, tuple[str, ...]],
-    licence: str = "",
-    source_name: str = "",
-    held_out: int = 10,
-) -> Dataset:
-    """Import all pairs of `source` into a new dataset at `target`.
-
-    table: a preset's name, a JSON file {value: [names]}, or a table; source_name: what to call the source, for example
-    its citation; held_out: every such patient goes to the split "val", 0 for none. The patient is what a file's name
-    says before its first underscore.
+    patient: a regular expression for the patient in a name; None for the usual rule.
     """
-    from lumbarseg import files
 
-    source = Path(source)
-    pairs = _pairs(source)
-    dataset = plan(target, Path(target).name, _resolve(table))
-    patients = sorted({_patient(name) for name in pairs})
-    cases: list[Case] = []
-    for name, (image, labels) in pairs.items():
-        place = patients.index(_patient(name))
-        split = "val" if held_out and place % held_out == held_out - 1 else "train"
-        facts = {"patient": _patient(name), "split": split, "licence": licence, "source": source_name or source.name}
-        cases.append(store_case(dataset, name, files.read_image(image), files.read_labels(labels), facts))
-    dataset = replace(dataset, everything=tuple(sorted(cases, key=lambda case: case.name)))
-    save(dataset)
-    return dataset
+    table: Table
+    places: Places = _BESIDE
+    patient: str | None = None
+    citation: str = ""
 
 
-def _patient(name: str) -> str:
-    return name.partition("_")[0]
+PRESETS: dict[str, Preset] = {
+    "default": Preset(SCHEMES["default"]),
+    "spider_space": Preset(SCHEMES["spider_space"]),
+    "spider_t2": Preset(SCHEMES["spider_t2"]),
+    "chu_named": Preset(SCHEMES["bodies"], (("{name:Img_[0-9]*[0-9]}", "named/{name}_named"),), patient=".+"),
+    "siegen": Preset(SCHEMES["siegen"]),
+    "lumbar_bodies": Preset(SCHEMES["lumbar_bodies"]),
+    "lumbar_discs": Preset(SCHEMES["lumbar_discs"]),
+    "mrspineseg": Preset(SCHEMES["mrspineseg"]),
+    "totalsegmentator": Preset(
+        SCHEMES["totalsegmentator"],
+        (("{name}/mri", "{name}/vertebrae_mr"), ("{name}_0000", "{name}"), *_BESIDE),
+        patient=".+",
+    ),
+    "spineps": Preset(spineps.TABLE, citation="SPINEPS: Moeller et al., Eur Radiol, 2024"),
+    "totalspineseg": Preset(
+        SCHEMES["totalspineseg"],
+        (
+            ("input/{name}_0000", "step2_output/{name}"),
+            ("input/{name}", "step2_output/{name}"),
+            ("{name}", "step2_output/{name}"),
+            ("{name}", "**/step2_output/{name}"),
+            ("sub-*/**/{name:sub-*}", "derivatives/**/{name:sub-*}_label-spine_dseg"),
+        ),
+        citation="TotalSpineSeg: Warszawer et al., 2025",
+    ),
+}
+"""Sources that are pairs of files, by name."""
 
 
-def _pairs(source: Path) -> dict[str, tuple[Path, Path]]:
-    images = sorted(source.glob(f"*{_IMAGE}"))
-    if not images:
-        raise DatasetError(f"{source}: holds no file that ends in {_IMAGE}")
-    pairs = {}
-    for image in images:
-        name = image.name.removesuffix(_IMAGE)
-        labels = source / (name + _LABELS)
-        if not labels.is_file():
-            raise DatasetError(f"{labels}: missing, though {image.name} is there")
-        pairs[name] = (image, labels)
-    return pairs
+def importer(
+    table: str | Path = "",
+    images: str = "",
+    labels: str = "",
+    patient: str | None = None,
+    licence: str = "",
+    citation: str = "",
+) -> Importer:
+    """An importer of pairs. table: a preset's name or a JSON file {value: [names]}.
+
+    images, labels: patterns as in `find_pairs`, by default those of the preset; patient: as in `patients`.
+    """
+    if bool(images) != bool(labels):
+        raise DatasetError("--images and --labels: give both, or none")
+    name = str(table)
+    preset = PRESETS[name] if name in PRESETS else Preset(table_of(table))
+    preset = replace(preset, patient=preset.patient if patient is None else patient)
+    preset = replace(preset, places=((images, labels),)) if images else preset
+    source = citation or preset.citation
+    if name == "spineps" and not images:
+        return Importer(
+            "folder", preset.table, source, licence, partial(spineps.find, patient=preset.patient), spineps.read
+        )
+    read = partial(_read, table=preset.table)
+    return Importer("folder", preset.table, source, licence, partial(_find, preset=preset), read)
 
 
-def _resolve(table: str | Path | Mapping[int, tuple[str, ...]]) -> Table:
-    if isinstance(table, Mapping):
-        return table_from(dict(table), "label table")
-    if str(table) in PRESETS:
-        return PRESETS[str(table)]
+def citation_of(preset: str | None, source: Path) -> str:
+    """How to name a source of which nothing else is said: as its preset does, else after its folder."""
+    return (PRESETS[preset].citation if preset else "") or source.resolve().name
+
+
+def table_of(table: str | Path) -> Table:
+    """A label table from a JSON file, or one of the schemes; DatasetError when it is neither."""
+    if str(table) in SCHEMES:
+        return scheme(str(table))
     path = Path(table)
     if not path.is_file():
         raise DatasetError(f"{table}: neither a label table's file nor one of {', '.join(PRESETS)}")
@@ -94,3 +111,40 @@ def _resolve(table: str | Path | Mapping[int, tuple[str, ...]]) -> Table:
         return table_from(json.loads(path.read_text(encoding="utf-8")), str(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: no JSON: {error}") from error
+
+
+def _find(source: Path, preset: Preset) -> Found:
+    pairs, refused = _first(source, preset.places)
+    known, unknown = patients(sorted(pairs), preset.patient)
+    raws = [
+        Raw(clean(name), clean(patient), (*opened(pairs[name][0]), pairs[name][1]), contrast=contrast_of(name))
+        for name, patient in known.items()
+    ]
+    return Found(tuple(raws), (*refused, *unknown))
+
+
+def contrast_of(name: str) -> str:
+    """The weighting with which a name in the manner of BIDS ends: "T2" of "sub-7_T2w"; "" where it says none."""
+    match = _CONTRAST.search(name)
+    return match[1] if match else ""
+
+
+def _first(source: Path, places: Places) -> tuple[dict[str, tuple[Path, Path]], list[tuple[str, str]]]:
+    """The pairs of the first patterns that fit; where none does, the error tells the first ones."""
+    wrong: list[DatasetError] = []
+    for images, labels in places:
+        try:
+            return find_pairs(source, images, labels)
+        except DatasetError as error:
+            wrong.append(error)
+    raise wrong[0]
+
+
+def _read(raw: Raw, table: Table) -> Read:
+    from lumbarseg import files
+
+    image, path = files.read_image(image_of(raw.files[0])), raw.files[-1]
+    labels = files.read_labels(path)
+    fit.check_values(labels.array, table, path, _WAY_OUT)
+    labels, warnings = fit.on_grid(labels, image, path)
+    return Read(image, labels, warnings=warnings)

@@ -25,6 +25,7 @@ LAYOUTS = {
         "msd",
         "spineps",
         "totalspineseg",
+        "folder",
     )
 }
 """Name of a layout: its file in this folder."""

@@ -1,0 +1,69 @@
+"""IVDM3Seg: NN/NN_inn.nii, NN_opp.nii, NN_wat.nii, NN_fat.nii and NN_Labels.nii with one tag for all discs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from lumbarseg import files
+from lumbarseg.anatomy import Kind, by_name, labels_of
+from lumbarseg.datasets.importers.ivdm3seg import CONTRASTS, EXPECTED
+from lumbarseg.datasets.schemes import regular
+from lumbarseg.resample import reorient
+from lumbarseg.volume import Array, Volume
+
+from .exam import Exam, Planted
+
+SEQUENCES = ("GRE",)
+_LEAST = 60  # voxels of a disc
+
+
+def case_of(number: int) -> str:
+    """How the importer calls exam `number`, from 0."""
+    return f"{number + 1:02d}"
+
+
+def usable(exam: Exam) -> bool:
+    """Whether the lowest seven discs are wholly in view, each in one piece that touches no other."""
+    discs = np.isin(exam.labels.array, labels_of(Kind.DISC))
+    counts = np.bincount(exam.labels.array.ravel(), minlength=256)
+    lowest = [by_name(name).label for name in regular(Kind.DISC)[-EXPECTED:]]
+    shown = sum(int(count > 0) for count in counts[list(labels_of(Kind.DISC))])
+    pieces = ndimage.label(discs, np.ones((3, 3, 3)))[1]
+    return bool((counts[lowest] >= _LEAST).all() and pieces == shown)
+
+
+def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
+    """The exams; with traps, of three in a row one has a header that hides its axes and one has specks."""
+    del rng
+    planted: list[Planted] = []
+    for number, exam in enumerate(exams):
+        case = case_of(number)
+        planted += [Planted(case, "counted"), Planted(case, "patients")]
+        image, labels = reorient(exam.image, "LPS"), reorient(exam.labels, "LPS")
+        tag = np.isin(labels.array, labels_of(Kind.DISC)).astype(np.uint8)
+        affine = image.affine
+        if traps and number % 3 == 1:
+            affine = np.diag([*image.grid.spacing, 1.0])
+            planted.append(Planted(case, "axis", "left, posterior, up under a header of right, anterior, up"))
+        if traps and number % 3 == 2:
+            planted.append(Planted(case, "speck", f"{_speck(tag)} voxels"))
+        for part, array in zip(CONTRASTS, _dixon(image.array), strict=True):
+            files.write_image(Volume(array, affine), folder / case / f"{case}_{part}.nii")
+        files.write_labels(Volume(tag, affine), folder / case / f"{case}_Labels.nii", ())
+    return planted
+
+
+def _dixon(image: Array) -> tuple[Array, Array, Array, Array]:
+    """Four images of one kind each: good enough to see which one is read."""
+    return image, (image * 0.75).astype(image.dtype), (image * 0.5).astype(image.dtype), image.max() - image
+
+
+def _speck(tag: Array) -> int:
+    """Draw a few voxels where nothing is; how many."""
+    corner = (slice(0, 1), slice(0, 1), slice(0, 3))
+    tag[corner] = 1
+    return tag[corner].size

@@ -1,0 +1,50 @@
+"""A task of the Medical Segmentation Decathlon: dataset.json lists the cases and names tissues by their value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg import files
+from lumbarseg.anatomy import Kind, labels_of
+from lumbarseg.volume import Volume
+
+from .exam import Exam, Planted
+
+LABELS = {
+    Kind.BACKGROUND: "background",
+    Kind.BODY: "vertebral body",
+    Kind.ARCH: "posterior elements",
+    Kind.DISC: "intervertebral disc",
+    Kind.SACRUM: "sacrum",
+    Kind.CANAL: "spinal canal",
+}
+"""What the values from 0 on are called."""
+
+
+def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
+    """The exams as training cases of one channel, without any trap."""
+    del rng, traps
+    lookup = np.zeros(256, np.uint8)
+    for value, kind in enumerate(LABELS):
+        lookup[list(labels_of(kind))] = value
+    rows = []
+    for exam in exams:
+        row = {part: f"./{part}sTr/{exam.name}.nii.gz" for part in ("image", "label")}
+        files.write_image(exam.image, folder / row["image"])
+        files.write_labels(Volume(lookup[exam.labels.array], exam.labels.affine), folder / row["label"], ())
+        rows.append(row)
+    told = {
+        "name": "Lumbar",
+        "modality": {"0": "T2"},
+        "labels": {str(value): name for value, name in enumerate(LABELS.values())},
+        "numTraining": len(rows),
+        "training": rows,
+        "test": [],
+    }
+    with files.replacing(folder / "dataset.json") as file:
+        file.write(json.dumps(told, indent=1).encode())
+    return []

@@ -1,0 +1,70 @@
+"""MyoSegmenTUM spine: NN/NN/vertebrae/ with water, fat and fat fraction and a mask for each of L1 to L5.
+
+The published images are DICOM and the masks MetaImage; here all are NIfTI, which the importer reads as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg import files
+from lumbarseg.anatomy import LUMBAR, by_name
+from lumbarseg.volume import Array, Volume
+
+from .exam import Exam, Planted
+
+SEQUENCES = ("GRE",)
+_LEAST = 60  # voxels of a body
+
+
+def case_of(number: int) -> str:
+    """How the importer calls exam `number`, from 0."""
+    return f"{number + 1:02d}"
+
+
+def usable(exam: Exam) -> bool:
+    """Whether all five bodies are in view."""
+    counts = np.bincount(exam.labels.array.ravel(), minlength=256)
+    return bool((counts[[by_name(level).label for level in LUMBAR]] >= _LEAST).all())
+
+
+def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
+    """The exams; of four in a row three have a trap where traps are wanted. A muscle is drawn beside each."""
+    planted: list[Planted] = []
+    for number, exam in enumerate(exams):
+        case = case_of(number)
+        place = folder / case / case / "vertebrae"
+        masks = {level: (exam.labels.array == by_name(level).label).astype(np.uint8) for level in LUMBAR}
+        affine = exam.labels.affine.copy()
+        if traps:
+            planted += [Planted(case, *trap) for trap in _plant(number, masks, affine, rng)]
+        low, high = float(exam.image.array.min()), float(exam.image.array.max())
+        other = Volume((low + high - exam.image.array).astype(exam.image.array.dtype), exam.image.affine)
+        for name, image in (("WATER", exam.image), ("FAT", other), ("FATFRACTION", other)):
+            files.write_image(image, place / f"{name}.nii.gz")
+            files.write_image(image, place.parent / "muscle" / f"{name}.nii.gz")
+        for level, mask in masks.items():
+            files.write_labels(Volume(mask, affine), place / f"{level}_{case}.nii.gz", ())
+        muscle = Volume((exam.labels.array == 0).astype(np.uint8), exam.labels.affine)
+        files.write_labels(muscle, place.parent / "muscle" / f"psoas_left_{case}.nii.gz", ())
+    return planted
+
+
+def _plant(number: int, masks: dict[str, Array], affine: Array, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Change the masks, or their affine, of one exam; what was planted."""
+    upper, lower = LUMBAR[1:3]
+    if number % 4 == 1:
+        masks[upper] = masks[upper] * rng.integers(1, 256, masks[upper].shape, np.uint8)
+        return [("grey-mask", upper)]
+    if number % 4 == 2:
+        places = np.argwhere(masks[lower])
+        taken = tuple(places[: len(places) // 20].T)
+        masks[upper][taken] = 1
+        return [("overlap", f"{upper} and {lower}")]
+    if number % 4 == 3:
+        affine[:3, 3] += 40
+        return [("label-header", "moved by 40 mm")]
+    return []

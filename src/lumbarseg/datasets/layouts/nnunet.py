@@ -1,0 +1,51 @@
+"""A raw folder of nnU-Net, version 2: DatasetNNN_Name with dataset.json, imagesTr, labelsTr and imagesTs.
+
+Values are consecutive from 0, as nnU-Net wants them; what lies above T11 is labelled "ignore".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg import files
+from lumbarseg.anatomy import STRUCTURES, Kind, arch_of, by_name
+from lumbarseg.datasets.schemes import COLUMN, disc_below
+from lumbarseg.volume import Volume
+
+from .exam import Exam, Planted
+
+_SHOWN = COLUMN[-7:]
+NAMES = (
+    *(name for level in _SHOWN for name in (level, arch_of(level).name, disc_below(level))),
+    Kind.SACRUM.value,
+    Kind.CANAL.value,
+)
+"""Structures that have a value of their own, the first of them 1."""
+
+LABELS = {Kind.BACKGROUND.value: 0, **{name: i for i, name in enumerate(NAMES, 1)}, "ignore": len(NAMES) + 1}
+
+
+def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
+    """The exams as training cases; every other label map has a header that was reset where traps are wanted."""
+    del rng
+    place = folder / "Dataset501_Lumbar"
+    lookup = np.zeros(256, np.uint8)
+    lookup[[s.label for s in STRUCTURES]] = LABELS["ignore"]
+    lookup[[by_name(name).label for name in NAMES]] = [LABELS[name] for name in NAMES]
+    planted, count = [], 0
+    for number, exam in enumerate(exams):
+        affine = exam.labels.affine
+        if traps and number % 2:
+            affine = np.diag([*exam.labels.grid.spacing, 1.0])
+            planted.append(Planted(exam.name, "label-header", "reset"))
+        files.write_image(exam.image, place / "imagesTr" / f"{exam.name}_0000.nii.gz")
+        files.write_labels(Volume(lookup[exam.labels.array], affine), place / "labelsTr" / f"{exam.name}.nii.gz", ())
+        count += 1
+    told = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": count, "file_ending": ".nii.gz"}
+    with files.replacing(place / "dataset.json") as file:
+        file.write(json.dumps(told, indent=1).encode())
+    return planted

@@ -1,0 +1,67 @@
+"""A data set after SPINEPS: rawdata/sub-NNN/sub-NNN_T2w.nii.gz and its two masks in derivatives_seg/sub-NNN/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg import files
+from lumbarseg.anatomy import Kind, by_name
+from lumbarseg.datasets.schemes import COLUMN, encode, scheme
+from lumbarseg.volume import Array, Volume
+
+from .exam import Exam, Planted
+
+
+def case_of(number: int) -> str:
+    """How the importer calls exam `number`, from 0."""
+    return f"sub-{number + 1:03d}_T2w"
+
+
+def usable(exam: Exam) -> bool:
+    """Whether there is something to name."""
+    return bool(exam.labels.array.any())
+
+
+def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
+    """The exams with both masks; with traps, of four in a row one lacks each, and one is counted from the top."""
+    del rng
+    planted: list[Planted] = []
+    for number, exam in enumerate(exams):
+        case, trap = case_of(number), number % 4 if traps else 0
+        subject = case.partition("_")[0]
+        start = folder / "derivatives_seg" / subject / f"{subject}_mod-T2w"
+        tissues = encode(exam.labels.array, scheme("spineps_subregions"))
+        vertebrae = instances(exam.labels.array)
+        vertebrae = _from_top(vertebrae) if trap == 3 else vertebrae
+        files.write_image(exam.image, folder / "rawdata" / subject / f"{case}.nii.gz")
+        for kind, mask, left_out in (("spine", tissues, 2), ("vert", vertebrae, 1)):
+            if trap != left_out:
+                place = start.with_name(f"{start.name}_seg-{kind}_msk.nii.gz")
+                files.write_labels(Volume(mask, exam.labels.affine), place, ())
+        words = {1: "no-instances", 2: "no-subregions", 3: "unnamed"}
+        planted += [Planted(case, words[trap])] if trap else []
+    return planted
+
+
+def instances(labels: Array) -> Array:
+    """Labels in the package's own values as a mask of vertebrae: all but the canal."""
+    canal = by_name(Kind.CANAL.value).label
+    return encode(np.where(labels == canal, 0, labels).astype(np.uint8), scheme("spineps"))
+
+
+def _from_top(mask: Array) -> Array:
+    """Vertebrae, and the discs below them, counted from the highest one in view."""
+    first, last = (scheme_value(level) for level in (COLUMN[0], COLUMN[-1]))
+    above = int(min(value for value in np.unique(mask % 100) if first <= value <= last)) - 1
+    lookup = np.arange(256, dtype=np.uint8)
+    for value in range(above + 1, last + 1):
+        lookup[[value, 100 + value]] = value - above, 100 + value - above
+    return lookup[mask]
+
+
+def scheme_value(level: str) -> int:
+    """The number of a vertebra in a mask of SPINEPS."""
+    return next(value for value, names in scheme("spineps").items() if level in names)
