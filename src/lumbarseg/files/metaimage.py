@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -12,9 +13,9 @@ from typing import BinaryIO
 import numpy as np
 
 from lumbarseg.errors import FileError, GridError
-from lumbarseg.volume import Array
+from lumbarseg.volume import Array, Volume
 
-from .disk import reading
+from .disk import reading, replacing
 from .voxels import LPS_TO_RAS, Stored, check_claim, load, most_unpacked, one_volume
 
 _TYPES = {
@@ -60,6 +61,38 @@ def read(path: Path, volume: int | None = None) -> Stored:
     array = numbers[chosen * count : (chosen + 1) * count].reshape(shape, order="F")
     about = {"format": "MetaImage", "voxel_type": dtype.name}
     return Stored(array, LPS_TO_RAS @ _affine(path, fields), _notes(fields), about)
+
+
+def write(volume: Volume, path: Path) -> None:
+    """A volume as .mha, packed, whole or not at all; floats as float32, whole numbers as they are."""
+    array = volume.array.astype(np.float32) if volume.array.dtype.kind == "f" else volume.array
+    kinds = {code: name for name, code in reversed(_TYPES.items())}
+    kind = kinds.get(array.dtype.str[1:])
+    if kind is None or not path.name.lower().endswith(".mha"):
+        raise FileError(f"{path}: cannot be written: the name must end in .mha, and voxels be numbers")
+    affine, spacing = LPS_TO_RAS @ volume.affine, volume.grid.spacing
+    packed = zlib.compress(array.astype(array.dtype.newbyteorder("<")).tobytes(order="F"), 1)
+    header = {
+        "ObjectType": "Image",
+        "NDims": 3,
+        "BinaryData": True,
+        "BinaryDataByteOrderMSB": False,
+        "CompressedData": True,
+        "CompressedDataSize": len(packed),
+        "TransformMatrix": _text((affine[:3, :3] / spacing).T.ravel()),
+        "Offset": _text(affine[:3, 3]),
+        "ElementSpacing": _text(spacing),
+        "DimSize": _text(array.shape),
+        "ElementType": kind,
+        "ElementDataFile": "LOCAL",
+    }
+    with replacing(path) as stream:
+        stream.write("".join(f"{name} = {value}\n" for name, value in header.items()).encode())
+        stream.write(packed)
+
+
+def _text(numbers: Iterable[float]) -> str:
+    return " ".join(repr(float(n)) if isinstance(n, float) else str(n) for n in numbers)
 
 
 def _fields(path: Path, stream: BinaryIO) -> Fields:
