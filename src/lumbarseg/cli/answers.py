@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lumbarseg.clicks import Click
     from lumbarseg.files import Exam
     from lumbarseg.model import Model
     from lumbarseg.score import Score
@@ -37,11 +38,15 @@ class Clock:
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user said. parts: posterior elements "apart", "whole" (in one with their body) or "bodies" (without)."""
+    """What the user said. parts: posterior elements "apart", "whole" (in one with their body) or "bodies" (without).
+
+    clicks: points at which something is, or is not.
+    """
 
     lowest: str | None = None
     pins: tuple[Pin, ...] = ()
     parts: str = "apart"
+    clicks: tuple[Click, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +81,24 @@ def warm() -> None:
     import lumbarseg.segment  # noqa: F401
 
 
+def clicks(path: Path | None) -> tuple[Click, ...]:
+    """The clicks of a file, none without one."""
+    if path is None:
+        return ()
+    from lumbarseg.clicks import parse
+    from lumbarseg.files.disk import reading
+
+    with reading(path) as stream:
+        text = stream.read().decode("utf-8", "replace")
+    return parse(text, str(path))
+
+
 def answer(name: str, exam: Exam, model: Model, wish: Wish, clock: Clock) -> Answer:
     """Segment, measure and draw one exam; nothing is written."""
     from lumbarseg.segment import segment
 
     with clock("segment"):
-        found = segment(exam.volume, model, wish.lowest, wish.pins)
+        found = segment(exam.volume, model, wish.lowest, wish.pins, wish.clicks)
     with ThreadPoolExecutor(1) as pool:
         picture = pool.submit(_picture, exam, found, clock)
         with clock("measure"):

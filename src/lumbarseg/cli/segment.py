@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lumbarseg.errors import LumbarsegError
+from lumbarseg.errors import LumbarsegError, SegmentError
 
 from . import answers, options, say
 
@@ -59,6 +59,12 @@ def add(commands: options.Commands) -> None:
         metavar="L3@x,y,z",
         help="a vertebra at a point, RAS+ mm",
     )
+    parser.add_argument(
+        "--clicks",
+        type=Path,
+        metavar="FILE",
+        help="refine the answer of one exam by points: clicks.json, or a markups file of 3D Slicer (docs/clicks.md)",
+    )
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--whole", action="store_true", help="posterior elements get the number of their body")
     parts.add_argument("--bodies", action="store_true", help="leave posterior elements out")
@@ -75,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     with ThreadPoolExecutor(3) as pool:
         pool.submit(answers.warm)
         jobs = list(_jobs(args.exams, args.out))
+        if args.clicks and len(jobs) > 1:
+            raise SegmentError(f"{args.clicks}: clicks belong to one exam, and {len(jobs)} are given; name that one")
         model = pool.submit(answers.load, args.model, args.device, clock, len(jobs))
         rows = list(_rows(args, jobs, model, pool, clock))
     code = _code(rows, args.strict)
@@ -160,8 +168,9 @@ def _answered(job: Job, coming: Future[Exam], model: Model, args: argparse.Names
     from lumbarseg.segment import Pin
 
     parts = "whole" if args.whole else "bodies" if args.bodies else "apart"
-    wish = answers.Wish(args.lowest, tuple(Pin(*pin) for pin in args.pin), parts)
+    pins = tuple(Pin(*pin) for pin in args.pin)
     try:
+        wish = answers.Wish(args.lowest, pins, parts, answers.clicks(args.clicks))
         given = answers.answer(str(job.path), coming.result(), model, wish, clock)
         with clock("write"):
             answers.write(given, job.files)

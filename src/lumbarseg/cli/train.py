@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lumbarseg.train.settings import Settings
 
 PRESETS = ("shipped", "fine", "quick")
+METHODS = ("segmentation", "deepedit")
 FEW = 200
 """Training cases below which a run begins with the shipped weights unless told otherwise."""
 
@@ -43,6 +44,11 @@ def add(commands: options.Commands) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its settings")
     start.add_argument("--init", metavar="FROM", help="begin with: shipped, none, a RUN or a model file")
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        help="deepedit: the model reads clicks, too, for segment --clicks (default: segmentation)",
+    )
     parser.add_argument(
         "--targets",
         nargs="+",
@@ -73,7 +79,7 @@ def add(commands: options.Commands) -> None:
 
 CHANGES = (
     *("targets", "epochs", "steps", "minutes", "patience", "fold", "seed", "batch", "crop", "rate", "precision"),
-    *("threads", "loaders", "validate_every", "shares", "contrast"),
+    *("method", "threads", "loaders", "validate_every", "shares", "contrast"),
 )
 """Settings that have an option of their own."""
 

@@ -15,12 +15,13 @@ from torch import nn
 
 from lumbarseg import phantom
 from lumbarseg.anatomy import CLASSES
+from lumbarseg.clicks import Click, channels
 from lumbarseg.errors import ModelError
 from lumbarseg.files import replacing
 from lumbarseg.model.card import BLANK, Card, seal
 from lumbarseg.model.run import Model
 from lumbarseg.prepare import Spec, prepare, windows
-from lumbarseg.volume import Array
+from lumbarseg.volume import Array, Grid
 
 from .checkpoint import BEST, NAME, Checkpoint
 from .losses import OFF
@@ -67,7 +68,7 @@ def moment(run: Path, last: bool = False) -> Path:
 def graph(network: nn.Module, spec: Spec) -> bytes:
     """The network as plain ONNX, batch norms folded into the convolutions, any number and size of windows."""
     stream = io.BytesIO()
-    example = torch.zeros(2, 2 * spec.neighbours + 1, spec.multiple, 2 * spec.multiple)
+    example = torch.zeros(2, spec.inputs, spec.multiple, 2 * spec.multiple)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plain exporter is called old; the new one needs onnxscript
         torch.onnx.export(
@@ -96,11 +97,20 @@ def sealed(model: bytes, card: Card) -> bytes:
 
 
 def sample(spec: Spec) -> Array:
-    """Windows of a phantom's middle: (3, 2 * neighbours + 1, A, S) float32."""
+    """Windows of a phantom's middle, (3, inputs, A, S) float32, with clicks where the network reads them."""
     recipe = phantom.draw(np.random.default_rng(_SEED), phantom.Ranges(sequences=("T2",), isotropic=0.0))
-    array = prepare(phantom.render(recipe).image, spec).array
-    middle = len(array) // 2
-    return windows(array, spec)[middle - 1 : middle + 2]
+    prepared = prepare(phantom.render(recipe).image, spec)
+    middle = len(prepared.array) // 2
+    clicks = channels(_sample_clicks(prepared.grid), prepared.grid, spec.clicks) if spec.clicks else None
+    return windows(prepared.array, spec, clicks)[middle - 1 : middle + 2]
+
+
+def _sample_clicks(grid: Grid) -> list[Click]:
+    """One of each kind and one against it, across the middle."""
+    shares = np.linspace(0.2, 0.8, 2 * len(CLASSES) - 2)
+    points = [tuple(grid.to_world(np.array(grid.shape) * (0.5, share, 1 - share))) for share in shares]
+    signs = [(kind, positive) for kind in CLASSES[1:] for positive in (True, False)]
+    return [Click(point, str(kind), positive) for point, (kind, positive) in zip(points, signs, strict=True)]
 
 
 def parity(network: nn.Module, model: Model, images: Array) -> None:

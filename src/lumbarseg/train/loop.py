@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from lumbarseg.anatomy import CLASSES, Kind
+from lumbarseg.clicks import Blob
 from lumbarseg.datasets.folder import Dataset
 from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.model import Card
@@ -27,9 +28,10 @@ from lumbarseg.prepare import Spec
 from .batches import Batch, Source, make, stream
 from .checkpoint import BEST, NAME, Average, Checkpoint, Weights
 from .data import Data, gather, slab_for
+from .deepedit import Simulator, about_clicks, fitted, unclicked
 from .journal import Journal
-from .losses import OFF, Sets, distillation, loss
-from .networks import build
+from .losses import OFF, Sets, cross_entropy, distillation, loss
+from .networks import build, inputs
 from .precision import autocast, device, resolve
 from .progress import Progress
 from .settings import Settings
@@ -117,11 +119,13 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
     network = build(settings)
     teacher: Weights = {}
     if start is not None:
-        network.load_state_dict(start.weights)
+        weights = fitted(start.weights, inputs(settings))
+        network.load_state_dict(weights)
         if start.folded:
             source = Source.of(data.train, settings.shares)
-            calibrate(network, (make(source, settings, number)[0] for number in range(_CALIBRATED_BY)))
-        teacher = start.weights if settings.distil else {}
+            batches = (make(source, settings, number)[0] for number in range(_CALIBRATED_BY))
+            calibrate(network, (unclicked(images, inputs(settings)) for images in batches))
+        teacher = weights if settings.distil else {}
     bias = torch.tensor([0.0 if kind in data.known else OFF for kind in CLASSES])[:, None, None]
     if before is not None:
         network.load_state_dict(before.model)
@@ -130,7 +134,7 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
     precision = resolve(settings.precision, where)
     run = Run(
         settings,
-        before.spec if before else slab_for(start.spec if start else Spec(), data.train),
+        before.spec if before else slab_for(_spec(settings, start), data.train),
         network,
         torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay),
         torch.amp.GradScaler(where.type, enabled=precision == "float16"),
@@ -144,6 +148,12 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
     if before is not None:
         _restore(run, data, before)
     return run
+
+
+def _spec(settings: Settings, start: Start | None) -> Spec:
+    """What a new run's network reads: what the one before did, with clicks or without as its method wants."""
+    spec = start.spec if start else Spec()
+    return replace(spec, clicks=(spec.clicks or Blob()) if settings.method == "deepedit" else None)
 
 
 def _restore(run: Run, data: Data, before: Checkpoint) -> None:
@@ -202,7 +212,8 @@ def _steps(run: Run, data: Data, path: Path) -> None:
                 _measure(run, data, journal, progress, path.parent / BEST)
                 last = last or 0 < settings.patience <= run.best.get("waited", 0)
             if last or run.step % settings.picture_every == 0:
-                journal.picture(run.step, _averaged(run), batch, data.codes)
+                plain = unclicked(batch[0], run.spec.inputs)
+                journal.picture(run.step, _averaged(run), (plain, batch[1]), data.codes)
             if last or time.monotonic() - saved >= settings.checkpoint_every:
                 snapshot(run, data).save(path)
                 saved = time.monotonic()
@@ -262,16 +273,34 @@ def _loss(run: Run, batch: Batch, sets: Sets) -> torch.Tensor:
     """The loss of a batch under the network as it is."""
     images = batch[0].to(run.where, non_blocking=True).contiguous(memory_format=torch.channels_last)
     codes = batch[1].to(run.where, non_blocking=True).long()
+    plain = unclicked(images, run.spec.inputs)
+    if run.spec.clicks is not None:
+        images = _clicked(run, images, codes, sets)
     run.network.train()
     with autocast(run.precision, run.where):
         logits = run.network(images)
     logits = logits.float() + run.bias
     value = loss(logits, codes, sets, run.settings.dice)
+    if run.spec.clicks is not None:
+        value = value + cross_entropy(logits, about_clicks(images, codes), sets)
     if run.teacher is not None:
         with torch.no_grad(), autocast(run.precision, run.where):
-            answers = run.teacher(images)
+            answers = run.teacher(plain)
         value = value + run.settings.distil * distillation(logits, answers.float() + run.bias, codes, sets)
     return value
+
+
+def _clicked(run: Run, images: torch.Tensor, codes: torch.Tensor, sets: Sets) -> torch.Tensor:
+    """images: (N, 5, A, S) to (N, inputs, A, S) with clicks on the errors of the network as it is."""
+    assert run.spec.clicks is not None
+
+    def answer(clicked: torch.Tensor) -> torch.Tensor:
+        with autocast(run.precision, run.where):
+            return run.network(clicked).float() + run.bias
+
+    run.network.eval()
+    simulator = Simulator(sets.allowed.cpu().numpy(), run.spec.clicks, run.spec.pixel, run.settings.seed)
+    return simulator(answer, images, codes, run.step).contiguous(memory_format=torch.channels_last)
 
 
 def snapshot(run: Run, data: Data) -> Checkpoint:

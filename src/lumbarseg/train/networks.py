@@ -32,18 +32,19 @@ class Block(nn.Sequential):
 class PlanarUNet(nn.Module):
     """A U-Net at half resolution: pixels are folded into channels before it and unfolded after it.
 
-    images: (N, 5, A, S) float32 at 1 mm, A and S multiples of 2 ** len(channels), to logits (N, 6, A, S).
+    images: (N, inputs, A, S) float32 at 1 mm, five slices and then clicks if it reads them, A and S multiples of
+    2 ** len(channels), to logits (N, 6, A, S).
     """
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    def __init__(self, channels: tuple[int, ...], inputs: int = SLICES) -> None:
         super().__init__()
-        widths = (SLICES * 4, *channels)
+        widths = (inputs * 4, *channels)
         self.down = nn.ModuleList(Block(a, b) for a, b in zip(widths, channels, strict=False))
         self.up = nn.ModuleList(Block(a + b, a) for a, b in pairwise(channels))
         self.head = nn.Conv2d(channels[0], len(CLASSES) * 4, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 5, A, S) float32 to logits (N, 6, A, S)."""
+        """images: (N, inputs, A, S) float32 to logits (N, 6, A, S)."""
         x = functional.pixel_unshuffle(images, 2)  # (N, 5, A, S) -> (N, 20, A/2, S/2)
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
@@ -54,8 +55,13 @@ class PlanarUNet(nn.Module):
         return functional.pixel_shuffle(self.head(x), 2)  # (N, 24, A/2, S/2) -> (N, 6, A, S)
 
 
+def inputs(settings: Settings) -> int:
+    """Channels that the network of these settings reads: slices, and one per class for clicks."""
+    return SLICES + (len(CLASSES) if settings.method == "deepedit" else 0)
+
+
 def build(settings: Settings) -> PlanarUNet:
     """The network of these settings, with weights drawn from their seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return PlanarUNet(settings.channels)
+        return PlanarUNet(settings.channels, inputs(settings))

@@ -8,6 +8,7 @@ from typing import Any
 from lumbarseg.errors import ModelError
 
 NETWORKS = ("planar",)
+METHODS = ("segmentation", "deepedit")
 RUNTIME = (
     *("steps", "epochs", "minutes", "patience", "threads", "loaders"),
     *("checkpoint_every", "validate_every", "validate_cases", "picture_every"),
@@ -28,6 +29,7 @@ class Settings:
     contrast: tuple[str, ...] = ()  # cases of these alone
     fold: str = ""  # "1/5": which patients are held out; "" as the datasets say
     network: str = "planar"
+    method: str = "segmentation"  # "deepedit": reads a person's clicks, too
     batch: int = 10  # what a step of half a second on two cores holds
     crop: int = (
         192  # four to five vertebrae with the sacrum: enough to tell a body from an arch, small enough to be quick
@@ -67,6 +69,8 @@ class Settings:
             raise ModelError("settings: epochs, minutes, patience and distil must not be negative")
         if self.network not in NETWORKS:
             raise ModelError(f"settings: network {self.network!r} is none of {', '.join(NETWORKS)}")
+        if self.method not in METHODS:
+            raise ModelError(f"settings: method {self.method!r} is none of {', '.join(METHODS)}")
         if any(s < 0 for s in self.shares) or (self.shares and not sum(self.shares)):
             raise ModelError(f"settings: shares must be positive, not {self.shares}")
         if self.precision not in ("auto", "bf16", "float16", "float32"):

@@ -80,7 +80,7 @@ def _model_file(path: Path) -> Start:
     downs = sorted(n for n in weights if re.fullmatch(r"down\.\d+\.0\.weight", n))
     channels = tuple(len(weights[f"down.{i}.0.weight"]) for i in range(len(downs)))
     network = str(card.about.get("settings", {}).get("network", "planar"))
-    _fits(path, network, channels, weights)
+    _fits(path, network, channels, card.spec.inputs, weights)
     known = known_of(card.known)
     origin = {"file": path.name, "digest": card.digest, **_told(card.about)}
     return Start(path, network, channels, card.spec, weights, known, origin, folded=True)
@@ -102,10 +102,10 @@ def _layer(name: str, weight: Tensor, bias: Tensor) -> Weights:
     }
 
 
-def _fits(path: Path, network: str, channels: tuple[int, ...], weights: Weights) -> None:
+def _fits(path: Path, network: str, channels: tuple[int, ...], inputs: int, weights: Weights) -> None:
     if network != "planar" or not channels:
         raise ModelError(f"{path}: holds the network {network!r}, whose weights cannot be read back; begin with a RUN")
-    wanted = {name: value.shape for name, value in PlanarUNet(channels).state_dict().items()}
+    wanted = {name: value.shape for name, value in PlanarUNet(channels, inputs).state_dict().items()}
     if wanted != {name: value.shape for name, value in weights.items()}:
         raise ModelError(f"{path}: its network is none that this program trains; begin with another or none")
 
@@ -121,7 +121,7 @@ def _told(about: dict[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give batch norms that are identities the statistics of `batches`, (N, 5, A, S) each; answers stay the same.
+    """Give batch norms that are identities the statistics of `batches`, (N, inputs, A, S); answers stay the same.
 
     Without it the first step in training mode would normalise what was folded, and throw the weights away.
     """

@@ -1,0 +1,148 @@
+"""What clicks are worth: python -m benchmarks.clicks MODEL DATASET ... [--split test].
+
+Every case of prepared datasets is answered, then refined click by click; each click is set inside the largest error, as
+a careful person would set it. Prints Dice by name after 0, 1, 3, 5 and 10 clicks and the seconds that one takes, writes
+benchmarks/results/clicks.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lumbarseg.clicks import Click
+from lumbarseg.datasets import Case, Dataset, read_case
+from lumbarseg.errors import SegmentError
+from lumbarseg.model import Model
+from lumbarseg.score import score, wrong_names
+from lumbarseg.segment import Segmentation, look, refine
+from lumbarseg.train.simulate import simulate
+
+from . import machine
+
+RESULTS = Path(__file__).resolve().parent / "results" / "clicks.json"
+COUNTS = (0, 1, 3, 5, 10)
+Row = dict[str, Any]
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean, 0 of nothing."""
+    return float(np.mean([*values] or [0.0]))
+
+
+def clicked(model: Model, case: Case, most: int, seed: int = 0) -> Row:
+    """One case after 0 to `most` clicks: scores, the clicks, how long each took; "refused" where there is no answer."""
+    image, truth = read_case(case)
+    rng = np.random.default_rng(seed)
+    clicks: list[Click] = []
+    seconds: list[float] = []
+    start = time.perf_counter()
+    try:
+        seen = look(image, model)
+    except SegmentError as error:
+        return {"case": case.name, "refused": str(error)}
+    first = time.perf_counter() - start
+    found: Segmentation = seen.answer
+    steps = [_scores(found, truth.array, case)]
+    for _ in range(most):
+        click = simulate(found.labels, truth, case.table, rng)
+        if click is not None:
+            start = time.perf_counter()
+            try:
+                found = refine(seen, model, (*clicks, click))
+            except SegmentError as error:  # a person would take such a click back
+                steps[-1].setdefault("taken back", []).append(f"{click.told()}: {error}")
+            else:
+                clicks.append(click)
+            seconds.append(time.perf_counter() - start)
+        steps.append(_scores(found, truth.array, case))
+    return {
+        "case": case.name,
+        "first": round(first, 3),
+        "seconds": [round(s, 3) for s in seconds],
+        "clicks": [click.told() for click in clicks],
+        "steps": steps,
+    }
+
+
+def _scores(found: Segmentation, truth: np.ndarray, case: Case) -> Row:
+    rows = [row for row in score(found.labels.array, truth, case.table) if row.truth]
+    return {
+        "dice": {row.name: round(row.dice, 4) for row in rows if row.dice is not None},
+        "wrong": wrong_names(rows),
+        "forced": sum("by hand" in note for note in found.notes),
+    }
+
+
+def summary(rows: list[Row]) -> Row:
+    """Mean Dice over cases and structures after some numbers of clicks, by structure too, and seconds per click."""
+    answered = [row for row in rows if "steps" in row]
+    after = [count for count in COUNTS if all(len(row["steps"]) > count for row in answered)]
+    names = sorted({name for row in answered for name in row["steps"][0]["dice"]})
+
+    def at(count: int, chosen: list[str]) -> float:
+        dices = [[row["steps"][count]["dice"].get(name) for name in chosen] for row in answered]
+        return round(mean([mean([d for d in values if d is not None]) for values in dices if any(values)]), 4)
+
+    seconds = [s for row in answered for s in row["seconds"]]
+    return {
+        "cases": len(answered),
+        "refused": len(rows) - len(answered),
+        "dice": {str(count): at(count, names) for count in after},
+        "structures": {name: {str(count): at(count, [name]) for count in after} for name in names},
+        "wrong_names": {str(count): sum(len(row["steps"][count]["wrong"]) for row in answered) for count in after},
+        "forced": {str(count): sum(row["steps"][count]["forced"] for row in answered) for count in after},
+        "seconds_per_click": {"median": round(float(np.median(seconds)), 3), "largest": max(seconds)}
+        if seconds
+        else {},
+    }
+
+
+def table(results: dict[str, Row]) -> str:
+    """The means as a table in Markdown."""
+    lines = [f"| dataset | cases | {' | '.join(f'{n} clicks' for n in COUNTS)} | s per click |", "|---|" + "--:|" * 7]
+    for name, row in results.items():
+        cells = [f"{row['dice'][str(n)]:.4f}" if str(n) in row["dice"] else "" for n in COUNTS]
+        lines.append(
+            f"| {name} | {row['cases']} | {' | '.join(cells)} | {row['seconds_per_click'].get('median', '')} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Click through the datasets, print and write the figures."""
+    parser = argparse.ArgumentParser(prog="benchmarks.clicks", description=__doc__)
+    parser.add_argument("model", type=Path, help="a model file that reads clicks")
+    parser.add_argument("datasets", type=Path, nargs="+", help="prepared datasets")
+    parser.add_argument("--split", choices=("train", "val", "test"), default=None, help="only these cases")
+    parser.add_argument("--clicks", type=int, default=max(COUNTS), help="how many (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=None, help="only the first cases of each dataset")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    args = parser.parse_args()
+    model = Model.load(args.model)
+    rows: dict[str, list[Row]] = {}
+    for dataset in map(Dataset.open, args.datasets):
+        for case in dataset.cases(args.split)[: args.limit]:
+            row = clicked(model, case, args.clicks)
+            rows.setdefault(dataset.name, []).append(row)
+            dices = [f"{mean(step['dice'].values()):.4f}" for step in row.get("steps", [])]
+            print(f"{dataset.name} {row['case']}: {' '.join(dices) or row['refused']}", flush=True)
+    result = {
+        "machine": machine.facts(),
+        "model": {"digest": model.card.digest, "engine": model.engine},
+        "summary": {name: summary(cases) for name, cases in rows.items()},
+        "cases": rows,
+    }
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    args.o.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{machine.sentence(result['machine'])}\n\n{table(result['summary'])}\n\nwritten to {args.o}")
+
+
+if __name__ == "__main__":
+    main()
