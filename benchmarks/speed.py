@@ -37,11 +37,12 @@ SHAPE, PIXEL, THICKNESS, GAP = (16, 448, 448), 0.6, 4.0, 0.4  # voxels, mm
 
 @dataclass(frozen=True)
 class Run:
-    """One process. seconds: from start to end; peak: bytes of memory."""
+    """One process. seconds: from start to end; peak: bytes of memory; work: processor seconds, with its children's."""
 
     seconds: float
     peak: float
     output: str
+    work: float
 
 
 def exam(seed: int = 7) -> Volume:
@@ -87,7 +88,8 @@ def process(command: Sequence[str | Path]) -> Run:
         output = told.read()
     if child.returncode not in (0, 3):
         raise RuntimeError(f"{command}: exit {child.returncode}: {output}")
-    return Run(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), output)
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Run(seconds, peak, output, usage.ru_utime + usage.ru_stime)
 
 
 def median(command: Sequence[str | Path], times: int = 5) -> tuple[float, float]:
