@@ -1,0 +1,97 @@
+"""Clicks by the commands alone: train --method deepedit from the shipped weights, export, segment --clicks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lumbarseg.anatomy import by_name
+from lumbarseg.cli.main import main
+from lumbarseg.clicks import Click, text_of
+from lumbarseg.files import read_labels
+from lumbarseg.volume import Volume
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("model_file")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clicks")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Path:
+    """Two steps from the shipped weights: it still answers as they do, and reads clicks."""
+    data, run = str(folder / "data"), str(folder / "run")
+    assert main(["phantom", data, "-n", "1", "--seed", "8", "--jobs", "1"]) == 0
+    few = ["--steps", "2", "--batch", "2", "--crop", "96", "--rate", "1e-4"]
+    assert main(["train", data, "-o", run, "--method", "deepedit", "--init", "shipped", *few]) == 0
+    assert main(["export", run, "-o", str(folder / "edit.onnx")]) == 0
+    return folder / "edit.onnx"
+
+
+@pytest.fixture(scope="module")
+def answered(exam: Path, model: Path, folder: Path) -> Volume:
+    assert main(["segment", str(exam), "-o", str(folder / "plain"), "--model", str(model)]) == 0
+    return read_labels(folder / "plain" / "spine_labels.nii.gz")
+
+
+def centre(labels: Volume, name: str) -> tuple[float, float, float]:
+    depth = ndimage.distance_transform_edt(labels.array == by_name(name).label, sampling=labels.grid.spacing)
+    x, y, z = labels.grid.to_world(np.array(np.unravel_index(depth.argmax(), depth.shape)))
+    return float(x), float(y), float(z)
+
+
+def test_clicks_refine_an_answer(
+    exam: Path, model: Path, answered: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    click = Click(centre(answered, "L3-L4"), "L3-L4", positive=False)
+    (tmp_path / "clicks.json").write_text(text_of([click]))
+    words = ["segment", str(exam), "-o", str(tmp_path), "--model", str(model)]
+    assert main([*words, "--clicks", str(tmp_path / "clicks.json"), "--json"]) in (0, 3)
+    found = read_labels(tmp_path / "spine_labels.nii.gz")
+    voxel = tuple(np.rint(found.grid.to_index(np.array(click.point))).astype(int))
+    assert answered.array[voxel] == by_name("L3-L4").label
+    assert found.array[voxel] != by_name("L3-L4").label
+    assert json.loads(capsys.readouterr().out)["exams"][0]["error"] is None
+
+
+def test_clicks_of_slicer_are_read_in_their_own_space(
+    exam: Path, model: Path, answered: Volume, tmp_path: Path
+) -> None:
+    x, y, z = centre(answered, "L4")
+    point = {"label": "L3-1", "position": [-x, -y, z], "positionStatus": "defined"}
+    markups = {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [point]}]}
+    (tmp_path / "L3.mrk.json").write_text(json.dumps(markups))
+    words = ["segment", str(exam), "-o", str(tmp_path), "--model", str(model)]
+    assert main([*words, "--clicks", str(tmp_path / "L3.mrk.json")]) in (0, 3)
+    report = json.loads((tmp_path / "spine_report.json").read_text())
+    assert report["anchor"] == "given by the user"
+    at = {level["name"]: level["centre_mm"][2] for level in report["levels"]}
+    assert abs(at["L3"] - z) < 8
+
+
+def test_what_cannot_be_is_one_line(
+    exam: Path, model: Path, answered: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "clicks.json"
+    file.write_text(text_of([Click(centre(answered, "L3"), "L3")]))
+
+    def refused(*words: str) -> str:
+        assert main(["segment", str(exam), *words, "-o", str(tmp_path / "out")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    capsys.readouterr()
+    assert "this model reads no clicks" in refused("--clicks", str(file))
+    assert "not found" in refused("--clicks", str(tmp_path / "none.json"), "--model", str(model))
+    (tmp_path / "other.nii.gz").write_bytes(exam.read_bytes())
+    both = refused(str(tmp_path / "other.nii.gz"), "--clicks", str(file), "--model", str(model))
+    assert "clicks belong to one exam, and 2 are given" in both
+    file.write_text('{"clicks": [{"point": [0, 0, 0], "structure": "L3"}]}')
+    assert "must state its space" in refused("--clicks", str(file), "--model", str(model))
+    assert not (tmp_path / "out").exists()
