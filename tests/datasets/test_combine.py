@@ -15,6 +15,7 @@ from lumbarseg.datasets.select import Selection
 from lumbarseg.datasets.splits import Splitting, leaks
 from lumbarseg.datasets.union import row_of
 from lumbarseg.errors import DatasetError, FileError
+from lumbarseg.score import judge
 
 LEVELS = {0: ("background", "L3", "arch"), 1: ("L1",), 2: ("L2", "L2 arch"), 3: ("L1-L2",)}
 TABLES = {"kinds": sets.TABLE, "whole": sets.WHOLE, "levels": LEVELS}
@@ -72,6 +73,21 @@ def test_a_structure_has_its_own_value_and_what_is_not_drawn_stays_unknown(
         "whole": ("background", "sacrum"),
         "levels": ("background", "arch", "L3"),
     }
+
+
+def test_a_case_is_judged_after_as_it_was_before(three: list[Dataset], tmp_path: Path) -> None:
+    union = combine(three, tmp_path / "all", jobs=1).dataset
+    rng = np.random.default_rng(0)
+    for dataset in three:
+        source = dataset.cases()[0]
+        case = next(c for c in union.cases() if c.name == f"{dataset.name}-{source.name}")
+        (image, new), (_, old) = read_case(case), read_case(source)
+        found = rng.choice([0, 1, 2, 6, 9, 12, 51], old.array.shape).astype(np.uint8)
+        before = judge(found, old.array, source.table, image.grid.spacing)
+        after = judge(found, new.array, case.table, image.grid.spacing)
+        for kind in ("structures", "instances"):
+            assert sorted(map(str, after[kind])) == sorted(map(str, before[kind]))
+        assert after["names_right"] == before["names_right"]
 
 
 def test_combining_twice_changes_nothing(three: list[Dataset], tmp_path: Path) -> None:

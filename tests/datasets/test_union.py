@@ -47,7 +47,7 @@ def test_every_value_means_the_same_before_and_after(tables: list[Table]) -> Non
     assert table_from({str(v): names for v, names in shared.items()}, "here") == dict(sorted(shared.items()))
     assert len(set(values.values())) == len(values)
     for table in tables:
-        new, mine = remap(table, values), table_of(table, values, shared)
+        new, mine = remap(table, values), table_of(table, values)
         assert {value: row_of(names) for value, names in table.items()} == {v: mine[new[v]] for v in table}
 
 
@@ -59,14 +59,13 @@ def test_values_stay_when_a_dataset_is_added(tables: list[Table]) -> None:
     assert len(set(grown.values())) == len(grown)
 
 
-def test_cases_that_say_another_thing_of_0_have_a_table_of_their_own() -> None:
+def test_a_case_has_the_rows_that_its_source_could_draw() -> None:
     drawn: Table = {0: ("background",), 1: ("body",), 2: ("disc",)}
     undrawn: Table = {0: ("disc", "background"), 7: ("body",)}
     values = values_of([drawn, undrawn])
-    shared = common([drawn, drawn, undrawn], values)
-    assert shared == {0: ("background",), 152: ("body",), 154: ("disc",)}
-    assert table_of(drawn, values, shared) == shared
-    assert table_of(undrawn, values, shared) == {0: ("background", "disc"), 152: ("body",)}
+    assert common([drawn, drawn, undrawn], values) == {0: ("background",), 152: ("body",), 154: ("disc",)}
+    assert table_of(drawn, values) == {0: ("background",), 152: ("body",), 154: ("disc",)}
+    assert table_of(undrawn, values) == {0: ("background", "disc"), 152: ("body",)}
 
 
 def test_more_sets_than_values_are_refused() -> None:

@@ -177,7 +177,7 @@ def _parts(held: Mapping[str, list[Case]], before: Dataset | None, settings: Set
     parts = []
     for (key, case), name in zip(pairs, names, strict=True):
         patient = case.patient if settings.same_patients or not case.patient else f"{key}/{case.patient}"
-        parts.append(_Part(key, case, name, patient, table_of(case.table, values, shared), remap(case.table, values)))
+        parts.append(_Part(key, case, name, patient, table_of(case.table, values), remap(case.table, values)))
     return parts, shared
 
 

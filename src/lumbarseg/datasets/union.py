@@ -54,11 +54,9 @@ def common(tables: Iterable[Table], values: Mapping[Row, int]) -> Table:
     return {0: rest, **{value: row for row, value in sorted(values.items(), key=lambda item: item[1])}}
 
 
-def table_of(table: Table, values: Mapping[Row, int], shared: Table) -> Table:
-    """A case's table in the union: the shared one where it says the same of 0, else one with the case's own rows."""
+def table_of(table: Table, values: Mapping[Row, int]) -> Table:
+    """A case's table in the union: what its source could have drawn, and nothing that only others drew."""
     rest = row_of(table[0])
-    if rest == shared[0]:
-        return shared
     rows = {row_of(names) for value, names in table.items() if value} - {rest}
     return {0: rest, **dict(sorted((values[row], row) for row in rows))}
 
