@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumbarseg.anatomy import CLASSES
+from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.errors import ModelError
 from lumbarseg.model.card import BLANK, KEY, Card, digest_of, seal
 from lumbarseg.prepare import Normalisation, Spec
@@ -96,3 +96,20 @@ def test_a_digest_must_stand_in_the_file_once() -> None:
     for data in (b"nothing", BLANK.encode() + b" " + BLANK.encode()):
         with pytest.raises(ModelError, match="exactly once"):
             digest_of(data, BLANK)
+
+
+def test_what_a_model_was_taught_comes_back_and_is_left_out_where_it_is_everything() -> None:
+    card = Card(Spec(), known=("background", "body"), targets=("L1", "L4-L5"), lowest=("L5", 0.97))
+    assert Card.from_metadata(card.to_metadata()) == card
+    assert card.painted == {Kind.BODY}
+    assert Card(Spec()).painted == set(CLASSES)
+    assert not {"known", "targets", "lowest"} & set(json.loads(Card(Spec()).to_metadata()[KEY]))
+    for values, told in (
+        ({"known": ["liver"]}, "known classes or targets"),
+        ({"targets": "L1"}, "'targets' is no list"),
+        ({"lowest": ["L5"]}, "'lowest' is no name and share"),
+        ({"lowest": ["S9", 1.0]}, "must be a vertebra and a share"),
+        ({"lowest": ["L5", 1.5]}, "must be a vertebra and a share"),
+    ):
+        with pytest.raises(ModelError, match=told):
+            Card.from_metadata(changed(**values))

@@ -79,3 +79,36 @@ def test_names_past_the_first_vertebra_are_refused() -> None:
     found, scores = taken_apart(PLAIN)
     with pytest.raises(SegmentError, match="reach past"):
         name(found, scores, SPACING, "T2", None)
+
+
+NO_SACRUM = Blocks(PLAIN.heights, PLAIN.gaps, PLAIN.slips, 0.0, 0.0, False)
+
+
+def test_a_model_that_knows_no_sacrum_counts_from_the_lowest_body_it_was_taught() -> None:
+    found, scores = taken_apart(NO_SACRUM)
+    sure = name(found, scores, SPACING, None, None, ("L4", 1.0))
+    assert sure.names == ("L4", "L3", "L2", "L1")
+    assert sure.anchor == "the lowest body, as taught"
+    assert not sure.warnings
+    mostly = name(found, scores, SPACING, None, None, ("L4", 0.96))
+    assert mostly.names == sure.names
+    assert mostly.warnings and "96%" in mostly.warnings[0]
+    assert name(found, scores, SPACING, "L5", None, ("L4", 1.0)).names[0] == "L5"
+
+
+def test_it_counts_with_doubt_where_a_body_below_may_be_out_of_view() -> None:
+    classes, _ = NO_SACRUM.paint()
+    low = int(np.nonzero((classes > 0).any(axis=(0, 1)))[0].min())
+    for gap in (4, 12):
+        seen = np.ascontiguousarray(classes[:, :, low - gap :])
+        found = split(seen, SPACING)
+        assert found is not None
+        scores = np.stack([(seen == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(np.float32)
+        naming = name(found, scores, SPACING, None, None, ("L5", 1.0))
+        assert naming.names[0] == "L5"
+        assert naming.warnings and "may be missing" in naming.warnings[0]
+
+
+def test_a_sacrum_in_view_comes_before_what_was_taught() -> None:
+    found, scores = taken_apart(PLAIN)
+    assert name(found, scores, SPACING, None, None, ("L4", 1.0)).names[0] == "L5"

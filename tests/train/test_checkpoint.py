@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +94,44 @@ def test_the_average_by_hand() -> None:
     average.update(network, 1000)
     assert average.weights["weight"].item() == pytest.approx((10 / 11 + 3) / 2)
     assert network.weight.item() == 3.0
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from lumbarseg.errors import FileError
+from lumbarseg.train.checkpoint import Checkpoint
+
+found = Checkpoint.load(Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    found.save(Path(sys.argv[1]))
+except FileError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(checkpoint.read_bytes())
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, env=env, check=False)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{path}: the checkpoint cannot be written: "), done.stderr
+    assert line.endswith("the one before is kept: make room, then --resume")
+    assert Checkpoint.load(path).step == Checkpoint.load(checkpoint).step
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_from_before_targets_is_still_read(checkpoint: Path, tmp_path: Path) -> None:
+    values = torch.load(checkpoint, weights_only=True)
+    for name in ("elapsed", "known", "targets", "lowest", "best", "teacher"):
+        del values[name]
+    for name in ("epochs", "minutes", "patience", "targets", "contrast", "fold", "network", "distil"):
+        del values["settings"][name]
+    torch.save(values, tmp_path / "old.pt")
+    found, now = Checkpoint.load(tmp_path / "old.pt"), Checkpoint.load(checkpoint)
+    assert found.settings == now.settings
+    assert (found.known, found.targets, found.lowest, found.teacher) == ((), (), None, {})

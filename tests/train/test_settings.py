@@ -30,6 +30,9 @@ def test_the_command_offers_every_preset_and_only_real_settings() -> None:
     [
         ({"crop": 100}, "crop must be a multiple of 32"),
         ({"batch": 0}, "at least 1"),
+        ({"batch": 1, "crop": 32}, "a batch of 1 needs a crop of 64"),
+        ({"minutes": -1.0}, "must not be negative"),
+        ({"network": "vnet"}, "network 'vnet' is none of planar"),
         ({"steps": 0}, "at least 1"),
         ({"shares": (0.5, -0.1)}, "shares must be positive"),
         ({"shares": (0.0, 0.0)}, "shares must be positive"),

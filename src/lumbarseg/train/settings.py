@@ -63,6 +63,8 @@ class Settings:
         multiple = self.multiple
         if self.crop < multiple or self.crop % multiple:
             raise ModelError(f"settings: crop must be a multiple of {multiple}, not {self.crop}")
+        if 0 < self.batch * (self.crop // multiple) ** 2 < 2:
+            raise ModelError(f"settings: a batch of 1 needs a crop of {2 * multiple} or more")
         if min(self.batch, self.steps, self.loaders, self.validate_every, self.picture_every) < 1:
             raise ModelError("settings: batch, steps, loaders and the intervals must be at least 1")
         if min(self.epochs, self.minutes, self.patience, self.distil) < 0:

@@ -1,0 +1,75 @@
+"""The words of `lumbarseg train`: what a run begins with, who is held out, and errors of one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import sets
+
+from lumbarseg.cli.main import main
+from lumbarseg.model import shipped
+from lumbarseg.train.checkpoint import Checkpoint
+from lumbarseg.train.presets import PRESETS
+
+SMALL = ["--steps", "1", "--batch", "2", "--crop", "32", "--precision", "float32", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "blobs"
+    sets.write(folder, train=5, val=0)
+    return folder
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "settings.json").read_text()))
+
+
+def test_few_cases_begin_with_the_shipped_weights(model_file: Path, data: Path, tmp_path: Path) -> None:
+    assert main(["train", str(data), "-o", str(tmp_path / "run"), *SMALL]) == 0
+    told = settings_of(tmp_path / "run")
+    assert (told["rate"], told["distil"]) == (PRESETS["fine"].rate, PRESETS["fine"].distil)
+    found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    assert found.about["init"]["file"] == shipped().name
+    assert found.teacher
+
+
+def test_nothing_to_begin_with(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", str(data), "-o", str(tmp_path / "run"), "--preset", "quick", *SMALL]
+    assert main([*words, "--fold", "2/5", "--targets", "tissues"]) == 0
+    found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    assert "init" not in found.about
+    assert found.about["fold"] == "2/5"
+    assert found.settings.targets == ("tissues",)
+    assert "4 exams to train on, 1 held out" in capsys.readouterr().err
+    assert main([*words[:4], "--resume", "--epochs", "1"]) == 0  # four exams of six slices, two a step
+    assert Checkpoint.load(tmp_path / "run" / "checkpoint.pt").step == 12
+    assert "4 exams to train on, 1 held out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--targets", "L9"], "'L9' is no structure of the table"),
+        (["--targets", "L4 arch", "L2-L3"], None),
+        (["--fold", "three"], "write K/N"),
+        (["--fold", "1/9"], "there are only 5 patients"),
+        (["--contrast", "CT"], "no case with CT"),
+        (["--init", "nowhere.onnx"], "nowhere.onnx: cannot be read"),
+        (["--init", "nowhere"], "nowhere: not found"),
+        (["--preset", "quick", "--crop", "33"], "crop must be a multiple of"),
+    ],
+)
+def test_errors_are_one_line(
+    words: list[str], told: str | None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["train", str(data), "-o", str(tmp_path / "run"), "--preset", "quick", *SMALL, *words])
+    err = capsys.readouterr().err
+    assert code == (0 if told is None else 1)
+    if told is not None:
+        assert told in err
+        assert len(err.splitlines()) == 1
+        assert not (tmp_path / "run").exists()
