@@ -21,7 +21,7 @@ _CANAL_PART = {"cord", "thecal", "dural", "csf", "cauda", "medulla"}
 _PREFIXES = {"th": "t", "d": "t", "bwk": "t", "lwk": "l"}
 _LEVEL = re.compile(r"(?<![a-z])(th|bwk|lwk|[tdlsc])0?(\d{1,2})")
 _JOINED = re.compile(r"(vertebrae?|vert|dis[ck]s?|ivds?|vb|body|arch)(?=[tdls]\d)")
-_SHORT = re.compile(r"(?<![a-z])l(\d)[ ]?(\d)(?!\d)")  # L4/5, L45
+_SHORT = re.compile(r"(?<![a-z])l([1-5])[ ]?([2-6])(?!\d)")  # L4/5, L45
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,8 @@ def _find(source: Path, contrast: str) -> Found:
         if several:
             refused.append((clean(name), f"{several[0].name}: {len(several)} such files of one exam; keep one"))
         elif missing := [part for part in (contrast, "labels") if part not in parts]:
-            what = "labels" if missing[0] == "labels" else f"{CONTRASTS[contrast]} image ({contrast})"
-            refused.append((clean(name), f"{next(iter(parts.values()))[0].name}: its {what} is missing; copy it there"))
+            what = "labels are" if missing[0] == "labels" else f"{CONTRASTS[contrast]} image ({contrast}) is"
+            refused.append((clean(name), f"{next(iter(parts.values()))[0].name}: its {what} missing; copy them there"))
         else:
             files = (parts[contrast][0], parts["labels"][0])
             about = {"dixon": CONTRASTS[contrast]}

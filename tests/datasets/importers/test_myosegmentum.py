@@ -1,0 +1,115 @@
+"""MyoSegmenTUM: five masks a folder become one label map, whichever of the accepted layouts they have."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.datasets.small import exam
+
+from lumbarseg import files
+from lumbarseg.anatomy import LUMBAR, by_name
+from lumbarseg.datasets.importers import myosegmentum
+from lumbarseg.datasets.importers.raw import Importer
+from lumbarseg.datasets.importing import import_source
+from lumbarseg.datasets.layouts import myosegmentum as layout
+from lumbarseg.datasets.layouts.exam import Exam
+from lumbarseg.errors import DatasetError
+from lumbarseg.resample import reorient
+from lumbarseg.volume import Volume
+
+from .replica import Replica, disagreement, imported
+
+IMPORTER: Importer = myosegmentum.IMPORTER
+BODIES = [by_name(level).label for level in LUMBAR]
+
+
+@cache
+def phantoms() -> tuple[Exam, ...]:
+    return tuple(exam(number, seed=10, sequence="GRE", bodies=6) for number in range(4))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("myosegmentum")
+
+
+@pytest.fixture(scope="module")
+def replica(source: Path) -> Replica:
+    assert all(map(layout.usable, phantoms()))
+    return imported(layout, IMPORTER, source, phantoms(), traps=True)
+
+
+@pytest.fixture
+def copy(replica: Replica, source: Path, tmp_path: Path) -> Path:
+    assert not replica.refused
+    return shutil.copytree(source, tmp_path / "copy")
+
+
+def folder_of(source: Path, number: int = 0) -> Path:
+    case = layout.case_of(number)
+    return source / case / case / "vertebrae"
+
+
+def test_planted_traps_are_reported_and_bodies_are_the_truth(replica: Replica) -> None:
+    assert replica.met == replica.expected
+    assert {trap for _, trap in replica.met} == {"grey-mask", "overlap", "label-header"}
+    for number, one in enumerate(phantoms()):
+        read = replica.read[layout.case_of(number)]
+        assert not disagreement(read, one.labels, IMPORTER.table).any()
+        labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
+        np.testing.assert_array_equal(labels > 0, np.isin(truth, BODIES))
+
+
+def test_the_image_is_the_contrast_that_was_asked_for(copy: Path) -> None:
+    water, fat, fraction = (
+        importer.read(importer.find(copy).raws[0]).image.array
+        for importer in map(myosegmentum.importer, ("water", "fat", "pdff"))
+    )
+    np.testing.assert_array_equal(water, phantoms()[0].image.array)
+    np.testing.assert_array_equal(fat, fraction)
+    assert not np.array_equal(water, fat)
+    with pytest.raises(DatasetError, match="choose one of water, fat, pdff"):
+        myosegmentum.importer("t2")
+
+
+def test_one_label_map_beside_or_above_the_image_is_taken(copy: Path, tmp_path: Path) -> None:
+    image, labels = phantoms()[0].image, phantoms()[0].labels
+    bodies = Volume(np.where(np.isin(labels.array, BODIES), labels.array, 0), labels.affine)
+    for name, place in (("s1", "s1"), ("s2", "s2/masks")):
+        files.write_image(image, tmp_path / "other" / name / "sub_water.nii.gz")
+        files.write_labels(bodies, tmp_path / "other" / place / "vertebrae_seg.nii.gz")
+    found = IMPORTER.find(tmp_path / "other")
+    assert [raw.name for raw in found.raws] == ["s1", "s2"]
+    for raw in found.raws:
+        np.testing.assert_array_equal(IMPORTER.read(raw).labels.array, bodies.array)
+
+
+def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "copy" / "05"
+    shutil.copytree(copy / "01", extra)
+    (folder_of(copy, 0) / "L2_01.nii.gz").unlink()
+    (folder_of(copy, 1) / "WATER.nii.gz").rename(folder_of(copy, 1) / "WATER.dcm")
+    mask = files.read_labels(folder_of(copy, 2) / "L5_03.nii.gz")
+    files.write_labels(Volume(mask.array * 0, mask.affine), folder_of(copy, 2) / "L5_03.nii.gz", ())
+    (folder_of(copy, 3) / "L1_04.nii.gz").write_bytes(b"no volume at all")
+    done = import_source(IMPORTER, copy, tmp_path / "out", jobs=1)
+    assert done.added == ("05",)
+    told = {
+        "01": "4 masks of 5 expected: L2 missing",
+        "02": "WATER.dcm: all slices in one DICOM file are not read; convert it: dcm2niix",
+        "03": "L5_03.nii.gz: an empty mask",
+        "04": "L1_04.nii.gz",
+    }
+    assert set(done.refused) == set(told)
+    for name, text in told.items():
+        assert text in done.refused[name]
+
+
+def test_a_folder_of_another_kind(tmp_path: Path) -> None:
+    files.write_image(phantoms()[0].image, tmp_path / "a_image.nii.gz")
+    with pytest.raises(DatasetError, match="holds no folder with masks L1 to L5"):
+        IMPORTER.find(tmp_path)
