@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests import sets
 
-from lumbarseg.cli import options
-from lumbarseg.cli.main import main
+from lumbarseg.cli import evaluate, options
+from lumbarseg.cli.main import main, parser
 from lumbarseg.datasets import Dataset, create, write_case
 from lumbarseg.datasets.select import Selection
 
@@ -89,6 +89,19 @@ def test_a_broken_case_is_left_out_with_a_warning(
     assert len(Dataset.open(tmp_path / "all").cases()) == 7
 
 
+def test_evaluate_takes_the_same_words(two: list[str]) -> None:
+    def names(*words: str) -> list[tuple[str, str]]:
+        args = parser().parse_args(["evaluate", "shipped", *two, *words])
+        return [(dataset, case.name) for dataset, case in evaluate.chosen(args, [Path(folder) for folder in two])]
+
+    assert len(names()) == 8
+    assert names("--contrast", "STIR") == [("levels", "exam-3")]
+    assert names("--structures", "canal", "--split", "val") == [("kinds", "case-3")]
+    held = [names("--fold", f"{k}/4", "--split", "val", "--seed", "2") for k in (1, 2, 3, 4)]
+    assert [len(fold) for fold in held] == [2, 2, 2, 2]
+    assert sorted(case for fold in held for case in fold) == sorted(names())
+
+
 @pytest.mark.parametrize("text", ["", "1", "0/5", "6/5", "1/1", "a/b", "1/5/2", "-1/5"])
 def test_a_fold_is_written_k_of_n(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="write K/N"):
@@ -96,10 +109,10 @@ def test_a_fold_is_written_k_of_n(text: str) -> None:
 
 
 def test_words_become_a_selection() -> None:
-    parser = argparse.ArgumentParser()
-    options.selection(parser)
+    words_of = argparse.ArgumentParser()
+    options.selection(words_of)
     words = "--structures L1 L2 --complete --contrast T2 STIR --scanner GE --patient p1 --split val --fold 2/5"
-    args = parser.parse_args(words.split())
+    args = words_of.parse_args(words.split())
     assert args.fold == (2, 5)
     assert options.selected(args) == Selection(("L1", "L2"), ("T2", "STIR"), ("GE",), True, "val", ("p1",))
-    assert options.selected(parser.parse_args([])) == Selection()
+    assert options.selected(words_of.parse_args([])) == Selection()
