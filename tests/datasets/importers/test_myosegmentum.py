@@ -18,6 +18,7 @@ from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.layouts import myosegmentum as layout
 from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
+from lumbarseg.files import metaimage
 from lumbarseg.resample import reorient
 from lumbarseg.volume import Volume
 
@@ -91,18 +92,18 @@ def test_one_label_map_beside_or_above_the_image_is_taken(copy: Path, tmp_path: 
 def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, tmp_path: Path) -> None:
     extra = tmp_path / "copy" / "05"
     shutil.copytree(copy / "01", extra)
-    (folder_of(copy, 0) / "L2_01.nii.gz").unlink()
+    (folder_of(copy, 0) / "L2_01.mha").unlink()
     (folder_of(copy, 1) / "WATER.nii.gz").rename(folder_of(copy, 1) / "WATER.dcm")
-    mask = files.read_labels(folder_of(copy, 2) / "L5_03.nii.gz")
-    files.write_labels(Volume(mask.array * 0, mask.affine), folder_of(copy, 2) / "L5_03.nii.gz", ())
-    (folder_of(copy, 3) / "L1_04.nii.gz").write_bytes(b"no volume at all")
+    mask = files.read_labels(folder_of(copy, 2) / "L5_03.mha")
+    metaimage.write(Volume(mask.array * 0, mask.affine), folder_of(copy, 2) / "L5_03.mha")
+    (folder_of(copy, 3) / "L1_04.mha").write_bytes(b"no volume at all")
     done = import_source(IMPORTER, copy, tmp_path / "out", jobs=1)
     assert done.added == ("05",)
     told = {
         "01": "4 masks of 5 expected: L2 missing",
         "02": "WATER.dcm: all slices in one DICOM file are not read; convert it: dcm2niix",
-        "03": "L5_03.nii.gz: an empty mask",
-        "04": "L1_04.nii.gz",
+        "03": "L5_03.mha: an empty mask",
+        "04": "L1_04.mha",
     }
     assert set(done.refused) == set(told)
     for name, text in told.items():

@@ -1,6 +1,6 @@
 """MyoSegmenTUM spine: NN/NN/vertebrae/ with water, fat and fat fraction and a mask for each of L1 to L5.
 
-The published images are DICOM and the masks MetaImage; here all are NIfTI, which the importer reads as well.
+The published images are DICOM; here they are NIfTI, as after a conversion.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from lumbarseg import files
 from lumbarseg.anatomy import LUMBAR, by_name
+from lumbarseg.files import metaimage
 from lumbarseg.volume import Array, Volume
 
 from .exam import Exam, Planted
@@ -47,9 +48,9 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
             files.write_image(image, place / f"{name}.nii.gz")
             files.write_image(image, place.parent / "muscle" / f"{name}.nii.gz")
         for level, mask in masks.items():
-            files.write_labels(Volume(mask, affine), place / f"{level}_{case}.nii.gz", ())
+            metaimage.write(Volume(mask, affine), place / f"{level}_{case}.mha")
         muscle = Volume((exam.labels.array == 0).astype(np.uint8), exam.labels.affine)
-        files.write_labels(muscle, place.parent / "muscle" / f"psoas_left_{case}.nii.gz", ())
+        metaimage.write(muscle, place.parent / "muscle" / f"psoas_left_{case}.mha")
     return planted
 
 
