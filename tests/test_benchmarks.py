@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import accuracy, card, readme, speed
+from benchmarks import accuracy, card, importing, readme, speed
 
+from lumbarseg import files
 from lumbarseg.anatomy import LUMBAR
 from lumbarseg.cli.demo import exam
 from lumbarseg.errors import ModelError
@@ -89,6 +90,35 @@ def test_a_process_is_measured_whole() -> None:
     assert run.output == "80000000\n"
     with pytest.raises(RuntimeError, match="exit 7"):
         speed.process([sys.executable, "-c", "raise SystemExit(7)"])
+
+
+def test_the_files_of_the_import_are_what_both_sides_read(tmp_path: Path) -> None:
+    assert importing.volumes(tmp_path, 1, None, jobs=1) == ["phantom_000"]
+    folder = tmp_path / importing.NAME
+    image, labels = (
+        files.read_image(folder / "imagesTr" / "phantom_000_0000.nii.gz"),
+        files.read_labels(folder / "labelsTr" / "phantom_000.nii.gz"),
+    )
+    assert image.grid.same_as(labels.grid)
+    assert image.array.shape == speed.SHAPE
+    assert set(np.unique(labels.array)) == set(json.loads((folder / "dataset.json").read_text())["labels"].values())
+    (tmp_path / "out").mkdir()
+    told = importing.prepared(tmp_path, tmp_path / "out", jobs=1)
+    assert told["made"] == 1
+    with np.load(tmp_path / "out" / "ready" / "phantom_000.npz") as ready:
+        assert ready["image"].shape == ready["codes"].shape
+        assert len(ready["image"]) == speed.SHAPE[0]
+        assert len(np.unique(ready["codes"])) == len(importing.LABELS)
+
+
+def test_the_ratio_is_that_of_the_rounds() -> None:
+    sides = [{"ours": {"whole": 2.0, "work": 3.0}, "theirs": {"whole": t, "work": 9.0}} for t in (4.0, 8.0, 20.0)]
+    found = importing.result(sides, 3.0, {"volumes": 10}, 2)
+    assert found["volumes_per_second"] == {"ours": 5.0, "theirs": 1.25}
+    assert found["ratio"]["in_each_round"] == [2, 4, 10]
+    assert (found["ratio"]["seconds"], found["ratio"]["processor_seconds"]) == (4, 3)
+    assert found["ratio"]["processor_seconds_without_their_start"] == 2
+    assert found["targets"][0]["pass"]
 
 
 def test_the_readme_tells_the_figures_that_were_measured() -> None:
