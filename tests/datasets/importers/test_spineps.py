@@ -57,7 +57,8 @@ def test_both_masks_together_are_the_truth_itself(replica: Replica) -> None:
 def test_one_mask_tells_what_it_can(replica: Replica) -> None:
     tissues, vertebrae, counted = (replica.read[layout.case_of(n)] for n in (1, 2, 3))
     l3 = by_name("L3").label
-    assert spineps.TABLE[int(np.bincount(tissues.labels.array.ravel())[200:].argmax()) + 200]
+    nameless = {spineps.TABLE[int(value)] for value in np.unique(tissues.labels.array) if value >= 200}
+    assert nameless == {("body",), ("arch",), ("disc",)}
     assert not np.isin(tissues.labels.array, [l3, by_name("L3 arch").label]).any()
     assert (vertebrae.labels.array == 100 + l3).any() and not (vertebrae.labels.array == l3).any()
     assert vertebrae.table is not None and {"canal"} == set(vertebrae.table[0]) - {"background", "sacrum"}
@@ -80,7 +81,6 @@ def test_patients_contrasts_and_other_names_of_files(replica: Replica, source: P
         shutil.copy(path, tmp_path / name)
     (raw,) = spineps.find(tmp_path).raws
     assert (raw.name, raw.patient, raw.contrast) == ("77", "77", "")
-    shutil.copy(image, tmp_path / "again")
     (tmp_path / "other").mkdir()
     shutil.copy(image, tmp_path / "other" / "77.nii.gz")
     assert "2 such files of one exam" in spineps.find(tmp_path).refused[0][1]
