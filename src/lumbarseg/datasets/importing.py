@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,17 +99,17 @@ def import_source(
         refused |= {name: _inside(reason, source) for name, reason in found.refused}
         refused |= dict.fromkeys(_folders_outside(source), f"a folder that is a link and {_LEAVES}")
         added, already, changed = [], [], {}
-        for outcome in _entered(
-            dataset, mine, refused, _outcomes(importer, source, dataset, raws, jobs, seed, held_out)
-        ):
-            if outcome.case:
-                added.append(outcome.name)
-            elif not outcome.refused:
-                already.append(outcome.name)
-            if outcome.refused:
-                changed[outcome.name] = outcome.refused
-            if step:
-                step(outcome.name, len(raws))
+        outcomes = _outcomes(importer, source, dataset, raws, jobs, seed, held_out)
+        with closing(_entered(dataset, mine, refused, outcomes)) as entered:
+            for outcome in entered:
+                if outcome.case:
+                    added.append(outcome.name)
+                elif outcome.refused:
+                    changed[outcome.name] = outcome.refused
+                else:
+                    already.append(outcome.name)
+                if step:
+                    step(outcome.name, len(raws))
         return Imported(Dataset.open(target), tuple(added), tuple(already), dict(sorted((refused | changed).items())))
 
 
@@ -243,7 +244,7 @@ def _inside(text: str, source: Path) -> str:
 
 def _entered(
     dataset: Dataset, mine: set[str], refused: dict[str, str], outcomes: Iterator[_Outcome]
-) -> Iterator[_Outcome]:
+) -> Generator[_Outcome]:
     """The outcomes, entered in `dataset.json` from time to time and at the end, whatever ends it.
 
     mine: every name of this source; what was refused under one of them in an earlier import is forgotten.
