@@ -6,30 +6,31 @@ the anatomy of each exam, not believed of the data set, so a copy that was put r
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from lumbarseg.anatomy import LEVELS, Kind, by_name, column
+from lumbarseg import files
+from lumbarseg.anatomy import LUMBAR, Kind, by_name, column
 from lumbarseg.datasets.anatomy_axes import Judgement, facing
-from lumbarseg.datasets.folder import Table
+from lumbarseg.datasets.folder import Table, voxels
+from lumbarseg.datasets.schemes import undrawn
 from lumbarseg.errors import DatasetError
 from lumbarseg.volume import Array, Volume
 
-from .pair import TRAPS as PAIR
-from .pair import half_pairs, read_pair
+from . import fit
+from .pairs import find_pairs
 from .raw import Found, Importer, Raw, Read
 
-BODIES = tuple(column("L5", 7))
+BODIES = tuple(column(LUMBAR[-1], 7))
 """What the tag holds, from the lowest up."""
 
-_ABOVE = tuple(level for level in LEVELS if level.startswith("T") and level not in BODIES)
-_UNDRAWN = (Kind.BACKGROUND, Kind.DISC, Kind.CANAL, Kind.SACRUM, Kind.ARCH)
-TABLE: Table = {0: (*(kind.value for kind in _UNDRAWN), *_ABOVE), **{by_name(n).label: (n,) for n in BODIES}}
+_ROWS: Table = {by_name(level).label: (level,) for level in BODIES}
+TABLE: Table = {0: undrawn(_ROWS.values()), **_ROWS}
 
-TRAPS = PAIR | {
+TRAPS = {
+    **fit.TRAPS,
     "axis": "the header reverses axes, as the anatomy shows; corrected. Left and right cannot be verified",
     "unsure": "the anatomy does not tell which way an axis points; left as the header says",
     "touching": "neighbouring bodies were drawn as one; cut where the tag is narrow",
@@ -37,67 +38,66 @@ TRAPS = PAIR | {
 }
 
 _PIECE = 0.25  # of the usual body's size: less is no body
-_OPENINGS = 4  # voxels by which the tag is shrunk at most until its bodies come apart
-_APART = 3.0  # mm from every body: a speck, not a part of one
-_NAME = re.compile(r"Img_?0*(\d+)(_Labels)?\.nii(\.gz)?", re.IGNORECASE)
+_OPENINGS = 3  # voxels by which the tag is shrunk at most until its bodies come apart
+_APART = 10.0  # mm from every body: a speck, not a part of one
+_STEPS = (0.55, 1.6)  # of the usual distance between neighbours
+_IMAGE, _LABELS = "**/Img_{name:[0-9][0-9]}", "**/Img_{name:[0-9][0-9]}_Labels"
 
 
 def find(source: Path) -> Found:
-    """The exams `Img_NN.nii` with `Img_NN_Labels.nii` beside them, compressed or not, in the folder or one below."""
-    images: dict[str, Path] = {}
-    masks: dict[str, Path] = {}
-    doubles: dict[str, str] = {}
-    for path in sorted((*source.glob("*.nii*"), *source.glob("*/*.nii*"))):
-        if match := _NAME.fullmatch(path.name):
-            name = f"Img_{int(match[1]):02d}"
-            group = masks if match[2] else images
-            if name in group:
-                doubles[name] = f"{path}: there is {group[name].name} of the same number; keep one of them"
-            group[name] = path
-    if not images:
-        raise DatasetError(f"{source}: holds no Img_NN.nii; give the folder with the files of Zenodo record 22304")
-    good = sorted((images.keys() & masks.keys()) - doubles.keys())
-    raws = [Raw(name, name[4:], (images[name], masks[name]), "T2", "Siemens 1.5 T") for name in good]
-    return Found(tuple(raws), (*half_pairs(images, masks), *sorted(doubles.items())))
+    """The exams `Img_NN.nii` with `Img_NN_Labels.nii` beside them, packed or not, wherever they lie in the folder."""
+    try:
+        pairs, refused = find_pairs(source, _IMAGE, _LABELS)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{source}: holds no Img_NN.nii with Img_NN_Labels.nii; give the folder with the files of Zenodo 22304"
+        ) from error
+    raws = [Raw(f"Img_{number}", number, paths, "T2", "Siemens 1.5 T") for number, paths in pairs.items()]
+    return Found(tuple(raws), tuple((f"Img_{number}", reason.replace("**/", "")) for number, reason in refused))
 
 
 def read(raw: Raw) -> Read:
     """One exam with its bodies named and its axes put right; DatasetError when the tag does not hold seven bodies."""
     path = raw.files[1]
-    image, tag, warnings = read_pair(*raw.files)
-    values = np.flatnonzero(np.bincount(tag.array.ravel(order="K")))
+    image = files.read_image(raw.files[0])
+    tag, warnings = fit.on_grid(files.read_labels(path), image, path)
+    values = list(voxels(tag.array))
     if len(values) != 2 or values[0] != 0:
         told = ", ".join(map(str, values[:6]))
         raise DatasetError(f"{path}: holds the values {told}; one tag on a background of 0 is expected")
     bodies, notes = _separate(tag, path)
-    judged = facing(image, bodies, {0: ("background",), **dict.fromkeys(range(1, len(BODIES) + 1), ("body",))})
-    affine, told_axes = _turned(image.affine, judged)
+    judged = facing(image, bodies, dict.fromkeys(range(1, len(BODIES) + 1), (Kind.BODY.value,)))
+    affine, told_axes = turned(image.affine, judged)
     image, bodies = Volume(image.array, affine), Volume(bodies.array, affine)
-    labels, order = _named(bodies)
-    warnings += [note.format(*order) for note in notes] + told_axes
-    return Read(image, labels, warnings=tuple(warnings), about={"axes_judged_by": list(judged.reasons)})
+    labels, order = _named(bodies, path)
+    warnings = (*warnings, *(note.format(*order) for note in notes), *told_axes)
+    return Read(image, labels, warnings=warnings, about={"axes_judged_by": list(judged.reasons)})
 
 
 def _separate(tag: Volume, path: Path) -> tuple[Volume, list[str]]:
     """The tag's bodies, numbered from 1; notes name a body as {number - 1}. No voxel of the tag near them is lost."""
     mask = tag.array > 0
     pieces, count = ndimage.label(mask)
-    for width in range(_OPENINGS):
-        opened = ndimage.binary_opening(mask, iterations=width) if width else mask
-        cores, number = ndimage.label(opened)
-        sizes = np.bincount(cores.ravel(), minlength=number + 1)[1:]
-        usual = np.median(np.sort(sizes)[-len(BODIES) :]) if number else 0
-        large = np.flatnonzero(sizes >= _PIECE * usual) + 1
-        if len(large) >= len(BODIES):
-            break
-    if len(large) != len(BODIES):
-        raise DatasetError(
-            f"{path}: its tag shows {len(large)} bodies, {len(BODIES)} are expected; look at it, separate or "
-            "complete the bodies"
-        )
-    numbers = np.zeros(number + 1, np.uint8)
-    numbers[large] = np.arange(1, len(large) + 1)
-    return _given_back(numbers[cores], pieces, count, tag)
+    cores, numbers = pieces, _bodies(pieces, count)
+    seen = width = 0
+    while numbers.max() != len(BODIES):
+        seen, width = seen or int(numbers.max()), width + 1
+        if width > _OPENINGS or seen > len(BODIES):
+            raise DatasetError(
+                f"{path}: its tag shows {seen} bodies, {len(BODIES)} are expected; look at it, separate or complete "
+                "the bodies"
+            )
+        cores, found = ndimage.label(ndimage.binary_opening(mask, iterations=width))
+        numbers = _bodies(cores, found)
+    return _given_back(numbers.astype(np.uint8)[cores], pieces, count, tag)
+
+
+def _bodies(cores: Array, count: int) -> Array:
+    """(count + 1,) a number from 1 for each component that is large enough for a body, 0 for the others."""
+    sizes = np.bincount(cores.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    large = sizes >= max(1.0, _PIECE * float(np.median(np.sort(sizes[1:])[-len(BODIES) :]))) if count else sizes > 0
+    return np.where(large, np.cumsum(large), 0)
 
 
 def _given_back(cores: Array, pieces: Array, count: int, tag: Volume) -> tuple[Volume, list[str]]:
@@ -124,7 +124,7 @@ def _given_back(cores: Array, pieces: Array, count: int, tag: Volume) -> tuple[V
     return Volume(out, tag.affine), notes
 
 
-def _turned(affine: Array, judged: Judgement) -> tuple[Array, list[str]]:
+def turned(affine: Array, judged: Judgement) -> tuple[Array, list[str]]:
     """The affine with what is reversed put right, keeping the exam from being a mirror image, and what to say.
 
     One reversed axis alone would mirror the patient, so right and left turn with it.
@@ -144,13 +144,19 @@ def _turned(affine: Array, judged: Judgement) -> tuple[Array, list[str]]:
     return np.diag(signs) @ affine, warnings
 
 
-def _named(bodies: Volume) -> tuple[Volume, list[str]]:
-    """Numbers as label values, from the lowest body up, and the level of each number."""
-    voxels = np.nonzero(bodies.array)
-    of, height = bodies.array[voxels], bodies.grid.to_world(np.stack(voxels, axis=1))[:, 2]
-    centres = np.bincount(of, height)[1:] / np.bincount(of)[1:]
-    rank = np.argsort(np.argsort(centres))
-    levels = [BODIES[place] for place in rank]
+def _named(bodies: Volume, path: Path) -> tuple[Volume, list[str]]:
+    """Numbers as label values, from the lowest body up, and the level of each number; DatasetError when one lacks."""
+    where = np.nonzero(bodies.array)
+    of, places = bodies.array[where], bodies.grid.to_world(np.stack(where, axis=1))
+    centres = np.stack([np.bincount(of, axis)[1:] / np.bincount(of)[1:] for axis in places.T], axis=1)
+    upward = np.argsort(centres[:, 2])
+    steps = np.linalg.norm(np.diff(centres[upward], axis=0), axis=1)
+    if steps.min() < _STEPS[0] * np.median(steps) or steps.max() > _STEPS[1] * np.median(steps):
+        told = ", ".join(f"{step:.0f}" for step in steps)
+        raise DatasetError(
+            f"{path}: its {len(BODIES)} bodies lie {told} mm apart, which no spine does; is one missing or cut in two?"
+        )
+    levels = [BODIES[place] for place in np.argsort(upward)]
     lut = np.array([0, *(by_name(level).label for level in levels)], np.uint8)
     return Volume(lut[bodies.array], bodies.affine), levels
 

@@ -1,0 +1,151 @@
+"""SPIDER as Zenodo gives it: images/ and masks/ of the same names as .mha, with overview.csv and the gradings."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg import files
+from lumbarseg.anatomy import LEVELS, LUMBAR, arch_of, by_name
+from lumbarseg.datasets.schemes import COLUMN, SCHEMES, encode, value_of
+from lumbarseg.files import metaimage
+from lumbarseg.resample import reorient
+from lumbarseg.volume import Array, Volume
+
+from .exam import Exam, Planted
+
+SEQUENCES = ("T2",)
+PLAN = ("", "stir", "counting", "same-acquisition", "above-T1", "label-header", "no-overview", "grey", "alone")
+"""What is planted in one exam after the other, from the first on again when they are used up."""
+
+_ROWS = SCHEMES["spider"]
+_SERIES = {"T1": "t1", "SPACE": "t2_SPACE"}
+_PARTLY, _DISC = 100, 200
+_COLUMNS = (
+    "new_file_name", "num_vertebrae", "num_discs", "sex", "birth_date", "subset", "EchoTime", "FlipAngle",
+    "MRAcquisitionType", "MagneticFieldStrength", "Manufacturer", "ManufacturerModelName", "PixelSpacing",
+    "RepetitionTime", "SeriesDescription", "SliceThickness",
+)  # fmt: skip
+_GRADINGS = ("Patient", "IVD label", "Modic", "Spondylolisthesis", "Disc herniation", "Pfirrman grade")
+_GREY = 57  # what an interpolated mask may hold
+_SHIFT = 6.0  # mm by which a mask's header is off
+
+Rows = list[dict[str, object]]
+
+
+def usable(exam: Exam) -> bool:
+    """Whether the lowest lumbar vertebra is whole in view, and there is no L6."""
+    array = reorient(exam.labels, "RAS").array
+    lowest = by_name(LUMBAR[-1]).label
+    return bool((array == lowest).any()) and not ({lowest, by_name(LEVELS[-1]).label} & set(array[..., 0].ravel()))
+
+
+def case_of(number: int) -> str:
+    """The name under which the importer gives exam `number`, when it is T2."""
+    return f"{_patient(number)}_t2"
+
+
+def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
+    """The exams in SPIDER's layout; with `traps`, folders lie twice in each other, as unpacking often makes them."""
+    parts = [folder / name / name if traps else folder / name for name in ("images", "masks")]
+    planted: list[Planted] = []
+    overview: Rows = []
+    gradings: Rows = []
+    for number, exam in enumerate(exams):
+        trap = PLAN[number % len(PLAN)] if traps else ""
+        series = _SERIES.get(exam.contrast, "t2")
+        names = [f"{_patient(number)}_{series}"]
+        names += [f"{_patient(number)}_t2_SPACE"] if trap == "same-acquisition" else []
+        mask = _spoilt(_counted(exam), trap)
+        for name in names:
+            metaimage.write(exam.image, parts[0] / f"{name}.mha")
+            metaimage.write(mask, parts[1] / f"{name}.mha")
+            overview += [] if trap == "no-overview" else [_row(name, exam, mask.array, trap, rng)]
+        if trap == "alone":
+            metaimage.write(exam.image, parts[0] / f"{_patient(number)}_t1.mha")
+            names = [f"{_patient(number)}_t1"]
+        gradings += _graded(number, trap, rng)
+        word = "refused" if trap in ("grey", "alone") else trap
+        planted += [Planted(name, word, trap) for name in names if trap]
+    _save(folder / "overview.csv", _COLUMNS, overview)
+    _save(folder / "radiological_gradings.csv", _GRADINGS, gradings)
+    return planted
+
+
+def _patient(number: int) -> int:
+    """Numbers with gaps, as in the published set."""
+    return 3 * number + 1
+
+
+def _counted(exam: Exam) -> Volume:
+    """Labels as SPIDER counts them, a vertebra that the image cuts off 100 higher."""
+    counted = encode(exam.labels.array, _ROWS)
+    upright = reorient(exam.labels, "RAS").array
+    ends = set(np.unique(upright[..., [0, -1]]).tolist())
+    for level in COLUMN:
+        body, arch = by_name(level).label, arch_of(level).label
+        value = value_of(_ROWS, level)
+        if body in ends or not (upright == body).any():
+            counted[np.isin(exam.labels.array, (body, arch))] = _PARTLY + value
+    return Volume(counted, exam.labels.affine)
+
+
+def _spoilt(mask: Volume, trap: str) -> Volume:
+    """The mask with a trap in it."""
+    array, affine = mask.array.copy(), mask.affine.copy()
+    if trap == "above-T1":
+        whole = sorted(set(np.unique(array).tolist()) & set(range(1, len(COLUMN) + 1)))
+        array[array == whole[-1]] = len(COLUMN) + 1
+        array[array == _DISC + whole[-1]] = _DISC + len(COLUMN) + 1
+    if trap == "grey":
+        array[array == value_of(_ROWS, LUMBAR[2])] = _GREY
+    if trap == "label-header":
+        affine[2, 3] += _SHIFT
+    return Volume(array, affine)
+
+
+def _row(name: str, exam: Exam, mask: Array, trap: str, rng: np.random.Generator) -> dict[str, object]:
+    stir = trap == "stir" or exam.contrast == "STIR"
+    present = np.unique(mask)
+    echo = round(float(rng.uniform(80, 120))) if trap != "same-acquisition" else 99
+    return {
+        "new_file_name": name,
+        "num_vertebrae": int(((present > 0) & (present < _PARTLY)).sum()),
+        "num_discs": int((present > _DISC).sum()),
+        "sex": f"{rng.choice(['F', 'M'])} ",
+        "birth_date": f"{rng.integers(20, 80)}" if rng.random() < 0.3 else "",
+        "subset": "validation" if int(name.partition("_")[0]) % 5 == 0 else "training",
+        "EchoTime": echo,
+        "FlipAngle": 150,
+        "MRAcquisitionType": "3D" if exam.contrast == "SPACE" else "2D",
+        "MagneticFieldStrength": 1.5,
+        "Manufacturer": "SIEMENS",
+        "ManufacturerModelName": "Avanto ",
+        "PixelSpacing": " ".join(f"{s:.4f}" for s in exam.image.grid.spacing[1:]),
+        "RepetitionTime": 3000 + 10 * echo,
+        "SeriesDescription": f"SAG {'T2 TSE STIR' if stir else exam.contrast}",
+        "SliceThickness": round(exam.image.grid.spacing[0], 3),
+    }
+
+
+def _graded(number: int, trap: str, rng: np.random.Generator) -> Rows:
+    """Grades of the five lumbar discs; with the trap, of one below the one counted as the lowest too."""
+    levels = range(0 if trap == "counting" else 1, len(LUMBAR) + 1)
+    first, second = _GRADINGS[:2]
+    return [
+        {first: _patient(number), second: level, **{name: int(rng.integers(0, 3)) for name in _GRADINGS[2:]}}
+        for level in levels
+    ]
+
+
+def _save(path: Path, columns: tuple[str, ...], rows: Rows) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns)
+    table.writeheader()
+    table.writerows(rows)
+    with files.replacing(path) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,62 @@
+"""A source made from phantoms, imported, and held against what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from lumbarseg.anatomy import STRUCTURES, Kind
+from lumbarseg.datasets.folder import Table
+from lumbarseg.datasets.importers.raw import Importer, Read
+from lumbarseg.datasets.layouts.exam import Exam, Planted
+from lumbarseg.errors import LumbarsegError
+from lumbarseg.resample import reorient
+from lumbarseg.volume import Array, Volume
+
+
+@dataclass
+class Replica:
+    """What came of importing a layout. met: (case, trap) pairs of warnings and refusals."""
+
+    planted: list[Planted]
+    read: dict[str, Read] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def met(self) -> set[tuple[str, str]]:
+        warned = {(name, text.partition(":")[0]) for name, read in self.read.items() for text in read.warnings}
+        return warned | {(name, "refused") for name in self.refused}
+
+    @property
+    def expected(self) -> set[tuple[str, str]]:
+        return {(trap.case, trap.trap) for trap in self.planted}
+
+
+def imported(layout: ModuleType, importer: Importer, folder: Path, exams: Sequence[Exam], traps: bool) -> Replica:
+    """The exams written in a layout and read back, case by case."""
+    out = Replica(layout.write(folder, iter(exams), np.random.default_rng(5), traps))
+    found = importer.find(folder)
+    out.refused = dict(found.refused)
+    for raw in found.raws:
+        try:
+            out.read[raw.name] = importer.read(raw)
+        except LumbarsegError as error:
+            out.refused[raw.name] = str(error)
+    return out
+
+
+def disagreement(read: Read, truth: Volume, table: Table) -> Array:
+    """(I, J, K) bool, RAS: where a label allows nothing of what the truth, in the package's own values, is."""
+    labels, true = reorient(read.labels, "RAS"), reorient(truth, "RAS").array
+    out = np.zeros(true.shape, bool)
+    for value in np.unique(labels.array):
+        here = labels.array == value
+        names = set((read.table or table)[int(value)])
+        fitting = [s.label for s in STRUCTURES if names & {s.name, s.kind.value}]
+        fitting += [0] if Kind.BACKGROUND.value in names else []
+        out[here] = ~np.isin(true[here], fitting)
+    return out

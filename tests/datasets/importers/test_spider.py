@@ -1,0 +1,139 @@
+"""SPIDER: counted vertebrae become named sets, and the two tables say whose exam it is and what is odd about it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.datasets.small import exam
+
+from lumbarseg import files
+from lumbarseg.anatomy import Kind, by_name, classes_of
+from lumbarseg.datasets.importers.raw import Raw
+from lumbarseg.datasets.importers.spider import IMPORTER, TABLE, TRAPS
+from lumbarseg.datasets.layouts import spider as layout
+from lumbarseg.datasets.layouts.exam import Exam
+from lumbarseg.datasets.schemes import SCHEMES
+from lumbarseg.errors import DatasetError, FileError
+from lumbarseg.files import metaimage
+from lumbarseg.resample import reorient
+from lumbarseg.volume import Volume
+
+from .replica import Replica, disagreement, imported
+
+
+@cache
+def phantoms() -> tuple[Exam, ...]:
+    return tuple(exam(number, seed=4, bodies=5) for number in range(len(layout.PLAN)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spider") / "zenodo"
+
+
+@pytest.fixture(scope="module")
+def replica(folder: Path) -> Replica:
+    assert all(map(layout.usable, phantoms()))
+    return imported(layout, IMPORTER, folder, phantoms(), traps=True)
+
+
+def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
+    assert {trap for _, trap in replica.met} == {*TRAPS, "refused"} - {"label-grid"}
+    assert replica.met == replica.expected
+
+
+def test_a_layout_without_traps_is_imported_without_a_word(tmp_path: Path) -> None:
+    plain = imported(layout, IMPORTER, tmp_path, phantoms()[:2], traps=False)
+    assert (tmp_path / "images" / "1_t2.mha").is_file() and (tmp_path / "masks" / "4_t2.mha").is_file()
+    assert plain.met == set() and list(plain.read) == [layout.case_of(0), layout.case_of(1)]
+
+
+def test_the_labels_allow_the_truth_in_every_voxel_and_say_no_more_than_was_drawn(replica: Replica) -> None:
+    for number, one in enumerate(phantoms()):
+        read = replica.read.get(layout.case_of(number))
+        if read is None:
+            continue
+        assert not disagreement(read, one.labels, TABLE).any()
+        labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
+        sacrum = by_name("sacrum").label
+        np.testing.assert_array_equal(labels > 0, (truth > 0) & (truth != sacrum))
+        canal = by_name("canal").label
+        np.testing.assert_array_equal(labels == canal, truth == canal)
+        assert read.image.grid.same_as(read.labels.grid)
+        np.testing.assert_array_equal(reorient(read.image, "RAS").array, reorient(one.image, "RAS").array)
+
+
+def test_what_the_image_cuts_off_has_values_of_its_own(replica: Replica) -> None:
+    partly = {name: read.about["partly_in_view"] for name, read in replica.read.items() if read.about}
+    assert partly
+    for name, levels in partly.items():
+        labels = replica.read[name].labels.array
+        for level in levels:
+            assert (labels == 100 + by_name(level).label).any() and not (labels == by_name(level).label).any()
+
+
+def test_the_tables_tell_split_scanner_and_contrast(folder: Path, replica: Replica) -> None:
+    raws = {raw.name: raw for raw in IMPORTER.find(folder).raws}
+    assert {name for name, raw in raws.items() if raw.split == "val"} == {"10_t2", "10_t2_SPACE", "25_t2"} & set(raws)
+    for name, raw in raws.items():
+        assert raw.patient == name.partition("_")[0]
+        unknown = "new_file_name" not in raw.about
+        assert raw.scanner == ("" if unknown else "SIEMENS Avanto")
+        assert raw.about.get("sex", "F") in ("F", "M") and "birth_date" not in raw.about
+        assert isinstance(raw.about.get("age", 50), int)
+        json.dumps(raw.about)
+        assert len(raw.about["gradings"]) in (5, 6)
+    assert (
+        raws["4_t2"].contrast == "STIR" and raws["10_t2"].contrast == "T2" and raws["10_t2_SPACE"].contrast == "SPACE"
+    )
+
+
+def test_nobody_drew_the_sacrum() -> None:
+    assert classes_of(TABLE[0]) == {Kind.BACKGROUND, Kind.SACRUM}
+
+
+@pytest.mark.parametrize("value", SCHEMES["spider"])
+def test_a_value_keeps_its_meaning(value: int, tmp_path: Path) -> None:
+    raw = write(tmp_path, np.array([0, 1, value], np.uint8))
+    read = IMPORTER.read(raw)
+    assert TABLE[int(read.labels.array.ravel()[2])] == SCHEMES["spider"][value]
+    above = value != 100 and value % 100 > 17
+    assert [text.partition(":")[0] for text in read.warnings] == ["above-T1"] * above + ["no-overview"]
+
+
+def test_a_disc_below_the_lowest_is_kept_and_told(tmp_path: Path) -> None:
+    read = IMPORTER.read(write(tmp_path, np.array([0, 1, 200], np.uint8)))
+    assert TABLE[int(read.labels.array.ravel()[2])] == (Kind.DISC.value,)
+    assert read.warnings[0].startswith("counting: the mask has a disc 200")
+
+
+def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="holds no images/1_t1"):
+        IMPORTER.find(tmp_path)
+    with pytest.raises(DatasetError, match=r"1_t2\.mha: holds the value 57"):
+        IMPORTER.read(write(tmp_path, np.array([0, 1, 57], np.uint8)))
+    with pytest.raises(DatasetError, match="nothing is drawn"):
+        IMPORTER.read(write(tmp_path, np.zeros(3, np.uint8)))
+    raw = write(tmp_path, np.array([0, 1, 2], np.uint8))
+    raw.files[1].write_bytes(raw.files[1].read_bytes()[:-8])
+    with pytest.raises(FileError, match=r"masks/1_t2\.mha: "):
+        IMPORTER.read(raw)
+    metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "images" / "x y.mha")
+    metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "x y.mha")
+    metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "9_t1.mha")
+    found = IMPORTER.find(tmp_path)
+    assert [raw.name for raw in found.raws] == ["1_t2"]
+    assert {name for name, _ in found.refused} == {"x-y", "9_t1"}
+
+
+def write(folder: Path, values: np.ndarray) -> Raw:
+    """A pair of one row of voxels."""
+    mask = Volume(values.reshape(-1, 1, 1), np.eye(4))
+    metaimage.write(Volume(np.zeros_like(mask.array), np.eye(4)), folder / "images" / "1_t2.mha")
+    metaimage.write(mask, folder / "masks" / "1_t2.mha")
+    assert files.read_labels(folder / "masks" / "1_t2.mha").array.shape == mask.array.shape
+    return next(raw for raw in IMPORTER.find(folder).raws if raw.name == "1_t2")
