@@ -16,7 +16,9 @@ from .exam import Exam, Planted
 
 SEQUENCES = ("T2",)
 _BODIES = column(LUMBAR[-1], 7)
-_TRAPS = ("axis", "touching", "right", "speck", "six", "label-header")
+PLAN = ("axis", "touching", "right", "speck", "six", "label-header")
+"""What is planted in one exam after the other: "right" has a header that is right, "six" lacks a body."""
+
 _LONELY = 90  # number of the image without a mask
 _SHIFT = 6.0  # mm by which a mask's header is off
 
@@ -25,9 +27,9 @@ def usable(exam: Exam) -> bool:
     """Whether T11 to L5, and no L6, are whole in view."""
     array = reorient(exam.labels, "RAS").array
     present = set(np.flatnonzero(np.bincount(array.ravel())).tolist())
-    wanted = {by_name(level).label for level in _BODIES}
+    wanted, sixth = {by_name(level).label for level in _BODIES}, by_name(LEVELS[-1]).label
     ends = set(np.unique(array[..., [0, -1]]).tolist())
-    return wanted <= present and not wanted & ends and by_name(LEVELS[-1]).label not in present
+    return wanted <= present and not wanted & ends and sixth not in present
 
 
 def case_of(number: int) -> str:
@@ -36,11 +38,11 @@ def case_of(number: int) -> str:
 
 
 def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
-    """The exams, each under the header that reverses front and back; with `traps`, others in turn, see the code."""
+    """The exams, each under the header that reverses front and back; with `traps`, one of `PLAN` in turn."""
     planted: list[Planted] = []
     folder.mkdir(parents=True, exist_ok=True)
     for number, exam in enumerate(exams):
-        trap = _TRAPS[number % len(_TRAPS)] if traps else "axis"
+        trap = PLAN[number % len(PLAN)] if traps else "axis"
         name = case_of(number)
         image, labels = reorient(exam.image, "LPS"), reorient(exam.labels, "LPS")
         tag = np.isin(labels.array, [by_name(level).label for level in _BODIES]).astype(np.uint8)
@@ -49,7 +51,7 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
         found = [Planted(name, word, detail) for word, detail in words]
         if trap not in ("right", "six"):
             found.append(Planted(name, "axis", "front and back reversed"))
-        if trap == "six" and number < len(_TRAPS):
+        if trap == "six" and number < len(PLAN):
             files.write_image(Volume(image.array, affine), folder / f"Img_{_LONELY}.nii")
             found.append(Planted(f"Img_{_LONELY}", "refused", "no mask"))
         files.write_image(Volume(image.array, affine), folder / f"{name}.nii")
