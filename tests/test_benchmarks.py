@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import accuracy, card, importing, readme, speed
+from benchmarks import accuracy, card, clicks, importing, readme, speed
+from tests.segment.test_refine import Listening
 
 from lumbarseg import files
 from lumbarseg.anatomy import LUMBAR
 from lumbarseg.cli.demo import exam
+from lumbarseg.datasets import create, write_case
 from lumbarseg.errors import ModelError
 from lumbarseg.files import write_image, write_labels
 from lumbarseg.model import Model, shipped
+from lumbarseg.score import every_name
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +138,21 @@ def test_the_card_names_data_licences_and_limits() -> None:
     assert any("SPIDER" in text for text in about["data"])
     assert any("CC BY 4.0" in text for text in about["licences"])
     assert about["limits"]
+
+
+def test_clicks_on_the_largest_error_make_an_answer_better(tmp_path: Path) -> None:
+    try:
+        model = Listening(Model.load(shipped()), 50.0)
+    except ModelError as error:
+        pytest.skip(str(error))
+    create(tmp_path / "one", "one", {0: ("background",), **every_name()})
+    phantom = exam(193)
+    case = write_case(tmp_path / "one", "a", phantom.image, phantom.labels, {})
+    row = clicks.clicked(model, case, 2)
+    means = [clicks.mean(step["dice"].values()) for step in row["steps"]]
+    assert len(means) == 3
+    assert means[2] > means[0] > 0.7
+    told = clicks.summary([row, {"case": "b", "refused": "no lumbar spine found"}])
+    assert (told["cases"], told["refused"]) == (1, 1)
+    assert told["dice"] == {"0": pytest.approx(means[0], abs=1e-3), "1": pytest.approx(means[1], abs=1e-3)}
+    assert "| one | 1 |" in clicks.table({"one": told})
