@@ -151,7 +151,19 @@ def test_a_mask_of_another_size_that_lies_elsewhere_is_refused(source: Path, tmp
     path = labels_dir(source) / "L3.nii.gz"
     mask = files.read_image(path)
     files.write_image(Volume(mask.array[:-2], np.diag([2.0, 2, 2, 1])), path)
-    assert "L3.nii.gz: " in (reason := spoiled(source, tmp_path)[0]) and "make it again" in reason
+    assert "L3.nii.gz: " in (reason := spoiled(source, tmp_path)[0]) and "give labels on its grid" in reason
+
+
+def test_a_header_that_puts_a_mask_elsewhere_in_the_image_is_not_believed(source: Path, tmp_path: Path) -> None:
+    path = labels_dir(source) / "L3.nii.gz"
+    mask = files.read_image(path)
+    high, low = (mask.grid.to_world(index) for index in (np.array(mask.array.shape) - 1, np.zeros(3)))
+    turned = np.diag([*(np.sign(high - low) * mask.grid.spacing), 1.0])  # other axes, about the same middle
+    turned[:3, 3] = (high + low) / 2 - turned[:3, :3] @ (np.array(mask.array.shape) - 1) / 2
+    files.write_image(Volume(mask.array.astype(np.uint8), turned), path)
+    done = one(source, tmp_path / "out")
+    assert list(done.traps()) == ["mask-header"]
+    np.testing.assert_array_equal(files.read_labels(done.dataset.cases()[0].labels).array, truth(small.exam(0)))
 
 
 def test_a_finer_mask_is_brought_to_the_image_by_nearest_voxels(source: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, by_name
 from lumbarseg.datasets.folder import Table
 from lumbarseg.errors import DatasetError
-from lumbarseg.resample import reorient, resample
+from lumbarseg.resample import reorient
 from lumbarseg.volume import Array, Volume
 
 from .column import SLOTS, Part, named, part_of, places
+from .fit import on_grid
 from .raw import Found, Importer, Raw, Read
 
 CITATION = "Khalil et al., Sci Data 9:97 (2022), doi 10.1038/s41597-022-01222-8"
@@ -52,7 +53,6 @@ _VOLUME = re.compile(r"\.nii(\.gz)?|\.gz", re.IGNORECASE)
 _DEPTH = 4  # SUBJECT/SCANNER/FOLDER/FILE
 _SAME = 0.5  # share of the smaller of two masks that both claim: more is one structure drawn twice
 _MANY = 3  # warnings of one kind that are told one by one
-_KEPT = 0.1  # of a mask's volume that may go by in bringing it to the image's voxels
 
 
 def find(source: Path) -> Found:
@@ -170,39 +170,27 @@ def _mask(file: Path, image: Volume) -> tuple[_Mask | None, list[str]]:
     told = []
     if above.size and above.min() != above.max():
         told.append(f"grey-mask: {file.name} holds values from {above.min():g} to {above.max():g}")
-    array, moved = _placed(Volume(volume.array > 0, volume.affine), image, file)
-    if not array.any():
+    mask, moved = _placed(Volume((volume.array > 0).astype(np.uint8), volume.affine), image, file)
+    if not mask.array.any():
         return None, told
-    array, part, pieces = part_of(array, image.grid, named(_VOLUME.sub("", file.name)))
-    told += moved + [f"speck: {file.name} has {voxels} voxels {distance:.0f} mm away" for voxels, distance in pieces]
-    return _Mask(file.name, array, part), told
+    array, part, pieces = part_of(mask.array > 0, image.grid, named(_VOLUME.sub("", file.name)))
+    told += [f"speck: {file.name} has {voxels} voxels {distance:.0f} mm away" for voxels, distance in pieces]
+    return _Mask(file.name, array, part), told + moved
 
 
-def _placed(mask: Volume, image: Volume, file: Path) -> tuple[Array, list[str]]:
-    """The mask's voxels on the image's grid, and how they came there where headers disagree."""
-    if mask.grid.same_as(image.grid, tolerance=0.05):
-        return mask.array, []
-    if mask.grid.axes != image.grid.axes:
-        turned = reorient(mask, image.grid.axes)
-        if turned.grid.same_as(image.grid, tolerance=0.05):
-            return turned.array, [f"mask-grid: {file.name} has its axes in another order"]
-    if mask.array.shape == image.array.shape:
-        return mask.array, [f"mask-header: {file.name} lies elsewhere by its header"]
-    moved = resample(Volume(mask.array.astype(np.uint8), mask.affine), image.grid, order=0).array > 0
-    before, after = (
-        float(np.count_nonzero(array) * np.prod(grid.spacing))
-        for array, grid in ((mask.array, mask.grid), (moved, image.grid))
-    )
-    if abs(after - before) > _KEPT * before:
-        raise DatasetError(
-            f"{file}: {_by(mask.array.shape)} voxels, the image has {_by(image.array.shape)}, and its header does not "
-            "lie where the image does; make it again on the image's voxels"
-        )
-    return moved, [f"mask-grid: {file.name} has {_by(mask.array.shape)} voxels, the image {_by(image.array.shape)}"]
+def _placed(mask: Volume, image: Volume, file: Path) -> tuple[Volume, list[str]]:
+    """A mask on the image's voxels, and how it came there.
 
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    One of the image's shape is on the image's voxels whatever its header says, as long as that does not name the very
+    same voxels in another order: the published headers are wrong by so much that a structure may seem to lie elsewhere
+    in the image.
+    """
+    turned = reorient(mask, image.grid.axes)
+    near = turned.grid.same_as(image.grid, 0.5 * min(image.grid.spacing))
+    if mask.array.shape == image.array.shape and not near:
+        return Volume(mask.array, image.affine), [f"mask-header: {file.name} lies elsewhere by its header"]
+    moved, told = on_grid(mask, image, file)
+    return moved, [text.replace("label-", "mask-", 1) for text in told]
 
 
 def _check_twice(masks: list[_Mask], folder: Path) -> None:

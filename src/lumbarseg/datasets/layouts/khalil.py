@@ -49,7 +49,8 @@ PLAN: tuple[tuple[str, ...], ...] = (
 )
 """What is planted in one exam after the other, from the first on again when they are used up.
 
-"numbers" and "Masks", masks named by number and another folder's name, are no traps but part of the layout.
+"numbers", "Masks" and "turned", masks named by number, another folder's name and axes in another order under a right
+header, are no traps but part of the layout.
 """
 
 
@@ -166,7 +167,6 @@ def _store(out: _Written, plan: tuple[str, ...], labels: Volume) -> None:
         out.planted("mask-grid", "only the voxels about the column")
     if "turned" in plan:
         masks = {name: reorient(mask, "RAS") for name, mask in masks.items()}
-        out.planted("mask-grid", "axes in another order")
     place = out.folder / ("Masks" if "Masks" in plan else "Labels")
     for name, mask in masks.items():
         whole = Volume(mask.array.astype(np.uint8), mask.affine)
