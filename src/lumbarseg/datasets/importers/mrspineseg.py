@@ -50,8 +50,7 @@ def read(raw: Raw) -> Read:
 
 def _table(present: set[int]) -> Table:
     """The values of one exam."""
-    rows = {value: names for value, names in TABLE.items() if value in present or (value and value not in _UPPER)}
-    rows.pop(0, None)
+    rows = {value: names for value, names in TABLE.items() if value and (value in present or value not in _UPPER)}
     return {0: undrawn(rows.values()), **rows}
 
 
