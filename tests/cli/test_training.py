@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lumbarseg.cli import train as command
 from lumbarseg.cli.main import main
 from lumbarseg.train.presets import PRESETS
 
@@ -35,10 +34,6 @@ def model(run: Path) -> Path:
     words = ["export", str(run), "-o", str(out), "--about", str(run.parent / "about.json"), "--bias", "body=-0.5"]
     assert main(words) == 0
     return out
-
-
-def test_the_presets_are_those_of_the_room() -> None:
-    assert set(command.PRESETS) == set(PRESETS)
 
 
 def test_a_run_goes_on_with_its_own_settings(run: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

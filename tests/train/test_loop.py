@@ -22,6 +22,7 @@ from lumbarseg.train.batches import Batch, Source, make
 from lumbarseg.train.checkpoint import Checkpoint
 from lumbarseg.train.data import gather
 from lumbarseg.train.export import export
+from lumbarseg.train.history import History, read_result
 from lumbarseg.train.loop import Run, _begin, _frozen, rate_at, step, train
 from lumbarseg.train.losses import Sets, distillation
 from lumbarseg.train.settings import Settings
@@ -64,7 +65,9 @@ def test_a_run_leaves_a_checkpoint_its_settings_and_a_journal(checkpoint: Path, 
     assert found.about["sources"]["0 a"] == [["blobs", "CC BY 4.0"]]
     assert Settings.from_dict(json.loads((checkpoint.parent / "settings.json").read_text())) == settings
     assert list((checkpoint.parent / "log").glob("events*"))
-    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["checkpoint.pt", "log", "settings.json"]
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == [
+        *("checkpoint.pt", "history.csv", "log", "result.json", "settings.json")
+    ]
     assert not same(found.model, found.average)
 
 
@@ -84,6 +87,16 @@ def test_a_run_killed_while_saving_resumes_to_the_same_weights(
     assert same(resumed.model, whole.model)
     assert same(resumed.average, whole.average)
     assert same(resumed.optimiser, whole.optimiser)
+    rows, same_rows = (
+        [{k: v for k, v in row.items() if k != "seconds"} for row in History.read(folder / "history.csv").rows]
+        for folder in (out, checkpoint.parent)
+    )
+    assert [row["step"] for row in rows] == [4, 8]
+    assert rows == same_rows
+    results = [read_result(folder) for folder in (out, checkpoint.parent)]
+    assert results[0]["finished"]
+    assert results[0]["epochs"] == results[1]["epochs"] == pytest.approx(8 * settings.batch / 36)
+    assert results[0]["exams"] == {"train": 6, "held_out": 1, "left_out": 0}
 
 
 def test_any_number_of_loaders_trains_the_same(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import ModelError
+from lumbarseg.train.presets import PRESETS, TABLE
 
 from . import options, say
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from lumbarseg.datasets import Dataset
     from lumbarseg.train.settings import Settings
 
-PRESETS = ("shipped", "fine", "quick")
 METHODS = ("segmentation", "deepedit")
 FEW = 200
 """Training cases below which a run begins with the shipped weights unless told otherwise."""
@@ -40,7 +40,10 @@ def add(commands: options.Commands) -> None:
     )
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    parser.add_argument("--preset", choices=PRESETS, help="a recipe with a name; options below change it")
+    parser.add_argument(
+        "--preset", choices=PRESETS, metavar="NAME", help="a recipe with a name; other options change it"
+    )
+    parser.add_argument("--list-presets", action=_List, nargs=0, help="tell the recipes and leave")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its settings")
     start.add_argument("--init", metavar="FROM", help="begin with: shipped, none, a RUN or a model file")
@@ -77,6 +80,18 @@ def add(commands: options.Commands) -> None:
     parser.set_defaults(run=run)
 
 
+class _List(argparse.Action):
+    """Tells the recipes, as --help tells the options."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and leave."""
+        width = max(map(len, TABLE))
+        for name, preset in TABLE.items():
+            start = f"; begins with: {preset.init}" if preset.init != "none" else ""
+            print(f"{name:{width}}  {preset.text}{start}")
+        parser.exit()
+
+
 CHANGES = (
     *("targets", "epochs", "steps", "minutes", "patience", "fold", "seed", "batch", "crop", "rate", "precision"),
     *("method", "threads", "loaders", "validate_every", "shares", "contrast"),
@@ -94,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
     init = None if args.resume else _init(args, datasets)
     settings = _settings(args, init)
     about = {"fold": settings.fold} if settings.fold else {}
+    about |= {"preset": args.preset} if args.preset else {}
     path = train(settings, chosen(settings, datasets), args.out, args.resume, init, about)
     print(f"{path}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
     return say.DONE
@@ -105,7 +121,9 @@ def _init(args: argparse.Namespace, datasets: list[Dataset]) -> str | None:
 
     if args.init:
         return None if args.init == "none" else str(args.init)
-    if args.preset or sum(len(dataset.cases("train")) for dataset in datasets) >= FEW:
+    if args.preset and TABLE[args.preset].init == "none":
+        return None
+    if not args.preset and sum(len(dataset.cases("train")) for dataset in datasets) >= FEW:
         return None
     try:
         return str(shipped())
@@ -115,7 +133,6 @@ def _init(args: argparse.Namespace, datasets: list[Dataset]) -> str | None:
 
 def _settings(args: argparse.Namespace, init: str | None) -> Settings:
     """The preset's, or the resumed run's own, changed by what was said."""
-    from lumbarseg.train import presets
     from lumbarseg.train.settings import Settings
     from lumbarseg.train.weights import Start
 
@@ -123,11 +140,11 @@ def _settings(args: argparse.Namespace, init: str | None) -> Settings:
     if args.steps:
         changes.setdefault("epochs", 0)
     preset = args.preset or ("fine" if init else None)
-    base = presets.PRESETS[preset] if preset else Settings()
+    base = TABLE[preset].begun(init is not None) if preset else Settings()
     if init:
         start = Start.of(init)
         base = replace(base, channels=start.channels, network=start.network)
-    if args.resume and not args.preset:
+    if args.resume:
         path = args.out / "settings.json"
         try:
             base = Settings.from_dict(json.loads(path.read_text(encoding="utf-8")))

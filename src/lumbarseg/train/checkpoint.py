@@ -32,7 +32,8 @@ class Checkpoint:
     """One moment of a run. data: names and checksums of the datasets; about: what is known of the run.
 
     elapsed: seconds of work; known: classes that the network was taught, none meaning all; targets, lowest: as in
-    the card; best: score, step and how many validations ago; teacher: weights that the run must not stray from, if any.
+    the card; best: score, step, how many validations ago, Dice by structure and by exam; teacher: weights that the run
+    must not stray from, if any.
     """
 
     settings: Settings
@@ -49,7 +50,7 @@ class Checkpoint:
     known: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     lowest: tuple[str, float] | None = None
-    best: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, Any] = field(default_factory=dict)
     teacher: Weights = field(default_factory=dict)
 
     def save(self, path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,20 @@ from .batches import Batch, Source, make, stream
 from .checkpoint import BEST, NAME, Average, Checkpoint, Weights
 from .data import Data, gather, slab_for
 from .deepedit import Simulator, about_clicks, fitted, unclicked
+from .history import EVERY, HISTORY, RESULT, History, write_result
 from .journal import Journal
 from .losses import OFF, Sets, cross_entropy, distillation, loss
 from .networks import build, inputs
+from .outcome import outcome
 from .precision import autocast, device, resolve
 from .progress import Progress
 from .settings import Settings
-from .validate import Answering, Report, validate
+from .validate import Answering, Poor, Report, validate
 from .weights import Start, calibrate, known_of
 
 __all__ = ["BEST", "NAME", "train"]
 
+Watch = Callable[[Path, Sequence[Poor]], None]
 _CALIBRATED_BY = 4  # batches
 
 
@@ -62,7 +65,7 @@ class Run:
     teacher: nn.Module | None = None
     step: int = 0
     elapsed: float = 0.0
-    best: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,11 +76,14 @@ def train(
     resume: bool = False,
     init: Path | str | None = None,
     about: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> Path:
     """Train to the last step; gives the checkpoint's path.
 
     resume: go on with the run in `out`, which must have been started with the same settings and data (its length may
-    change); init: what a new run begins with, see `Start`; about: for the model's card.
+    change); init: what a new run begins with, see `Start`; about: for the model's card; watch: called after each
+    validation and at the end with `out`, where history.csv and result.json are up to date, and the worst exams where
+    the moment was the best so far.
     """
     out = Path(out)
     path = out / NAME
@@ -100,7 +106,7 @@ def train(
     run.about |= about or {}
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(json.dumps(settings.to_dict(), indent=1), encoding="utf-8")
-    _steps(run, data, path)
+    _steps(run, data, path, watch)
     return path
 
 
@@ -191,7 +197,7 @@ def done(settings: Settings, step: int, elapsed: float) -> float:
     return min(1.0, max(step / settings.steps, spent))
 
 
-def _steps(run: Run, data: Data, path: Path) -> None:
+def _steps(run: Run, data: Data, path: Path, watch: Watch | None) -> None:
     """All remaining steps, with checkpoints, validation and the journal beside them."""
     settings = run.settings
     sets = Sets.of(torch.from_numpy(data.codes.allowed)).to(run.where)
@@ -201,20 +207,32 @@ def _steps(run: Run, data: Data, path: Path) -> None:
     saved = time.monotonic()
     began = saved - run.elapsed
     end = settings.steps if done(settings, run.step, run.elapsed) < 1 else run.step
+    history = History.read(path.parent / HISTORY, run.step)
     with Journal(path.parent / "log", run.step) as journal:
         for batch in stream(Source.of(data.train, settings.shares), settings, run.step, end):
             value = step(run, batch, sets)
             run.elapsed = time.monotonic() - began
             progress.step(run.step, value)
-            journal.scalars(run.step, {"loss": value, "rate": rate_at(settings, run.step - 1, run.elapsed)}, every=20)
+            facts = {"loss": value, "rate": rate_at(settings, run.step - 1, run.elapsed)}
+            journal.scalars(run.step, facts, EVERY)
             last = done(settings, run.step, run.elapsed) >= 1
-            if data.val and (last or run.step % settings.validate_every == 0):
-                _measure(run, data, journal, progress, path.parent / BEST)
+            validates = bool(data.val) and (last or run.step % settings.validate_every == 0)
+            if last or validates or run.step % EVERY == 0:
+                history.add(run.step, {"seconds": run.elapsed, **facts})
+            worst: tuple[Poor, ...] = ()
+            if validates:
+                worst = _measure(run, data, journal, history, progress, path.parent / BEST)
                 last = last or 0 < settings.patience <= run.best.get("waited", 0)
             if last or run.step % settings.picture_every == 0:
                 plain = unclicked(batch[0], run.spec.inputs)
                 journal.picture(run.step, _averaged(run), (plain, batch[1]), data.codes)
+            if last or validates:
+                history.write(path.parent / HISTORY)
+                write_result(path.parent / RESULT, outcome(run, data, history, last))
+                if watch:
+                    watch(path.parent, worst)
             if last or time.monotonic() - saved >= settings.checkpoint_every:
+                history.write(path.parent / HISTORY)
                 snapshot(run, data).save(path)
                 saved = time.monotonic()
             if last:
@@ -346,8 +364,13 @@ def _averaged(run: Run) -> nn.Module:
     return _frozen(run.settings, run.average.weights, run.where)
 
 
-def _measure(run: Run, data: Data, journal: Journal, progress: Progress, best: Path) -> None:
-    """Scores on the held-out exams, per dataset, into the journal and onto the screen; the best moment is kept."""
+def _measure(
+    run: Run, data: Data, journal: Journal, history: History, progress: Progress, best: Path
+) -> tuple[Poor, ...]:
+    """Scores on the held-out exams, per dataset, into the journal and onto the screen; the best moment is kept.
+
+    Gives the worst exams of a moment that is the best so far, or the first; none of another.
+    """
     card = Card(run.spec, bias=tuple(float(b) for b in run.bias.flatten()), known=_known(data), lowest=data.lowest)
     report = validate(Answering(card, _averaged(run), run.precision), data.val, data.targets)
     for group, name in enumerate(data.names):
@@ -355,12 +378,16 @@ def _measure(run: Run, data: Data, journal: Journal, progress: Progress, best: P
             label = f"{name} {structure}"
             journal.scalars(run.step, {f"dice/{label}": dice, f"volume ratio/{label}": ratio})
     journal.scalars(run.step, {"score": report.score})
+    first = not history.validations()
+    history.add(run.step, {"score": report.score, "mixed": len(report.wrong), **report.dice()})
     progress.note(_line(run.step, report))
     if report.score > run.best.get("score", 0.0):
-        run.best = {"score": report.score, "step": run.step, "waited": 0}
+        facts = {"score": report.score, "step": run.step, "seconds": run.elapsed, "waited": 0}
+        run.best = {**facts, "dice": report.dice(), "exams": report.exams()}
         snapshot(run, data).save(best)
-    else:
-        run.best = {**run.best, "waited": run.best.get("waited", 0) + 1}
+        return report.worst
+    run.best = {**run.best, "waited": run.best.get("waited", 0) + 1}
+    return report.worst if first else ()
 
 
 def _line(step: int, report: Report) -> str:

@@ -7,7 +7,8 @@ named scores 0; what its source did not draw counts neither way.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from lumbarseg.volume import Array, Volume
 from .precision import autocast
 from .targets import Targets
 from .undrawn import explicit
+
+_SHOWN = 3  # of the worst exams
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +50,23 @@ class Result:
     ratio: float
 
 
+@dataclass(frozen=True, eq=False)
+class Poor:
+    """An exam that came out badly. found: (I, J, K) uint8, the package's values; dice: mean; wrong: mixed-up names."""
+
+    exam: Exam
+    found: Array
+    dice: float
+    wrong: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Report:
-    """A validation. wrong: names that were mixed up, per exam, "L4 as L5"."""
+    """A validation. wrong: names that were mixed up, per exam, "L4 as L5"; worst: few exams, the worst first."""
 
     results: tuple[Result, ...]
     wrong: dict[str, list[str]]
+    worst: tuple[Poor, ...] = field(default=(), compare=False)
 
     @property
     def score(self) -> float:
@@ -68,6 +82,22 @@ class Report:
         rows = [row for row in self.results if row.group == group]
         names = dict.fromkeys(row.name for row in rows)
         return {name: _mean([row for row in rows if row.name == name]) for name in names}
+
+    def dice(self) -> dict[str, float]:
+        """Structure to mean Dice, first over the exams of each dataset, then over the datasets."""
+        groups = [self.means(group) for group in sorted({row.group for row in self.results})]
+        names = dict.fromkeys(name for means in groups for name in means)
+        return {name: float(np.mean([means[name][0] for means in groups if name in means])) for name in names}
+
+    def exams(self) -> list[dict[str, Any]]:
+        """Each exam with its number of dataset, mean Dice and mixed-up names, as plain values."""
+        dices: dict[tuple[int, str], list[float]] = {}
+        for row in self.results:
+            dices.setdefault((row.group, row.exam), []).append(row.dice)
+        return [
+            {"exam": exam, "group": group, "dice": float(np.mean(values)), "wrong": self.wrong.get(exam, [])}
+            for (group, exam), values in dices.items()
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +134,21 @@ def validate(model: Answering, exams: Sequence[Exam], targets: Targets) -> Repor
     """Segment each exam and score the targets, or everything where there are none."""
     results: list[Result] = []
     wrong: dict[str, list[str]] = {}
+    worst: list[Poor] = []
     for exam in exams:
-        rows = list(_rows(_found(model, exam), exam, targets))
-        results += [
+        found = _found(model, exam)
+        rows = list(_rows(found, exam, targets))
+        own = [
             Result(exam.name, exam.group, row.name, row.dice, row.ratio)
             for row in rows
             if row.dice is not None and row.ratio is not None
         ]
+        results += own
         wrong[exam.name] = wrong_names(rows)
-    return Report(tuple(results), {name: rows for name, rows in wrong.items() if rows})
+        if own:
+            poor = Poor(exam, found, float(np.mean([row.dice for row in own])), tuple(wrong[exam.name]))
+            worst = sorted([*worst, poor], key=lambda one: one.dice)[:_SHOWN]
+    return Report(tuple(results), {name: rows for name, rows in wrong.items() if rows}, tuple(worst))
 
 
 def _found(model: Answering, exam: Exam) -> Array:
