@@ -41,7 +41,7 @@ def test_the_order_of_axes_does_not_change_the_picture(axes: str) -> None:
 
 def test_names_stand_from_head_to_foot_on_the_right() -> None:
     picture = drawn()
-    panel = picture[:, -png._PANEL :]
+    panel = picture[:, -png.FULL.panel :]
     heights = [near(panel, level.name, 3)[:, 0].mean() for level in found().levels]
     assert heights == sorted(heights)
     assert min(np.diff(heights)) > 20
@@ -49,7 +49,7 @@ def test_names_stand_from_head_to_foot_on_the_right() -> None:
 
 def test_front_is_left_and_proportions_are_true() -> None:
     picture = drawn()
-    inside = picture[:900, : -png._PANEL]
+    inside = picture[:900, : -png.FULL.panel]
     canal = near(inside, "canal")[:, 1].mean()
     assert near(inside, "L3")[:, 1].mean() < canal
     grid = reorient(phantom().labels, "RAS").grid
@@ -70,7 +70,7 @@ def test_doubt_is_seen() -> None:
     sure = png.draw(image, labels, found().levels)
     unsure = png.draw(image, labels, found(uncertain=("L2", "L3")).levels)
     changed = np.argwhere((opened(sure) != opened(unsure)).any(axis=-1))
-    width = opened(sure).shape[1] - png._PANEL
+    width = opened(sure).shape[1] - png.FULL.panel
     assert len(changed) > 50
     assert changed[:, 1].min() >= width
     assert "uncertain" in png.caption(found(uncertain=("L2",)))
@@ -84,8 +84,8 @@ def test_a_curved_column_is_followed() -> None:
     array[20:25, 20:40, 10:30] = by_name("L4").label
     labels = Volume(array, np.diag([2.0, 1, 1, 1]))
     picture = opened(png.draw(Volume(array.astype(np.float32), labels.affine), labels))
-    assert len(near(picture[:, : -png._PANEL], "L3"))
-    assert len(near(picture[:, : -png._PANEL], "L4"))
+    assert len(near(picture[:, : -png.FULL.panel], "L3"))
+    assert len(near(picture[:, : -png.FULL.panel], "L4"))
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 40, 200), (40, 64, 3)])
@@ -107,7 +107,7 @@ def test_names_are_spread_and_stay_inside() -> None:
 
 def test_long_words_are_wrapped_between_words() -> None:
     font = ImageFont.load_default(size=16)
-    lines = png._wrapped("one two three four five six", font, 80)
+    lines = png.wrapped("one two three four five six", font, 80)
     assert " ".join(lines) == "one two three four five six"
     assert len(lines) > 1
     assert all(font.getlength(line) <= 80 for line in lines)

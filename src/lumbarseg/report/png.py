@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -17,18 +18,32 @@ from lumbarseg.volume import Array, Volume
 if TYPE_CHECKING:
     from lumbarseg.segment import Level, Segmentation
 
-_HEIGHT, _WIDTH = 900, 1100  # pixels that the slice may take
-_PANEL, _MARGIN = 118, 16
-_PAPER: RGB = (14, 16, 20)
-_TEXT: RGB = (236, 238, 242)
-_QUIET: RGB = (150, 156, 168)
+_MARGIN = 16
+PAPER: RGB = (14, 16, 20)
+TEXT: RGB = (236, 238, 242)
+QUIET: RGB = (150, 156, 168)
 _TINT = {Kind.BODY: 0.16, Kind.DISC: 0.16, Kind.SACRUM: 0.08}
 _LINE = 1.1  # half width of an outline, pixels
 _NAMED = (Kind.BODY, Kind.SACRUM)
 _SPARSE = 3  # of so many voxels in plane one is enough to find the middle of a body
+_BANDS = 8  # of the height: a structure that is higher than two of them is followed in steps
 _SCRAP = 400  # pixels of the picture below which a piece of the sacrum gets no name
 
 Mark = tuple[Structure, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Sizes in pixels. height, width: that the slice may take; panel: for the names beside it; font: of the names."""
+
+    height: int = 900
+    width: int = 1100
+    panel: int = 118
+    font: int = 23
+
+
+FULL = Frame()
+"""One exam that fills a screen."""
 
 
 def caption(found: Segmentation) -> str:
@@ -44,20 +59,33 @@ def draw(image: Volume, labels: Volume, levels: Sequence[Level] = (), footer: st
     names are uncertain or cut off by the edge. footer: one line below.
     """
     affine = anatomical(labels).affine
-    pixels, names = (reorient(Volume(v.array, affine), "RAS") for v in (image, labels))
-    view = _View.of(names)
-    base = _grey(view.cut(pixels.array), view.size)
-    found = view.nearest(names.array)
+    pixels, marked = (reorient(Volume(v.array, affine), "RAS") for v in (image, labels))
+    base, marks = overlay(pixels, marked, STRUCTURES, FULL)
+    page = _page(base, marks, {level.name: level for level in levels}, footer)
+    out = BytesIO()
+    page.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def overlay(image: Volume, labels: Volume, rows: Sequence[Structure], frame: Frame) -> tuple[Array, list[Mark]]:
+    """The slice with outlines, (H, W, 3) float32 0..255, and from top to bottom where the names of `_NAMED` belong.
+
+    Both in RAS order; rows: what the values of `labels` are.
+    """
+    view = _View.of(labels, rows, frame)
+    base = _grey(view.cut(image.array), view.size)
+    found = view.nearest(labels.array)
     marks = []
     pixel = view.size[0] * view.size[1] / found.size
-    for structure in sorted(STRUCTURES, key=lambda s: s.kind in _NAMED):
-        mask = found == structure.label
+    for row in sorted(rows, key=lambda s: s.kind in _NAMED):
+        mask = found == row.label
         size = np.count_nonzero(mask) * pixel
         if size:
-            mark = _outline(base, mask, structure)
-            if structure.kind in _NAMED and (size > _SCRAP or structure.kind is Kind.BODY):
+            mark = _outline(base, mask, row)
+            scrap = _SCRAP * (frame.height / FULL.height) ** 2
+            if row.kind in _NAMED and (size > scrap or row.kind is Kind.BODY):
                 marks.append(mark)
-    return _page(base, sorted(marks, key=lambda m: m[1][1]), {level.name: level for level in levels}, footer)
+    return base, sorted(marks, key=lambda m: m[1][1])
 
 
 class _View:
@@ -67,18 +95,18 @@ class _View:
         self.track, self.size = track, size
 
     @classmethod
-    def of(cls, names: Volume) -> _View:
+    def of(cls, names: Volume, rows: Sequence[Structure], frame: Frame) -> _View:
         """Through the middle of the column; straight when the column stays within a slice."""
         slices, depth, height = names.array.shape
-        centres = _centres(names.array)
+        centres = _centres(names.array, rows)
         track = np.full(height, (slices - 1) / 2)
         if centres:
-            rows, places = (np.array(v) for v in zip(*sorted(centres), strict=True))
-            track = np.interp(np.arange(height), rows, places)
+            heights, places = (np.array(v) for v in zip(*sorted(centres), strict=True))
+            track = np.interp(np.arange(height), heights, places)
             if np.ptp(track) < 0.8:
                 track = np.full(height, round(float(np.median(track))))
         across, up = names.grid.spacing[1:]
-        zoom = min(_HEIGHT / (height * up), _WIDTH / (depth * across))
+        zoom = min(frame.height / (height * up), frame.width / (depth * across))
         size = (max(8, round(depth * across * zoom)), max(8, round(height * up * zoom)))
         return cls(np.clip(track, 0, slices - 1)[::-1], size)
 
@@ -99,19 +127,25 @@ class _View:
         return array[which, ::-1, np.arange(height)[::-1]]
 
 
-def _centres(names: Array) -> list[tuple[float, float]]:
-    """(row, slice) of the middle of each body and disc."""
+def _centres(names: Array, rows: Sequence[Structure]) -> list[tuple[float, float]]:
+    """(row, slice) of the middle of each body and disc; of bands of what fills much of the height, as all bodies do
+    that have one value."""
     from scipy import ndimage
 
     names = names[:, ::_SPARSE, ::_SPARSE]
     boxes = ndimage.find_objects(names)
     centres = []
-    for structure in STRUCTURES:
+    for structure in rows:
         box = boxes[structure.label - 1] if structure.label <= len(boxes) else None
         if box is not None and structure.kind in (Kind.BODY, Kind.DISC):
-            counts = np.count_nonzero(names[box] == structure.label, axis=(1, 2))
-            middle = float(np.arange(len(counts)) @ counts / counts.sum())
-            centres.append((_SPARSE * (box[2].start + box[2].stop - 1) / 2, box[0].start + middle))
+            band = max(1, names.shape[2] // _BANDS)
+            low, high = box[2].start, box[2].stop
+            steps = range(low, high, band) if high - low > 2 * band else [low]
+            for start, stop in zip(steps, [*steps[1:], high], strict=True):
+                counts = np.count_nonzero(names[box[0], box[1], start:stop] == structure.label, axis=(1, 2))
+                if counts.any():
+                    middle = float(np.arange(len(counts)) @ counts / counts.sum())
+                    centres.append((_SPARSE * (start + stop - 1) / 2, box[0].start + middle))
     return centres
 
 
@@ -147,30 +181,38 @@ def _outline(base: Array, mask: Array, structure: Structure) -> Mark:
     return structure, ((behind[-1] + 1) * width, (middle + 0.5) * height)
 
 
-def _page(base: Array, marks: Sequence[Mark], levels: dict[str, Level], footer: str) -> bytes:
+def _page(base: Array, marks: Sequence[Mark], levels: dict[str, Level], footer: str) -> Image.Image:
     """The slice with the panel of names on its right and the line of text below."""
     height, width = base.shape[:2]
-    font, small = ImageFont.load_default(size=23), ImageFont.load_default(size=16)
-    lines = _wrapped(footer, small, width + _PANEL - 2 * _MARGIN)
-    page = Image.new("RGB", (width + _PANEL, height + (20 + 22 * len(lines) if lines else 0)), _PAPER)
+    small = ImageFont.load_default(size=16)
+    lines = wrapped(footer, small, width + FULL.panel - 2 * _MARGIN)
+    page = Image.new("RGB", (width + FULL.panel, height + (20 + 22 * len(lines) if lines else 0)), PAPER)
     page.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
     pen = ImageDraw.Draw(page, "RGBA")
-    heights = _spread([at[1] for _, at in marks], 28, height)
-    for (structure, (x, y)), level_y in zip(marks, heights, strict=True):
-        level = levels.get(structure.name)
-        doubt = level is not None and level.uncertain
-        name = f"{structure.name} ?" if doubt else structure.name
-        pen.line([(x + 3, y), (width - 10, y), (width + 12, level_y)], fill=(*structure.colour, 150), width=1)
-        pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(*structure.colour, 255))
-        pen.rounded_rectangle([width + 12, level_y - 12, width + 16, level_y + 12], 2, fill=(*structure.colour, 255))
-        pen.text((width + 26, level_y), name, fill=_QUIET if doubt else _TEXT, font=font, anchor="lm")
+    names(pen, marks, (height, width), FULL, {name for name, level in levels.items() if level.uncertain})
     for x, letter in ((_MARGIN, "A"), (width - _MARGIN, "P")):
-        pen.text((x, height - 20), letter, fill=_TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=_PAPER)
+        pen.text((x, height - 20), letter, fill=TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=PAPER)
     for i, line in enumerate(lines):
-        pen.text((_MARGIN, height + 10 + 22 * i), line, fill=_QUIET, font=small, anchor="la")
-    out = BytesIO()
-    page.save(out, "PNG", compress_level=1)
-    return out.getvalue()
+        pen.text((_MARGIN, height + 10 + 22 * i), line, fill=QUIET, font=small, anchor="la")
+    return page
+
+
+def names(
+    pen: ImageDraw.ImageDraw, marks: Sequence[Mark], size: tuple[int, int], frame: Frame, doubtful: Container[str] = ()
+) -> None:
+    """Names beside a slice of `size` (height, width), each with a line to its structure; doubtful: names with a "?"."""
+    height, width = size
+    font = ImageFont.load_default(size=frame.font)
+    bar = frame.font // 2
+    heights = _spread([at[1] for _, at in marks], frame.font * 1.22, height)
+    for (structure, (x, y)), level_y in zip(marks, heights, strict=True):
+        doubt = structure.name in doubtful
+        name = f"{structure.name} ?" if doubt else structure.name
+        pen.line([(x + 3, y), (width - 10, y), (width + bar, level_y)], fill=(*structure.colour, 150), width=1)
+        pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(*structure.colour, 255))
+        left = width + bar
+        pen.rounded_rectangle([left, level_y - bar, left + bar // 3, level_y + bar], 2, fill=(*structure.colour, 255))
+        pen.text((left + 1.2 * bar, level_y), name, fill=QUIET if doubt else TEXT, font=font, anchor="lm")
 
 
 def _spread(places: Sequence[float], gap: float, height: float) -> list[float]:
@@ -185,7 +227,7 @@ def _spread(places: Sequence[float], gap: float, height: float) -> list[float]:
     return out
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     """Lines of at most `width` pixels."""
     lines: list[str] = []
     for word in text.split():

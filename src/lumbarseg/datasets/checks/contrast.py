@@ -1,0 +1,116 @@
+"""Which weighting a picture shows, from the signals of bodies, discs, the canal and the fat of the back.
+
+Cerebrospinal fluid is bright in T2 and STIR and dark in T1; fat is bright in T1 and T2 and dark in STIR, where thus
+marrow and the back are dark against the fluid. Limits were set on phantoms, whose tissues lie in
+published ranges, with room to either side: in between nothing is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lumbarseg.anatomy import Kind
+from lumbarseg.datasets.folder import Case
+from lumbarseg.volume import Array, Volume
+
+from .finding import Finding
+from .pieces import Part
+
+_CLAIMS = (  # the first that fits; other words claim nothing that could be checked
+    ("STIR", re.compile(r"stir|tirm|fat.?sat|(?<![a-z])(fs|spair|spir)(?![a-z])", re.IGNORECASE)),
+    ("T1", re.compile(r"t1", re.IGNORECASE)),
+    ("T2", re.compile(r"t2(?!\*)|space", re.IGNORECASE)),
+)
+_BAND = (4.0, 13.0)  # mm behind the bodies: the canal
+_BACK = (35.0, 75.0)  # mm behind the bodies: muscle and fat
+_NEAR = 8.0  # mm to either side of the bodies' middle
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Grey values above that of air, as shares of the bodies'; nan where it cannot be seen."""
+
+    fluid: float
+    disc: float
+    fat: float
+
+
+def claimed(text: str) -> str:
+    """T1, T2 or STIR, as a case says; "" where it says none of them."""
+    return next((name for name, pattern in _CLAIMS if pattern.search(text)), "")
+
+
+def guess(signals: Signals | None) -> str:
+    """T1, T2 or STIR where the signals leave no doubt, "not T1" where only that is sure, else ""."""
+    if signals is None or not np.isfinite(signals.fluid):
+        return ""
+    fluid, disc, fat = signals.fluid, signals.disc, signals.fat
+    if fluid < 0.7 and not disc > 1.1:
+        return "T1"
+    if fluid < 1.35:
+        return ""
+    if np.isfinite(fat) and fat / fluid < 0.3 and fluid > 2.5:
+        return "STIR"
+    if np.isfinite(fat) and fat / fluid > 0.65:
+        return "T2"
+    return "not T1"
+
+
+def contradiction(case: Case, shown: str) -> list[Finding]:
+    """When a case says one thing and its picture clearly shows another."""
+    said = claimed(case.contrast)
+    fits = {"T1": {"T1"}, "T2": {"T2", "not T1"}, "STIR": {"STIR", "not T1"}}
+    if not said or not shown or shown in fits[said]:
+        return []
+    text = f"said to be {case.contrast}, but looks like {'anything but T1' if shown == 'not T1' else shown}"
+    return [Finding(case.name, "contrast", "warning", f"{text}; put the field contrast right")]
+
+
+def signals(image: Volume, labels: Volume, parts: Sequence[Part]) -> Signals | None:
+    """Of an exam in RAS order; None without bodies or discs to go by."""
+    core = [part for part in parts if part.kinds in ({Kind.BODY}, {Kind.DISC})]
+    whole = [part for part in parts if part.kinds >= {Kind.BODY, Kind.ARCH}]
+    bodies = [part for part in core or whole if Kind.BODY in part.kinds]
+    air = float(np.percentile(image.array, 1))
+    grey = {part.value: image.array[labels.array == part.value] - air for part in parts}
+    body = float(np.median(np.concatenate([grey[part.value] for part in bodies]))) if bodies else np.nan
+    if not np.isfinite(body) or body <= 0:
+        return None
+    discs = [float(np.percentile(grey[part.value], 75)) for part in parts if part.kinds == {Kind.DISC}]
+    canal = [grey[part.value] for part in parts if part.kinds == {Kind.CANAL}]
+    edge, aside = _behind(labels, core or whole)
+    band = np.concatenate(canal) if canal else _sampled(image, edge, aside, _BAND) - air if core else np.zeros(0)
+    back = _sampled(image, edge, aside, _BACK) - air
+    return Signals(
+        float(np.percentile(band, 70)) / body if band.size > 50 else np.nan,
+        float(np.median(discs)) / body if discs else np.nan,
+        float(np.percentile(back, 90)) / body if back.size > 200 else np.nan,
+    )
+
+
+def _behind(labels: Volume, parts: Sequence[Part]) -> tuple[Array, Array]:
+    """The back edge of the column in each row, mm, nan where there is none; and its middle from side to side, mm."""
+    values = [part.value for part in parts]
+    mask = np.isin(labels.array, values)
+    height = mask.shape[2]
+    edge, aside = np.full(height, np.nan), np.full(height, np.nan)
+    for k in np.flatnonzero(mask.any(axis=(0, 1))):
+        i, j = np.nonzero(mask[:, :, k])
+        edge[k] = np.percentile(j, 3) * labels.grid.spacing[1]
+        aside[k] = np.median(i) * labels.grid.spacing[0]
+    return edge, aside
+
+
+def _sampled(image: Volume, edge: Array, aside: Array, band: tuple[float, float]) -> Array:
+    """Grey values of a band behind the column, of the slices near its middle."""
+    side, ahead, _ = image.grid.spacing
+    found = [np.zeros(0, np.float32)]
+    for k in np.flatnonzero(np.isfinite(edge)):
+        low, high = (max(0, round((edge[k] - distance) / ahead)) for distance in (band[1], band[0]))
+        left, right = round((aside[k] - _NEAR) / side), round((aside[k] + _NEAR) / side)
+        found.append(image.array[max(0, left) : right + 1, low:high, k].ravel())
+    return np.concatenate(found)
