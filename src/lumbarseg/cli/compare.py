@@ -21,10 +21,10 @@ def add(commands: options.Commands) -> None:
         commands,
         "compare",
         "training runs side by side",
-        "Prints for each run what it cost and what its best weights reach on its held-out exams: mean Dice, Dice per\n"
-        "structure, exams with mixed-up names. Folds of one preset share a line, with the means of the folds. A preset\n"
-        "that repeats a row of the page this project began from has that row's figure beside it. The best weights were\n"
-        "chosen on the same exams, which flatters them a little: evaluate scores others.",
+        "Prints for each run what it cost and what its best weights reach on its held-out exams: mean Dice, Dice of\n"
+        "each structure, exams with mixed-up names. Folds of one preset share a line, with the means of the folds. A\n"
+        "preset that repeats a row of the page this project began from has that row's figure beside it. The best\n"
+        "weights were chosen on the same exams, which flatters them a little: evaluate scores others.",
         "lumbarseg compare runs/chu-5-fold-*",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of lumbarseg train")
