@@ -133,10 +133,10 @@ def _centres(names: Array, rows: Sequence[Structure]) -> list[tuple[float, float
     from scipy import ndimage
 
     names = names[:, ::_SPARSE, ::_SPARSE]
-    boxes = ndimage.find_objects(names)
+    boxes = dict(enumerate(ndimage.find_objects(names), start=1))
     centres = []
     for structure in rows:
-        box = boxes[structure.label - 1] if structure.label <= len(boxes) else None
+        box = boxes.get(structure.label)
         if box is not None and structure.kind in (Kind.BODY, Kind.DISC):
             band = max(1, names.shape[2] // _BANDS)
             low, high = box[2].start, box[2].stop
