@@ -142,7 +142,8 @@ def _centres(names: Array, rows: Sequence[Structure]) -> list[tuple[float, float
             low, high = box[2].start, box[2].stop
             steps = range(low, high, band) if high - low > 2 * band else [low]
             for start, stop in zip(steps, [*steps[1:], high], strict=True):
-                counts = np.count_nonzero(names[box[0], box[1], start:stop] == structure.label, axis=(1, 2))
+                part = names[*box[:2], start:stop]
+                counts = np.count_nonzero(part == structure.label, axis=(1, 2))
                 if counts.any():
                     middle = float(np.arange(len(counts)) @ counts / counts.sum())
                     centres.append((_SPARSE * (start + stop - 1) / 2, box[0].start + middle))
