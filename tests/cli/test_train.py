@@ -42,6 +42,10 @@ def test_nothing_to_begin_with(data: Path, tmp_path: Path, capsys: pytest.Captur
     assert main([*words, "--fold", "2/5", "--targets", "tissues"]) == 0
     found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
     assert "init" not in found.about
+    assert found.about["preset"] == "quick"
+    text = (tmp_path / "run" / "index.html").read_text()
+    assert "<svg" in text
+    assert "case-" in text
     assert found.about["fold"] == "2/5"
     assert found.settings.targets == ("tissues",)
     assert "4 exams to train on, 1 held out" in capsys.readouterr().err

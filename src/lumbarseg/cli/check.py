@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lumbarseg.datasets import Case, Dataset
     from lumbarseg.datasets.check import Checked
     from lumbarseg.datasets.checks import Finding
+    from lumbarseg.datasets.folder import Table
     from lumbarseg.report.sheet import Sheet, Tile
     from lumbarseg.volume import Volume
 
@@ -88,11 +89,11 @@ def draw(case: Case, image: Volume, labels: Volume) -> bytes:
     """A case's picture on the contact sheet; both in RAS order."""
     from lumbarseg.report.sheet import picture
 
-    return picture(image, labels, legend(case))
+    return picture(image, labels, legend(case.table))
 
 
-def legend(case: Case) -> list[Structure]:
-    """What is drawn of a case, and under which names: a level's own, none for what has only a kind."""
+def legend(table: Table) -> list[Structure]:
+    """What is drawn of a table's rows, and under which names: a level's own, none for what has only a kind."""
     from dataclasses import replace
 
     from lumbarseg.anatomy import Kind
@@ -100,9 +101,9 @@ def legend(case: Case) -> list[Structure]:
     from lumbarseg.datasets.legend import legend as rows_of
 
     rows = []
-    for row in rows_of(case.table):
-        level = level_of(case.table[row.label])
-        if "background" not in case.table[row.label]:
+    for row in rows_of(table):
+        level = level_of(table[row.label])
+        if "background" not in table[row.label]:
             rows.append(replace(row, name=level.name if level else ""))
     return [row for row in rows if row.kind is not Kind.BACKGROUND or row.name]
 
@@ -221,7 +222,7 @@ def _tile(checked: Checked, number: int) -> Tile:
     examined = checked.cases[number]
     case = examined.case
     shape, spacing = case.geometry.get("shape"), case.geometry.get("spacing")
-    tags = [case.split, case.contrast or (f"looks like {examined.shown}" if examined.shown else "contrast not said")]
+    tags = [case.split, case.contrast or (f"{examined.shown} by its looks" if examined.shown else "contrast not said")]
     if shape and spacing:
         tags += [" x ".join(map(str, shape)), f"{' x '.join(f'{s:.3g}' for s in spacing)} mm"]
     findings = tuple((f.severity, f"{f.check}: {f.text}") for f in checked.of(examined.name))

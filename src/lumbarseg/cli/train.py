@@ -29,8 +29,9 @@ def add(commands: options.Commands) -> None:
         "train",
         "train a network on prepared datasets",
         "Trains on prepared datasets (see: import, phantom). The run's folder holds the last checkpoint, the one that\n"
-        "was best on held-out exams (best.pt), the settings and a log for TensorBoard. A run that was stopped goes on\n"
-        "with --resume as if it had not been; with more --epochs, --steps or --minutes it goes on longer.\n\n"
+        "was best on held-out exams (best.pt), a page to look at (index.html), its figures (history.csv and\n"
+        "result.json), the settings and a log for TensorBoard. A run that was stopped goes on with --resume as if it\n"
+        "had not been; with more --epochs, --steps or --minutes it goes on longer.\n\n"
         f"With fewer than {FEW} training cases and no --preset it begins with the shipped weights (--init shipped)\n"
         "and the preset fine, else from nothing. The network learns tissues; names are counted along the column, so\n"
         "--targets never changes what L4 is. A tissue that nobody drew, and the first weights did not know, is never\n"
@@ -105,13 +106,15 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.train.chosen import chosen
     from lumbarseg.train.loop import train
 
+    from .watching import PAGE, show
+
     datasets = [Dataset.open(folder) for folder in args.datasets]
     init = None if args.resume else _init(args, datasets)
     settings = _settings(args, init)
     about = {"fold": settings.fold} if settings.fold else {}
     about |= {"preset": args.preset} if args.preset else {}
-    path = train(settings, chosen(settings, datasets), args.out, args.resume, init, about)
-    print(f"{path}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
+    path = train(settings, chosen(settings, datasets), args.out, args.resume, init, about, show)
+    print(f"{path}\n{args.out / PAGE}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
     return say.DONE
 
 

@@ -11,7 +11,7 @@ from lumbarseg.anatomy import STRUCTURES
 
 Facts = Mapping[str, Any]
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f27; --quiet: #667085; --line: #e3e6ec; --paper: #ffffff; --card: #f6f7f9;
   --warn: #8a4b00; --warn-paper: #fff4e0; }
 @media (prefers-color-scheme: dark) { :root { --ink: #eceef2; --quiet: #9aa2b1; --line: #2c313b; --paper: #0e1014;
@@ -67,7 +67,7 @@ def page(
     title = escape(exam["file"] or "exam")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title} - lumbarseg</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n'
         "</head>\n<body>\n"
         f'<header><h1>{title}</h1>\n<div class="quiet">{_place(exam)}</div></header>\n'
         f'<div class="columns">\n<figure>{"".join(_picture(p) for p in pictures)}</figure>\n<main>\n'
