@@ -40,7 +40,9 @@ class Normalisation:
 class Spec:
     """What the network reads. pixel and slab: mm; neighbours: slices on either side; multiple: of the in-plane size.
 
-    clicks: how a person's clicks look to a network that reads them, None for one that does not.
+    clicks: how a person's clicks look to a network that reads them, None for one that does not. tile: pixels of the
+    squares that a network of one size reads, 0 for one that reads any multiple; depth: slices of the blocks of squares
+    that a 3-D network reads at once, 0 for one that reads a slice with its neighbours.
     """
 
     axes: str = "RAS"
@@ -50,15 +52,19 @@ class Spec:
     multiple: int = 32
     normalisation: Normalisation = field(default_factory=Normalisation)
     clicks: Blob | None = None
+    tile: int = 0
+    depth: int = 0
 
     @property
     def inputs(self) -> int:
-        """Channels of a window: a slice with its neighbours, then one per class for clicks."""
+        """Channels of a window: a slice with its neighbours, then one per class for clicks; one of a block."""
+        if self.depth:
+            return 1
         return 2 * self.neighbours + 1 + (len(CLASSES) if self.clicks else 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The specification as plain values for JSON; without clicks it is what it was before there were any."""
-        return {name: value for name, value in asdict(self).items() if name != "clicks" or value is not None}
+        """The specification as plain values for JSON; what it does not use is left out, as before it was known."""
+        return {name: value for name, value in asdict(self).items() if value or name not in ("clicks", "tile", "depth")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Spec:
@@ -69,7 +75,11 @@ class Spec:
             spec = cls(**{**values, "normalisation": inner, "clicks": blob})
             numbers = (spec.pixel, spec.slab, *asdict(inner).values())
             usable = all(isinstance(n, float) and np.isfinite(n) and n > 0 for n in numbers)
-            sizes = (spec.neighbours, spec.multiple)
+            sizes = (spec.neighbours, spec.multiple, spec.depth)
+            if type(spec.tile) is not int or not 0 <= spec.tile <= 1024 or (spec.tile == 0 and spec.depth != 0):
+                raise ValueError(f"tile {spec.tile!r} of depth {spec.depth!r}")
+            if spec.tile and spec.clicks:
+                raise ValueError("clicks with tiles")
             if not usable or not all(isinstance(n, int) and 0 <= n <= 64 for n in sizes) or spec.multiple < 1:
                 raise ValueError("a number is out of range")
             if spec.axes not in ("RAS", "LAS", "RPS", "RAI", "LPS", "LAI", "RPI", "LPI"):

@@ -38,6 +38,21 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
+def gigabytes(text: str) -> float:
+    """ "8GB", "8" or "6000MB", from half a gigabyte up."""
+    number, unit = text.upper().removesuffix("B"), 1.0
+    if number[-1:] in ("G", "M"):
+        unit = 1.0 if number[-1] == "G" else 1e-3
+        number = number[:-1]
+    try:
+        size = float(number) * unit
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a size like 8GB or 6000MB") from None
+    if not 0.5 <= size < math.inf:
+        raise argparse.ArgumentTypeError(f"must be half a gigabyte or more, not {text}")
+    return size
+
+
 def share(text: str) -> float:
     """A number from 0 up, below 1."""
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import ModelError
 from lumbarseg.train.presets import PRESETS, TABLE
+from lumbarseg.train.settings import NETWORKS
 
 from . import options, say
 
@@ -54,6 +55,19 @@ def add(commands: options.Commands) -> None:
         help="deepedit: the model reads clicks, too, for segment --clicks (default: segmentation)",
     )
     parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        help="planar reads five slices and is quick (default); the others are MONAI's, unet, dynunet and segresnet in "
+        "3-D, sized by --memory, and begin from nothing or another RUN of theirs",
+    )
+    parser.add_argument(
+        "--memory",
+        type=options.gigabytes,
+        metavar="SIZE",
+        help="what training may need, like 8GB: sets channels, batch and crop of MONAI's networks (default there: 8GB) "
+        "and the batch of the planar one, unless these are given",
+    )
+    parser.add_argument(
         "--targets",
         nargs="+",
         metavar="T",
@@ -95,7 +109,7 @@ class _List(argparse.Action):
 
 CHANGES = (
     *("targets", "epochs", "steps", "minutes", "patience", "fold", "seed", "batch", "crop", "rate", "precision"),
-    *("method", "threads", "loaders", "validate_every", "shares", "contrast"),
+    *("method", "network", "memory", "threads", "loaders", "validate_every", "shares", "contrast"),
 )
 """Settings that have an option of their own."""
 
@@ -126,6 +140,8 @@ def _init(args: argparse.Namespace, datasets: list[Dataset]) -> str | None:
         return None if args.init == "none" else str(args.init)
     if args.preset and TABLE[args.preset].init == "none":
         return None
+    if args.network not in (None, "planar"):  # the shipped weights are planar
+        return None
     if not args.preset and sum(len(dataset.cases("train")) for dataset in datasets) >= FEW:
         return None
     try:
@@ -146,11 +162,18 @@ def _settings(args: argparse.Namespace, init: str | None) -> Settings:
     base = TABLE[preset].begun(init is not None) if preset else Settings()
     if init:
         start = Start.of(init)
-        base = replace(base, channels=start.channels, network=start.network)
+        if args.network not in (None, start.network):
+            raise ModelError(f"{start.path}: is a {start.network} network, no {args.network}; begin with --init none")
+        base = replace(base, channels=start.channels, network=start.network, depth=start.spec.depth)
+        changes |= {"channels": start.channels}
     if args.resume:
         path = args.out / "settings.json"
         try:
             base = Settings.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ModelError(f"{path}: cannot be read, so there is no run to resume: {error}") from error
+    elif args.memory or changes.get("network", base.network) != "planar":
+        from lumbarseg.train.sizes import sized
+
+        return sized(base, changes)
     return replace(base, **changes)

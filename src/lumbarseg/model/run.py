@@ -74,7 +74,10 @@ class Model:
         return model
 
     def run(self, windows: Array) -> Array:
-        """windows: (N, inputs, A, S) float32, A and S multiples of the spec's, to (N, 6, A, S) logits."""
+        """windows: (N, inputs, A, S) float32, A and S multiples of the spec's, to (N, 6, A, S) logits.
+
+        A network with depth takes (N, 1, D, A, S) and gives (N, 6, D, A, S); one with tiles only squares of that size.
+        """
         return self.compute(windows)
 
 
@@ -124,15 +127,17 @@ def _openvino(data: bytes) -> tuple[str, Engine]:
 
 
 def _try(model: Model) -> None:
-    """Two small zero windows through the network; ModelError when it does not take or give what the card promises."""
+    """Small zero windows through the network; ModelError when it does not take or give what the card promises."""
     spec = model.card.spec
-    shape = (2, spec.inputs, spec.multiple, 2 * spec.multiple)
+    plane = (spec.tile, spec.tile) if spec.tile else (spec.multiple, 2 * spec.multiple)
+    shape = (1 if spec.tile else 2, spec.inputs, *((spec.depth,) if spec.depth else ()), *plane)
+    expected = (shape[0], len(model.card.classes), *shape[2:])
     try:
         out = model.run(np.zeros(shape, np.float32))
     except Exception as error:
         raise ModelError(f"does not take windows of {shape}, as its card says: {_line(error)}") from error
-    if out.dtype != np.float32 or out.shape != (2, len(model.card.classes), *shape[2:]):
-        raise ModelError(f"gives {out.dtype} {out.shape} instead of float32 {(2, len(model.card.classes), *shape[2:])}")
+    if out.dtype != np.float32 or out.shape != expected:
+        raise ModelError(f"gives {out.dtype} {out.shape} instead of float32 {expected}")
     if not np.isfinite(out).all():
         raise ModelError("gives numbers that are not finite; get it again")
 

@@ -11,6 +11,7 @@ from lumbarseg.errors import ModelError
 from lumbarseg.prepare import Spec, windows
 from lumbarseg.volume import Array
 
+from . import tiles
 from .card import Card
 
 SLICES = 4
@@ -29,15 +30,21 @@ class Answers(Protocol):
         """What it was made for."""
 
     def run(self, windows: Array) -> Array:
-        """windows: (N, inputs, A, S) float32 to (N, classes, A, S) float32."""
+        """windows: (N, inputs, A, S) float32 to (N, classes, A, S) float32; (N, 1, D, A, S) for one that has depth."""
 
 
 def predict(model: Answers, array: Array) -> Array:
     """array: (slices, A, S) float32 from `prepare`, to (classes, slices, A, S) float32 probabilities.
 
     A few slices are looked at whole; the others only where these show spine, with a margin: the belly is a third of the
-    field and of the time. Where nothing was looked at, background is certain.
+    field and of the time. Where nothing was looked at, background is certain. A network of one size looks at
+    overlapping squares of everything, see `tiles`.
     """
+    if model.card.spec.tile:
+        logits = tiles.cover(model.run, array, model.card.spec, len(model.card.classes))
+        logits += np.array(model.card.bias, np.float32)[:, None, None, None]
+        _softmax(logits[None])
+        return logits
     count, rows, columns = array.shape
     out = np.zeros((len(model.card.classes), count, rows, columns), np.float32)
     out[0] = 1

@@ -77,7 +77,10 @@ def draw_look(rng: np.random.Generator) -> Look:
 
 
 def place(image: Array, codes: Array, pose: Pose, crop: int) -> tuple[torch.Tensor, Array]:
-    """image: (C, A, S) float32 and codes: (A, S) to (C, crop, crop), linearly, and (crop, crop), nearest; outside 0."""
+    """image: (C, A, S) float32 and codes: (..., A, S) to (C, crop, crop), linearly, and (..., crop, crop), nearest.
+
+    Outside, codes are 0.
+    """
     steps = np.arange(crop, dtype=np.float32) - (crop - 1) / 2
     matrix = pose.matrix.astype(np.float32)
     centre = pose.centre.astype(np.float32)
@@ -85,7 +88,7 @@ def place(image: Array, codes: Array, pose: Pose, crop: int) -> tuple[torch.Tens
     if pose.bend is not None:
         bent = _smooth(pose.bend, crop).numpy()
         at = [a + b for a, b in zip(at, bent, strict=True)]
-    sides = codes.shape
+    sides = codes.shape[-2:]
     grid = np.stack([(2 * a + 1) / n - 1 for a, n in zip(at[::-1], sides[::-1], strict=True)], -1)
     out = functional.grid_sample(
         torch.from_numpy(image)[None],
@@ -95,7 +98,7 @@ def place(image: Array, codes: Array, pose: Pose, crop: int) -> tuple[torch.Tens
     )
     rows, columns = (np.rint(a).astype(np.int32) for a in at)
     inside = (rows >= 0) & (rows < sides[0]) & (columns >= 0) & (columns < sides[1])
-    found = codes[np.clip(rows, 0, sides[0] - 1), np.clip(columns, 0, sides[1] - 1)]
+    found = codes[..., np.clip(rows, 0, sides[0] - 1), np.clip(columns, 0, sides[1] - 1)]
     return out[0], np.where(inside, found, np.uint8(0))
 
 
@@ -145,7 +148,7 @@ def cut(image: torch.Tensor, codes: Array, edge: tuple[int, int]) -> tuple[torch
     if not depth:
         return image, codes
     axis, back = divmod(side, 2)
-    size = codes.shape[axis]
+    size = codes.shape[axis - 2]
     index = np.clip(np.arange(size), 0, size - 1 - depth) if back else np.clip(np.arange(size), depth, size - 1)
     beyond = np.arange(size) != index
     image = image.index_select(axis + 1, torch.from_numpy(index))

@@ -15,7 +15,7 @@ from lumbarseg.volume import Array
 
 from .augment import cut, draw_look, draw_pose, place, recolour
 from .settings import Settings
-from .stacks import SCALE, Stack, slab_of
+from .stacks import SCALE, Stack, block_of, slab_of
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 THIN = 2.0
@@ -43,28 +43,30 @@ class Source:
 
 
 def make(source: Source, settings: Settings, step: int) -> Batch:
-    """Batch `step`: images (N, 5, crop, crop) float32 and codes (N, crop, crop) uint8."""
+    """Batch `step`: images (N, 5, crop, crop) float32 and codes (N, crop, crop) uint8.
+
+    For a network that reads blocks (N, 1, depth, crop, crop) and (N, depth, crop, crop): slices that belong together
+    are placed, bent and recoloured together.
+    """
     rng = np.random.default_rng([settings.seed, step])
     crop = settings.crop
     looks = [draw_look(rng) for _ in range(settings.batch)]
     images, codes = [], []
     for pick, look in zip(rng.choice(len(source.stacks), settings.batch, p=source.chance), looks, strict=True):
         stack = source.stacks[pick]
-        image, code = _slices(stack, rng)
-        pose = draw_pose(rng, (code.shape[0], code.shape[1]), stack.focus, crop)
+        image, code = _block(stack, settings.depth, rng) if settings.depth else _slices(stack, rng)
+        pose = draw_pose(rng, (code.shape[-2], code.shape[-1]), stack.focus, crop)
         placed, found = cut(*place(image, code, pose, crop), look.edge)
         images.append(placed)
         codes.append(found)
-    return recolour(torch.stack(images) / SCALE, looks, rng), torch.from_numpy(np.stack(codes))
+    seen = recolour(torch.stack(images) / SCALE, looks, rng)
+    return seen[:, None] if settings.depth else seen, torch.from_numpy(np.stack(codes))
 
 
 def _slices(stack: Stack, rng: np.random.Generator) -> tuple[Array, Array]:
     """Five neighbours (5, A, S) float32 in bytes and the codes of the middle one (A, S)."""
-    depth = len(stack.image)
-    thick = rng.uniform(3.0, 5.0)
-    count = min(depth, round(thick / stack.thickness)) if stack.thickness < THIN else 1
-    offset = int(rng.integers(depth - count * (depth // count) + 1))
-    slabs = (depth - offset) // count
+    count, offset = _slabs(stack, rng)
+    slabs = (len(stack.image) - offset) // count
     middle = int(rng.integers(slabs))
     if rng.random() < 0.6:  # the middle of an exam is where the levels are told apart
         middle = int(np.clip(rng.normal((slabs - 1) / 2, slabs / 5) + 0.5, 0, slabs - 1))
@@ -74,6 +76,25 @@ def _slices(stack: Stack, rng: np.random.Generator) -> tuple[Array, Array]:
     if rng.random() < 0.5:  # left is right
         image = np.ascontiguousarray(image[::-1])
     return image, codes
+
+
+def _block(stack: Stack, depth: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Slices that follow each other, (depth, A, S) float32 in bytes, and their codes; an exam of fewer lies within."""
+    count, offset = _slabs(stack, rng)
+    spare = (len(stack.image) - offset) // count - depth
+    first = int(rng.integers(min(0, spare), max(0, spare) + 1))
+    image, codes = block_of(stack, count, offset, first, depth, _kernel(count, bool(rng.random() < 0.5)))
+    if rng.random() < 0.5:  # left is right
+        return np.ascontiguousarray(image[::-1]), np.ascontiguousarray(codes[::-1])
+    return image, codes
+
+
+def _slabs(stack: Stack, rng: np.random.Generator) -> tuple[int, int]:
+    """Of how many slices a slab is made, and where the first begins."""
+    depth = len(stack.image)
+    thick = rng.uniform(3.0, 5.0)
+    count = min(depth, round(thick / stack.thickness)) if stack.thickness < THIN else 1
+    return count, int(rng.integers(depth - count * (depth // count) + 1))
 
 
 def _kernel(count: int, sharp: bool) -> Array:

@@ -20,6 +20,7 @@ from lumbarseg.errors import ModelError
 from lumbarseg.files import replacing
 from lumbarseg.model.card import BLANK, Card, seal
 from lumbarseg.model.run import Model
+from lumbarseg.model.tiles import cover
 from lumbarseg.prepare import Spec, prepare, windows
 from lumbarseg.volume import Array, Grid
 
@@ -31,6 +32,7 @@ LARGEST_DIFFERENCE = 1e-3  # of a logit
 LEAST_EQUAL = 0.9999  # of the voxels' classes
 _SEED = 9  # of the phantom that both answer
 _AXES = {0: "slices", 2: "anterior", 3: "up"}
+_TILES = {0: "tiles"}
 
 
 def export(
@@ -42,7 +44,7 @@ def export(
     ModelError when torch and the engine differ on a phantom; then nothing is written.
     """
     run = Checkpoint.load(checkpoint)
-    if run.spec.multiple % run.settings.multiple:
+    if not run.spec.tile and run.spec.multiple % run.settings.multiple:
         raise ModelError(
             f"{checkpoint}: the network needs multiples of {run.settings.multiple} pixels; use less levels"
         )
@@ -66,9 +68,14 @@ def moment(run: Path, last: bool = False) -> Path:
 
 
 def graph(network: nn.Module, spec: Spec) -> bytes:
-    """The network as plain ONNX, batch norms folded into the convolutions, any number and size of windows."""
+    """The network as plain ONNX, batch norms folded into the convolutions, any number of windows.
+
+    Of any size, too, where the specification names none.
+    """
     stream = io.BytesIO()
-    example = torch.zeros(2, spec.inputs, spec.multiple, 2 * spec.multiple)
+    plane = (spec.tile, spec.tile) if spec.tile else (spec.multiple, 2 * spec.multiple)
+    example = torch.zeros(1 if spec.depth else 2, spec.inputs, *((spec.depth,) if spec.depth else ()), *plane)
+    axes = _TILES if spec.tile else _AXES
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plain exporter is called old; the new one needs onnxscript
         torch.onnx.export(
@@ -77,7 +84,7 @@ def graph(network: nn.Module, spec: Spec) -> bytes:
             stream,  # type: ignore[arg-type]
             input_names=["images"],
             output_names=["logits"],
-            dynamic_axes={"images": _AXES, "logits": _AXES},
+            dynamic_axes={"images": axes, "logits": axes},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -97,12 +104,29 @@ def sealed(model: bytes, card: Card) -> bytes:
 
 
 def sample(spec: Spec) -> Array:
-    """Windows of a phantom's middle, (3, inputs, A, S) float32, with clicks where the network reads them."""
+    """Windows of a phantom's middle, (3, inputs, A, S) float32, with clicks where the network reads them.
+
+    For a network of one size, squares or a block of them about the phantom's middle.
+    """
     recipe = phantom.draw(np.random.default_rng(_SEED), phantom.Ranges(sequences=("T2",), isotropic=0.0))
     prepared = prepare(phantom.render(recipe).image, spec)
+    if spec.tile:
+        return _tiles(prepared.array, spec)
     middle = len(prepared.array) // 2
     clicks = channels(_sample_clicks(prepared.grid), prepared.grid, spec.clicks) if spec.clicks else None
     return windows(prepared.array, spec, clicks)[middle - 1 : middle + 2]
+
+
+def _tiles(array: Array, spec: Spec) -> Array:
+    """What a network of one size reads first of `array`, seen by a network that only listens."""
+    seen: list[Array] = []
+
+    def listen(tiles: Array) -> Array:
+        seen.append(tiles)
+        return np.zeros((len(tiles), len(CLASSES), *tiles.shape[2:]), np.float32)
+
+    cover(listen, array, spec, len(CLASSES))
+    return seen[len(seen) // 2]
 
 
 def _sample_clicks(grid: Grid) -> list[Click]:

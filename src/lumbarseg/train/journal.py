@@ -47,7 +47,11 @@ class Journal:
         images, drawn = batch[0][:_PICTURES], batch[1][:_PICTURES].numpy()
         where = next(network.parameters()).device
         found = network(images.to(where)).argmax(1).cpu().numpy()
-        grey = np.clip(images[:, 2].numpy() * 170, 0, 255).astype(np.uint8)
+        middle = 2
+        if found.ndim == 4:  # blocks
+            middle = found.shape[1] // 2
+            images, drawn, found = images[:, 0], drawn[:, middle], found[:, middle]
+        grey = np.clip(images[:, middle].numpy() * 170, 0, 255).astype(np.uint8)
         rows = [
             np.concatenate(
                 [_upright(np.stack([g] * 3, -1)), _upright(_code_colours(codes)[d]), _upright(_colours()[f])], 1

@@ -34,9 +34,10 @@ from .journal import Journal
 from .losses import OFF, Sets, cross_entropy, distillation, loss
 from .networks import build, inputs
 from .outcome import outcome
-from .precision import autocast, device, resolve
+from .precision import autocast, device, laid, moved, resolve
 from .progress import Progress
 from .settings import Settings
+from .sizes import lower
 from .validate import Answering, Poor, Report, validate
 from .weights import Start, calibrate, known_of
 
@@ -50,7 +51,8 @@ _CALIBRATED_BY = 4  # batches
 class Run:
     """The moving parts of a training run, after `step` steps and `elapsed` seconds of work.
 
-    bias: (classes, 1, 1), `OFF` for unknown classes; teacher: whose answers are kept where labels leave a choice.
+    bias: (classes, 1, 1), with one 1 more for blocks, `OFF` for unknown classes; teacher: whose answers are kept where
+    labels leave a choice.
     """
 
     settings: Settings
@@ -101,7 +103,7 @@ def train(
     known = known_of(before.known) if before else start.known if start else None
     data = gather(settings, datasets, first.spec if first else Spec(), known)
     if settings.epochs:
-        settings = replace(settings, steps=math.ceil(settings.epochs * data.slices / settings.batch))
+        settings = replace(settings, steps=math.ceil(settings.epochs * data.slices / settings.slices))
     run = _begin(settings, data, start, before)
     run.about |= about or {}
     out.mkdir(parents=True, exist_ok=True)
@@ -132,11 +134,11 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
             batches = (make(source, settings, number)[0] for number in range(_CALIBRATED_BY))
             calibrate(network, (unclicked(images, inputs(settings)) for images in batches))
         teacher = weights if settings.distil else {}
-    bias = torch.tensor([0.0 if kind in data.known else OFF for kind in CLASSES])[:, None, None]
+    bias = torch.tensor([0.0 if kind in data.known else OFF for kind in CLASSES])
     if before is not None:
         network.load_state_dict(before.model)
         teacher = before.teacher
-    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = moved(network, where)
     precision = resolve(settings.precision, where)
     run = Run(
         settings,
@@ -147,7 +149,7 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
         Average(network, settings.average),
         where,
         precision,
-        bias.to(where),
+        bias.to(where).reshape(-1, *(1,) * (3 if settings.depth else 2)),
         _frozen(settings, teacher, where) if teacher else None,
         about={"init": start.origin} if start else {},
     )
@@ -159,7 +161,9 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
 def _spec(settings: Settings, start: Start | None) -> Spec:
     """What a new run's network reads: what the one before did, with clicks or without as its method wants."""
     spec = start.spec if start else Spec()
-    return replace(spec, clicks=(spec.clicks or Blob()) if settings.method == "deepedit" else None)
+    spec = replace(spec, clicks=(spec.clicks or Blob()) if settings.method == "deepedit" else None)
+    tile = 0 if settings.network == "planar" else settings.crop  # instance norms see fields of one size
+    return replace(spec, tile=tile, depth=settings.depth)
 
 
 def _restore(run: Run, data: Data, before: Checkpoint) -> None:
@@ -178,7 +182,7 @@ def _frozen(settings: Settings, weights: Weights, where: torch.device) -> nn.Mod
     """A network that only answers."""
     network = build(settings)
     network.load_state_dict(weights)
-    return network.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return moved(network, where).eval()
 
 
 def rate_at(settings: Settings, step: int, elapsed: float = 0.0) -> float:
@@ -271,9 +275,7 @@ def step(run: Run, batch: Batch, sets: Sets) -> float:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        raise ModelError(
-            f"not enough memory for a step; lower --batch (now {settings.batch}) or --crop (now {settings.crop})"
-        ) from error
+        raise ModelError(f"not enough memory for a step; lower {lower(settings)}") from error
     run.scaler.unscale_(run.optimiser)
     norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), settings.clip))
     number = float(value.detach())
@@ -291,7 +293,7 @@ def step(run: Run, batch: Batch, sets: Sets) -> float:
 
 def _loss(run: Run, batch: Batch, sets: Sets) -> torch.Tensor:
     """The loss of a batch under the network as it is."""
-    images = batch[0].to(run.where, non_blocking=True).contiguous(memory_format=torch.channels_last)
+    images = laid(batch[0].to(run.where, non_blocking=True))
     codes = batch[1].to(run.where, non_blocking=True).long()
     plain = unclicked(images, run.spec.inputs)
     if run.spec.clicks is not None:

@@ -1,7 +1,8 @@
-"""The network: five neighbouring sagittal slices in, tissue classes of the middle one out."""
+"""The networks: five neighbouring sagittal slices in, tissue classes of the middle one out; or a block of slices."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from lumbarseg.anatomy import CLASSES
 
+from . import volumetric
 from .settings import Settings
 
 SLICES = 5
@@ -56,12 +58,29 @@ class PlanarUNet(nn.Module):
 
 
 def inputs(settings: Settings) -> int:
-    """Channels that the network of these settings reads: slices, and one per class for clicks."""
+    """Channels that the network of these settings reads: slices, and one per class for clicks; one of a block."""
+    if settings.depth:
+        return 1
     return SLICES + (len(CLASSES) if settings.method == "deepedit" else 0)
 
 
-def build(settings: Settings) -> PlanarUNet:
-    """The network of these settings, with weights drawn from their seed."""
+def build(settings: Settings) -> nn.Module:
+    """The network of these settings, with weights drawn from their seed.
+
+    A planar one, and MONAI's swinunetr, turn (N, inputs, A, S) into logits (N, 6, A, S); MONAI's other networks
+    (N, 1, D, A, S) into (N, 6, D, A, S).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return PlanarUNet(settings.channels, inputs(settings))
+        if settings.network == "planar":
+            return PlanarUNet(settings.channels, inputs(settings))
+        if settings.network == "swinunetr":
+            return volumetric.swinunetr(settings.channels, inputs(settings))
+        return _BLOCKS[settings.network](settings.channels)
+
+
+_BLOCKS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
+    "unet": volumetric.unet,
+    "dynunet": volumetric.dynunet,
+    "segresnet": volumetric.segresnet,
+}

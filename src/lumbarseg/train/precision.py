@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor, nn
 
 _TYPES = {"bf16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,3 +34,18 @@ def autocast(precision: str, where: torch.device) -> AbstractContextManager[obje
     if precision == "float32":
         return nullcontext()
     return torch.autocast(where.type, _TYPES[precision])
+
+
+def laid(images: Tensor) -> Tensor:
+    """Images, (N, C, ...), with their channels last in memory, as convolutions read them quickest."""
+    return images.contiguous(memory_format=_layout(images.ndim))
+
+
+def moved(network: nn.Module, where: torch.device) -> nn.Module:
+    """A network on a device, its kernels laid out in the same way."""
+    most = max(value.ndim for value in network.parameters())
+    return network.to(where, memory_format=_layout(most))  # type: ignore[call-overload]
+
+
+def _layout(dimensions: int) -> torch.memory_format:
+    return {4: torch.channels_last, 5: torch.channels_last_3d}[dimensions]

@@ -7,13 +7,21 @@ from typing import Any
 
 from lumbarseg.errors import ModelError
 
-NETWORKS = ("planar",)
+NETWORKS = ("planar", "unet", "dynunet", "segresnet", "swinunetr")
+BLOCKS = ("unet", "dynunet", "segresnet")
+"""Networks that read blocks of slices; the others read a slice with its neighbours."""
+DEPTH = 16  # slices: most routine exams are one block
 METHODS = ("segmentation", "deepedit")
 RUNTIME = (
     *("steps", "epochs", "minutes", "patience", "threads", "loaders"),
     *("checkpoint_every", "validate_every", "validate_cases", "picture_every"),
 )
 """Settings that a resumed run may change; of these only its length touches the weights (it is the cosine's)."""
+
+
+def thickness(channels: tuple[int, ...]) -> int:
+    """Of how many slices a block's depth is a multiple: one halving per level, but for the first two, in plane."""
+    return int(2 ** max(0, len(channels) - 3))
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Settings:
         192  # four to five vertebrae with the sacrum: enough to tell a body from an arch, small enough to be quick
     )
     channels: tuple[int, ...] = (32, 48, 80, 112, 128)  # 1.3 M parameters: 5 MB in the package, 0.2 s for an exam
+    depth: int = 0  # slices of a block, for networks that read blocks
+    memory: float = 0.0  # GB; the budget from which channels, batch and crop were taken, 0: from none
 
     rate: float = 2e-3  # highest that stayed calm with AdamW and batch norm
     warmup: int = 100
@@ -60,17 +70,18 @@ class Settings:
         object.__setattr__(self, "contrast", tuple(str(c) for c in self.contrast))
         object.__setattr__(self, "targets", tuple(str(t) for t in self.targets))
         object.__setattr__(self, "shares", tuple(float(s) for s in self.shares))
+        if self.network in BLOCKS and not self.depth:
+            object.__setattr__(self, "depth", DEPTH)
+        self._fits_network()
         multiple = self.multiple
         if self.crop < multiple or self.crop % multiple:
             raise ModelError(f"settings: crop must be a multiple of {multiple}, not {self.crop}")
-        if 0 < self.batch * (self.crop // multiple) ** 2 < 2:
+        if self.network == "planar" and 0 < self.batch * (self.crop // multiple) ** 2 < 2:
             raise ModelError(f"settings: a batch of 1 needs a crop of {2 * multiple} or more")
         if min(self.batch, self.steps, self.loaders, self.validate_every, self.picture_every) < 1:
             raise ModelError("settings: batch, steps, loaders and the intervals must be at least 1")
         if min(self.epochs, self.minutes, self.patience, self.distil) < 0:
             raise ModelError("settings: epochs, minutes, patience and distil must not be negative")
-        if self.network not in NETWORKS:
-            raise ModelError(f"settings: network {self.network!r} is none of {', '.join(NETWORKS)}")
         if self.method not in METHODS:
             raise ModelError(f"settings: method {self.method!r} is none of {', '.join(METHODS)}")
         if any(s < 0 for s in self.shares) or (self.shares and not sum(self.shares)):
@@ -78,10 +89,41 @@ class Settings:
         if self.precision not in ("auto", "bf16", "float16", "float32"):
             raise ModelError(f"settings: precision {self.precision!r} is none of auto, bf16, float16, float32")
 
+    def _fits_network(self) -> None:
+        """ModelError where the network cannot be built so, or not trained that way."""
+        if self.network not in NETWORKS:
+            raise ModelError(f"settings: network {self.network!r} is none of {', '.join(NETWORKS)}")
+        if self.network != "planar" and self.method == "deepedit":
+            raise ModelError(f"settings: {self.network} reads no clicks; deepedit needs the network planar")
+        if self.depth and self.network not in BLOCKS:
+            raise ModelError(f"settings: {self.network} reads no blocks, so depth must be 0, not {self.depth}")
+        thick = thickness(self.channels)
+        if self.depth < 0 or self.depth % thick or self.depth > 64:
+            raise ModelError(f"settings: depth must be a multiple of {thick} up to 64, not {self.depth}")
+        if self.network in BLOCKS and len(self.channels) < 3:
+            raise ModelError(f"settings: {self.network} needs three levels of channels or more, not {self.channels}")
+        if self.network in BLOCKS and self.depth // thick * (self.crop // self.multiple) ** 2 < 2:
+            raise ModelError(f"settings: {self.network} needs a crop of {2 * self.multiple} or more")
+        doubling = tuple(self.channels[0] * 2**level for level in range(len(self.channels)))
+        if self.network == "segresnet" and self.channels != doubling:
+            raise ModelError(f"settings: segresnet's channels double from level to level, unlike {self.channels}")
+        if self.network == "swinunetr" and (len(self.channels) != 1 or self.channels[0] % 12):
+            raise ModelError(f"settings: swinunetr has one width, a multiple of 12, not {self.channels}")
+
     @property
     def multiple(self) -> int:
-        """Of the in-plane size, that the network needs: half resolution, then one halving per further level."""
-        return int(2 ** len(self.channels))
+        """Of the in-plane size, that the network needs: one halving per level, but for the first of a 3-D network.
+
+        The planar one's first level is at half resolution; swinunetr always has five, with one more in its last norm.
+        """
+        if self.network == "swinunetr":
+            return 64  # 32, and the instance norm of the last level needs more than one place
+        return int(2 ** (len(self.channels) - (self.network in BLOCKS)))
+
+    @property
+    def slices(self) -> int:
+        """That a step sees in all."""
+        return self.batch * (self.depth or 1)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values for JSON."""

@@ -148,15 +148,39 @@ def slab_of(stack: Stack, count: int, offset: int, index: int, kernel: Array) ->
     """
     slabs = (len(stack.image) - offset) // count
     starts = offset + count * np.clip(np.arange(index - 2, index + 3), 0, slabs - 1)
+    return _averaged(stack, starts, count, kernel), _most(stack, int(starts[2]), count)
+
+
+def block_of(stack: Stack, count: int, offset: int, first: int, depth: int, kernel: Array) -> tuple[Array, Array]:
+    """Slabs first .. first + depth - 1 in the same way: (depth, A, S) float32 and codes of that shape.
+
+    Beyond the first and last slab these are repeated, and nothing is known there.
+    """
+    slabs = (len(stack.image) - offset) // count
+    wanted = np.arange(first, first + depth)
+    starts = offset + count * np.clip(wanted, 0, slabs - 1)
+    codes = np.full((depth, *stack.codes.shape[1:]), UNKNOWN, np.uint8)
+    for i in np.flatnonzero((wanted >= 0) & (wanted < slabs)):
+        codes[i] = _most(stack, int(starts[i]), count)
+    return _averaged(stack, starts, count, kernel), codes
+
+
+def _averaged(stack: Stack, starts: Array, count: int, kernel: Array) -> Array:
+    """Slabs of `count` slices that begin at `starts`: (slabs, A, S) float32."""
     if count == 1:
-        return stack.image[starts].astype(np.float32), stack.codes[starts[2]]
+        return stack.image[starts].astype(np.float32)
     first = starts + (count - len(kernel)) // 2
-    slices = np.clip(first[:, None] + np.arange(len(kernel)), 0, len(stack.image) - 1)  # (5, k)
+    slices = np.clip(first[:, None] + np.arange(len(kernel)), 0, len(stack.image) - 1)  # (slabs, k)
     low, high = slices.min(), slices.max() + 1
-    matrix = np.zeros((5, high - low), np.float32)
-    np.add.at(matrix, (np.arange(5)[:, None], slices - low), kernel)
+    matrix = np.zeros((len(starts), high - low), np.float32)
+    np.add.at(matrix, (np.arange(len(starts))[:, None], slices - low), kernel)
     part = stack.image[low:high].astype(np.float32).reshape(high - low, -1)
-    return (matrix @ part).reshape(5, *stack.image.shape[1:]), majority(stack.codes[starts[2] : starts[2] + count])
+    return (matrix @ part).reshape(len(starts), *stack.image.shape[1:])
+
+
+def _most(stack: Stack, start: int, count: int) -> Array:
+    """Codes of the slab that begins at `start`, (A, S)."""
+    return stack.codes[start] if count == 1 else majority(stack.codes[start : start + count])
 
 
 def majority(codes: Array) -> Array:

@@ -21,7 +21,7 @@ from lumbarseg.score import Score, score, wrong_names
 from lumbarseg.segment import segment
 from lumbarseg.volume import Array, Volume
 
-from .precision import autocast
+from .precision import autocast, laid
 from .targets import Targets
 from .undrawn import explicit
 
@@ -110,9 +110,9 @@ class Answering:
 
     @torch.no_grad()
     def run(self, windows: Array) -> Array:
-        """windows: (N, 2 * neighbours + 1, A, S) float32 to (N, classes, A, S) float32."""
+        """windows: (N, inputs, A, S) float32 to (N, classes, A, S) float32; (N, 1, D, A, S) where it has depth."""
         where = next(self.network.parameters()).device
-        images = torch.from_numpy(np.ascontiguousarray(windows)).to(where, memory_format=torch.channels_last)
+        images = laid(torch.from_numpy(np.ascontiguousarray(windows)).to(where))
         with autocast(self.precision, where):
             return self.network(images).float().cpu().numpy()
 

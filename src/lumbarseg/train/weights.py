@@ -68,6 +68,9 @@ def _model_file(path: Path) -> Start:
         raise ModelError(f"{path}: cannot be read: {error.strerror}; give shipped, none, a RUN or a MODEL") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+    network = str(card.about.get("settings", {}).get("network", "planar"))
+    if network != "planar":
+        raise ModelError(f"{path}: holds the network {network!r}, whose weights cannot be read back; begin with a RUN")
     graph = onnx.load_from_string(data).graph
     values = {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
     weights: Weights = {}
@@ -79,8 +82,7 @@ def _model_file(path: Path) -> Start:
             weights |= _layer(layer[1], values[node.input[1]], values[node.input[2]])
     downs = sorted(n for n in weights if re.fullmatch(r"down\.\d+\.0\.weight", n))
     channels = tuple(len(weights[f"down.{i}.0.weight"]) for i in range(len(downs)))
-    network = str(card.about.get("settings", {}).get("network", "planar"))
-    _fits(path, network, channels, card.spec.inputs, weights)
+    _fits(path, channels, card.spec.inputs, weights)
     known = known_of(card.known)
     origin = {"file": path.name, "digest": card.digest, **_told(card.about)}
     return Start(path, network, channels, card.spec, weights, known, origin, folded=True)
@@ -102,9 +104,9 @@ def _layer(name: str, weight: Tensor, bias: Tensor) -> Weights:
     }
 
 
-def _fits(path: Path, network: str, channels: tuple[int, ...], inputs: int, weights: Weights) -> None:
-    if network != "planar" or not channels:
-        raise ModelError(f"{path}: holds the network {network!r}, whose weights cannot be read back; begin with a RUN")
+def _fits(path: Path, channels: tuple[int, ...], inputs: int, weights: Weights) -> None:
+    if not channels:
+        raise ModelError(f"{path}: its network is none that this program trains; begin with another or none")
     wanted = {name: value.shape for name, value in PlanarUNet(channels, inputs).state_dict().items()}
     if wanted != {name: value.shape for name, value in weights.items()}:
         raise ModelError(f"{path}: its network is none that this program trains; begin with another or none")

@@ -1,0 +1,130 @@
+"""How large a network, a sample and a batch a memory budget allows.
+
+A step needs, in float32, what the network keeps for its gradient, which grows with the voxels of a batch; three times
+the largest of that while a gradient passes; 24 bytes per parameter (weight, gradient, two of the optimiser, the average
+and its copy while it answers); and about 1 GB for the program and its data. What is kept is not guessed but counted, on
+a small sample. The peaks of real steps lay 0 to 12 % under this sum for unet, dynunet and segresnet. Half precision
+needs less: the estimate is the larger one, so that a budget means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lumbarseg.anatomy import CLASSES
+from lumbarseg.errors import ModelError
+
+from .losses import Sets, loss
+from .networks import build, inputs
+from .settings import Settings, thickness
+
+USUAL = 8.0  # GB, of a common graphics card
+_PROGRAM = 1.0e9
+_PER_PARAMETER = 24
+_PASSING = 3  # of the largest that is kept
+_ATTENTION = 1.8  # of a step of swinunetr to what it keeps: the weights of its windows come and go
+_RATES = {"unet": 1e-3, "dynunet": 1e-3, "segresnet": 5e-4, "swinunetr": 3e-4}  # unless told otherwise
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is chosen together."""
+
+    channels: tuple[int, ...]
+    batch: int
+    crop: int
+
+
+def _doubled(first: int, levels: int) -> tuple[int, ...]:
+    return tuple(first * 2**level for level in range(levels))
+
+
+_MOST = ((2, 160), (2, 192), *((batch, 192) for batch in (4, 6, 8, 12, 16, 24)))
+"""Batch and crop of the widest networks."""
+_UNETS = (
+    *(Size((8, 16, 32, 64, 96), 2, crop) for crop in (96, 128)),
+    *(Size((16, 32, 64, 128, 160), 2, crop) for crop in (96, 128, 160)),
+    *(Size((24, 48, 96, 160, 224), 2, crop) for crop in (128, 160, 192)),
+    *(Size((32, 64, 128, 256, 320), batch, crop) for batch, crop in _MOST),
+)
+_SIZES = {
+    "unet": _UNETS,
+    "dynunet": _UNETS,
+    "segresnet": (
+        *(Size(_doubled(8, 4), 2, crop) for crop in (96, 128)),
+        *(Size(_doubled(16, 4), 2, crop) for crop in (96, 128, 160, 192)),
+        *(Size(_doubled(24, 4), 2, crop) for crop in (160, 192)),
+        *(Size(_doubled(32, 4), batch, crop) for batch, crop in _MOST),
+    ),
+    "swinunetr": tuple(
+        Size((width,), batch, crop)
+        for width, batch, crop in ((12, 4, 128), (12, 8, 128), (24, 8, 128), (24, 8, 192), (36, 8, 192), (48, 12, 192))
+    ),
+}
+
+
+def sized(base: Settings, changes: Mapping[str, Any]) -> Settings:
+    """`base` with `changes`, and with the largest sizes of the table that its budget allows, by `estimate`.
+
+    What `changes` name stays. A planar network keeps its channels and crop, so that it may begin with other weights:
+    only its batch shrinks. ModelError when the smallest is too large.
+    """
+    network = changes.get("network", base.network)
+    budget = changes.get("memory") or base.memory or USUAL
+    if network == "planar":
+        options = [Size(base.channels, batch, base.crop) for batch in range(2, max(3, base.batch + 1))]
+    else:
+        options = list(_SIZES[network])
+    rate = _RATES.get(network, base.rate) if base.rate == Settings.rate else base.rate
+    for size in reversed(options):
+        candidate = replace(base, **{"rate": rate, **vars(size), **changes, "memory": budget})
+        needed = estimate(candidate)
+        if needed <= budget * 1e9:
+            return candidate
+    raise ModelError(
+        f"--memory {budget:g}GB: training {network} needs about {needed / 1e9:.1f} GB at least; give more, "
+        "take another --network, or a smaller --batch or --crop"
+    )
+
+
+def estimate(settings: Settings) -> float:
+    """Bytes that a training step of these settings needs."""
+    parameters, voxel = _counted(replace(settings, batch=2, crop=2 * settings.multiple, steps=1, targets=()))
+    return _PROGRAM + _PER_PARAMETER * parameters + voxel * settings.slices * settings.crop**2
+
+
+@cache
+def _counted(settings: Settings) -> tuple[int, float]:
+    """Parameters of the network, and bytes that a step keeps and passes on per voxel."""
+    network = build(settings).train()
+    own = {value.data_ptr() for value in network.parameters()}
+    kept: dict[int, Tensor] = {}  # held, or a freed tensor's place would be taken for that of the next
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own and tensor.numel():
+            kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    slices = (thickness(settings.channels),) if settings.depth else ()
+    shape = (2, *slices, settings.crop, settings.crop)
+    sets = Sets.of(torch.eye(len(CLASSES), dtype=torch.bool))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = network(torch.zeros(shape).unsqueeze(1).expand(2, inputs(settings), *shape[1:]))
+        loss(logits, torch.zeros(shape, dtype=torch.long), sets, settings.dice)
+    sizes = [tensor.untyped_storage().nbytes() for tensor in kept.values()]
+    parameters = sum(value.numel() for value in network.parameters())
+    more = _ATTENTION if settings.network == "swinunetr" else 1.0
+    return parameters, more * (sum(sizes) + _PASSING * max(sizes)) / math.prod(shape)
+
+
+def lower(settings: Settings) -> str:
+    """What a person may lower when memory was not enough."""
+    one = f"--batch (now {settings.batch}) or --crop (now {settings.crop})"
+    return one if settings.network == "planar" else f"--memory (now {settings.memory or USUAL:g}GB) in a new run, {one}"
