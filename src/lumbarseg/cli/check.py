@@ -168,7 +168,8 @@ def _tell(checked: Checked, facts: dict[str, Any]) -> None:
                 print(f"  {finding.severity:7}  {finding.check:12}  {say.line(finding.text)}")
     notes = [finding for finding in checked.findings if finding.severity == "note"]
     for (word, text), names in _shared(notes).items():
-        where = f" ({', '.join(names[:_FEW])}{', ...' if len(names) > _FEW else ''})" if names else ""
+        few = ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
+        where = f" ({few if len(names) == 1 else f'{len(names)} cases: {few}'})" if names else ""
         print(f"note  {word}: {say.line(text)}{where}")
     if checked.findings:
         print()
@@ -183,10 +184,11 @@ def _result(checked: Checked) -> str:
 
 
 def _shared(notes: list[Finding]) -> dict[tuple[str, str], list[str]]:
-    """Notes of one wording, to the cases they hold of."""
+    """Notes that begin alike, to the cases they hold of; details are in the JSON file and on the sheet."""
     held: dict[tuple[str, str], list[str]] = {}
     for note in notes:
-        held.setdefault((note.check, note.text), []).extend([note.case] if note.case else [])
+        text = note.text.partition(":")[0] if note.case else note.text
+        held.setdefault((note.check, text), []).extend([note.case] if note.case else [])
     return held
 
 
@@ -224,6 +226,6 @@ def _tile(checked: Checked, number: int) -> Tile:
     shape, spacing = case.geometry.get("shape"), case.geometry.get("spacing")
     tags = [case.split, case.contrast or (f"{examined.shown} by its looks" if examined.shown else "contrast not said")]
     if shape and spacing:
-        tags += [" x ".join(map(str, shape)), f"{' x '.join(f'{s:.3g}' for s in spacing)} mm"]
+        tags += [" x ".join(map(str, shape)), f"{' x '.join(f'{round(s, 2):g}' for s in spacing)} mm"]
     findings = tuple((f.severity, f"{f.check}: {f.text}") for f in checked.of(examined.name))
     return Tile(examined.name, tuple(tags), findings, examined.picture)

@@ -98,7 +98,7 @@ def _examine(task: tuple[Case, str], picture: Picture | None) -> Examined:
     shown = ""
     found += geometry.grids(renamed, image.grid, marks.grid)
     image, marks = reorient(image, AXES), reorient(marks, AXES)
-    found += labels.values(renamed, marks) + labels.interpolated(renamed, marks)
+    found += labels.interpolated(renamed, marks) or labels.values(renamed, marks)
     fits = image.array.shape == marks.array.shape
     if fits and not any(finding.check in ("interpolated", "empty") for finding in found):
         more, shown = _anatomy(renamed, image, marks)
@@ -110,13 +110,15 @@ def _examine(task: tuple[Case, str], picture: Picture | None) -> Examined:
 def _anatomy(case: Case, image: Volume, marks: Volume) -> tuple[list[Finding], str]:
     """Everything that looks at what is drawn, and the weighting that the picture shows."""
     parts = pieces.parts_of(marks, case.table)
-    found = labels.holes(case, marks, parts) + labels.places(case, parts)
-    ordered = order.order(case, parts)
-    found += ordered
-    judged = facing(image, marks, case.table)
-    if ordered and judged.up_down < 0:  # the names that speak for it are wrong themselves
+    found = labels.holes(case, marks, parts) + labels.places(case, marks, parts)
+    judged, ordered = facing(image, marks, case.table), order.order(case, parts)
+    if judged.up_down < 0 and order.upside_down(parts):  # one fault, not two: the exam stands on its head
+        ordered = []
+    elif ordered and judged.up_down < 0:  # the names that speak for it are wrong themselves
         judged = replace(judged, up_down=0)
-    found += geometry.orientation(case, judged)
+    found += ordered + geometry.orientation(case, judged)
+    if judged.front_back < 0:  # what lies behind the bodies cannot be judged
+        return found, ""
     shown = contrast.guess(contrast.signals(image, marks, parts))
     return found + contrast.contradiction(case, shown), shown
 

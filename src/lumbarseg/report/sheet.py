@@ -16,7 +16,7 @@ from lumbarseg.volume import Volume
 
 from .png import PAPER, QUIET, TEXT, Frame, names, overlay, wrapped
 
-TILE = Frame(height=430, width=340, panel=56, font=14)
+TILE = Frame(height=430, width=340, panel=72, font=14)
 """Of one exam on the sheet."""
 
 _COLUMNS, _GAP = 4, 22
@@ -42,7 +42,7 @@ li { padding-left: 12px; border-left: 3px solid; margin: 4px 0; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 18px; margin-top: 18px; }
 figure { margin: 0; background: var(--card); border-radius: 10px; overflow: hidden; border: 1px solid var(--line); }
 figure:has(.error) { border-color: #ff6868; } figure:has(.warning):not(:has(.error)) { border-color: #ffbe5c; }
-figure img, .unread { width: 100%; aspect-ratio: 396 / 430; object-fit: contain; display: block; background: #0e1014; }
+figure img, .unread { width: 100%; aspect-ratio: 412 / 430; object-fit: contain; display: block; background: #0e1014; }
 .unread { display: grid; place-items: center; color: var(--quiet); }
 figcaption { padding: 10px 14px 14px; overflow-wrap: anywhere; }
 figcaption b { font-size: 15px; }

@@ -25,6 +25,7 @@ _CLAIMS = (  # the first that fits; other words claim nothing that could be chec
     ("T1", re.compile(r"t1", re.IGNORECASE)),
     ("T2", re.compile(r"t2(?!\*)|space", re.IGNORECASE)),
 )
+_EITHER = "T2 or STIR"
 _BAND = (4.0, 13.0)  # mm behind the bodies: the canal
 _BACK = (35.0, 75.0)  # mm behind the bodies: muscle and fat
 _NEAR = 8.0  # mm to either side of the bodies' middle
@@ -45,36 +46,36 @@ def claimed(text: str) -> str:
 
 
 def guess(signals: Signals | None) -> str:
-    """T1, T2 or STIR where the signals leave no doubt, "not T1" where only that is sure, else ""."""
-    if signals is None or not np.isfinite(signals.fluid):
+    """T1, T2 or STIR where the signals leave no doubt, "T2 or STIR" where only that is sure, else ""."""
+    if signals is None or not np.isfinite(signals.fluid) or not np.isfinite(signals.fat):
         return ""
-    fluid, disc, fat = signals.fluid, signals.disc, signals.fat
-    if fluid < 0.7 and not disc > 1.1:
+    fluid, fat = signals.fluid, signals.fat / max(signals.fluid, 1e-6)
+    if (fluid < 0.8 and fat > 2.5) or (fluid < 1.3 and fat > 4):
         return "T1"
-    if fluid < 1.35:
+    if fluid < 1.3 or fat > 2.2:
         return ""
-    if np.isfinite(fat) and fat / fluid < 0.3 and fluid > 2.5:
-        return "STIR"
-    if np.isfinite(fat) and fat / fluid > 0.65:
+    if fat > 1.8:  # coils on the back make even suppressed fat bright
         return "T2"
-    return "not T1"
+    return "STIR" if fat < 0.2 and fluid > 2.5 else _EITHER
 
 
 def contradiction(case: Case, shown: str) -> list[Finding]:
     """When a case says one thing and its picture clearly shows another."""
     said = claimed(case.contrast)
-    fits = {"T1": {"T1"}, "T2": {"T2", "not T1"}, "STIR": {"STIR", "not T1"}}
+    fits = {"T1": {"T1"}, "T2": {"T2", _EITHER}, "STIR": {"STIR", _EITHER}}
     if not said or not shown or shown in fits[said]:
         return []
-    text = f"said to be {case.contrast}, but looks like {'anything but T1' if shown == 'not T1' else shown}"
+    text = f"said to be {case.contrast}, but looks like {shown}"
     return [Finding(case.name, "contrast", "warning", f"{text}; put the field contrast right")]
 
 
 def signals(image: Volume, labels: Volume, parts: Sequence[Part]) -> Signals | None:
-    """Of an exam in RAS order; None without bodies or discs to go by."""
+    """Of an exam in RAS order; None without bodies, or where no canal is in view."""
     core = [part for part in parts if part.kinds in ({Kind.BODY}, {Kind.DISC})]
     whole = [part for part in parts if part.kinds >= {Kind.BODY, Kind.ARCH}]
-    bodies = [part for part in core or whole if Kind.BODY in part.kinds]
+    bodies = [part for part in core if Kind.BODY in part.kinds] or whole
+    if len(image.array) == 1 and not any(part.kinds == {Kind.CANAL} for part in parts):
+        return None  # a slice beside the canal
     air = float(np.percentile(image.array, 1))
     grey = {part.value: image.array[labels.array == part.value] - air for part in parts}
     body = float(np.median(np.concatenate([grey[part.value] for part in bodies]))) if bodies else np.nan
@@ -86,7 +87,7 @@ def signals(image: Volume, labels: Volume, parts: Sequence[Part]) -> Signals | N
     band = np.concatenate(canal) if canal else _sampled(image, edge, aside, _BAND) - air if core else np.zeros(0)
     back = _sampled(image, edge, aside, _BACK) - air
     return Signals(
-        float(np.percentile(band, 70)) / body if band.size > 50 else np.nan,
+        float(np.median(band)) / body if band.size > 50 else np.nan,
         float(np.median(discs)) / body if discs else np.nan,
         float(np.percentile(back, 90)) / body if back.size > 200 else np.nan,
     )

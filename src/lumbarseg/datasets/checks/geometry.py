@@ -98,7 +98,7 @@ def orientation(case: Case, judged: Judgement) -> list[Finding]:
             text = f"{name} are the wrong way round, as the anatomy shows ({why}); repair the header, import it again"
             found.append(Finding(case.name, "orientation", "error", text))
         elif verdict == 0:
-            found.append(Finding(case.name, "orientation", "note", f"{name}: the anatomy does not tell which is which"))
+            found.append(Finding(case.name, "orientation", "note", f"the anatomy does not tell {name} apart"))
     return found
 
 

@@ -14,10 +14,9 @@ from lumbarseg.volume import Array, Volume
 from .finding import Finding, Severity
 from .pieces import Part, Piece
 
-_SPECK = 150.0  # mm3: less, beside something larger, is a speck
-_CRUMB = 5.0  # mm3: less is an edge that the voxels could not follow, wherever it is
-_SHARE = 0.05  # of the largest piece: more is no speck
-_SPLIT = 0.1  # of the largest piece: as much of it in another place is a second structure
+_SPECK = 150.0  # mm3: less of something that comes in pieces is a speck
+_CRUMB = 10.0  # mm3: less is an edge that the voxels could not follow, wherever it is
+_SPLIT = 0.1  # of the largest piece of a level: less is a speck, as much in another place a second structure
 _HOLE = 30.0  # mm3 of holes in a body or disc that should be looked at; less is a note
 _GRADED = 0.12  # of the voxels at edges that lie, in number too, between their neighbours: interpolated
 _WHOLE = frozenset({Kind.BODY, Kind.ARCH})
@@ -83,38 +82,47 @@ def holes(case: Case, labels: Volume, parts: Sequence[Part]) -> list[Finding]:
         volume = float(np.count_nonzero(empty)) * voxel
         if volume:
             found["warning" if volume > _HOLE else "note"].append(f"{part.called} ({volume:.0f} mm3)")
-    return [
-        Finding(case.name, "holes", severity, f"holes in {', '.join(told)}") for severity, told in found.items() if told
-    ]
+    words: dict[Severity, str] = {"warning": "holes", "note": "small holes"}
+    return [Finding(case.name, "holes", s, f"{words[s]}: {', '.join(told)}") for s, told in found.items() if told]
 
 
-def places(case: Case, parts: Sequence[Part]) -> list[Finding]:
+def places(case: Case, labels: Volume, parts: Sequence[Part]) -> list[Finding]:
     """Structures in two places, and specks that lie where nothing of their kind can be."""
     found = []
-    near: list[str] = []
+    near: dict[str, int] = {}
     for part in parts:
-        others = [piece for piece in part.pieces[1:] if not piece.cut]
         far = _FAR.get(part.kinds, _NEAR)
-        rest = part.pieces[:1] if part.level else _large(parts)
-        for piece in others:
-            small = piece.volume < min(_SPECK, _SHARE * part.main.volume)
-            if not small and not (part.level and piece.volume >= _SPLIT * part.main.volume):
+        if part.kinds == {Kind.CANAL} and labels.array.shape[0] == 1:  # a slice beside it shows it between the arches
+            far = _FAR[_WHOLE]
+        single = part.level is not None and not part.kinds & {Kind.SACRUM, Kind.CANAL}  # those come in pieces
+        rest = part.pieces[:1] if single else _large(parts)
+        specks: list[tuple[float, float]] = []
+        for piece in part.pieces[1:]:
+            small = piece.volume < (_SPLIT * part.main.volume if single else _SPECK)
+            if piece.cut or not (small or single):
                 continue
             distance = piece.distance([other for other in rest if other is not piece])
             if small and distance > far[0] and piece.volume > _CRUMB:
-                text = (
-                    f"{part.called}: a speck of {piece.volume:.0f} mm3 lies {distance:.0f} mm from the rest; remove it"
-                )
-                found.append(Finding(case.name, "specks", "warning", text))
+                specks.append((piece.volume, distance))
             elif small:
-                near.append(part.called)
+                near[part.called] = near.get(part.called, 0) + 1
             elif distance > far[1]:
                 text = f"{part.called} is in two places, {distance:.0f} mm apart; is one of them another level?"
                 found.append(Finding(case.name, "split", "error", text))
+        if specks:
+            found.append(Finding(case.name, "specks", "warning", _specks(part, specks)))
     if near:
-        told = ", ".join(dict.fromkeys(near))
-        found.append(Finding(case.name, "specks", "note", f"{len(near)} loose crumbs beside {told}"))
+        told = ", ".join(f"{count} of {name}" for name, count in near.items())
+        found.append(Finding(case.name, "specks", "note", f"loose crumbs beside the rest: {told}"))
     return found
+
+
+def _specks(part: Part, specks: Sequence[tuple[float, float]]) -> str:
+    volumes, distances = zip(*specks, strict=True)
+    if len(specks) == 1:
+        return f"{part.called}: a speck of {volumes[0]:.0f} mm3 lies {distances[0]:.0f} mm from the rest; remove it"
+    told = f"{len(specks)} specks of up to {max(volumes):.0f} mm3 lie up to {max(distances):.0f} mm from the rest"
+    return f"{part.called}: {told}; remove them"
 
 
 def _large(parts: Sequence[Part]) -> list[Piece]:

@@ -43,6 +43,13 @@ def _height(part: Part) -> float:
     return float(part.main.centre[2])
 
 
+def upside_down(parts: Sequence[Part]) -> bool:
+    """Whether every name stands on the wrong side of every other."""
+    columns = [_column(parts, kind) for kind in (Kind.BODY, Kind.DISC)]
+    pairs = [_height(a) <= _height(b) for column in columns for a, b in pairwise(column)]
+    return len(pairs) > 1 and all(pairs)
+
+
 def _sorted(case: Case, column: Sequence[Part]) -> list[Finding]:
     wrong = [(a, b) for a, b in pairwise(column) if _height(a) <= _height(b)]
     if not wrong:
