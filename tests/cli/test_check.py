@@ -53,7 +53,7 @@ def test_faults_are_told_by_case(spoiled: Path, capsys: pytest.CaptureFixture[st
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "case-2" and lines[1].split()[:2] == ["error", "empty"]
     assert lines[2] == "case-1" and lines[3].split()[:2] == ["warning", "gap"]
-    assert lines[-1] == "result     1 errors, 1 warnings"
+    assert lines[-1] == "result     1 error, 1 warning"
 
 
 def test_warnings_alone_have_their_own_exit_code(spoiled: Path) -> None:

@@ -180,7 +180,9 @@ def _tell(checked: Checked, facts: dict[str, Any]) -> None:
 
 def _result(checked: Checked) -> str:
     errors, warnings = checked.count("error"), checked.count("warning")
-    return f"{errors} errors, {warnings} warnings" if errors or warnings else "clean: no errors, no warnings"
+    if not errors and not warnings:
+        return "clean: no errors, no warnings"
+    return ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in ((errors, "error"), (warnings, "warning")))
 
 
 def _shared(notes: list[Finding]) -> dict[tuple[str, str], list[str]]:
