@@ -29,9 +29,10 @@ ROOMS = {
     "segment": "errors anatomy volume clicks prepare model",
     "train": "errors anatomy volume resample files clicks prepare score phantom datasets model segment",  # as used
     "evaluate": "errors anatomy volume files resample score model datasets segment",  # anybody's answers, judged
+    "pseudo": "errors anatomy volume files resample score prepare model datasets segment",  # labels of models
     "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
     "cli": "errors anatomy volume resample clicks files measure score prepare phantom model datasets segment train "
-    "evaluate report",
+    "evaluate pseudo report",
     "__init__": "errors volume model files",
     "__main__": "cli",
 }

@@ -16,7 +16,10 @@ from lumbarseg.errors import LumbarsegError
 
 from . import say
 
-COMMANDS = ("segment", "demo", "info", "phantom", "importing", "check", "combine", "train", "compare", "evaluate", "export")
+COMMANDS = (
+    *("segment", "demo", "info", "phantom", "importing", "check", "combine"),
+    *("train", "compare", "evaluate", "export", "pseudo"),
+)
 """Files of this folder, one command each, in the order of the help page."""
 
 TRAINING = ("torch", "monai", "onnx", "tensorboard")

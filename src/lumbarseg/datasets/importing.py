@@ -97,7 +97,8 @@ def import_source(
         raws, refused = _usable(found.raws, dataset, importer, source)
         mine = {raw.name for raw in found.raws} | {name for name, _ in found.refused}
         refused |= {name: _inside(reason, source) for name, reason in found.refused}
-        refused |= dict.fromkeys(_folders_outside(source), f"a folder that is a link and {_LEAVES}")
+        outside = _folders_outside(source) if importer.deep else []
+        refused |= dict.fromkeys(outside, f"a folder that is a link and {_LEAVES}")
         added, already, changed = [], [], {}
         outcomes = _outcomes(importer, source, dataset, raws, jobs, seed, held_out)
         with closing(_entered(dataset, mine, refused, outcomes)) as entered:

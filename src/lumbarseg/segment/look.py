@@ -67,8 +67,7 @@ def look(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequen
     lowest: the user's name of the lowest whole vertebra; pins: vertebrae that the user named. SegmentError when there
     is no lumbar spine to be seen.
     """
-    if float(volume.array.min()) < _CT_AIR:
-        raise SegmentError("this looks like CT (values down to that of air, -1000); lumbarseg reads MRI")
+    refuse_ct(volume)
     prepared = prepare(volume, model.card.spec)
     spacing = np.array(prepared.grid.spacing)
     array = prepared.array
@@ -94,6 +93,12 @@ def look(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequen
         round(naming.confidence, 3),
     )
     return Seen(prepared, flips, array, scores, found, naming, answer)
+
+
+def refuse_ct(volume: Volume) -> None:
+    """SegmentError for an exam that is no MRI."""
+    if float(volume.array.min()) < _CT_AIR:
+        raise SegmentError("this looks like CT (values down to that of air, -1000); lumbarseg reads MRI")
 
 
 def lumbar(found: Instances | None, spacing: Array) -> Instances:

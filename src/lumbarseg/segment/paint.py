@@ -30,6 +30,11 @@ def paint(scores: Array, found: Instances, names: tuple[str, ...], prepared: Pre
     return out
 
 
+def placed(found: Instances, names: tuple[str, ...]) -> dict[int, Array]:
+    """Per tissue class, (slices, A, S) uint8 labels of its structures on the network's grid, as `paint` spreads them."""
+    return {kind: values[numbers] for kind, numbers, values in _tables(found, names)}
+
+
 def _tables(found: Instances, names: tuple[str, ...]) -> list[tuple[int, Array, Array]]:
     """Per tissue: the class, a map of instance numbers, and the label of each number."""
     bodies = [anatomy.by_name(level).label for level in names]

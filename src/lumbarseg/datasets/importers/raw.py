@@ -55,7 +55,8 @@ class Importer:
     """One kind of source. find: lists its cases, DatasetError when the folder is of another kind; read: one case.
 
     Both are picklable; `read` runs in another process and raises LumbarsegError, one line that names the file, when the
-    case must be refused. table: label values of every case whose `Read` brings no table of its own.
+    case must be refused. table: label values of every case whose `Read` brings no table of its own. deep: whether
+    `find` looks below the source, so that links out of it should be told.
     """
 
     name: str
@@ -64,3 +65,4 @@ class Importer:
     licence: str
     find: Callable[[Path], Found]
     read: Callable[[Raw], Read]
+    deep: bool = True

@@ -1,0 +1,1 @@
+"""Labels for exams that nobody drew, by several models together: merged by confidence, doubts written down."""

@@ -1,0 +1,134 @@
+"""Several models' answers to one exam, merged voxel by voxel: each is heard on what it was made for, and by confidence.
+
+For each tissue a model says how much likelier it is than everything that this model does not answer for. These log
+odds are averaged over the models that answer for the tissue, and turned into probabilities again: a model alone gives
+its own answer back, two that know different tissues complete each other, two that know the same one meet in the middle,
+nearer to the surer one (logarithmic opinion pool: Genest and Zidek, Statistical Science 1:114, 1986).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, classes_of
+from lumbarseg.errors import ModelError
+from lumbarseg.model import Card
+from lumbarseg.resample import apply, weights
+from lumbarseg.volume import Array, Grid
+
+Labels = frozenset[int]
+
+_SURE = 7.0  # log odds; more is no evidence, but the way a network is
+_SILENT = -30.0
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What a model is heard on. kinds: tissues; labels: of the structures that it may name; name: for a person.
+
+    kinds may hold tissues that no model was made for, but that this one knows: names are counted by them.
+    """
+
+    name: str
+    kinds: frozenset[Kind]
+    labels: Labels
+
+
+def duties(names: Sequence[str], cards: Sequence[Card]) -> list[Duty]:
+    """What each of several models is heard on; ModelError when none knows bodies, for names are counted by them."""
+    made_for = [card.painted - {Kind.BACKGROUND} for card in cards]
+    nobody = frozenset(CLASSES[1:]) - frozenset().union(*made_for)
+    out = []
+    for name, card, kinds in zip(names, cards, made_for, strict=True):
+        known = classes_of(card.known) if card.known else frozenset(CLASSES)
+        out.append(Duty(name, kinds | (known & nobody), labels_of(card)))
+    if not any(Kind.BODY in duty.kinds for duty in out):
+        raise ModelError(f"{', '.join(names)}: none of them knows bodies, by which names are counted; add one: shipped")
+    return out
+
+
+def labels_of(card: Card) -> Labels:
+    """Values of the structures that a model was made for."""
+    wanted = set(card.targets)
+    return frozenset(
+        s.label for s in STRUCTURES if s.kind in card.painted and (not wanted or {s.name, s.kind.value} & wanted)
+    )
+
+
+def by_parts(kind: Kind, given: Sequence[Duty]) -> bool:
+    """Whether models were made for different structures of a kind, so that each may be silent on some of them."""
+    own = frozenset(s.label for s in STRUCTURES if s.kind is kind)
+    return len({duty.labels & own for duty in given if kind in duty.kinds}) > 1
+
+
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """A model's answer. scores: (classes, slices, A, S) probabilities on the common grid."""
+
+    duty: Duty
+    scores: Array
+
+    def odds(self, kind: Kind) -> Array:
+        """(slices, A, S) log odds of a tissue against all that this model does not answer for."""
+        rest = sum(self.scores[i] for i, other in enumerate(CLASSES) if other not in self.duty.kinds)
+        ratio = np.maximum(self.scores[CLASSES.index(kind)], 1e-9) / np.maximum(rest, 1e-9)
+        return np.clip(np.log(ratio), -_SURE, _SURE).astype(np.float32)
+
+    def classes(self) -> Array:
+        """(slices, A, S) the likeliest of the tissues that it answers for, 0 for none of them."""
+        best = np.zeros(self.scores.shape[1:], np.uint8)
+        top = np.zeros(self.scores.shape[1:], np.float32)
+        for kind in sorted(self.duty.kinds, key=CLASSES.index):
+            odds = self.odds(kind)
+            best[odds > top] = CLASSES.index(kind)
+            np.maximum(top, odds, out=top)
+        return best
+
+
+def merged(voices: Sequence[Voice], names: dict[Kind, Array] | None = None) -> Array:
+    """(classes, slices, A, S) probabilities of all voices together.
+
+    names: for kinds, the label of the structure that each voxel belongs to or lies next to: then a voice is heard there
+    on structures that it was made for. Without, the surest voice counts where they were made for different ones.
+    """
+    out = np.zeros_like(voices[0].scores)
+    for channel, kind in enumerate(CLASSES[1:], start=1):
+        heard = [voice for voice in voices if kind in voice.duty.kinds]
+        parts = by_parts(kind, [voice.duty for voice in heard])
+        out[channel] = _SILENT
+        if parts and names is None:
+            out[channel] = np.max([voice.odds(kind) for voice in heard], axis=0)
+        elif heard:
+            out[channel] = _mean(heard, kind, names[kind] if parts and names else None)
+    out -= out.max(axis=0)
+    np.exp(out, out=out)
+    out /= out.sum(axis=0)
+    return out
+
+
+def _mean(heard: Sequence[Voice], kind: Kind, names: Array | None) -> Array:
+    total = np.zeros(heard[0].scores.shape[1:], np.float32)
+    count = np.zeros_like(total)
+    for voice in heard:
+        here = np.ones(total.shape, bool) if names is None else np.isin(names, sorted(voice.duty.labels))
+        total += np.where(here, voice.odds(kind), 0)
+        count += here
+    return np.where(count > 0, total / np.maximum(count, 1), _SILENT)
+
+
+def moved(scores: Array, source: Grid, target: Grid) -> Array:
+    """scores: (classes, slices, A, S) on one network's grid, on another's of the same exam; axes must be the same."""
+    if source.same_as(target):
+        return scores
+    if source.axes != target.axes:
+        raise ModelError(f"models that read exams along {source.axes} and along {target.axes} cannot be merged")
+    starts = source.to_index(target.to_world(np.zeros(3)))
+    steps = np.array(target.spacing) / np.array(source.spacing)
+    matrices = [
+        weights(n, count, float(step), float(start), width=float(step))
+        for n, count, step, start in zip(source.shape, target.shape, steps, starts, strict=True)
+    ]
+    return apply(scores, (matrices[0], matrices[1], matrices[2]))
