@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from lumbarseg.datasets import Dataset
 from lumbarseg.datasets.anatomy_axes import facing
 from lumbarseg.datasets.folder import Table
 from lumbarseg.datasets.importers.chu import turned
-from lumbarseg.datasets.importers.pairs import clean
+from lumbarseg.datasets.importers.pairs import clean, patients
 from lumbarseg.datasets.importers.raw import Found, Importer, Raw, Read
 from lumbarseg.errors import DatasetError, LumbarsegError, ModelError
 from lumbarseg.files import find_exams, read_exam, stem
@@ -123,25 +122,13 @@ def _check_target(target: Path, facts: Mapping[str, Any]) -> None:
 
 def _find(_: Path, exams: Mapping[str, Path], patient: str | None) -> Found:
     """The exams that were given; nothing else of the folder is looked at."""
-    raws, refused = [], []
-    for name, exam in exams.items():
-        who = _patient(name, patient)
+    known, refused = patients(list(exams), patient) if patient else (dict.fromkeys(exams, ""), [])
+    raws = []
+    for name, who in known.items():
+        exam = exams[name]
         files = tuple(sorted(p for p in exam.rglob("*") if p.is_file())) if exam.is_dir() else (exam,)
-        if not who:
-            refused.append((name, f"no patient in this name by --patient {patient}; change the pattern, or the name"))
-        else:
-            raws.append(Raw(name, who, files, split="train"))
+        raws.append(Raw(name, who or name, files, split="train"))
     return Found(tuple(raws), tuple(refused))
-
-
-def _patient(name: str, pattern: str | None) -> str:
-    if pattern is None:
-        return name
-    try:
-        match = re.search(pattern, name)
-    except re.error as error:
-        raise DatasetError(f"--patient {pattern}: no regular expression: {error}") from error
-    return (match[1] if match.re.groups else match[0]) or "" if match else ""
 
 
 def _read(raw: Raw, exams: Mapping[str, Path], wish: Wish) -> Read:
