@@ -1,0 +1,227 @@
+"""Steps per second against a plain MONAI tutorial loop, on the same prepared data: python -m benchmarks.training.
+
+Both sides train the same network on batches of the same shape: the planar one and SegResNet (3-D). Ours is the loop of
+`lumbarseg train`. Theirs is what MONAI's tutorials show: CacheDataset with MONAI's transforms, a DataLoader with as
+many workers as we have threads, DiceCELoss, AdamW, float32. Each is a process of its own; what is timed are steps after
+the data are in memory and two steps have warmed up. Sides take turns, and who begins changes from round to round. A
+second ratio is that of processor seconds per step, which other work on the machine hardly changes; their workers' are
+left out, and so is the memory of these. Writes benchmarks/results/training.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lumbarseg.anatomy import CLASSES, STRUCTURES
+from lumbarseg.cli.main import main as lumbarseg
+from lumbarseg.datasets import Dataset
+from lumbarseg.prepare import Spec
+from lumbarseg.train.batches import Source, stream
+from lumbarseg.train.data import gather
+from lumbarseg.train.loop import _begin, step
+from lumbarseg.train.losses import Sets
+from lumbarseg.train.networks import build
+from lumbarseg.train.settings import Settings
+from lumbarseg.train.sizes import sized
+
+from . import machine, speed
+
+Row = dict[str, Any]
+RESULTS = speed.ROOT / "benchmarks" / "results" / "training.json"
+TARGET = 2.0
+WARM = 2  # steps that are not timed
+SIDES = ("ours", "theirs")
+
+
+def settings_of(network: str, memory: float) -> Settings:
+    """The usual planar network, or another of the size that `memory` GB allow."""
+    base = Settings(steps=1_000_000)
+    return base if network == "planar" else sized(base, {"network": network, "memory": memory})
+
+
+def timed(steps: Iterator[float], seconds: float) -> Row:
+    """Steps for about so many seconds, after some that warm up; three at least."""
+    for _ in range(WARM):
+        next(steps)
+    start, began, count = time.perf_counter(), time.process_time(), 0
+    while count < 3 or time.perf_counter() - start < seconds:
+        loss = next(steps)
+        count += 1
+    spent, work = time.perf_counter() - start, time.process_time() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"steps": count, "per_step": spent / count, "work": work / count, "loss": loss, "peak": peak}
+
+
+def ours(settings: Settings, folder: Path) -> Iterator[float]:
+    """The losses of our loop, step by step."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    data = gather(settings, [Dataset.open(folder)], Spec())
+    run = _begin(settings, data)
+    sets = Sets.of(torch.from_numpy(data.codes.allowed)).to(run.where)
+    for batch in stream(Source.of(data.train, ()), settings, 0, settings.steps):
+        yield step(run, batch, sets)
+
+
+def theirs(settings: Settings, folder: Path) -> Iterator[float]:
+    """The losses of a loop as in MONAI's tutorials, with the same network."""
+    from monai.data import CacheDataset, DataLoader
+    from monai.losses import DiceCELoss
+
+    cases = [{"image": str(case.image), "label": str(case.labels)} for case in Dataset.open(folder).cases("train")]
+    batch = settings.batch
+    data = CacheDataset(
+        cases * -(-batch // len(cases)), transform=_transforms(settings), cache_rate=1.0, progress=False
+    )
+    loader = DataLoader(data, batch_size=batch, shuffle=True, drop_last=True, num_workers=settings.loaders)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = build(settings).to(device)
+    loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-4)
+    while True:
+        for found in loader:
+            images, labels = found["image"].as_tensor().to(device), found["label"].as_tensor().to(device)
+            if not settings.depth:  # a slice with its neighbours
+                images, labels = images[:, 0], labels[:, :, 2]
+            optimiser.zero_grad()
+            value = loss_function(network(images), labels)
+            value.backward()
+            optimiser.step()
+            yield float(value.detach())
+
+
+def _transforms(settings: Settings) -> Callable[[Any], Any]:
+    """Read, orient, one millimetre in plane, six classes; then crops, moved, bent in grey value, noisy."""
+    from monai import transforms as t
+
+    keys, size = ("image", "label"), (settings.depth or 5, settings.crop, settings.crop)
+    values = [structure.label for structure in STRUCTURES]
+    kinds = [CLASSES.index(structure.kind) for structure in STRUCTURES]
+    return t.Compose(
+        [
+            t.LoadImaged(keys),
+            t.EnsureChannelFirstd(keys),
+            t.Orientationd(keys, axcodes="RAS"),
+            t.Spacingd(keys, pixdim=(-1.0, 1.0, 1.0), mode=("bilinear", "nearest")),
+            t.ScaleIntensityRangePercentilesd("image", 0.5, 99.7, 0, 1, clip=True),
+            t.MapLabelValued("label", values, kinds),
+            t.SpatialPadd(keys, size),
+            t.RandCropByPosNegLabeld(keys, "label", size, pos=3, neg=1, num_samples=1, allow_smaller=False),
+            t.RandAffined(
+                keys,
+                prob=1.0,
+                rotate_range=(0.14, 0.0, 0.0),
+                scale_range=(0.0, 0.16, 0.16),
+                mode=("bilinear", "nearest"),
+                padding_mode="border",
+            ),
+            t.RandFlipd(keys, prob=0.5, spatial_axis=0),
+            t.RandAdjustContrastd("image", prob=0.5, gamma=(0.65, 1.5)),
+            t.RandScaleIntensityd("image", 0.2, prob=0.5),
+            t.RandGaussianNoised("image", prob=0.5, std=0.08),
+            t.RandGaussianSmoothd("image", prob=0.25),
+            t.EnsureTyped(keys),
+        ]
+    )
+
+
+def rounds(folder: Path, network: str, times: int, seconds: float, memory: float) -> list[Row]:
+    """Both sides in turn, each as a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.training", "--data", folder, "--network", network]
+    words += ["--seconds", str(seconds), "--memory", str(memory)]
+    rows = []
+    for number in range(times):
+        row: Row = {"load": round(os.getloadavg()[0], 2)}
+        for side in SIDES if number % 2 == 0 else reversed(SIDES):
+            row[side] = json.loads(speed.process([*words, "--side", side]).output.splitlines()[-1])
+        told = ", ".join(f"{side} {row[side]['per_step']:.2f} s a step" for side in SIDES)
+        print(f"{network}, round {number + 1}: {told}; load before {row['load']}", flush=True)
+        rows.append(row)
+    return rows
+
+
+def result(network: str, runs: Sequence[Row], settings: Settings) -> Row:
+    """The figures of one network."""
+    ratios = {what: [row["theirs"][what] / row["ours"][what] for row in runs] for what in ("per_step", "work")}
+    ratio = statistics.median(ratios["per_step"])
+    return {
+        "network": network,
+        "channels": settings.channels,
+        "batch": settings.batch,
+        "block": [settings.depth or 5, settings.crop, settings.crop],
+        "rounds": runs,
+        "steps_per_second": {side: 1 / statistics.median(row[side]["per_step"] for row in runs) for side in SIDES},
+        "peak_megabytes": {side: max(row[side]["peak"] for row in runs) / 1e6 for side in SIDES},
+        "ratio": {
+            "seconds": ratio,
+            "in_each_round": ratios["per_step"],
+            "processor_seconds": statistics.median(ratios["work"]),
+        },
+        "target": {
+            "what": f"{network}: steps per second to those of a plain MONAI loop",
+            "target": TARGET,
+            "figure": round(ratio, 3),
+            "unit": "x",
+            "pass": ratio >= TARGET,
+        },
+    }
+
+
+def table(found: Sequence[Row]) -> str:
+    """The figures as a table in Markdown."""
+    lines = ["| network | steps/s | MONAI's loop | ratio | of processor seconds | MB | MONAI's |", "|---|" + "--:|" * 6]
+    for row in found:
+        steps, peak, ratio = row["steps_per_second"], row["peak_megabytes"], row["ratio"]
+        cells = [f"{steps[side]:.2f}" for side in SIDES] + [f"{ratio['seconds']:.1f}"]
+        cells += [f"{ratio['processor_seconds']:.1f}", *(f"{peak[side]:.0f}" for side in SIDES)]
+        lines.append(f"| {row['network']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__)
+    parser.add_argument("--data", type=Path, help="a prepared dataset (default: twelve phantoms, made for it)")
+    parser.add_argument("--network", action="append", help="which (planar and segresnet)")
+    parser.add_argument("--rounds", type=int, default=3, help="of either side (3)")
+    parser.add_argument("--seconds", type=float, default=15.0, help="that a side is timed in a round (15)")
+    parser.add_argument("--memory", type=float, default=1.5, help="budget of 3-D networks, GB (1.5)")
+    parser.add_argument("--side", choices=SIDES, help="do one side of one network alone, once")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    args = parser.parse_args()
+    networks = args.network or ["planar", "segresnet"]
+    if args.side:
+        steps = {"ours": ours, "theirs": theirs}[args.side](settings_of(networks[0], args.memory), args.data)
+        print(json.dumps(timed(steps, args.seconds)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data = args.data or Path(folder) / "phantoms"
+        if not args.data and lumbarseg(["phantom", str(data), "-n", "12", "--seed", "5"]):
+            sys.exit("the phantoms could not be made")
+        found = [
+            result(n, rounds(data, n, args.rounds, args.seconds, args.memory), settings_of(n, args.memory))
+            for n in networks
+        ]
+    told = {
+        "machine": machine.facts() | {"torch": str(torch.__version__)},
+        "networks": found,
+        "targets": [row["target"] for row in found],
+    }
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    args.o.write_text(json.dumps(told, indent=1) + "\n")
+    print(f"\n{machine.sentence(told['machine'])}\n\n{table(found)}\n\nwritten to {args.o}")
+
+
+if __name__ == "__main__":
+    main()
