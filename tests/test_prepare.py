@@ -190,7 +190,7 @@ def test_every_kind_of_exam_goes_through(source: Grid) -> None:
     assert prepared.grid.axes == "RAS"
     assert prepared.grid.spacing[1:] == pytest.approx((1, 1), rel=0.01)
     thickness = reoriented_spacing(source)[0]
-    assert prepared.grid.spacing[0] == pytest.approx(thickness * max(1, round(3.5 / thickness)))
+    assert prepared.grid.spacing[0] == pytest.approx(thickness * max(1, round(SPEC.slab / thickness)))
     bright = np.argwhere(prepared.array > 0.8 * prepared.array.max()).mean(axis=0)
     found = prepared.grid.to_world(bright)
     assert np.linalg.norm(found - centre) < np.linalg.norm(prepared.grid.spacing) / 2 + 1

@@ -47,7 +47,7 @@ class Spec:
 
     axes: str = "RAS"
     pixel: float = 1.0
-    slab: float = 3.5  # an isotropic volume is averaged to this: the thinnest slice that routine exams have
+    slab: float = 2.0  # thinner slices are averaged to this: at 4 mm arches blurred, and lost 0.02 of Dice
     neighbours: int = 2
     multiple: int = 32
     normalisation: Normalisation = field(default_factory=Normalisation)

@@ -19,7 +19,8 @@ from .stacks import SCALE, Stack, block_of, slab_of
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 THIN = 2.0
-"""mm; thinner slices are averaged to slabs of 3 to 5 mm."""
+"""mm; thinner slices are averaged to slabs of 1.8 to 5 mm."""
+_SLAB = (1.8, 5.0)  # mm
 _AHEAD = 4  # batches
 
 
@@ -92,7 +93,7 @@ def _block(stack: Stack, depth: int, rng: np.random.Generator) -> tuple[Array, A
 def _slabs(stack: Stack, rng: np.random.Generator) -> tuple[int, int]:
     """Of how many slices a slab is made, and where the first begins."""
     depth = len(stack.image)
-    thick = rng.uniform(3.0, 5.0)
+    thick = np.exp(rng.uniform(*np.log(_SLAB)))  # as many thin ones as thick ones
     count = min(depth, round(thick / stack.thickness)) if stack.thickness < THIN else 1
     return count, int(rng.integers(depth - count * (depth // count) + 1))
 
