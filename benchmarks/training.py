@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import RandomSampler
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES
 from lumbarseg.cli.main import main as lumbarseg
@@ -80,25 +81,22 @@ def theirs(settings: Settings, folder: Path) -> Iterator[float]:
     from monai.losses import DiceCELoss
 
     cases = [{"image": str(case.image), "label": str(case.labels)} for case in Dataset.open(folder).cases("train")]
-    batch = settings.batch
-    data = CacheDataset(
-        cases * -(-batch // len(cases)), transform=_transforms(settings), cache_rate=1.0, progress=False
-    )
-    loader = DataLoader(data, batch_size=batch, shuffle=True, drop_last=True, num_workers=settings.loaders)
+    data = CacheDataset(cases, transform=_transforms(settings), cache_rate=1.0, progress=False)
+    endless = RandomSampler(data, replacement=True, num_samples=1_000_000)  # no new workers at each small epoch
+    loader = DataLoader(data, batch_size=settings.batch, sampler=endless, num_workers=settings.loaders)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build(settings).to(device)
     loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
     optimiser = torch.optim.AdamW(network.parameters(), 1e-4)
-    while True:
-        for found in loader:
-            images, labels = found["image"].as_tensor().to(device), found["label"].as_tensor().to(device)
-            if not settings.depth:  # a slice with its neighbours
-                images, labels = images[:, 0], labels[:, :, 2]
-            optimiser.zero_grad()
-            value = loss_function(network(images), labels)
-            value.backward()
-            optimiser.step()
-            yield float(value.detach())
+    for found in loader:
+        images, labels = found["image"].as_tensor().to(device), found["label"].as_tensor().to(device)
+        if not settings.depth:  # a slice with its neighbours
+            images, labels = images[:, 0], labels[:, :, 2]
+        optimiser.zero_grad()
+        value = loss_function(network(images), labels)
+        value.backward()
+        optimiser.step()
+        yield float(value.detach())
 
 
 def _transforms(settings: Settings) -> Callable[[Any], Any]:

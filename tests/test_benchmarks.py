@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import accuracy, card, clicks, importing, readme, speed
+from benchmarks import accuracy, card, clicks, importing, readme, speed, training
+from tests import sets
 from tests.segment.test_refine import Listening
 
 from lumbarseg import files
@@ -156,3 +158,20 @@ def test_clicks_on_the_largest_error_make_an_answer_better(tmp_path: Path) -> No
     assert (told["cases"], told["refused"]) == (1, 1)
     assert told["dice"] == {"0": pytest.approx(means[0], abs=1e-3), "1": pytest.approx(means[1], abs=1e-3)}
     assert "| one | 1 |" in clicks.table({"one": told})
+
+
+@pytest.mark.slow
+def test_both_loops_train_the_same_network(tmp_path: Path) -> None:
+    data = sets.write(tmp_path / "blobs", train=3, val=0).folder
+    settings = training.settings_of("segresnet", 1.5)
+    small = replace(settings, channels=(8, 16, 32), crop=32, batch=2, depth=4, threads=1, loaders=1)
+    for side in (training.ours, training.theirs):
+        told = training.timed(side(small, data), 0.0)
+        assert told["steps"] == 3
+        assert np.isfinite(told["loss"])
+        assert told["work"] > 0
+    row = {side: {"per_step": 1.0 + i, "work": 1.0 + 2 * i, "peak": 1e6} for i, side in enumerate(training.SIDES)}
+    found = training.result("segresnet", [row], settings)
+    assert (found["ratio"]["seconds"], found["ratio"]["processor_seconds"]) == (2, 3)
+    assert found["target"]["pass"]
+    assert "| segresnet | 1.00 | 0.50 | 2.0 | 3.0 | 1 | 1 |" in training.table([found])

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import tiny
 
 from lumbarseg.errors import ModelError
+from lumbarseg.model import Card, Model
 from lumbarseg.model.tiles import OVERLAP, cover, starts
 from lumbarseg.prepare import Spec, windows
 from lumbarseg.volume import Array
@@ -68,3 +72,9 @@ def test_the_specification_is_what_it_was_for_a_network_of_any_size() -> None:
     for wrong in ({"depth": 4}, {"tile": 16, "depth": -1}, {"tile": 2000}, {"tile": 1.5}, {"tile": 16, "depth": "4"}):
         with pytest.raises(ModelError, match="malformed"):
             Spec.from_dict(Spec().to_dict() | wrong)
+
+
+def test_a_network_that_does_not_read_its_tiles_is_refused(tmp_path: Path) -> None:
+    assert Model.load(tiny.write(tmp_path / "squares.onnx", Card(SQUARES))).card.spec == SQUARES
+    with pytest.raises(ModelError, match=r"does not take windows of \(1, 1, 4, 16, 16\)"):
+        Model.load(tiny.write(tmp_path / "blocks.onnx", Card(BLOCKS)))
