@@ -25,8 +25,8 @@ ALLOWED = {
     "phantom/spine.py": {"S1"},  # the chain grows from the sacrum's first segment, which is no structure of the table
     "phantom/truth.py": {"L1"},  # lordosis is by definition the angle from L1 to S1
     "measure.py": {"L1"},  # the same
-    "segment/levels.py": {"L5", "L6"},  # where counting begins, and its one exception
-    "segment/paint.py": {"S1"},  # discs above the sacrum are named after it
+    "segment/levels.py": {"L5", "L6", "S1"},  # where counting begins, its one exception, and what discs end at
+    "segment/discs.py": {"L5-S1"},  # where counting begins, by discs alone
     "datasets/select.py": {"S1"},  # the same
     "datasets/checks/order.py": {"L6"},  # most columns have none, and lack nothing
     "train/undrawn.py": {"L6"},  # the same

@@ -102,14 +102,19 @@ def test_what_a_model_was_taught_comes_back_and_is_left_out_where_it_is_everythi
     card = Card(Spec(), known=("background", "body"), targets=("L1", "L4-L5"), lowest=("L5", 0.97))
     assert Card.from_metadata(card.to_metadata()) == card
     assert card.painted == {Kind.BODY}
+    discs = Card(Spec(), known=("background", "disc"), targets=("disc",), lowest=("L5-S1", 1.0))
+    assert Card.from_metadata(discs.to_metadata()) == discs
+    assert discs.painted == {Kind.DISC}
     assert Card(Spec()).painted == set(CLASSES)
     assert not {"known", "targets", "lowest"} & set(json.loads(Card(Spec()).to_metadata()[KEY]))
     for values, told in (
         ({"known": ["liver"]}, "known classes or targets"),
         ({"targets": "L1"}, "'targets' is no list"),
         ({"lowest": ["L5"]}, "'lowest' is no name and share"),
-        ({"lowest": ["S9", 1.0]}, "must be a vertebra and a share"),
-        ({"lowest": ["L5", 1.5]}, "must be a vertebra and a share"),
+        ({"lowest": ["S9", 1.0]}, "must be a vertebra"),
+        ({"lowest": ["L5", 1.5]}, "and a share"),
+        ({"lowest": ["L5-S1", 1.0]}, "must be a vertebra"),
+        ({"lowest": ["L5", 1.0], "known": ["background", "disc"]}, "a disc where it knows no bodies"),
     ):
         with pytest.raises(ModelError, match=told):
             Card.from_metadata(changed(**values))

@@ -80,6 +80,15 @@ def test_the_lowest_body_in_view() -> None:
     assert lowest(np.zeros_like(COLUMN), LUMBAR) == ""
 
 
+def test_the_lowest_disc_in_view() -> None:
+    table: Table = {1: ("L2-L3",), 2: ("L3-L4",), 4: ("L4-L5",), 5: ("L5-S1",)}
+    assert lowest(COLUMN, table, Kind.DISC) == "L5-S1"
+    assert lowest(COLUMN[..., 2:], table, Kind.DISC) == "L4-L5"  # tags 6-9 alone: it ends there
+    assert lowest(COLUMN[..., 2:], {0: ("background", "L5-S1"), **table}, Kind.DISC) == ""
+    assert lowest(COLUMN, {0: ("background", "T12-L1", "L5-L6", "L6-S1", "L4-S1"), **table}, Kind.DISC) == "L5-S1"
+    assert lowest(COLUMN, {5: ("disc",)}, Kind.DISC) == lowest(COLUMN, table) == ""
+
+
 def test_middles_are_of_bodies_and_whole_vertebrae() -> None:
     found = middle(COLUMN, {4: ("L4", "L4 arch"), 5: ("L5", "L4"), 2: ("body",), 1: ("L1 arch",)})
     assert {s.name: at for s, at in found.items()} == {"L4": 3.5}

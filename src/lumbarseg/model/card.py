@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import CLASSES, LEVELS, Kind, classes_of
+from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, classes_of
 from lumbarseg.errors import LumbarsegError, ModelError
 from lumbarseg.prepare import Spec
 
@@ -30,7 +30,8 @@ class Card:
 
     bias: added to the logits of each class; known: classes that the network was taught, none meaning all; targets: the
     structures it was made for, none meaning all of those; lowest: name of the lowest body that it was taught to find,
-    and in which share of its exams it was that one, where it knows no sacrum to count from; about: training data,
+    or disc where it knows no bodies, and in which share of its exams it was that one, where it knows no sacrum to count
+    from; about: training data,
     licences, scores, settings and whatever else is known; digest: of the file that holds the card, see `digest_of`.
     """
 
@@ -56,14 +57,19 @@ class Card:
             classes_of((*self.known, *self.targets))
         except LumbarsegError as error:
             raise ModelError(f"the model's known classes or targets: {error}") from error
-        if self.lowest and not (self.lowest[0] in LEVELS and 0 < self.lowest[1] <= 1):
-            raise ModelError("the model's lowest body must be a vertebra and a share")
+        counted = {s.name for s in STRUCTURES if s.kind is (Kind.BODY if Kind.BODY in self.taught else Kind.DISC)}
+        if self.lowest and not (self.lowest[0] in counted and 0 < self.lowest[1] <= 1):
+            raise ModelError("the model's lowest must be a vertebra, or a disc where it knows no bodies, and a share")
+
+    @property
+    def taught(self) -> frozenset[Kind]:
+        """Kinds of tissue that the network was taught."""
+        return classes_of(self.known) if self.known else frozenset(CLASSES)
 
     @property
     def painted(self) -> frozenset[Kind]:
         """Kinds of tissue that an answer of this model may show."""
-        known = classes_of(self.known) if self.known else frozenset(CLASSES)
-        return known & classes_of(self.targets) if self.targets else known
+        return self.taught & classes_of(self.targets) if self.targets else self.taught
 
     def to_metadata(self) -> dict[str, str]:
         """The card as an entry of ONNX metadata; ModelError when `about` holds what JSON does not."""

@@ -68,22 +68,25 @@ def draw(image: Volume, labels: Volume, levels: Sequence[Level] = (), footer: st
 
 
 def overlay(image: Volume, labels: Volume, rows: Sequence[Structure], frame: Frame) -> tuple[Array, list[Mark]]:
-    """The slice with outlines, (H, W, 3) float32 0..255, and from top to bottom where the names of `_NAMED` belong.
+    """The slice with outlines, (H, W, 3) float32 0..255, and from top to bottom where names belong.
 
-    Both in RAS order; rows: what the values of `labels` are.
+    These are names of `_NAMED`, and of discs where there are no bodies. Both in RAS order; rows: what the values of
+    `labels` are.
     """
     view = _View.of(labels, rows, frame)
     base = _grey(view.cut(image.array), view.size)
     found = view.nearest(labels.array)
     marks = []
+    bodies = any(row.kind is Kind.BODY and (found == row.label).any() for row in rows)
+    named = _NAMED if bodies else (*_NAMED, Kind.DISC)
     pixel = view.size[0] * view.size[1] / found.size
-    for row in sorted(rows, key=lambda s: s.kind in _NAMED):
+    for row in sorted(rows, key=lambda s: s.kind in named):
         mask = found == row.label
         size = np.count_nonzero(mask) * pixel
         if size:
             mark = _outline(base, mask, row)
             scrap = _SCRAP * (frame.height / FULL.height) ** 2
-            if row.kind in _NAMED and (size > scrap or row.kind is Kind.BODY):
+            if row.kind in named and (size > scrap or row.kind is not Kind.SACRUM):
                 marks.append(mark)
     return base, sorted(marks, key=lambda m: m[1][1])
 
@@ -207,7 +210,7 @@ def names(
     bar = frame.font // 2
     heights = _spread([at[1] for _, at in marks], frame.font * 1.22, height)
     for (structure, (x, y)), level_y in zip(marks, heights, strict=True):
-        doubt = structure.name in doubtful
+        doubt = structure.name in doubtful or structure.name.split("-")[0] in doubtful
         name = f"{structure.name} ?" if doubt else structure.name
         pen.line([(x + 3, y), (width - 10, y), (width + bar, level_y)], fill=(*structure.colour, 150), width=1)
         pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(*structure.colour, 255))

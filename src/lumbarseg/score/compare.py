@@ -145,10 +145,10 @@ def missing(rows: Iterable[Score]) -> list[str]:
 
 
 def flagged(texts: Iterable[str], uncertain: Iterable[str]) -> list[str]:
-    """Those of the wrong names that were marked uncertain, "L4-L5 as L3-L4" when both L3 and L4 were."""
+    """Those of the wrong names that were marked uncertain, "L4-L5 as L3-L4" when L3 and L4 were, or L3-L4 itself."""
     marked = frozenset(uncertain)
-    parts = {text: set(text.rpartition(" as ")[2].removesuffix(" vertebra").split("-")) for text in texts}
-    return [text for text, levels in parts.items() if levels & set(LEVELS) <= marked]
+    names = {text: text.rpartition(" as ")[2].removesuffix(" vertebra") for text in texts}
+    return [text for text, name in names.items() if name in marked or set(name.split("-")) & set(LEVELS) <= marked]
 
 
 class _Sight:

@@ -42,6 +42,10 @@ class Column:
     points: Array
     at: Array
 
+    def point(self, along: float) -> Array:
+        """(3,) mm, the place at a length along the curve."""
+        return np.array([np.interp(along, self.at, axis) for axis in self.points.T])
+
     def project(self, voxels: Array, spacing: Array) -> tuple[Array, Array]:
         """voxels: (m, 3) indices to the length along the curve of their nearest place and the distance from it, mm."""
         places = self.place(voxels, spacing)
@@ -85,6 +89,11 @@ def trace(classes: Array, spacing: Array) -> Column | None:
         far = np.abs(np.arange(mask.shape[1])[:, None] * spacing[1] - here[None, :, 1]) > REACH
         mask = mask & ~far[None]
     assert curve is not None
+    return extended(curve)
+
+
+def extended(curve: Array) -> Column:
+    """A curve of (n, 3) mm, one place per mm of height, going on straight for 80 mm at both ends."""
     ends = [np.polynomial.polynomial.polyfit(np.arange(len(p)), p, 1)[1] for p in (curve[:25], curve[-25:])]
     steps = np.arange(1, 81)[:, None]
     points = np.concatenate([curve[0] - ends[0] * steps[::-1], curve, curve[-1] + ends[1] * steps])

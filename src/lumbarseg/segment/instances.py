@@ -27,7 +27,8 @@ _IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[Tru
 class Instances:
     """bodies, arches: (slices, A, S) uint8, 1 for the lowest body, rising; discs: disc n lies below body n.
 
-    sacrum, canal: (slices, A, S) bool; at: mm along the column of each body's middle.
+    sacrum, canal: (slices, A, S) bool; at: mm along the column of each body's middle; bodyless: the network knows no
+    bodies, so they are thought of, one above each disc.
     """
 
     count: int
@@ -38,6 +39,12 @@ class Instances:
     canal: Array
     column: Column
     at: tuple[float, ...]
+    bodyless: bool = False
+
+    @property
+    def counted(self) -> Array:
+        """What names are counted along: bodies, or discs where no bodies are known."""
+        return self.discs if self.bodyless else self.bodies
 
 
 def split(classes: Array, spacing: Array) -> Instances | None:
@@ -53,25 +60,26 @@ def split(classes: Array, spacing: Array) -> Instances | None:
     low, high = _occupied(segments, kinds, places)
     if high < low:
         return None
-    between = _painted(classes.shape, voxels, segments + 1, (kinds == BODY) & (away < REACH))
-    between = _whole_pieces(between)
+    between = painted(classes.shape, voxels, segments + 1, (kinds == BODY) & (away < REACH))
+    between = whole_pieces(between)
     bodies = np.where((between > low) & (between <= high + 1), between - low, 0).astype(np.uint8)
     stray = (between > 0) & (between <= low)  # the top of S1, taken for a body
     count = high - low + 1
     discs = np.zeros_like(bodies)
     if planes:
         nearest = np.abs(places.along[:, None] - np.array([plane.at for plane in planes])).argmin(axis=1)
-        found = _painted(classes.shape, voxels, nearest + 1, (kinds == DISC) & (away < REACH))
-        found = _whole_pieces(found).astype(int)  # disc j of `planes`, from 1, lies below segment j
+        found = painted(classes.shape, voxels, nearest + 1, (kinds == DISC) & (away < REACH))
+        found = whole_pieces(found).astype(int)  # disc j of `planes`, from 1, lies below segment j
         discs = np.where(found > 0, np.clip(found - low + 1, 0, count + 1), 0).astype(np.uint8)
     at = _middles(bodies, count, column, spacing)
-    arches = _arches(classes == ARCH, at, column, spacing)
-    sacrum = _connected((classes == SACRUM) | stray, centres(bodies, 1)[0], spacing)
-    canal = _behind(classes == CANAL, column, spacing)
+    arches = arches_of(classes == ARCH, at, column, spacing)
+    sacrum = connected((classes == SACRUM) | stray, centres(bodies, 1)[0], spacing)
+    canal = behind(classes == CANAL, column, spacing)
     return Instances(count, bodies, discs, arches, sacrum, canal, column, at)
 
 
-def _painted(shape: tuple[int, ...], voxels: Array, numbers: Array, where: Array) -> Array:
+def painted(shape: tuple[int, ...], voxels: Array, numbers: Array, where: Array) -> Array:
+    """(slices, A, S) uint8 with the numbers of those voxels, (m, 3) indices, for which `where` is true."""
     out = np.zeros(shape, np.uint8)
     out[tuple(voxels[where].T)] = numbers[where]
     return out
@@ -106,7 +114,7 @@ def _occupied(segments: Array, kinds: Array, places: Places) -> tuple[int, int]:
     return (int(real[0]), int(real[-1])) if len(real) else (1, 0)
 
 
-def _whole_pieces(numbers: Array) -> Array:
+def whole_pieces(numbers: Array) -> Array:
     """Pieces that lie almost wholly in one segment get its number throughout; pieces across two stay cut."""
     pieces, count = ndimage.label(numbers > 0)
     if not count:
@@ -125,7 +133,7 @@ def _whole_pieces(numbers: Array) -> Array:
     return out
 
 
-def _connected(mask: Array, near: Array, spacing: Array) -> Array:
+def connected(mask: Array, near: Array, spacing: Array) -> Array:
     """Of a mask, the cluster that is largest and nearest to a voxel; its pieces lie a few pixels apart at most."""
     voxels = np.nonzero(mask)
     if not len(voxels[0]):
@@ -137,7 +145,7 @@ def _connected(mask: Array, near: Array, spacing: Array) -> Array:
     return mask & (clusters == (np.bincount(of, minlength=count + 1) / away**2).argmax())
 
 
-def _behind(mask: Array, column: Column, spacing: Array) -> Array:
+def behind(mask: Array, column: Column, spacing: Array) -> Array:
     """What lies where a canal can lie: behind the column, not far to its sides."""
     voxels = np.nonzero(mask)
     places = column.place(np.stack(voxels, axis=1), spacing)
@@ -163,7 +171,7 @@ def _middles(bodies: Array, count: int, column: Column, spacing: Array) -> tuple
     return tuple(np.interp(np.arange(count), known, along).tolist())
 
 
-def _arches(mask: Array, at: tuple[float, ...], column: Column, spacing: Array) -> Array:
+def arches_of(mask: Array, at: tuple[float, ...], column: Column, spacing: Array) -> Array:
     """Posterior elements, slice by slice: each piece goes to the body it hangs from.
 
     The further behind the column a piece lies, the lower it hangs: pedicles stand on the upper half of their body,

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lumbarseg.anatomy import LEVELS, column
+from lumbarseg.anatomy import LEVELS, STRUCTURES, column
 from lumbarseg.errors import SegmentError
 from lumbarseg.volume import Array
 
-from .column import BODY, CORE
+from .column import BODY, CORE, DISC
 from .instances import Instances, centres
 
 _CUSHION = 0.3  # share of its underside on a disc below which the lowest body may be S1 itself
@@ -36,7 +36,10 @@ class Pin(NamedTuple):
 
 @dataclass(frozen=True)
 class Level:
-    """One named vertebra. centre: RAS+ mm; partial: cut by the edge of the field of view."""
+    """One named vertebra, or disc where the model knows no bodies.
+
+    centre: RAS+ mm; partial: cut by the edge of the field of view.
+    """
 
     name: str
     confidence: float
@@ -81,19 +84,14 @@ def name(
     for body n, counted from 1 below; taught: the lowest body that the model was taught to find, and in which share of
     its exams it was that one. SegmentError where names are impossible or contradict each other.
     """
-    first = 1 if not _partial(found.bodies == 1) or found.count == 1 else 2
-    given = [(lowest, first)] if lowest else []
-    given += [pinned] if pinned else []
-    starts = {lowest_name(level, number) for level, number in given}
-    if len(starts) > 1:
-        raise SegmentError(f"--lowest and --pin disagree: the lowest body would be {' and '.join(sorted(starts))}")
-    if starts:
-        return Naming(names_upward(starts.pop(), found.count), "given by the user", 1.0, ("named by the user",), ())
+    told = given(found, lowest, pinned)
+    if told:
+        return told
     seen = sacrum(found, spacing)
     sure = float(scores[BODY][found.bodies > 0].mean())
     anchored = seen.length >= 8 and seen.gap < 30
     if taught and not anchored:
-        return _taught(found, taught, first, sure, spacing)
+        return _taught(found, taught, sure, spacing)
     confidence, reasons = _trust(found, seen, sure, spacing) if anchored else (0.2 * sure, ("no sacrum in view",))
     anchor = "sacrum" if anchored else "none: the lowest body is assumed to be L5"
     warnings = []
@@ -102,9 +100,27 @@ def name(
     return Naming(names_upward("L5", found.count), anchor, confidence, reasons, tuple(warnings))
 
 
-def _taught(found: Instances, taught: tuple[str, float], first: int, sure: float, spacing: Array) -> Naming:
+def given(found: Instances, lowest: str | None, pinned: tuple[str, int] | None) -> Naming | None:
+    """Names as the user told one of them, None where nothing was told."""
+    told = [(lowest, _whole(found))] if lowest else []
+    told += [pinned] if pinned else []
+    starts = {lowest_name(level, number) for level, number in told}
+    if len(starts) > 1:
+        raise SegmentError(f"--lowest and --pin disagree: the lowest body would be {' and '.join(sorted(starts))}")
+    if not starts:
+        return None
+    return Naming(names_upward(starts.pop(), found.count), "given by the user", 1.0, ("named by the user",), ())
+
+
+def _whole(found: Instances) -> int:
+    """The lowest body that the lower edge of the field of view does not cut."""
+    return 1 if not _partial(found.bodies == 1) or found.count == 1 else 2
+
+
+def _taught(found: Instances, taught: tuple[str, float], sure: float, spacing: Array) -> Naming:
     """Names counted from the lowest body that the model was taught, for one that knows no sacrum."""
     level, share = taught
+    first = _whole(found)
     bottom = float(np.argwhere(found.bodies == first)[:, 2].min() * spacing[2])
     whole = first == 1 and bottom >= _ROOM
     reasons = [f"counted from the lowest body: it was {level} in {share:.0%} of the exams the model was taught with"]
@@ -207,20 +223,38 @@ def _trust(found: Instances, seen: Sacrum, sure: float, spacing: Array) -> tuple
 
 
 def levels(found: Instances, naming: Naming, scores: Array, to_world: Array) -> tuple[Level, ...]:
-    """The named vertebrae from head to foot. to_world: (4, 4), voxel of the instance maps to RAS+ mm."""
+    """The named vertebrae, or discs where there are no bodies, from head to foot.
+
+    to_world: (4, 4), voxel of the instance maps to RAS+ mm.
+    """
     out = []
-    places = centres(found.bodies, found.count)
-    for number, (level, centre) in enumerate(zip(naming.names, places, strict=True), start=1):
-        mask = found.bodies == number
-        if not mask.any():
+    names = disc_names(found, naming.names)[: found.count] if found.bodyless else naming.names
+    places = centres(found.counted, found.count)
+    for number, (level, centre) in enumerate(zip(names, places, strict=True), start=1):
+        mask = found.counted == number
+        if not level or not mask.any():
             continue
-        confidence = naming.confidence * float(scores[BODY][mask].mean())
+        confidence = naming.confidence * float(scores[DISC if found.bodyless else BODY][mask].mean())
         world = to_world[:3, :3] @ centre + to_world[:3, 3]
         place = (round(float(world[0]), 1), round(float(world[1]), 1), round(float(world[2]), 1))
         partial = _partial(mask)
         reasons = (*naming.reasons, "cut by the edge of the field of view") if partial else naming.reasons
         out.append(Level(level, round(confidence, 3), naming.confidence < CERTAIN, partial, reasons, place))
     return tuple(out[::-1])
+
+
+def disc_names(found: Instances, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the discs 1 to count + 1 about bodies with these names.
+
+    "" where the table has none (L3 on the sacrum, say). What lies below the lowest body is the sacrum; where there are
+    only discs, it is the next vertebra down.
+    """
+    top, lowest = LEVELS.index(names[-1]), LEVELS.index(names[0])
+    below = LEVELS[lowest + 1] if found.bodyless and names[0] not in ("L5", "L6") else "S1"
+    above = LEVELS[top - 1] if top else ""
+    pairs = zip((*names, above), (below, *names), strict=True)
+    known = {s.name for s in STRUCTURES}
+    return tuple(disc if (disc := f"{upper}-{lower}") in known else "" for upper, lower in pairs)
 
 
 def _partial(mask: Array) -> bool:
@@ -236,6 +270,8 @@ def pins_to_body(pins: Sequence[Pin], found: Instances, to_index: Array, spacing
         away = np.full(found.count, np.inf)
         for number in range(1, found.count + 1):
             voxels = np.argwhere(found.bodies == number)
+            if found.bodyless:
+                voxels = found.column.point(found.at[number - 1])[None] / spacing
             if len(voxels):
                 away[number - 1] = np.linalg.norm((voxels - place) * spacing, axis=1).min()
         if away.min() > 30:

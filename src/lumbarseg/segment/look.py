@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lumbarseg.anatomy import Kind
 from lumbarseg.errors import SegmentError
-from lumbarseg.model import Answers, predict
+from lumbarseg.model import Answers, Card, predict
 from lumbarseg.prepare import Prepared, prepare
 from lumbarseg.volume import Array, Grid, Volume
 
-from . import orientation
+from . import discs, orientation
 from .instances import Instances, split
 from .levels import Level, Naming, Pin, levels, name, pins_to_body
 from .paint import check, only, paint
@@ -23,7 +24,8 @@ _SMALL = 330.0  # mm2 of a body in its middle slice: a lumbar one has 600 to 110
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """labels: uint8 in the table's numbers on the exam's own grid; levels: vertebrae from head to foot.
+    """labels: uint8 in the table's numbers on the exam's own grid; levels: vertebrae from head to foot, or discs where
+    the model knows no bodies.
 
     notes: warnings for a person; anchor: what the names were counted from; confidence: of the names, 0..1.
     """
@@ -78,10 +80,10 @@ def look(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequen
         array = np.ascontiguousarray(orientation.flipped(array, flips))
         scores = predict(model, array)
         classes = scores.argmax(axis=0)
-    found = lumbar(split(classes, spacing), spacing)
+    found = lumbar(classes, spacing, model.card)
     place = frame(prepared, flips)
     pinned = pins_to_body(pins, found, np.linalg.inv(place), spacing)
-    naming = name(found, scores, spacing, lowest, pinned, model.card.lowest)
+    naming = (discs.name if found.bodyless else name)(found, scores, spacing, lowest, pinned, model.card.lowest)
     labels = paint(scores, found, naming.names, prepared, flips)
     check(labels)
     labels = only(labels, model.card.painted)
@@ -101,10 +103,18 @@ def refuse_ct(volume: Volume) -> None:
         raise SegmentError("this looks like CT (values down to that of air, -1000); lumbarseg reads MRI")
 
 
-def lumbar(found: Instances | None, spacing: Array) -> Instances:
-    """The column, if it can be a lumbar one; else SegmentError."""
+def lumbar(classes: Array, spacing: Array, card: Card) -> Instances:
+    """A class map (slices, A, S) taken apart, by its discs where the model knows no bodies.
+
+    SegmentError when it shows no column, or none that can be lumbar.
+    """
+    if not card.taught & {Kind.BODY, Kind.DISC}:
+        raise SegmentError("this model knows neither bodies nor discs, and levels are told by nothing else")
+    found = (split if Kind.BODY in card.taught else discs.split)(classes, spacing)
     if found is None:
         raise SegmentError("no lumbar spine found: nothing in the exam looks like a column of vertebrae and discs")
+    if found.bodyless:
+        return discs.lumbar(found, spacing)
     middle = [(found.bodies == n).sum(axis=(1, 2)).max() for n in range(1, found.count + 1)]
     area = float(np.median(middle)) * spacing[1] * spacing[2]
     if area < _SMALL and len(found.bodies) > 2:

@@ -13,6 +13,7 @@ from lumbarseg.volume import Array
 
 from .column import ARCH, BODY, CANAL, DISC, SACRUM
 from .instances import Instances
+from .levels import disc_names
 from .orientation import Flips, flipped
 
 
@@ -31,7 +32,7 @@ def paint(scores: Array, found: Instances, names: tuple[str, ...], prepared: Pre
 
 
 def placed(found: Instances, names: tuple[str, ...]) -> dict[int, Array]:
-    """Per tissue class, (slices, A, S) uint8 labels of its structures on the network's grid, as `paint` spreads them."""
+    """Per tissue class, (slices, A, S) uint8 labels of structures on the network's grid, as `paint` spreads them."""
     return {kind: values[numbers] for kind, numbers, values in _tables(found, names)}
 
 
@@ -39,8 +40,7 @@ def _tables(found: Instances, names: tuple[str, ...]) -> list[tuple[int, Array, 
     """Per tissue: the class, a map of instance numbers, and the label of each number."""
     bodies = [anatomy.by_name(level).label for level in names]
     arches = [anatomy.arch_of(level).label for level in names]
-    below = ("S1", *names)
-    discs = [_disc(upper, lower) for upper, lower in zip((*names, _next(names[-1])), below, strict=True)]
+    discs = [anatomy.by_name(disc).label if disc else 0 for disc in disc_names(found, names)]
     sacrum, canal = anatomy.labels_of(Kind.SACRUM)[0], anatomy.labels_of(Kind.CANAL)[0]
     # what was taken for the top of a sacral body keeps its place as sacrum; background inside a structure stays
     stray = ((found.bodies == 0) & found.sacrum).astype(np.uint8)
@@ -51,18 +51,6 @@ def _tables(found: Instances, names: tuple[str, ...]) -> list[tuple[int, Array, 
         (SACRUM, found.sacrum.astype(np.uint8), np.array([0, sacrum], np.uint8)),
         (CANAL, found.canal.astype(np.uint8), np.array([0, canal], np.uint8)),
     ]
-
-
-def _disc(upper: str | None, lower: str) -> int:
-    """Label of the disc between two neighbours; 0 where the table has none (L3 on the sacrum, say)."""
-    names = {s.name for s in anatomy.STRUCTURES}
-    return anatomy.by_name(f"{upper}-{lower}").label if f"{upper}-{lower}" in names else 0
-
-
-def _next(level: str) -> str | None:
-    """The vertebra above, None above the first."""
-    index = anatomy.LEVELS.index(level)
-    return anatomy.LEVELS[index - 1] if index else None
 
 
 def _spread(labels: Array) -> Array:

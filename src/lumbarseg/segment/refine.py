@@ -21,7 +21,7 @@ from lumbarseg.model.window import again
 from lumbarseg.volume import Array, Grid, Volume
 
 from .force import forced
-from .instances import Instances, split
+from .instances import Instances
 from .levels import Naming, levels, lowest_name, names_upward
 from .look import Seen, Segmentation, lumbar, notes
 from .paint import check, only, paint, renamed
@@ -48,7 +48,7 @@ def refine(seen: Seen, model: Answers, clicks: Sequence[Click]) -> Segmentation:
     told = [said for said in (_said(click, seen.answer.labels) for click in clicks) if said]
     heard = again(model, seen.array, channels(told, grid, blob), seen.scores)
     scores = _merged(seen.scores, heard, _places(clicks, grid), spacing)
-    found = lumbar(split(scores.argmax(axis=0), spacing), spacing)
+    found = lumbar(scores.argmax(axis=0), spacing, model.card)
     naming, moved = _named(found, seen, clicks, spacing)
     base = seen.answer.labels.array
     if moved:
@@ -144,8 +144,8 @@ def _named(found: Instances, seen: Seen, clicks: Sequence[Click], spacing: Array
     Without a click that says otherwise each body keeps its name, however the count changed.
     """
     before = seen.naming.names
-    pairs = found.bodies.astype(np.intp) * 256 + seen.found.bodies
-    votes = np.bincount(pairs[(found.bodies > 0) & (seen.found.bodies > 0)], minlength=1)
+    now, then = found.counted, seen.found.counted
+    votes = np.bincount((now.astype(np.intp) * 256 + then)[(now > 0) & (then > 0)], minlength=1)
     number, old = divmod(int(votes.argmax()), 256) if votes.any() else (1, 1)
     start = lowest_name(before[old - 1], number)
     starts = {lowest_name(level, n): click for level, n, click in _statements(found, seen.grid, clicks, spacing)}

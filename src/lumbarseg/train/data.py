@@ -20,7 +20,7 @@ from .targets import Targets
 from .validate import Exam, read
 
 Lowest = tuple[str, float]
-_USUAL = 0.95  # of the exams must end at the same body for a model to count from it
+_USUAL = 0.95  # of the exams must end at the same body, or disc, for a model to count from it
 _UNPAIRED = 1.45  # slices of this part of a slab are not yet averaged in pairs
 _SLAB = 4.0  # mm; thinner slices are seen as slabs of about this
 
@@ -82,7 +82,7 @@ def slab_for(spec: Spec, stacks: Sequence[Stack]) -> Spec:
 
 
 def _lowest(stacks: Sequence[Stack]) -> Lowest | None:
-    """The body at which nearly all exams end, and the share of them."""
+    """The body, or disc, at which nearly all exams end, and the share of them."""
     name, times = Counter(stack.lowest for stack in stacks).most_common(1)[0]
     return (name, times / len(stacks)) if name and times >= _USUAL * len(stacks) else None
 

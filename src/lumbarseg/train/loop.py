@@ -255,10 +255,11 @@ def _told(run: Run, data: Data) -> list[str]:
     unknown = [str(kind) for kind in CLASSES if kind not in data.known]
     if unknown:
         lines.append(f"not taught, so never found: {', '.join(unknown)}")
-    if Kind.BODY not in data.known:
-        lines.append("without bodies nothing can be named, so `segment` will refuse; --init shipped knows them")
+    if not data.known & {Kind.BODY, Kind.DISC}:
+        lines.append("without bodies or discs nothing is named, so `segment` will refuse; --init shipped knows them")
     elif Kind.SACRUM not in data.known:
-        anchor = f"from the lowest body, taken for {data.lowest[0]}" if data.lowest else "as a guess"
+        kind = Kind.BODY if Kind.BODY in data.known else Kind.DISC
+        anchor = f"from the lowest {kind}, taken for {data.lowest[0]}" if data.lowest else "as a guess"
         lines.append(f"without the sacrum, names will be counted {anchor}")
     return lines
 

@@ -84,7 +84,7 @@ class Codes:
 class Stack:
     """One exam. image, codes: (slices, A, S) uint8; thickness: mm; group: of which dataset; focus: (n, 2) in plane.
 
-    lowest: name of the lowest body in view, "" where the labels do not tell.
+    lowest: name of the lowest body in view, or disc where the run knows no bodies, "" where the labels do not tell.
     """
 
     name: str
@@ -110,7 +110,8 @@ def _stack(case: Case, group: int, codes: Codes, spec: Spec) -> Stack:
     array = np.clip(np.rint(prepare(image, thin).array * SCALE), 0, 255).astype(np.uint8)
     drawn = nearest(labels, thin)
     coded = codes.coded(drawn, case.table)
-    return Stack(case.name, group, array, coded, thickness, _focus(coded, codes), undrawn.lowest(drawn, case.table))
+    lowest = undrawn.lowest(drawn, case.table, Kind.BODY if Kind.BODY in codes.alive else Kind.DISC)
+    return Stack(case.name, group, array, coded, thickness, _focus(coded, codes), lowest)
 
 
 def nearest(labels: Volume, spec: Spec) -> Array:

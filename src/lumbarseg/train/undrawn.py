@@ -72,15 +72,15 @@ def middle(labels: Array, table: Table) -> dict[Structure, float]:
     return out
 
 
-def lowest(labels: Array, table: Table) -> str:
-    """Name of the lowest body in view, "" where the labels do not tell, for one below it may be undrawn."""
-    bodies = [s for s in middle(labels, table) if s.kind is Kind.BODY]
-    if not bodies:
+def lowest(labels: Array, table: Table, kind: Kind = Kind.BODY) -> str:
+    """Name of the lowest body or disc in view, "" where the labels do not tell, for one below it may be undrawn."""
+    found = [s for s in middle(labels, table) if s.kind is kind]
+    if not found:
         return ""
-    last = max(bodies, key=_rank)
+    last = max(found, key=_rank)
     silent = [_NAMED[name] for names in table.values() if "background" in names for name in names if name in _NAMED]
-    unnamed = any(Kind.BODY in names or "unknown" in names for v, names in table.items() if (labels == v).any())
-    hidden = any(s.kind is Kind.BODY and _rank(s) > _rank(last) and s.name != "L6" for s in silent)
+    unnamed = any(kind in names or "unknown" in names for v, names in table.items() if (labels == v).any())
+    hidden = any(s.kind is kind and _rank(s) > _rank(last) and "L6" not in s.name for s in silent)
     return "" if unnamed or hidden else last.name
 
 
