@@ -18,8 +18,7 @@ from .settings import Settings
 from .stacks import SCALE, Stack, block_of, slab_of
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-THIN = 2.0
-"""mm; thinner slices are averaged to slabs of 1.8 to 5 mm."""
+_THIN = 2.0  # mm; thinner slices are averaged to slabs
 _SLAB = (1.8, 5.0)  # mm
 _AHEAD = 4  # batches
 
@@ -94,7 +93,7 @@ def _slabs(stack: Stack, rng: np.random.Generator) -> tuple[int, int]:
     """Of how many slices a slab is made, and where the first begins."""
     depth = len(stack.image)
     thick = np.exp(rng.uniform(*np.log(_SLAB)))  # as many thin ones as thick ones
-    count = min(depth, round(thick / stack.thickness)) if stack.thickness < THIN else 1
+    count = min(depth, round(thick / stack.thickness)) if stack.thickness < _THIN else 1
     return count, int(rng.integers(depth - count * (depth // count) + 1))
 
 

@@ -6,14 +6,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lumbarseg.anatomy import Kind
 from lumbarseg.datasets.folder import Dataset
 from lumbarseg.errors import DatasetError
 from lumbarseg.prepare import Spec
 
-from .batches import THIN
 from .settings import Settings
 from .stacks import Codes, Stack, check, load
 from .targets import Targets
@@ -21,7 +20,6 @@ from .validate import Exam, read
 
 Lowest = tuple[str, float]
 _USUAL = 0.95  # of the exams must end at the same body, or disc, for a model to count from it
-_UNPAIRED = 1.45  # slices of this part of a slab are not yet averaged in pairs
 _SLAB = 4.0  # mm; thinner slices are seen as slabs of about this
 
 
@@ -70,15 +68,6 @@ def gather(settings: Settings, datasets: Sequence[Dataset], spec: Spec, before: 
     lowest = _lowest(stacks) if Kind.SACRUM not in known else None
     left_out = sum(len(d.everything) for d in datasets) - sum(len(d.everything) for d in chosen)
     return Data(codes, targets, stacks, read(chosen, settings.validate_cases), names, sources, known, lowest, left_out)
-
-
-def slab_for(spec: Spec, stacks: Sequence[Stack]) -> Spec:
-    """The specification of a new run: slices that it learns from one by one are not averaged when it answers.
-
-    On slices of 2 mm, read in pairs by a network that had seen them singly, bodies lost 0.007 of Dice.
-    """
-    single = [stack.thickness for stack in stacks if stack.thickness >= THIN]
-    return replace(spec, slab=min(spec.slab, round(_UNPAIRED * min(single), 3))) if single else spec
 
 
 def _lowest(stacks: Sequence[Stack]) -> Lowest | None:

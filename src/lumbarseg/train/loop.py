@@ -27,7 +27,7 @@ from lumbarseg.prepare import Spec
 
 from .batches import Batch, Source, make, stream
 from .checkpoint import BEST, NAME, Average, Checkpoint, Weights
-from .data import Data, gather, slab_for
+from .data import Data, gather
 from .deepedit import Simulator, about_clicks, fitted, unclicked
 from .history import EVERY, HISTORY, RESULT, History, write_result
 from .journal import Journal
@@ -142,7 +142,7 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
     precision = resolve(settings.precision, where)
     run = Run(
         settings,
-        before.spec if before else slab_for(_spec(settings, start), data.train),
+        before.spec if before else _spec(settings, start),
         network,
         torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay),
         torch.amp.GradScaler(where.type, enabled=precision == "float16"),
