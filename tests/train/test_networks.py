@@ -24,7 +24,7 @@ from lumbarseg.train.export import export
 from lumbarseg.train.loop import _begin, step, train
 from lumbarseg.train.losses import Sets
 from lumbarseg.train.settings import BLOCKS, NETWORKS, Settings
-from lumbarseg.train.sizes import estimate, sized
+from lumbarseg.train.sizes import estimate, lower, sized
 from lumbarseg.train.stacks import Codes, load
 from lumbarseg.train.weights import Start
 
@@ -130,6 +130,8 @@ def test_what_was_said_stays_and_too_little_is_told() -> None:
     assert planar == replace(Settings(), memory=1.25, batch=planar.batch)
     assert 2 <= planar.batch < Settings.batch
     assert sized(Settings(), {"memory": 8.0}).batch == Settings.batch
+    assert lower(found) == "--memory (now 2GB) in a new run, --batch (now 1) or --crop (now 96)"
+    assert lower(planar) == f"--batch (now {planar.batch}) or --crop (now 192)"
     with pytest.raises(ModelError, match=r"--memory 0.5GB: training dynunet needs about 1\.\d GB at least; give more"):
         sized(Settings(), {"network": "dynunet", "memory": 0.5})
 
