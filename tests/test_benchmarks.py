@@ -51,7 +51,6 @@ def test_an_exam_is_judged_by_name(judged: accuracy.Row) -> None:
 def test_wrong_and_doubtful_names_are_told_apart() -> None:
     rows = [{"wrong": ["L4 as L5"], "missing": [], "wrong_unmarked": []}, {"wrong": [], "missing": []}]
     assert accuracy.named_right(rows) == 1
-    assert accuracy._levels_of("L3-L4 as L4-L5") == {"L4", "L5"}
     level = {"name": "L4", "uncertain": False}
     assert accuracy._claims({"levels": [level], "warnings": []})
     assert not accuracy._claims({"levels": [level], "warnings": ["names are uncertain"]})

@@ -13,7 +13,10 @@ from lumbarseg import __version__
 from lumbarseg.cli import info
 from lumbarseg.cli.main import main, parser
 
-COMMANDS = ("segment", "demo", "info", "phantom", "import", "combine", "train", "evaluate", "export")
+COMMANDS = (
+    *("segment", "demo", "info", "phantom", "import", "check", "combine"),
+    *("train", "compare", "evaluate", "export", "pseudo-label"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
