@@ -93,7 +93,7 @@ def test_clicks_follow_from_seed_step_and_sample_alone() -> None:
     assert torch.equal(out[:, :5], images)
     assert 0 < out[:, 5:].max() <= 1
     assert torch.equal(out, simulator()(answer, images, codes, 4))
-    halves = [simulator()(answer, images[i : i + 3], codes[i : i + 3], 4, first=i) for i in (0, 3)]
+    halves = [simulator()(answer, images[i : i + 3], codes[i : i + 3], 4, range(i, i + 3)) for i in (0, 3)]
     assert torch.equal(out, torch.cat(halves))
     assert not torch.equal(out, simulator()(answer, images, codes, 5))
     assert not torch.equal(out, simulator(1)(answer, images, codes, 4))

@@ -81,7 +81,7 @@ def add(commands: options.Commands) -> None:
         ("patience", options.natural, "validations without a better score after which to stop; 0: never"),
         ("fold", str, "K/N: hold out every N-th patient, the K-th kind of them"),
         ("seed", options.natural, "of everything that is drawn, folds too"),
-        ("batch", options.positive, "samples per step"),
+        ("batch", options.positive, "samples per step, of all processes together"),
         ("crop", options.positive, "size of a sample, mm"),
         ("rate", float, "highest learning rate"),
         ("precision", str, "auto, bf16, float16 or float32"),
@@ -118,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
     """Train to the last step."""
     from lumbarseg.datasets import Dataset
     from lumbarseg.train.chosen import chosen
+    from lumbarseg.train.crew import leads
     from lumbarseg.train.loop import train
 
     from .watching import PAGE, show
@@ -128,7 +129,8 @@ def run(args: argparse.Namespace) -> int:
     about = {"fold": settings.fold} if settings.fold else {}
     about |= {"preset": args.preset} if args.preset else {}
     path = train(settings, chosen(settings, datasets), args.out, args.resume, init, about, show)
-    print(f"{path}\n{args.out / PAGE}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
+    if leads():
+        print(f"{path}\n{args.out / PAGE}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
     return say.DONE
 
 

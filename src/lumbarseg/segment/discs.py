@@ -26,6 +26,7 @@ _BEND = 60.0  # mm of height for each degree of the curve, up to three
 _LEAST = 0.1  # of the usual disc's volume: less is none
 _SLENDER = 0.33  # of the two above it, in its largest slice: less is the rest of a disc within the sacrum
 _SMALL = 110.0  # mm2 of a disc in its largest slice: lumbar ones have 160 to 470, cervical ones about 60
+_CLOSE = 26.0  # mm from disc to disc: cervical ones follow each other by 18 to 20, lumbar ones by 32 to 39
 _FLAT = 18.0  # degrees: in 30 of 31 real exams L5-S1 leans forward by 23 or more, L4-L5 mostly by 4 to 19
 _RESTS = 20.0  # mm below the lowest disc within which a sacrum is what it rests on
 _SACRUM = 500.0  # mm3 of it in view
@@ -125,12 +126,13 @@ def _largest(disc: Array) -> int:
 
 
 def lumbar(found: Instances, spacing: Array) -> Instances:
-    """The column, if its discs are large enough for lumbar ones; else SegmentError."""
+    """The column, unless its discs are small and follow each other as cervical ones do; else SegmentError."""
     areas = [_largest(found.discs == n) for n in range(1, found.count + 1)]
     area = float(np.median([each for each in areas if each])) * spacing[1] * spacing[2]
-    if area < _SMALL and found.count > 2:
+    if area < _SMALL and found.count > 2 and (step := _step(found)) < _CLOSE:
         raise SegmentError(
-            f"no lumbar spine found: discs of {area:.0f} mm2 in their largest slice are too small for lumbar ones"
+            f"no lumbar spine found: discs of {area:.0f} mm2 that follow each other by {step:.0f} mm "
+            "are too small for lumbar ones"
         )
     return found
 
@@ -194,5 +196,9 @@ def _lean(found: Instances, spacing: Array) -> float:
 
 def _room(found: Instances, spacing: Array) -> bool:
     """Whether a disc below the lowest one would be in the field of view."""
-    step = float(np.median(np.diff(found.at))) if found.count > 1 else _PITCH
-    return bool(np.argwhere(found.discs == 1)[:, 2].mean() * spacing[2] > _ROOM * step)
+    return bool(np.argwhere(found.discs == 1)[:, 2].mean() * spacing[2] > _ROOM * _step(found))
+
+
+def _step(found: Instances) -> float:
+    """The usual distance from disc to disc, mm."""
+    return float(np.median(np.diff(found.at))) if found.count > 1 else _PITCH

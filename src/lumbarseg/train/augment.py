@@ -109,23 +109,16 @@ def _smooth(coarse: Array, size: int) -> torch.Tensor:
     )[0]
 
 
-def recolour(images: torch.Tensor, looks: list[Look], rng: np.random.Generator) -> torch.Tensor:
-    """images: (N, C, A, S) float32 about 0..1, each with its look; rng only draws the noise itself."""
-    images = torch.stack([_resolve(image, look) for image, look in zip(images, looks, strict=True)])
-    images = images.clamp(0, _LIMIT).pow(_column([look.gamma for look in looks]))
-    images = images * _column([look.gain for look in looks]) + _column([look.lift for look in looks])
-    for image, look in zip(images, looks, strict=True):  # views of our own copy
-        if look.noise:
-            image.add_(look.noise * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32)))
-        if look.field is not None:
-            image.mul_(_smooth(look.field[None], image.shape[-1]).exp())
-        if look.inverse:
-            image.neg_().add_(1)
-    return images
-
-
-def _column(values: list[float]) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32)[:, None, None, None]
+def recolour(image: torch.Tensor, look: Look, rng: np.random.Generator) -> torch.Tensor:
+    """image: (C, A, S) float32 about 0..1; rng only draws the noise itself."""
+    image = _resolve(image, look).clamp(0, _LIMIT).pow(look.gamma).mul_(look.gain).add_(look.lift)
+    if look.noise:
+        image.add_(look.noise * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32)))
+    if look.field is not None:
+        image.mul_(_smooth(look.field[None], image.shape[-1]).exp())
+    if look.inverse:
+        image.neg_().add_(1)
+    return image
 
 
 def _resolve(image: torch.Tensor, look: Look) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""Batch k of a run is a function of the seed and k alone: so a resumed run, and any number of threads, see the same."""
+"""Sample i of batch k is a function of the seed, k and i alone.
+
+So a resumed run, any number of threads, and several processes that share a batch, see the same.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from .stacks import SCALE, Stack, block_of, slab_of
 Batch = tuple[torch.Tensor, torch.Tensor]
 _THIN = 2.0  # mm; thinner slices are averaged to slabs
 _SLAB = (1.8, 5.0)  # mm
+WHOLE = slice(None)
+"""All samples of a batch."""
 _AHEAD = 4  # batches
+_SAMPLE = 1  # ends the seed of a sample: numpy takes trailing zeros for nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,25 +48,29 @@ class Source:
         return cls(stacks, chance / chance.sum())
 
 
-def make(source: Source, settings: Settings, step: int) -> Batch:
-    """Batch `step`: images (N, 5, crop, crop) float32 and codes (N, crop, crop) uint8.
+def make(source: Source, settings: Settings, step: int, part: slice = WHOLE) -> Batch:
+    """Batch `step`, or part of it: images (N, 5, crop, crop) float32 and codes (N, crop, crop) uint8.
 
     For a network that reads blocks (N, 1, depth, crop, crop) and (N, depth, crop, crop): slices that belong together
     are placed, bent and recoloured together.
     """
-    rng = np.random.default_rng([settings.seed, step])
-    crop = settings.crop
-    looks = [draw_look(rng) for _ in range(settings.batch)]
+    picks = np.random.default_rng([settings.seed, step]).choice(len(source.stacks), settings.batch, p=source.chance)
     images, codes = [], []
-    for pick, look in zip(rng.choice(len(source.stacks), settings.batch, p=source.chance), looks, strict=True):
-        stack = source.stacks[pick]
-        image, code = _block(stack, settings.depth, rng) if settings.depth else _slices(stack, rng)
-        pose = draw_pose(rng, (code.shape[-2], code.shape[-1]), stack.focus, crop)
-        placed, found = cut(*place(image, code, pose, crop), look.edge)
-        images.append(placed)
-        codes.append(found)
-    seen = recolour(torch.stack(images) / SCALE, looks, rng)
+    for number in range(settings.batch)[part]:
+        rng = np.random.default_rng([settings.seed, step, number, _SAMPLE])
+        image, code = _sample(source.stacks[picks[number]], settings, rng)
+        images.append(image)
+        codes.append(code)
+    seen = torch.stack(images)
     return seen[:, None] if settings.depth else seen, torch.from_numpy(np.stack(codes))
+
+
+def _sample(stack: Stack, settings: Settings, rng: np.random.Generator) -> tuple[torch.Tensor, Array]:
+    """One sample of an exam: (5 or depth, crop, crop) float32 and its codes."""
+    image, code = _block(stack, settings.depth, rng) if settings.depth else _slices(stack, rng)
+    look, pose = draw_look(rng), draw_pose(rng, (code.shape[-2], code.shape[-1]), stack.focus, settings.crop)
+    placed, found = cut(*place(image, code, pose, settings.crop), look.edge)
+    return recolour(placed / SCALE, look, rng), found
 
 
 def _slices(stack: Stack, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -105,14 +115,14 @@ def _kernel(count: int, sharp: bool) -> Array:
     return (weights / weights.sum()).astype(np.float32)
 
 
-def stream(source: Source, settings: Settings, first: int, end: int) -> Iterator[Batch]:
-    """Batches first..end-1 in order, prepared ahead by `settings.loaders` threads."""
+def stream(source: Source, settings: Settings, first: int, end: int, part: slice = WHOLE) -> Iterator[Batch]:
+    """Batches first..end-1, or part of each, in order, prepared ahead by `settings.loaders` threads."""
     with ThreadPoolExecutor(settings.loaders, thread_name_prefix="batch") as pool:
         waiting: deque[Future[Batch]] = deque()
         try:
             for step in range(first, end):
                 while len(waiting) < _AHEAD and step + len(waiting) < end:
-                    waiting.append(pool.submit(make, source, settings, step + len(waiting)))
+                    waiting.append(pool.submit(make, source, settings, step + len(waiting), part))
                 yield waiting.popleft().result()
         finally:
             for future in waiting:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lumbarseg.anatomy import Kind
+from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.datasets.folder import Dataset
 from lumbarseg.errors import DatasetError
 from lumbarseg.prepare import Spec
@@ -41,6 +41,16 @@ class Data:
     left_out: int
 
     @property
+    def exams(self) -> str:
+        """How many there are, for a person."""
+        return f"{len(self.train)} exams to train on, {len(self.val)} held out"
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of the known classes; none where all are."""
+        return () if self.known >= set(CLASSES) else tuple(str(kind) for kind in CLASSES if kind in self.known)
+
+    @property
     def slices(self) -> int:
         """Of all training exams, thin ones counted as slabs."""
         return sum(max(1, round(len(s.image) * min(1.0, s.thickness / _SLAB))) for s in self.train)
@@ -68,6 +78,25 @@ def gather(settings: Settings, datasets: Sequence[Dataset], spec: Spec, before: 
     lowest = _lowest(stacks) if Kind.SACRUM not in known else None
     left_out = sum(len(d.everything) for d in datasets) - sum(len(d.everything) for d in chosen)
     return Data(codes, targets, stacks, read(chosen, settings.validate_cases), names, sources, known, lowest, left_out)
+
+
+def remarks(data: Data) -> list[str]:
+    """What a person should know of the data before the first step."""
+    lines = []
+    if data.left_out:
+        lines.append(f"{data.left_out} exams left out: none of the targets was drawn in them")
+    if not data.val:
+        lines.append("no exam is held out, so there is no best moment to keep and no early end; see --fold")
+    unknown = [str(kind) for kind in CLASSES if kind not in data.known]
+    if unknown:
+        lines.append(f"not taught, so never found: {', '.join(unknown)}")
+    if not data.known & {Kind.BODY, Kind.DISC}:
+        lines.append("without bodies or discs nothing is named, so `segment` will refuse; --init shipped knows them")
+    elif Kind.SACRUM not in data.known:
+        kind = Kind.BODY if Kind.BODY in data.known else Kind.DISC
+        anchor = f"from the lowest {kind}, taken for {data.lowest[0]}" if data.lowest else "as a guess"
+        lines.append(f"without the sacrum, names will be counted {anchor}")
+    return lines
 
 
 def _lowest(stacks: Sequence[Stack]) -> Lowest | None:

@@ -70,13 +70,15 @@ class Simulator:
     seed: int
 
     @torch.no_grad()
-    def __call__(self, answer: Answer, images: Tensor, codes: Tensor, step: int, first: int = 0) -> Tensor:
+    def __call__(
+        self, answer: Answer, images: Tensor, codes: Tensor, step: int, numbers: range | None = None
+    ) -> Tensor:
         """images: (N, slices, A, S) float32 to (N, slices + classes, A, S) with clicks, given the codes (N, A, S).
 
-        Which clicks they are follows from the seed, the step, the sample's number in the whole batch (the first of
-        these has the number `first`) and the network's answers alone.
+        Which clicks they are follows from the seed, the step, the samples' numbers in the whole batch (by default
+        these are all of it) and the network's answers alone.
         """
-        rngs = [np.random.default_rng([self.seed, step, first + i, 5]) for i in range(len(images))]
+        rngs = [np.random.default_rng([self.seed, step, i, 5]) for i in numbers or range(len(images))]
         counts = [_count(rng) for rng in rngs]
         truth = codes.cpu().numpy()
         out = unclicked(images, images.shape[1] + len(CLASSES))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lumbarseg.anatomy import CLASSES, Kind
+from lumbarseg.anatomy import CLASSES
 from lumbarseg.clicks import Blob
 from lumbarseg.datasets.folder import Dataset
 from lumbarseg.errors import DatasetError, ModelError
@@ -27,18 +26,20 @@ from lumbarseg.prepare import Spec
 
 from .batches import Batch, Source, make, stream
 from .checkpoint import BEST, NAME, Average, Checkpoint, Weights
-from .data import Data, gather
+from .crew import Crew, cores, processes
+from .data import Data, gather, remarks
 from .deepedit import Simulator, about_clicks, fitted, unclicked
 from .history import EVERY, HISTORY, RESULT, History, write_result
 from .journal import Journal
 from .losses import OFF, Sets, cross_entropy, distillation, loss
 from .networks import build, inputs
 from .outcome import outcome
-from .precision import autocast, device, laid, moved, resolve
+from .precision import autocast, laid, moved, resolve
 from .progress import Progress
+from .schedule import done, rate_at
 from .settings import Settings
 from .sizes import lower
-from .validate import Answering, Poor, Report, validate
+from .validate import Answering, Poor, validate
 from .weights import Start, calibrate, known_of
 
 __all__ = ["BEST", "NAME", "train"]
@@ -65,6 +66,7 @@ class Run:
     precision: str
     bias: torch.Tensor
     teacher: nn.Module | None = None
+    team: Crew = field(default_factory=Crew)
     step: int = 0
     elapsed: float = 0.0
     best: Mapping[str, Any] = field(default_factory=dict)
@@ -91,9 +93,26 @@ def train(
     path = out / NAME
     if path.exists() and not resume:
         raise ModelError(f"{path}: a run is here already; continue it with --resume or choose another folder")
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-    before = _before(path, settings) if resume else None
-    start = Start.of(init) if init is not None and not resume else None
+    with processes() as team:
+        torch.set_num_threads(settings.threads or cores())
+        run, data = _ready(settings, datasets, team, _before(path, settings) if resume else None, init)
+        run.about |= about or {}
+        if team.leads:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "settings.json").write_text(json.dumps(run.settings.to_dict(), indent=1), encoding="utf-8")
+            _steps(run, data, path, watch)
+        else:
+            _follow(run, data)
+    return path
+
+
+def _ready(
+    settings: Settings, datasets: Sequence[Dataset], team: Crew, before: Checkpoint | None, init: Path | str | None
+) -> tuple[Run, Data]:
+    """A run with its data, at its first step or where it was left."""
+    if settings.batch < team.world:
+        raise ModelError(f"settings: a batch of {settings.batch} for {team.world} processes; raise it")
+    start = Start.of(init) if init is not None and before is None else None
     if start is not None and (start.network, start.channels) != (settings.network, settings.channels):
         raise ModelError(
             f"{start.path}: is a {start.network} network with channels {start.channels}, "
@@ -104,12 +123,7 @@ def train(
     data = gather(settings, datasets, first.spec if first else Spec(), known)
     if settings.epochs:
         settings = replace(settings, steps=math.ceil(settings.epochs * data.slices / settings.slices))
-    run = _begin(settings, data, start, before)
-    run.about |= about or {}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "settings.json").write_text(json.dumps(settings.to_dict(), indent=1), encoding="utf-8")
-    _steps(run, data, path, watch)
-    return path
+    return _begin(settings, data, start, before, team), data
 
 
 def _before(path: Path, settings: Settings) -> Checkpoint:
@@ -121,9 +135,16 @@ def _before(path: Path, settings: Settings) -> Checkpoint:
     return before
 
 
-def _begin(settings: Settings, data: Data, start: Start | None = None, before: Checkpoint | None = None) -> Run:
+def _begin(
+    settings: Settings,
+    data: Data,
+    start: Start | None = None,
+    before: Checkpoint | None = None,
+    team: Crew | None = None,
+) -> Run:
     """A run at its first step, or where the checkpoint left it."""
-    where = device()
+    team = team or Crew()
+    where = team.where
     network = build(settings)
     teacher: Weights = {}
     if start is not None:
@@ -138,7 +159,7 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
     if before is not None:
         network.load_state_dict(before.model)
         teacher = before.teacher
-    network = moved(network, where)
+    network = moved(team.joined(network), where)
     precision = resolve(settings.precision, where)
     run = Run(
         settings,
@@ -151,6 +172,7 @@ def _begin(settings: Settings, data: Data, start: Start | None = None, before: C
         precision,
         bias.to(where).reshape(-1, *(1,) * (3 if settings.depth else 2)),
         _frozen(settings, teacher, where) if teacher else None,
+        team,
         about={"init": start.origin} if start else {},
     )
     if before is not None:
@@ -185,35 +207,19 @@ def _frozen(settings: Settings, weights: Weights, where: torch.device) -> nn.Mod
     return moved(network, where).eval()
 
 
-def rate_at(settings: Settings, step: int, elapsed: float = 0.0) -> float:
-    """Learning rate of a step: a linear start, then half a cosine down to `rate_end` of it.
-
-    elapsed: seconds of work; where `minutes` are few, the cosine follows them.
-    """
-    start = min(1.0, (step + 1) / max(1, settings.warmup))
-    wave = 0.5 * (1 + math.cos(math.pi * done(settings, step, elapsed)))
-    return settings.rate * start * (settings.rate_end + (1 - settings.rate_end) * wave)
-
-
-def done(settings: Settings, step: int, elapsed: float) -> float:
-    """How much of a run is over, 0..1, by steps or by time, whichever is more."""
-    spent = elapsed / (60 * settings.minutes) if settings.minutes else 0.0
-    return min(1.0, max(step / settings.steps, spent))
-
-
 def _steps(run: Run, data: Data, path: Path, watch: Watch | None) -> None:
     """All remaining steps, with checkpoints, validation and the journal beside them."""
     settings = run.settings
     sets = Sets.of(torch.from_numpy(data.codes.allowed)).to(run.where)
     progress = Progress(settings.steps, run.step)
-    for line in _told(run, data):
+    progress.note(f"{data.exams}; {run.precision} on {run.where}{run.team.told_of}")
+    for line in remarks(data):
         progress.note(line)
     saved = time.monotonic()
     began = saved - run.elapsed
-    end = settings.steps if done(settings, run.step, run.elapsed) < 1 else run.step
     history = History.read(path.parent / HISTORY, run.step)
     with Journal(path.parent / "log", run.step) as journal:
-        for batch in stream(Source.of(data.train, settings.shares), settings, run.step, end):
+        for batch in _batches(run, data):
             value = step(run, batch, sets)
             run.elapsed = time.monotonic() - began
             progress.step(run.step, value)
@@ -239,29 +245,27 @@ def _steps(run: Run, data: Data, path: Path, watch: Watch | None) -> None:
                 history.write(path.parent / HISTORY)
                 snapshot(run, data).save(path)
                 saved = time.monotonic()
+            run.team.told(run.elapsed, last)
             if last:
                 break
     if not path.exists():
         snapshot(run, data).save(path)
 
 
-def _told(run: Run, data: Data) -> list[str]:
-    """What a person should know before the first step."""
-    lines = [f"{len(data.train)} exams to train on, {len(data.val)} held out; {run.precision} on {run.where}"]
-    if data.left_out:
-        lines.append(f"{data.left_out} exams left out: none of the targets was drawn in them")
-    if not data.val:
-        lines.append("no exam is held out, so there is no best moment to keep and no early end; see --fold")
-    unknown = [str(kind) for kind in CLASSES if kind not in data.known]
-    if unknown:
-        lines.append(f"not taught, so never found: {', '.join(unknown)}")
-    if not data.known & {Kind.BODY, Kind.DISC}:
-        lines.append("without bodies or discs nothing is named, so `segment` will refuse; --init shipped knows them")
-    elif Kind.SACRUM not in data.known:
-        kind = Kind.BODY if Kind.BODY in data.known else Kind.DISC
-        anchor = f"from the lowest {kind}, taken for {data.lowest[0]}" if data.lowest else "as a guess"
-        lines.append(f"without the sacrum, names will be counted {anchor}")
-    return lines
+def _follow(run: Run, data: Data) -> None:
+    """The steps of a process that does not lead, which says how far they are."""
+    sets = Sets.of(torch.from_numpy(data.codes.allowed)).to(run.where)
+    for batch in _batches(run, data):
+        step(run, batch, sets)
+        run.elapsed, last = run.team.told(0.0, 0.0)
+        if last:
+            break
+
+
+def _batches(run: Run, data: Data) -> Iterator[Batch]:
+    """What this process sees of all remaining batches."""
+    end = run.settings.steps if done(run.settings, run.step, run.elapsed) < 1 else run.step
+    return stream(Source.of(data.train, run.settings.shares), run.settings, run.step, end, run.team.part)
 
 
 def step(run: Run, batch: Batch, sets: Sets) -> float:
@@ -273,6 +277,7 @@ def step(run: Run, batch: Batch, sets: Sets) -> float:
         value = _loss(run, batch, sets)
         run.optimiser.zero_grad(set_to_none=True)
         run.scaler.scale(value).backward()
+        run.team.gradients(run.network)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
@@ -303,13 +308,14 @@ def _loss(run: Run, batch: Batch, sets: Sets) -> torch.Tensor:
     with autocast(run.precision, run.where):
         logits = run.network(images)
     logits = logits.float() + run.bias
-    value = loss(logits, codes, sets, run.settings.dice)
+    total = run.team.total
+    value = loss(logits, codes, sets, run.settings.dice, total)
     if run.spec.clicks is not None:
-        value = value + cross_entropy(logits, about_clicks(images, codes), sets)
+        value = value + cross_entropy(logits, about_clicks(images, codes), sets, total)
     if run.teacher is not None:
         with torch.no_grad(), autocast(run.precision, run.where):
             answers = run.teacher(plain)
-        value = value + run.settings.distil * distillation(logits, answers.float() + run.bias, codes, sets)
+        value = value + run.settings.distil * distillation(logits, answers.float() + run.bias, codes, sets, total)
     return value
 
 
@@ -323,7 +329,8 @@ def _clicked(run: Run, images: torch.Tensor, codes: torch.Tensor, sets: Sets) ->
 
     run.network.eval()
     simulator = Simulator(sets.allowed.cpu().numpy(), run.spec.clicks, run.spec.pixel, run.settings.seed)
-    return simulator(answer, images, codes, run.step).contiguous(memory_format=torch.channels_last)
+    numbers = range(run.settings.batch)[run.team.part]
+    return simulator(answer, images, codes, run.step, numbers).contiguous(memory_format=torch.channels_last)
 
 
 def snapshot(run: Run, data: Data) -> Checkpoint:
@@ -340,7 +347,7 @@ def snapshot(run: Run, data: Data) -> Checkpoint:
         data=data.names,
         about={**run.about, **_about(run, data)},
         elapsed=run.elapsed,
-        known=_known(data),
+        known=data.known_names,
         targets=data.targets.names,
         lowest=data.lowest,
         best=run.best,
@@ -357,11 +364,6 @@ def _about(run: Run, data: Data) -> dict[str, Any]:
     }
 
 
-def _known(data: Data) -> tuple[str, ...]:
-    """Names of the known classes; none where all are."""
-    return () if data.known >= set(CLASSES) else tuple(str(kind) for kind in CLASSES if kind in data.known)
-
-
 def _averaged(run: Run) -> nn.Module:
     """A network with the averaged weights, ready to answer."""
     return _frozen(run.settings, run.average.weights, run.where)
@@ -374,7 +376,7 @@ def _measure(
 
     Gives the worst exams of a moment that is the best so far, or the first; none of another.
     """
-    card = Card(run.spec, bias=tuple(float(b) for b in run.bias.flatten()), known=_known(data), lowest=data.lowest)
+    card = Card(run.spec, bias=tuple(float(b) for b in run.bias.flatten()), known=data.known_names, lowest=data.lowest)
     report = validate(Answering(card, _averaged(run), run.precision), data.val, data.targets)
     for group, name in enumerate(data.names):
         for structure, (dice, ratio) in report.means(group).items():
@@ -383,7 +385,7 @@ def _measure(
     journal.scalars(run.step, {"score": report.score})
     first = not history.validations()
     history.add(run.step, {"score": report.score, "mixed": len(report.wrong), **report.dice()})
-    progress.note(_line(run.step, report))
+    progress.note(f"step {run.step}  {report.told}")
     if report.score > run.best.get("score", 0.0):
         facts = {"score": report.score, "step": run.step, "seconds": run.elapsed, "waited": 0}
         run.best = {**facts, "dice": report.dice(), "exams": report.exams()}
@@ -391,8 +393,3 @@ def _measure(
         return report.worst
     run.best = {**run.best, "waited": run.best.get("waited", 0) + 1}
     return report.worst if first else ()
-
-
-def _line(step: int, report: Report) -> str:
-    mixed = [f"{exam}: {', '.join(names)}" for exam, names in report.wrong.items()]
-    return f"step {step}  mean Dice of held-out exams {report.score:.4f}" + "".join(f"; {text}" for text in mixed)

@@ -5,10 +5,14 @@ No class is weighted: a weight moves the boundary outwards (a factor of two on d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+Total = Callable[[Tensor], Tensor]
+"""A sum over these samples to the sum over the whole batch."""
 
 OFF = -1e4
 """Added to the logits of a class that the network does not know."""
@@ -40,19 +44,24 @@ class Sets:
         return Sets(self.allowed.to(device), self.scored.to(device), self.comparable.to(device))
 
 
-def cross_entropy(logits: Tensor, codes: Tensor, sets: Sets) -> Tensor:
+def own(value: Tensor) -> Tensor:
+    """What a sum over the samples of one process is in all, where there is no other."""
+    return value
+
+
+def cross_entropy(logits: Tensor, codes: Tensor, sets: Sets, total: Total = own) -> Tensor:
     """-log of the summed probability of the allowed classes, mean over the voxels that are not unknown.
 
-    logits: (N, C, A, S) float32; codes: (N, A, S) integer.
+    logits: (N, C, A, S) float32; codes: (N, A, S) integer; total: makes the batch's sums of those of these samples.
     """
     allowed = sets.allowed[codes].movedim(-1, 1)  # (N, C, A, S)
     inside = logits.masked_fill(~allowed, -torch.inf).logsumexp(1)
     known = codes != 0
     loss = torch.where(known, logits.logsumexp(1) - inside, 0.0)
-    return loss.sum() / known.sum().clamp(min=1)
+    return total(loss.sum()) / total(known.sum()).clamp(min=1)
 
 
-def set_dice(logits: Tensor, codes: Tensor, sets: Sets) -> Tensor:
+def set_dice(logits: Tensor, codes: Tensor, sets: Sets, total: Total = own) -> Tensor:
     """1 - soft Dice, mean over the annotated sets of the batch.
 
     Each set is summed over the whole batch: one Dice per picture would reward painting too much where a structure is
@@ -61,8 +70,8 @@ def set_dice(logits: Tensor, codes: Tensor, sets: Sets) -> Tensor:
     count, classes = len(sets.allowed), logits.shape[1]
     spots = torch.nn.functional.one_hot(codes.long().flatten(), count).to(logits.dtype)  # (voxels, codes)
     share = logits.softmax(1).movedim(1, 0).reshape(classes, -1)  # (C, voxels)
-    mass = sets.allowed.to(logits.dtype) @ (share @ spots)  # (codes, codes): probability of a set in voxels of a code
-    drawn = spots.sum(0)
+    mass = sets.allowed.to(logits.dtype) @ total(share @ spots)  # (codes, codes): of a set in voxels of a code
+    drawn = total(spots.sum(0))
     overlap = mass.diagonal()
     comparable = sets.comparable.to(logits.dtype)
     comparable[:, 0] = 0
@@ -71,7 +80,7 @@ def set_dice(logits: Tensor, codes: Tensor, sets: Sets) -> Tensor:
     return torch.where(counted, 1 - dice, 0.0).sum() / counted.sum().clamp(min=1)
 
 
-def distillation(logits: Tensor, taught: Tensor, codes: Tensor, sets: Sets) -> Tensor:
+def distillation(logits: Tensor, taught: Tensor, codes: Tensor, sets: Sets, total: Total = own) -> Tensor:
     """How far the answers stray from another network's, where a label leaves a choice, and only within that choice.
 
     Kullback-Leibler divergence of the shares among the allowed classes, mean over the voxels that are not unknown.
@@ -82,9 +91,10 @@ def distillation(logits: Tensor, taught: Tensor, codes: Tensor, sets: Sets) -> T
     theirs = taught.masked_fill(~allowed, -torch.inf).log_softmax(1)
     ours = logits.masked_fill(~allowed, -torch.inf).log_softmax(1)
     gap = torch.where(allowed, theirs.exp() * (theirs - ours), 0.0).sum(1)
-    return torch.where(known, gap, 0.0).sum() / known.sum().clamp(min=1)
+    return total(torch.where(known, gap, 0.0).sum()) / total(known.sum()).clamp(min=1)
 
 
-def loss(logits: Tensor, codes: Tensor, sets: Sets, dice: float) -> Tensor:
+def loss(logits: Tensor, codes: Tensor, sets: Sets, dice: float, total: Total = own) -> Tensor:
     """Marginal cross-entropy plus `dice` times the soft Dice of each annotated set."""
-    return cross_entropy(logits, codes, sets) + (dice * set_dice(logits, codes, sets) if dice else 0.0)
+    value = cross_entropy(logits, codes, sets, total)
+    return value + dice * set_dice(logits, codes, sets, total) if dice else value

@@ -77,6 +77,12 @@ class Report:
         exams = [[float(np.mean(dices)) for dices in group.values()] for group in groups.values()]
         return float(np.mean([np.mean(group) for group in exams])) if exams else 0.0
 
+    @property
+    def told(self) -> str:
+        """The score and the names that were mixed up, for a person."""
+        mixed = "".join(f"; {exam}: {', '.join(names)}" for exam, names in self.wrong.items())
+        return f"mean Dice of held-out exams {self.score:.4f}{mixed}"
+
     def means(self, group: int) -> dict[str, tuple[float, float]]:
         """Structure to mean Dice and mean volume ratio over the exams of a dataset."""
         rows = [row for row in self.results if row.group == group]
