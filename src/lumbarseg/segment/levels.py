@@ -20,7 +20,7 @@ from lumbarseg.volume import Array
 from .column import BODY, CORE, DISC
 from .instances import Instances, centres
 
-_CUSHION = 0.3  # share of its underside on a disc below which the lowest body may be S1 itself
+_CUSHION = 0.45  # share of its underside on a disc below which the lowest body may be S1 itself
 _UNDER = 10  # pixels below a body in which its disc or the sacrum is looked for
 _ROOM = 25.0  # mm below a body in which a further one would show
 _MIDLINE = 14.0  # mm to either side, where the sacrum has no wings
