@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import accuracy, card, clicks, importing, readme, speed, training
+from benchmarks import accuracy, card, clicks, importing, readme, resume, speed, training
 from tests import sets
 from tests.segment.test_refine import Listening
 
@@ -174,3 +174,11 @@ def test_both_loops_train_the_same_network(tmp_path: Path) -> None:
     assert (found["ratio"]["seconds"], found["ratio"]["processor_seconds"]) == (2, 3)
     assert found["target"]["pass"]
     assert "| segresnet | 1.00 | 0.50 | 2.0 | 3.0 | 1 | 1 |" in training.table([found])
+
+
+@pytest.mark.slow
+def test_runs_that_were_killed_end_as_those_that_were_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["resume", "--kills", "3"])
+    monkeypatch.setattr(resume, "RESULTS", tmp_path / "resume.json")
+    assert resume.main() == 0
+    assert all(len(row["kills"]) == 3 for row in json.loads(resume.RESULTS.read_text())["runs"])

@@ -145,6 +145,7 @@ def _begin(
     """A run at its first step, or where the checkpoint left it."""
     team = team or Crew()
     where = team.where
+    torch.manual_seed(settings.seed)  # no network here draws; one with dropout would
     network = build(settings)
     teacher: Weights = {}
     if start is not None:

@@ -1,0 +1,202 @@
+"""Training killed at random moments, some within a checkpoint's writing, and resumed: python -m benchmarks.resume
+
+Two runs on small phantoms: a small network from nothing, and one from the shipped weights with held-out exams, best.pt
+and an early end. Each is trained once without a break, and once killed with SIGKILL --kills times; then everything that
+both left is compared bit for bit. Exit code 1 when anything differs. Writes benchmarks/results/resume.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lumbarseg import phantom
+from lumbarseg.anatomy import STRUCTURES
+from lumbarseg.datasets import create, write_case
+from lumbarseg.model import shipped
+from lumbarseg.train.checkpoint import BEST, NAME, Checkpoint
+from lumbarseg.train.history import History
+from lumbarseg.train.settings import Settings
+from lumbarseg.train.weights import Start
+from lumbarseg.volume import Volume
+
+from . import machine
+
+RESULTS = Path(__file__).resolve().parent / "results" / "resume.json"
+BASE: dict[str, Any] = {"batch": 2, "crop": 64, "threads": 1, "precision": "float32", "checkpoint_every": 0.0}
+NOWHERE = -1
+Row = dict[str, Any]
+
+WORKER = """
+import io, json, os, signal, sys
+import torch
+from lumbarseg.datasets import Dataset
+from lumbarseg.train import loop
+from lumbarseg.train.settings import Settings
+
+settings, folder, out, init, at, share = sys.argv[1:]
+step, save, saves = loop.step, torch.save, 0
+
+def told(*words):
+    value = step(*words)
+    print(words[0].step, flush=True)
+    return value
+
+def cut(values, file):
+    global saves
+    saves += 1
+    if saves != int(at):
+        return save(values, file)
+    whole = io.BytesIO()
+    save(values, whole)
+    file.write(whole.getvalue()[: int(float(share) * whole.tell())])
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+loop.step, torch.save = told, cut
+resume = os.path.exists(os.path.join(out, "checkpoint.pt"))
+init = None if resume else init or None
+loop.train(Settings.from_dict(json.loads(settings)), [Dataset.open(folder)], out, resume, init)
+"""
+
+
+def dataset(folder: Path, held_out: int) -> Path:
+    """Three phantoms in coarse voxels, of which some are held out."""
+    create(folder, "phantoms", {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}})
+    for number in range(3):
+        recipe = phantom.draw(np.random.default_rng([7, number]), phantom.Ranges(sequences=("T2",), isotropic=0.0))
+        exam = phantom.render(recipe)
+        split = "val" if number < held_out else "train"
+        image = Volume(exam.image.array.astype(np.float32), exam.image.affine)
+        write_case(folder, f"case-{number}", image, exam.labels, {"patient": str(number), "split": split})
+    return folder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained. init: what it begins with, "" for nothing."""
+
+    settings: Settings
+    data: Path
+    init: str
+
+
+class Child:
+    """A training process. at, share: the save within which it kills itself, after this share of the file."""
+
+    def __init__(self, plan: Plan, out: Path, at: int = NOWHERE, share: float = 0) -> None:
+        words = [json.dumps(plan.settings.to_dict()), str(plan.data), str(out), plan.init, str(at), str(share)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    def steps(self, count: int) -> bool:
+        """Wait for so many steps; whether it took them."""
+        assert self.process.stdout is not None
+        return all(self.process.stdout.readline() for _ in range(count))
+
+    def end(self) -> int:
+        """Its exit code."""
+        self.process.communicate()
+        return self.process.returncode
+
+
+def interrupted(plan: Plan, out: Path, kills: int, rng: np.random.Generator) -> list[str]:
+    """A run killed and resumed to its end; gives the moments, every third one within the writing of a checkpoint."""
+    moments = []
+    for kill in range(kills):
+        count, share, wait = int(rng.integers(1, 5)), float(rng.random()), float(rng.uniform(0, 0.3))
+        writing = kill % 3 == 2
+        child = Child(plan, out, count if writing else NOWHERE, share)
+        if not writing:
+            if child.steps(count):
+                time.sleep(wait)
+            child.process.kill()
+        if child.end() != -signal.SIGKILL:
+            raise SystemExit(f"the run ended, or failed, before kill {kill + 1}")
+        moments.append(f"in save {count} after {share:.0%} of it" if writing else f"{wait:.2f} s after {count} steps")
+    if Child(plan, out).end() != 0:
+        raise SystemExit("the run fails when it is resumed")
+    return moments
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two nested values are equal to the last bit."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def compared(first: Path, second: Path) -> dict[str, bool]:
+    """What two runs left, and whether it is equal; times are left out."""
+    out: dict[str, bool] = {}
+    for name in (NAME, BEST):
+        if (first / name).exists() or (second / name).exists():
+            both = [Checkpoint.load(folder / name) for folder in (first, second)]
+            for part in ("step", "model", "average", "optimiser", "random"):
+                out[f"{name}: {part}"] = same(*(getattr(each, part) for each in both))
+    tables = [History.read(folder / "history.csv").rows for folder in (first, second)]
+    out["history.csv"] = same(*([{k: v for k, v in row.items() if k != "seconds"} for row in rows] for rows in tables))
+    return out
+
+
+def trial(name: str, settings: Settings, init: str, kills: int, place: Path, seed: int) -> Row:
+    """One run with and without breaks."""
+    data = dataset(place / name / "data", held_out=1 if init else 0)
+    whole, broken = place / name / "whole", place / name / "broken"
+    plan = Plan(settings, data, init)
+    if Child(plan, whole).end() != 0:
+        raise SystemExit(f"{name}: the run without breaks failed")
+    moments = interrupted(plan, broken, kills, np.random.default_rng(seed))
+    equal = compared(whole, broken)
+    steps = Checkpoint.load(whole / NAME).step
+    print(f"{name}: {steps} steps of {settings.steps}, killed {len(moments)} times")
+    print("\n".join(f"  {moment}" for moment in moments))
+    print("\n".join(f"  {what:24} {'equal' if fine else 'DIFFERENT'}" for what, fine in equal.items()), flush=True)
+    return {"run": name, "steps": steps, "kills": moments, "equal": equal}
+
+
+def main() -> int:
+    """Both trials; 1 when anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    args = parser.parse_args()
+    start = Start.of(shipped())
+    small = Settings(**BASE, steps=400, channels=(8, 12, 16), validate_every=1000, picture_every=1000)
+    tuned = Settings(
+        **BASE, steps=400, channels=start.channels, rate=1e-4, validate_every=6, patience=4, picture_every=1000
+    )
+    with tempfile.TemporaryDirectory() as place:
+        rows = [
+            trial("from nothing", small, "", args.kills, Path(place), args.seed),
+            trial("from the shipped weights", tuned, "shipped", args.kills, Path(place), args.seed + 1),
+        ]
+    fine = all(all(row["equal"].values()) for row in rows)
+    RESULTS.write_text(json.dumps({"machine": machine.facts(), "runs": rows}, indent=1) + "\n", encoding="utf-8")
+    print("everything is equal" if fine else "NOT everything is equal")
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
