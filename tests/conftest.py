@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# a shell that begins the suite in the background has Ctrl-C ignored, and every program that the tests begin inherits that
+# a shell that begins the suite in the background has Ctrl-C ignored, and what the tests begin inherits that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
