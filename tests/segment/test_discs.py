@@ -145,7 +145,7 @@ def test_names_are_counted_from_the_lowest_disc_as_taught() -> None:
 @pytest.mark.parametrize(
     ("plan", "words", "why"),
     [
-        (Plan(), {"taught": None}, "no sacrum in view"),
+        (Plan(), {"taught": None}, "nothing tells which disc"),
         (Plan(sacrum=0), {}, "field of view ends"),
         (Plan(slope=0, lordosis=3), {}, "leans forward by less"),
     ],

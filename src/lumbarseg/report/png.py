@@ -38,7 +38,7 @@ class Frame:
 
     height: int = 900
     width: int = 1100
-    panel: int = 118
+    panel: int = 136
     font: int = 23
 
 

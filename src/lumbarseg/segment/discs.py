@@ -158,7 +158,7 @@ def name(
         return _naming(_USUAL, found, "sacrum", value, reasons)
     if not taught:
         anchor = f"none: the lowest disc is assumed to be {_USUAL}"
-        return _naming(_USUAL, found, anchor, 0.2 * sure, ["no sacrum in view"])
+        return _naming(_USUAL, found, anchor, 0.2 * sure, ["nothing tells which disc the lowest is"])
     disc, share = taught
     reasons = [f"counted from the lowest disc: it was {disc} in {share:.0%} of the exams the model was taught with"]
     value = (0.95 if share >= 1 else 0.75) * sure
