@@ -41,7 +41,7 @@ def main() -> None:
     extras = project["optional-dependencies"]
     for path, wanted in (
         (CORE, project["dependencies"]),
-        (TEST, project["dependencies"] + extras["train"] + extras["dev"]),
+        (TEST, project["dependencies"] + extras["dicom"] + extras["cluster"] + extras["train"] + extras["dev"]),
     ):
         lines = [f"{name}=={version}" for name, version in sorted(closure(wanted).items())]
         path.write_text("# written by scripts/lock.py\n" + "\n".join(lines) + "\n")
