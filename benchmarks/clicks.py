@@ -1,4 +1,4 @@
-"""What clicks are worth: python -m benchmarks.clicks MODEL DATASET ... [--split test].
+"""What clicks are worth: python -m benchmarks.clicks MODEL DATASET ... [--fold 1/5 --split val].
 
 Every case of prepared datasets is answered, then refined click by click; each click is set inside the largest error, as
 a careful person would set it. Prints Dice by name after 0, 1, 3, 5 and 10 clicks and the seconds that one takes, writes
@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from lumbarseg.cli.options import folds
 from lumbarseg.clicks import Click
 from lumbarseg.datasets import Case, Dataset, read_case
+from lumbarseg.datasets.select import Selection, chosen
+from lumbarseg.datasets.splits import Splitting
 from lumbarseg.errors import SegmentError
 from lumbarseg.model import Answers, Model
 from lumbarseg.score import score, wrong_names
@@ -128,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.clicks", description=__doc__)
     parser.add_argument("model", type=Path, help="a model file that reads clicks")
     parser.add_argument("datasets", type=Path, nargs="+", help="prepared datasets")
+    parser.add_argument("--fold", type=folds, metavar="K/N", help="split by patient, as `train --fold` does")
     parser.add_argument("--split", choices=("train", "val", "test"), default=None, help="only these cases")
     parser.add_argument("--clicks", type=int, default=max(COUNTS), help="how many (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=None, help="only the first cases of each dataset")
@@ -136,7 +140,8 @@ def main() -> None:
     model = Model.load(args.model)
     rows: dict[str, list[Row]] = {}
     for dataset in map(Dataset.open, args.datasets):
-        for case in dataset.cases(args.split)[: args.limit]:
+        (part,) = chosen([dataset], Selection(split=args.split), Splitting(args.fold) if args.fold else None)
+        for case in part.everything[: args.limit]:
             row = clicked(model, case, args.clicks)
             rows.setdefault(dataset.name, []).append(row)
             dices = [f"{mean(step['dice'].values()):.4f}" for step in row.get("steps", [])]

@@ -1,0 +1,127 @@
+"""nnU-Net on a fold of a prepared dataset, in as many processor minutes as our training: python -m benchmarks.nnunet.
+
+Its own planning, preprocessing, augmentation, network, loss, optimiser and prediction, on the processor; without
+mirroring, which would turn L1 into L5, and with the learning rate's schedule fitted to the time (trainers/minutes.py).
+Planning and preprocessing do not count. The label maps of the held-out exams lie in OUT/2d and OUT/3d_fullres, and are
+scored as any others are:
+
+lumbarseg evaluate --labels OUT/2d DATASET --fold 1/5 --split val
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lumbarseg.anatomy import LUMBAR, by_name
+from lumbarseg.cli.options import folds
+from lumbarseg.datasets import Case, Dataset
+from lumbarseg.datasets.select import Selection, chosen
+from lumbarseg.datasets.splits import Splitting
+from lumbarseg.files import read_labels, write_labels
+from lumbarseg.volume import Volume
+
+from . import speed
+from .importing import ENVIRONMENT, NAME, NUMBER, environment
+
+TRAINER = "MinutesTrainer"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where nnU-Net finds and leaves things."""
+
+    programs: Path
+    folder: Path
+
+    def run(self, words: Sequence[str | Path], minutes: float = 0.0) -> speed.Run:
+        """One of nnU-Net's commands, to its end; what it says lies in `folder`/log."""
+        os.environ.update(
+            nnUNet_raw=str(self.folder / "raw"),
+            nnUNet_preprocessed=str(self.folder / "preprocessed"),
+            nnUNet_results=str(self.folder / "results"),
+            nnUNet_extTrainer=str(Path(__file__).parent / "trainers"),
+            nnUNet_n_proc_DA="0" if minutes else "1",  # augmentation in the process whose time is counted
+            nnUNet_compile="false",
+            LUMBARSEG_MINUTES=str(minutes),
+        )
+        return speed.process([self.programs / words[0], *words[1:]])
+
+
+def written(places: Places, dataset: Dataset, fold: tuple[int, int]) -> list[Case]:
+    """The fold as nnU-Net wants it, bodies of L1 to L5 as 1 to 5; gives the held-out cases."""
+    held = {
+        split: chosen([dataset], Selection(split=split), Splitting(fold))[0].everything for split in ("train", "val")
+    }
+    raw = places.folder / "raw" / NAME
+    for case in (*held["train"], *held["val"]):
+        (raw / "imagesTr").mkdir(parents=True, exist_ok=True)
+        shutil.copy(dataset.folder / case.image, raw / "imagesTr" / f"{case.name}_0000.nii.gz")
+        write_labels(_bodies(dataset, case), raw / "labelsTr" / f"{case.name}.nii.gz", ())
+    labels = {"background": 0} | {name: by_name(name).label for name in LUMBAR}
+    told = {"channel_names": {"0": "MR"}, "labels": labels, "file_ending": ".nii.gz"}
+    told["numTraining"] = sum(len(cases) for cases in held.values())
+    (raw / "dataset.json").write_text(json.dumps(told, indent=1))
+    split = {name: [case.name for case in cases] for name, cases in held.items()}
+    place = places.folder / "preprocessed" / NAME
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "splits_final.json").write_text(json.dumps([split]))
+    return list(held["val"])
+
+
+def _bodies(dataset: Dataset, case: Case) -> Volume:
+    """The bodies of L1 to L5 of a case, the rest being background."""
+    labels = read_labels(dataset.folder / case.labels)
+    lookup = np.zeros(256, np.uint8)
+    for value, names in case.table.items():
+        for name in set(names) & set(LUMBAR):
+            lookup[value] = by_name(name).label
+    return Volume(lookup[labels.array], labels.affine)
+
+
+def trained(places: Places, configuration: str, minutes: float, out: Path) -> str:
+    """Train and predict the held-out exams; gives the effort in words."""
+    words = ["nnUNetv2_train", str(NUMBER), configuration, "0", "-tr", TRAINER, "-device", "cpu"]
+    run = places.run(words, minutes)
+    place = places.folder / "results" / NAME / f"{TRAINER}__nnUNetPlans__{configuration}" / "fold_0" / "validation"
+    out.mkdir(parents=True, exist_ok=True)
+    for file in place.glob("*.nii.gz"):
+        shutil.copy(file, out / file.name)
+    steps = re.search(r"lumbarseg: (\d+) steps", run.output)
+    return (
+        f"{configuration}: {steps[1] if steps else '?'} steps; whole command {run.work / 60:.1f} processor minutes, "
+        f"{run.seconds / 60:.1f} by the clock, {run.peak / 1e9:.1f} GB"
+    )
+
+
+def main() -> None:
+    """Prepare once, then train each configuration and tell how to score it."""
+    parser = argparse.ArgumentParser(prog="benchmarks.nnunet", description=__doc__)
+    parser.add_argument("dataset", type=Path, help="prepared dataset with vertebral bodies")
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="where everything goes")
+    parser.add_argument("--fold", type=folds, default=(1, 5), metavar="K/N", help="which fold is held out (1/5)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="processor minutes of training (60)")
+    parser.add_argument("--configurations", nargs="+", default=["2d", "3d_fullres"], help="2d 3d_fullres")
+    parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, made when missing")
+    args = parser.parse_args()
+    places = Places(environment(args.nnunet).absolute(), args.o.absolute() / "nnunet")
+    written(places, Dataset.open(args.dataset), args.fold)
+    configurations = ["-c", *args.configurations, "-np", *["2"] * len(args.configurations)]
+    places.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), *configurations])
+    k, n = args.fold
+    for configuration in args.configurations:
+        print(trained(places, configuration, args.minutes, args.o / configuration), flush=True)
+        print(f"lumbarseg evaluate --labels {args.o / configuration} {args.dataset} --fold {k}/{n} --split val")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
