@@ -1,8 +1,7 @@
-"""From an exam to its files: what `segment` and `demo` do with each one."""
+"""From an exam to its answer: what `segment` and `demo` do with each one."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,26 +131,6 @@ def parted(labels: Volume, parts: str) -> Volume:
     for level in LEVELS:
         table[arch_of(level).label] = by_name(level).label if parts == "whole" else 0
     return Volume(table[labels.array], labels.affine)
-
-
-def paths(folder: Path, stem: str) -> dict[str, Path]:
-    """The files that an exam's answer becomes."""
-    return {
-        "labels": folder / f"{stem}_labels.nii.gz",
-        "report": folder / f"{stem}_report.json",
-        "picture": folder / f"{stem}.png",
-    }
-
-
-def write(given: Answer, files: dict[str, Path]) -> None:
-    """Write an answer's three files, each whole or not at all."""
-    from lumbarseg.files import replacing, write_labels
-
-    write_labels(given.labels, files["labels"])
-    with replacing(files["report"]) as file:
-        file.write((json.dumps(given.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-    with replacing(files["picture"]) as file:
-        file.write(given.picture)
 
 
 def summary(given: Answer) -> dict[str, Any]:

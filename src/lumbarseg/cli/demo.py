@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import answers, options, say
+from . import answers, options, outputs, say
 
 if TYPE_CHECKING:
     from lumbarseg.phantom import Phantom
@@ -44,10 +44,11 @@ def run(args: argparse.Namespace) -> int:
         files = {"exam": args.out / "demo.nii.gz", "truth": args.out / "demo_truth.nii.gz"}
         write_image(phantom.image, files["exam"])
         write_labels(phantom.labels, files["truth"])
-        made = Exam(phantom.image, [], {"format": "synthetic", "seed": args.seed})
+        made = Exam(phantom.image, [], {"format": "synthetic", "seed": args.seed}, files["exam"])
         given = answers.answer("demo.nii.gz", made, model.result(), answers.Wish(), answers.Clock())
-    files |= answers.paths(args.out, "demo") | {"page": args.out / "demo_report.html"}
-    answers.write(given, files)
+    written = outputs.paths(args.out, "demo")
+    outputs.write(given, made, written)
+    files |= written | {"page": args.out / "demo_report.html"}
     scores = compared(given.found.labels.array, phantom.labels.array)
     with replacing(files["page"]) as file:
         file.write(answers.page(given, scores, files["labels"].name).encode())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import LumbarsegError, SegmentError
 
-from . import answers, options, say
+from . import answers, options, outputs, say
 
 if TYPE_CHECKING:
     from lumbarseg.files import Exam
@@ -65,6 +65,14 @@ def add(commands: options.Commands) -> None:
         metavar="FILE",
         help="refine the answer of one exam by points: clicks.json, or a markups file of 3D Slicer (docs/clicks.md)",
     )
+    parser.add_argument(
+        "--format",
+        action="append",
+        default=[],
+        type=outputs.formats,
+        metavar="NAME[,NAME]",
+        help=f"what the label map is written as: {', '.join(outputs.FORMS)} (default: {outputs.DEFAULT[0]})",
+    )
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--whole", action="store_true", help="posterior elements get the number of their body")
     parts.add_argument("--bodies", action="store_true", help="leave posterior elements out")
@@ -80,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     clock = answers.Clock()
     with ThreadPoolExecutor(3) as pool:
         pool.submit(answers.warm)
-        jobs = list(_jobs(args.exams, args.out))
+        jobs = list(_jobs(args.exams, args.out, outputs.asked(args)))
         if args.clicks and len(jobs) > 1:
             raise SegmentError(f"{args.clicks}: clicks belong to one exam, and {len(jobs)} are given; name that one")
         model = pool.submit(answers.load, args.model, args.device, clock, len(jobs))
@@ -120,7 +128,7 @@ def _rows(
         yield row
 
 
-def _jobs(arguments: Sequence[Path], out: Path) -> Iterator[Job]:
+def _jobs(arguments: Sequence[Path], out: Path, forms: Sequence[str]) -> Iterator[Job]:
     """Every exam that the arguments mean, once; those whose files would meet another's are refused."""
     from lumbarseg.files import find_exams, stem
 
@@ -138,7 +146,7 @@ def _jobs(arguments: Sequence[Path], out: Path) -> Iterator[Job]:
                 continue
             seen.add(exam.resolve())
             name = stem(exam)
-            files = answers.paths(out, name)
+            files = outputs.paths(out, name, forms)
             other = taken.setdefault(name.casefold(), exam)
             if other != exam:
                 reason = (
@@ -171,9 +179,11 @@ def _answered(job: Job, coming: Future[Exam], model: Model, args: argparse.Names
     pins = tuple(Pin(*pin) for pin in args.pin)
     try:
         wish = answers.Wish(args.lowest, pins, parts, answers.clicks(args.clicks))
-        given = answers.answer(str(job.path), coming.result(), model, wish, clock)
+        exam = coming.result()
+        outputs.check(exam, job.files)
+        given = answers.answer(str(job.path), exam, model, wish, clock)
         with clock("write"):
-            answers.write(given, job.files)
+            outputs.write(given, exam, job.files)
     except (LumbarsegError, OSError, MemoryError) as error:
         reason = say.reason(error)
         return {"exam": str(job.path), "error": reason if str(job.path) in reason else f"{job.path}: {reason}"}

@@ -33,11 +33,15 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True, eq=False)
 class Exam:
-    """An exam as read. volume: float32; notes: lines a person should see; about: facts of the file for a report."""
+    """An exam as read. volume: float32; notes: lines a person should see; about: facts of the file for a report.
+
+    path: the file or folder it was read from.
+    """
 
     volume: Volume
     notes: list[str]
     about: dict[str, Any]
+    path: Path
 
 
 def read_exam(path: Path | str, volume: int | None = None) -> Exam:
@@ -47,7 +51,7 @@ def read_exam(path: Path | str, volume: int | None = None) -> Exam:
     """
     path = Path(path)
     stored = _stored(path, volume)
-    return Exam(to_image(path, stored), stored.notes, stored.about)
+    return Exam(to_image(path, stored), stored.notes, stored.about, path)
 
 
 def read_image(path: Path | str, volume: int | None = None) -> Volume:

@@ -1,0 +1,36 @@
+"""What an answer is written as: names of forms, their files, and wrong names."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from lumbarseg.cli import outputs
+from lumbarseg.cli.main import main
+
+
+def test_every_form_has_a_file_of_its_own(tmp_path: Path) -> None:
+    files = outputs.paths(tmp_path, "exam", outputs.FORMS)
+    assert len({path.name.casefold() for path in files.values()}) == len(files) >= len(outputs.FORMS) + 2
+    assert all(path.parent == tmp_path and path.name.startswith("exam") for path in files.values())
+
+
+def test_without_a_wish_it_is_nifti(tmp_path: Path) -> None:
+    assert outputs.asked(argparse.Namespace(format=[])) == ("nifti",)
+    assert list(outputs.paths(tmp_path, "exam")) == ["labels", "report", "picture"]
+
+
+def test_names_are_listed_or_repeated_and_counted_once() -> None:
+    assert outputs.formats("nifti, nifti") == ("nifti",)
+    assert outputs.asked(argparse.Namespace(format=[("nifti",), ("nifti",)])) == ("nifti",)
+
+
+@pytest.mark.parametrize("text", ["", "dicom", "nifti,", "NIFTI", "nifti;seg-nrrd"])
+def test_an_unknown_form_is_wrong_usage_that_lists_the_forms(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["segment", "exam.nii.gz", "-o", str(tmp_path), "--format", text]) == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in outputs.FORMS)
