@@ -1,0 +1,89 @@
+"""Discs alone, from files whose tags are 6 to 9: python -m benchmarks.discs --real FOLDER -o OUT.
+
+The discs of the SPIDER slabs (real/spider_space), which are one tag there, are written with a tag each, counted up from
+the lowest: 10 is L5-S1, 9 is L4-L5, ... 6 is L1-L2, 60 every disc above. Tags stay what they are; the table beside the
+files says what they mean. Then, as a user would do it: import, train once from the shipped weights and once from
+nothing, export, and evaluate on the held-out patients. Prints what `evaluate` prints; OUT keeps everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from lumbarseg.cli.main import main as lumbarseg
+from lumbarseg.files import read_image, read_labels, write_image, write_labels
+from lumbarseg.volume import Array, Volume
+
+from . import speed
+
+DISC = 2  # in the slabs' files
+TAGS = (10, 9, 8, 7, 6)  # from the lowest disc upward
+NAMES = {"6": "L1-L2", "7": "L2-L3", "8": "L3-L4", "9": "L4-L5", "10": "L5-S1"}
+ABOVE = 60
+ELSE = ["background", "body", "arch", "canal", "sacrum"]  # drawn in the slabs' files, not in these
+PIECE = 0.2  # of the usual disc's size: less is a crumb of one
+
+
+def tagged(discs: Array, upward: Array) -> Array:
+    """Discs, (I, J, K) bool, with a tag each, uint8; upward: mm up for a step along each axis."""
+    pieces, count = ndimage.label(discs)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    large = [number for number in range(1, count + 1) if sizes[number - 1] > PIECE * np.median(sizes)]
+    heights = {n: float(upward @ np.argwhere(pieces == n).mean(axis=0)) for n in large}
+    lookup = np.zeros(count + 1, np.uint8)
+    for place, number in enumerate(sorted(large, key=lambda n: heights[n])):
+        lookup[number] = TAGS[place] if place < len(TAGS) else ABOVE
+    return lookup[pieces]
+
+
+def written(source: Path, target: Path) -> None:
+    """The exams of a folder of pairs with tagged discs, and the table that says what the tags mean."""
+    for path in sorted(source.glob("*_labels.nii.gz")):
+        labels = read_labels(path)
+        write_labels(Volume(tagged(labels.array == DISC, labels.affine[2, :3]), labels.affine), target / path.name, ())
+        image = path.name.replace("_labels", "_image")
+        write_image(read_image(source / image), target / image)
+    table = {"0": ELSE, str(ABOVE): ["disc"]} | {tag: [name] for tag, name in NAMES.items()}
+    (target / "labels.json").write_text(json.dumps(table))
+
+
+def run(*words: object) -> None:
+    """One of our own commands; ends all when it fails."""
+    print(f"\nlumbarseg {' '.join(map(str, words))}", flush=True)
+    if lumbarseg([str(word) for word in words]) not in (0, 3):
+        sys.exit(1)
+
+
+def main() -> None:
+    """Write, import, train twice, evaluate twice."""
+    real = Path(os.environ.get("LUMBARSEG_REAL", speed.ROOT.parent / "shared" / "real"))
+    parser = argparse.ArgumentParser(prog="benchmarks.discs", description=__doc__)
+    parser.add_argument("--real", type=Path, default=real, help="folder of real exams; LUMBARSEG_REAL says it too")
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="where everything goes")
+    parser.add_argument(
+        "--minutes", type=float, nargs=2, default=(2.0, 5.0), help="from the shipped weights, from none"
+    )
+    args = parser.parse_args()
+    for split, held in (("train", ()), ("test", ("--held-out", "0"))):
+        pairs = args.o / "files" / split
+        written(args.real / "spider_space" / split, pairs)
+        run("import", "folder", pairs, args.o / split, "--table", pairs / "labels.json", *held)
+    for init, minutes in zip(("shipped", "none"), args.minutes, strict=True):
+        place = args.o / init
+        recipe = ["--preset", "discs-4", "--init", init, "--minutes", minutes, "--validate-every", 200]
+        if init == "none":
+            recipe += ["--crop", 128, "--batch", 6]
+        run("train", args.o / "train", "-o", place, *recipe)
+        run("export", place, "-o", place / "discs.onnx")
+        run("evaluate", place / "discs.onnx", args.o / "test", "--no-distances")
+
+
+if __name__ == "__main__":
+    main()
