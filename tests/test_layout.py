@@ -16,10 +16,11 @@ FILES = sorted(SRC.rglob("*.py"))
 ROOMS = {
     "errors": "",
     "anatomy": "errors",
+    "terminology": "anatomy",
     "volume": "errors",
     "resample": "errors volume",
     "clicks": "errors anatomy volume",
-    "files": "errors anatomy volume",
+    "files": "errors anatomy terminology volume",
     "measure": "anatomy volume resample",  # axes in RAS order first: one exact reorientation in the package
     "score": "anatomy volume",
     "prepare": "errors anatomy volume resample clicks",
@@ -31,8 +32,8 @@ ROOMS = {
     "evaluate": "errors anatomy volume files resample score model datasets segment",  # anybody's answers, judged
     "pseudo": "errors anatomy volume files resample score prepare model datasets segment",  # labels of models
     "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
-    "cli": "errors anatomy volume resample clicks files measure score prepare phantom model datasets segment train "
-    "evaluate pseudo report",
+    "cli": "errors anatomy terminology volume resample clicks files measure score prepare phantom model datasets "
+    "segment train evaluate pseudo report",
     "__init__": "errors volume model files",
     "__main__": "cli",
 }

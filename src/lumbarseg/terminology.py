@@ -1,0 +1,79 @@
+"""What structures are called in SNOMED CT, and the list of them that 3D Slicer reads.
+
+Codes of vertebrae and discs stand in the table of structures (DICOM PS3.16, CID 7603 and 7604), with the meanings that
+the standard gives them. A body and posterior elements share their vertebra's code and differ by a modifier; what has no
+code of its own (L6 and its discs) is a vertebra or a disc of the lumbar spine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .anatomy import RGB, STRUCTURES, Kind, Structure
+
+SCHEME = "SCT"
+CONTEXT = "Segmentation category and type - lumbarseg"
+"""Name of the list."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A concept of SNOMED CT."""
+
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """What a segment is. type: which structure; modifier: which part of it; region: where, when `type` does not say."""
+
+    type: Code
+    modifier: Code | None = None
+    region: Code | None = None
+
+
+CATEGORY = Code("123037004", "Anatomical Structure")
+_LUMBAR_SPINE = Code("122496007", "Lumbar spine")
+_PARTS = {Kind.BODY: Code("3572006", "Vertebral body"), Kind.ARCH: Code("40265002", "Arch of vertebra")}
+_VERTEBRA, _DISC = Code("51282000", "Vertebra"), Code("360499006", "Intervertebral disc")
+_SINGLE = {Kind.SACRUM: "Sacrum", Kind.CANAL: "Vertebral canal"}
+
+
+def term(structure: Structure, whole: bool = False) -> Term:
+    """The codes of a structure; whole: a vertebra drawn in one with its posterior elements, no part of it."""
+    part = None if whole else _PARTS.get(structure.kind)
+    if structure.kind in _SINGLE:
+        return Term(Code(structure.code, _SINGLE[structure.kind]))
+    if structure.kind is Kind.DISC:
+        named = Code(structure.code, f"{structure.name.replace('-', '/')} disc")
+        return Term(named) if structure.code else Term(_DISC, region=_LUMBAR_SPINE)
+    named = Code(structure.code, f"{structure.name.split()[0]} vertebra")
+    return Term(named, part) if structure.code else Term(_VERTEBRA, part, _LUMBAR_SPINE)
+
+
+def context() -> dict[str, Any]:
+    """The list of structures as a terminology of 3D Slicer: saved as NAME.term.json, dropped on Slicer's window."""
+    rows: dict[Code, dict[str, Any]] = {}
+    for structure in STRUCTURES:
+        found = term(structure)
+        if not found.modifier:
+            rows.setdefault(found.type, _row(found.type, structure.colour))
+            continue
+        row = rows.setdefault(found.type, {**_row(found.type, structure.colour), "Modifier": []})
+        row["Modifier"].append(_row(found.modifier, structure.colour))
+    category = {**_code(CATEGORY), "showAnatomy": False, "Type": list(rows.values())}
+    return {
+        "SegmentationCategoryTypeContextName": CONTEXT,
+        "@schema": "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/segment-context-schema.json#",
+        "SegmentationCodes": {"Category": [category]},
+    }
+
+
+def _code(code: Code) -> dict[str, str]:
+    return {"CodingSchemeDesignator": SCHEME, "CodeValue": code.value, "CodeMeaning": code.meaning}
+
+
+def _row(code: Code, colour: RGB) -> dict[str, Any]:
+    return {**_code(code), "recommendedDisplayRGBValue": list(colour)}
