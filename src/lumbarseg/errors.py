@@ -5,7 +5,8 @@ LumbarsegError
 ├── GridError      voxels without a usable place in space
 ├── DatasetError   a prepared dataset breaks its own rules
 ├── ModelError     a model file is malformed, or the engine refuses it
-└── SegmentError   the exam is readable, but no lumbar spine can be named in it
+├── SegmentError   the exam is readable, but no lumbar spine can be named in it
+└── DeployError    a pack for other computers cannot be made
 
 A message is one line for a person: which file, what is wrong, what to do.
 """
@@ -35,3 +36,7 @@ class ModelError(LumbarsegError):
 
 class SegmentError(LumbarsegError):
     """No lumbar spine can be named in a readable exam."""
+
+
+class DeployError(LumbarsegError):
+    """A pack for other computers cannot be made."""

@@ -60,11 +60,11 @@ class Answer:
 
 
 def load(path: Path | None, device: str, clock: Clock, exams: int = 1) -> Model:
-    """The model that the user named, or the shipped one, for so many exams; its time in the network is counted."""
+    """The model that the user named, or the default one, for so many exams; its time in the network is counted."""
     with clock("model"):
-        from lumbarseg.model import Model, shipped
+        from lumbarseg.model import Model, default
 
-        model = Model.load(path or shipped(), device, exams)
+        model = Model.load(path or default(), device, exams)
 
     def compute(windows: Any) -> Any:
         with clock("network"):

@@ -20,7 +20,7 @@ def add(commands: options.Commands) -> None:
         commands,
         "info",
         "tell what a model, an exam or a dataset is",
-        "Without THING: the card of the model in the package, its data, licences, scores, and where it fails.\n"
+        "Without THING: the card of the model that answers, its data, licences, scores, and where it fails.\n"
         "For an exam: how its file is read, and what would be done. For a prepared dataset: what is in it.",
         "lumbarseg info exam.nii.gz",
     )
@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
 
 def model(path: Path | None) -> dict[str, Any]:
     """The card of a model file; no engine is started for it."""
-    from lumbarseg.model import shipped
+    from lumbarseg.model import default
     from lumbarseg.model.run import checked
 
-    path = path or shipped()
+    path = path or default()
     try:
         data = path.read_bytes()
         card = checked(data)

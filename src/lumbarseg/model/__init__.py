@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from .card import Card
 from .run import Model
 from .window import Answers, predict
 
-__all__ = ["Answers", "Card", "Model", "predict", "shipped"]
+__all__ = ["Answers", "Card", "Model", "default", "predict", "shipped"]
 
 
 def shipped() -> Path:
@@ -20,3 +21,12 @@ def shipped() -> Path:
     if not path.is_file():
         raise ModelError(f"{path}: this installation has no model; install the wheel, or name a model with --model")
     return path
+
+
+def default() -> Path:
+    """The model that answers where none is named: the one that came with a pack, else the shipped one; ModelError.
+
+    An offline pack (`lumbarseg.deploy`) puts its own model into share/lumbarseg of the environment that it makes.
+    """
+    packed = sorted((Path(sys.prefix) / "share" / "lumbarseg").glob("*.onnx"))
+    return packed[0] if packed else shipped()

@@ -1,0 +1,190 @@
+// Tissue classes taken apart into single bodies, discs and posterior elements: segment/instances.py in JavaScript.
+
+import { CONSTANTS } from "./anatomy.js";
+import { ARCH, BODY, CANAL, DISC, REACH, SACRUM, trace, where } from "./column.js";
+import { below, cuts } from "./cuts.js";
+import { label, maximumFilter } from "./ndimage.js";
+import { argmax, clamp, interp, maximum, median, nearest } from "./numpy.js";
+
+const { WHOLE, SLIVER, BODILY, APART, CANAL: BEHIND, MIDLINE, PEDICLE, HANG } = CONSTANTS.instances;
+
+/** A class map (slices, A, S) taken apart: {count, bodies, discs, arches, sacrum, canal, column, at, bodyless}, maps of
+ * numbers from 1 for the lowest; disc n lies below body n. null when it shows no column. */
+export function split(classes, shape, spacing) {
+  const column = trace(classes, shape, spacing);
+  if (!column) return null;
+  const voxels = where(classes, (c) => c === BODY || c === DISC || c === SACRUM);
+  const kinds = Uint8Array.from(voxels, (at) => classes[at]);
+  const places = column.place(voxels, shape, spacing);
+  const { segments, planes } = withoutSlivers(places, kinds, cuts(places, kinds, shape[0] > 4));
+  const [low, high] = occupied(segments, kinds, places);
+  if (high < low) return null;
+  const near = (kind) => (v) => kinds[v] === kind && places.away[v] < REACH;
+  const between = wholePieces(painted(classes.length, voxels, segments.map((s) => s + 1), near(BODY)), shape);
+  const count = high - low + 1;
+  const bodies = between.map((n) => (n > low && n <= high + 1 ? n - low : 0));
+  let discs = new Uint8Array(classes.length);
+  if (planes.length) {
+    const at = planes.map((plane) => plane.at);
+    const mine = Int32Array.from(places.along, (along) => nearest(at, along) + 1);
+    const found = wholePieces(painted(classes.length, voxels, mine, near(DISC)), shape);
+    discs = found.map((n) => (n > 0 ? clamp(n - low + 1, 0, count + 1) : 0));
+  }
+  const at = middles(bodies, count, column, shape, spacing);
+  const arches = archesOf(classes.map((c) => (c === ARCH ? 1 : 0)), at, column, shape, spacing);
+  const sacral = classes.map((c, v) => (c === SACRUM || (between[v] > 0 && between[v] <= low) ? 1 : 0));
+  const sacrum = connected(sacral, centres(bodies, 1, shape)[0], shape, spacing);
+  const canal = behind(classes.map((c) => (c === CANAL ? 1 : 0)), column, shape, spacing);
+  return { count, bodies, discs, arches, sacrum, canal, column, at, bodyless: false, shape };
+}
+
+/** What names are counted along. */
+export const counted = (found) => (found.bodyless ? found.discs : found.bodies);
+
+export function painted(size, voxels, numbers, chosen) {
+  const out = new Uint8Array(size);
+  for (let v = 0; v < voxels.length; v++) if (chosen(v)) out[voxels[v]] = numbers[v];
+  return out;
+}
+
+/** The segment of each voxel; of two planes with next to nothing between, one is given up. */
+function withoutSlivers(places, kinds, planes) {
+  for (;;) {
+    const segments = new Uint8Array(kinds.length);
+    for (const plane of planes) for (let v = 0; v < kinds.length; v++) if (below(plane, places, v)) segments[v]++;
+    const volumes = new Array(planes.length + 1).fill(0);
+    for (let v = 0; v < kinds.length; v++) if (kinds[v] === BODY && places.away[v] < REACH) volumes[segments[v]]++;
+    const some = volumes.filter((n) => n > 0);
+    const usual = some.length ? median(some) : 0;
+    const full = [...volumes.keys()].filter((s) => volumes[s] >= Math.max(SLIVER * usual, 1));
+    const empty = [...planes.keys()].find((s) => s >= 1 && !full.includes(s) && full[0] < s && s < full.at(-1));
+    if (empty === undefined) return { segments, planes };
+    const given = planes[empty].disc < planes[empty - 1].disc ? planes[empty] : planes[empty - 1];
+    planes = planes.filter((plane) => plane !== given);
+  }
+}
+
+/** First and last segment that hold a vertebral body. */
+function occupied(segments, kinds, places) {
+  const count = segments.length ? maximum(segments) + 1 : 0;
+  const [volumes, sacral] = [new Array(count).fill(0), new Array(count).fill(0)];
+  for (let v = 0; v < kinds.length; v++) {
+    if (Math.abs(places.side[v]) >= MIDLINE || places.away[v] >= REACH) continue;
+    if (kinds[v] === BODY) volumes[segments[v]]++;
+    if (kinds[v] === SACRUM) sacral[segments[v]]++;
+  }
+  const some = volumes.filter((n) => n > 0);
+  const usual = some.length ? median(some) : 0;
+  const real = [...volumes.keys()].filter(
+    (s) => volumes[s] > Math.max(SLIVER * usual, 1) && (volumes[s] > BODILY * usual || volumes[s] > 2 * sacral[s]),
+  );
+  return real.length ? [real[0], real.at(-1)] : [1, 0];
+}
+
+/** Pieces that lie almost wholly in one segment get its number throughout; pieces across two stay cut. */
+export function wholePieces(numbers, shape) {
+  const { labels, count } = label(numbers, shape);
+  if (!count) return numbers;
+  const kinds = maximum(numbers) + 1;
+  const votes = new Int32Array((count + 1) * kinds);
+  for (let at = 0; at < numbers.length; at++) if (labels[at]) votes[labels[at] * kinds + numbers[at]]++;
+  const pieces = Array.from({ length: count + 1 }, (_, piece) => {
+    const mine = votes.subarray(piece * kinds, (piece + 1) * kinds);
+    const top = argmax(mine);
+    return { size: mine.reduce((a, b) => a + b, 0), top, most: mine[top] };
+  });
+  const biggest = new Array(kinds).fill(0);
+  for (const { top, size } of pieces) biggest[top] = Math.max(biggest[top], size);
+  const out = new Uint8Array(numbers.length);
+  for (let at = 0; at < numbers.length; at++) {
+    if (!labels[at]) continue;
+    const { size, top, most } = pieces[labels[at]];
+    if (size < 0.02 * biggest[top]) continue;
+    out[at] = most >= WHOLE * Math.max(size, 1) ? top : numbers[at];
+  }
+  return out;
+}
+
+const coordinates = (at, [, A, S]) => [Math.floor(at / (A * S)), Math.floor(at / S) % A, at % S];
+
+/** Distance of two voxels, mm. */
+export function apart(first, second, spacing) {
+  return Math.sqrt([0, 1, 2].reduce((total, axis) => total + ((first[axis] - second[axis]) * spacing[axis]) ** 2, 0));
+}
+
+/** Of a mask, the cluster that is largest and nearest to a voxel; its pieces lie a few pixels apart at most. */
+export function connected(mask, near, shape, spacing) {
+  const voxels = where(mask, Boolean);
+  if (!voxels.length) return mask;
+  const reach = APART >> 1;
+  const { labels, count } = label(maximumFilter(mask, shape, [shape[0] > 1 ? 1 : 0, reach, reach]), shape);
+  const away = new Array(count + 1).fill(Infinity);
+  const sizes = new Array(count + 1).fill(0);
+  for (const at of voxels) {
+    const distance = apart(coordinates(at, shape), near, spacing);
+    away[labels[at]] = Number.isNaN(distance) ? NaN : Math.min(away[labels[at]], distance);
+    sizes[labels[at]]++;
+  }
+  const best = argmax(sizes.map((size, n) => size / away[n] ** 2));
+  return mask.map((value, at) => (value && labels[at] === best ? 1 : 0));
+}
+
+/** What lies where a canal can lie: behind the column, not far to its sides. */
+export function behind(mask, column, shape, spacing) {
+  const voxels = where(mask, Boolean);
+  const { front, side } = column.place(voxels, shape, spacing);
+  const ones = new Uint8Array(voxels.length).fill(1);
+  return painted(mask.length, voxels, ones, (v) => front[v] < 0 && front[v] > -BEHIND[0] && Math.abs(side[v]) < BEHIND[1]);
+}
+
+/** Voxel coordinates of the centre of each of the instances 1..count; NaN for one without voxels. */
+export function centres(numbers, count, shape) {
+  const sums = Array.from({ length: count }, () => [0, 0, 0, 0]);
+  for (let at = 0; at < numbers.length; at++) {
+    const n = numbers[at];
+    if (!n || n > count) continue;
+    const place = coordinates(at, shape);
+    const mine = sums[n - 1];
+    for (const axis of [0, 1, 2]) mine[axis] += place[axis];
+    mine[3]++;
+  }
+  return sums.map(([i, a, s, size]) => [i / size, a / size, s / size]);
+}
+
+/** Where the middle of each body lies along the column, mm; a missing one between its neighbours. */
+function middles(bodies, count, column, shape, spacing) {
+  const places = centres(bodies, count, shape);
+  const known = [...places.keys()].filter((n) => Number.isFinite(places[n][0]));
+  const along = known.map((n) => alongOf(places[n], column, spacing));
+  return Array.from({ length: count }, (_, n) => interp(n, known, along));
+}
+
+/** Length along the column of one place between voxels. */
+export function alongOf(place, column, spacing) {
+  const finer = spacing.map((step, axis) => place[axis] * step);
+  return column.place([0], [1, 1, 1], [0, 0, 0], [finer]).along[0];
+}
+
+/** Posterior elements, slice by slice: each piece goes to the body it hangs from. */
+export function archesOf(mask, at, column, shape, spacing) {
+  const { labels, count } = label(mask, shape, true);
+  const voxels = where(mask, Boolean);
+  if (!count) return new Uint8Array(mask.length);
+  const { along, away } = column.place(voxels, shape, spacing);
+  const pitch = at.length > 1 ? median(at.slice(1).map((value, n) => value - at[n])) : 34;
+  const level = along.map((value, v) => value + pitch * clamp((away[v] - PEDICLE) * HANG, 0, 0.5));
+  const [size, sums, squares] = [0, 1, 2].map(() => new Float64Array(count + 1));
+  voxels.forEach((voxel, v) => {
+    size[labels[voxel]]++;
+    sums[labels[voxel]] += level[v];
+  });
+  const mean = sums.map((total, n) => total / Math.max(size[n], 1));
+  voxels.forEach((voxel, v) => (squares[labels[voxel]] += (level[v] - mean[labels[voxel]]) ** 2));
+  const numbers = level.map((value, v) => {
+    const piece = labels[voxels[v]];
+    const place = Math.sqrt(squares[piece] / Math.max(size[piece], 1)) < 0.36 * pitch ? mean[piece] : value;
+    const best = nearest(at, place);
+    return Math.abs(place - at[best]) < 0.8 * pitch ? best + 1 : 0;
+  });
+  return painted(mask.length, voxels, numbers, () => true);
+}
