@@ -32,8 +32,9 @@ ROOMS = {
     "evaluate": "errors anatomy volume files resample score model datasets segment",  # anybody's answers, judged
     "pseudo": "errors anatomy volume files resample score prepare model datasets segment",  # labels of models
     "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
+    "deploy": "errors files model",  # a leaf: packs for computers without network
     "cli": "errors anatomy terminology volume resample clicks files measure score prepare phantom model datasets "
-    "segment train evaluate pseudo report",
+    "segment train evaluate pseudo report deploy",
     "__init__": "errors volume model files",
     "__main__": "cli",
 }
