@@ -34,13 +34,13 @@ def texts(wheels: Iterable[Path]) -> dict[str, bytes]:
 NO_TEXT = " (its wheel carries no text)"
 
 
-def licence(about: Message | Mapping[str, str]) -> str:
+def licence(about: Message) -> str:
     """What a package calls its licence: the expression, else the classifiers, else the first line of the text."""
     if about.get("License-Expression"):
         return str(about["License-Expression"])
-    get_all = getattr(about, "get_all", lambda name: [])
-    classifiers = [str(c).rpartition(" :: ")[2] for c in get_all("Classifier") or () if c.startswith("License ::")]
-    return ", ".join(classifiers) or (str(about.get("License") or "").strip().splitlines() or ["not said"])[0]
+    classifiers = [str(text).rpartition(" :: ") for text in about.get_all("Classifier") or ()]
+    told = [name for kind, _, name in classifiers if kind.startswith("License")]
+    return ", ".join(told) or (str(about.get("License") or "").strip().splitlines() or ["not said"])[0]
 
 
 def of_model(name: str, card: Card) -> bytes:

@@ -1,4 +1,4 @@
-"""lumbarseg's own wheel, wherever it runs from: built from a source tree, or put together again from what is installed."""
+"""lumbarseg's own wheel, built from a source tree, or put together again from what is installed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def wheel(folder: Path) -> Path:
     try:
         return again(distribution("lumbarseg"), folder)
     except PackageNotFoundError:
-        raise DeployError("lumbarseg is not installed here; install its wheel, or run it from its source tree") from None
+        raise DeployError(
+            "lumbarseg is not installed here; install its wheel, or run it from its source tree"
+        ) from None
 
 
 def again(installed: Distribution, folder: Path) -> Path:

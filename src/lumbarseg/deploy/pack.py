@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-
-from packaging.utils import parse_wheel_filename
 
 from lumbarseg.errors import DeployError
 from lumbarseg.files.disk import reading, refusal
@@ -21,7 +18,7 @@ from lumbarseg.model.run import checked
 
 from . import archive, licences, own
 from .targets import Target
-from .wheels import gather
+from .wheels import gather, metadata
 
 FOLDER = "lumbarseg-offline"
 """What the zip file unpacks to."""
@@ -40,53 +37,56 @@ class Packed:
     model: str | None
 
 
-def pack(model: Path, out: Path, targets: Sequence[Target], tell: Callable[[str], None] = lambda text: None) -> Packed:
+def pack(model: Path, out: Path, targets: Sequence[Target], tell: Callable[[str], object]) -> Packed:
     """Everything that the targets need to install and run lumbarseg, with `model` answering where none is named.
 
     Wheels are fetched by pip, over the network, in the versions that run here. ModelError when the model is not sound,
     DeployError when a wheel is not to be had, FileError when `out` cannot be written.
     """
+    if out.is_dir() or out.resolve() == model.resolve():
+        raise DeployError(f"{out}: a folder, or the model itself; name the zip file to write")
     card = Model.load(model).card
     brought = None if card.digest == checked(_bytes(shipped())).digest else _portable(model)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".lumbarseg-", dir=out.parent) as work:
-            wheels = _wheels(Path(work), targets, tell)
+            chosen = _chosen(Path(work), targets, tell)
+            wheels = {path.name: path for paths in chosen.values() for path in paths}
             entries: dict[str, bytes | Path] = {f"wheels/{name}": path for name, path in wheels.items()}
             if brought:
                 entries[f"model/{brought}"] = model
             texts = licences.texts(wheels.values()) | {"model.txt": licences.of_model(brought or "shipped", card)}
             entries |= {f"licences/{name}": text for name, text in texts.items()}
-            entries |= _installer(_version(wheels), targets, brought)
+            entries |= _installer(chosen, brought)
             entries[SUMS] = _sums(entries)
-            tell("writing")
             archive.write({f"{FOLDER}/{name}": content for name, content in entries.items()}, out)
+            tell("written")
     except OSError as error:
         raise refusal(out, error, "written") from error
     return Packed(out, out.stat().st_size, _digest(out), len(wheels), brought)
 
 
-def _wheels(work: Path, targets: Sequence[Target], tell: Callable[[str], None]) -> dict[str, Path]:
-    """Names and files of all wheels; those that several targets share are there once."""
-    tell("lumbarseg's own wheel")
+def _chosen(work: Path, targets: Sequence[Target], tell: Callable[[str], object]) -> dict[Target, list[Path]]:
+    """The wheels of each target; those that several targets share are there once."""
     mine = own.wheel(work)
-    found = {}
+    tell("lumbarseg's own wheel")
+    seen: dict[str, Path] = {}
+    chosen = {}
     for number, target in enumerate(targets):
-        tell(str(target))
         folder = work / str(number)
         folder.mkdir()
-        for wheel in gather(mine, target, folder):
-            if found.setdefault(wheel.name, wheel) != wheel:
-                os.unlink(wheel)  # room on the disk
-    return found
+        chosen[target] = gather(mine, target, folder)
+        for wheel in chosen[target]:
+            if seen.setdefault(wheel.name, wheel) != wheel:
+                wheel.unlink()  # room on the disk
+        tell(str(target))
+    return {target: [seen[wheel.name] for wheel in wheels] for target, wheels in chosen.items()}
 
 
-def _version(wheels: Mapping[str, Path]) -> str:
-    return next(str(parse_wheel_filename(name)[1]) for name in wheels if name.startswith("lumbarseg-"))
-
-
-def _installer(version: str, targets: Sequence[Target], model: str | None) -> dict[str, bytes]:
+def _installer(chosen: Mapping[Target, Sequence[Path]], model: str | None) -> dict[str, bytes]:
     """The programs that install, filled with what they are for, and what they read."""
+    targets = list(chosen)
+    version = next(metadata(wheel)["Version"] for wheel in chosen[targets[0]] if wheel.name.startswith("lumbarseg-"))
     pythons = sorted({target.python for target in targets}, key=lambda text: int(text.partition(".")[2]), reverse=True)
     words = {
         "@VERSION@": version,
@@ -101,7 +101,11 @@ def _installer(version: str, targets: Sequence[Target], model: str | None) -> di
         for word, value in words.items():
             text = text.replace(word, value)
         files[name] = text.replace("\n", "\r\n").encode() if name.endswith((".bat", ".txt")) else text.encode()
-    made_for = [{"system": t.kind.system, "machine": t.kind.machine, "python": t.python} for t in targets]
+    made_for = [
+        {"system": target.kind.system, "machine": target.kind.machine, "python": target.python}
+        | {"wheels": [wheel.name for wheel in wheels]}
+        for target, wheels in chosen.items()
+    ]
     about = {"version": version, "model": model, "targets": made_for}
     return files | {"pack.json": (json.dumps(about, indent=1) + "\n").encode()}
 
@@ -126,5 +130,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _digest(path: Path) -> str:
+    found = hashlib.sha256()
     with reading(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()

@@ -28,9 +28,7 @@ class Platform:
 
 
 PLATFORMS = {
-    "linux": Platform(
-        "Linux", "linux", "x86_64", (*(f"manylinux_{n}_x86_64" for n in _LINUX), "manylinux2014_x86_64")
-    ),
+    "linux": Platform("Linux", "linux", "x86_64", (*(f"manylinux_{n}_x86_64" for n in _LINUX), "manylinux2014_x86_64")),
     "linux-arm64": Platform(
         "Linux", "linux", "aarch64", (*(f"manylinux_{n}_aarch64" for n in _LINUX), "manylinux2014_aarch64")
     ),

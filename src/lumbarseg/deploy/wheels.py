@@ -81,7 +81,8 @@ def fetch(wanted: Sequence[str], target: Target, folder: Path) -> None:
 
 def pip(words: Sequence[str]) -> str:
     """Run this Python's pip; what it complained of when it failed, else nothing."""
-    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pip", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     return "" if done.returncode == 0 else done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
 
 
@@ -93,7 +94,9 @@ def reason(complaint: str, where: str) -> str:
     if "no module named pip" in lowered:
         return "wheels are fetched by pip, which this Python lacks; get it with: python -m ensurepip"
     if any(word in lowered for word in _UNREACHED):
-        return "the package index cannot be reached; a pack is made where there is a network, and used where there is none"
+        return (
+            "the package index cannot be reached; a pack is made where there is a network, and used where there is none"
+        )
     lines = [line.removeprefix("ERROR: ") for line in complaint.splitlines() if line.startswith("ERROR: ")]
     for line in lines:
         if line.startswith("No matching distribution found for "):

@@ -14,13 +14,15 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 WINDOWS = os.name == "nt"
 SUMS = "SHA256SUMS"
+MARK = "lumbarseg-pack.json"  # in an environment that this program made, and may therefore replace
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """Why nothing is installed, in one line."""
 
 
@@ -29,19 +31,22 @@ def main(words: list[str]) -> int:
     try:
         about = json.loads((HERE / "pack.json").read_text(encoding="utf-8"))
         if words == ["--fits"]:  # install.sh and install.bat look for a Python with this
-            return 0 if fits(about) else 1
+            return 0 if fitting(about) else 1
         if len(words) > 1 or words[:1] == ["--help"]:
             say("usage: install [FOLDER]")
             return 2
-        if not fits(about):
-            raise Refusal(f"this pack is made for {told(about)}; this is {_this()}")
+        if not fitting(about):
+            raise RefusalError(f"this pack is made for {told(about)}; this is {_this()}")
         folder = Path(words[0]).expanduser().absolute() if words else usual()
         check()
         install(about, folder)
-        farewell(about, folder)
-    except (Refusal, OSError, ValueError) as error:
+        farewell(about, folder / ("Scripts/lumbarseg.exe" if WINDOWS else "bin/lumbarseg"))
+    except (RefusalError, OSError, ValueError) as error:
         sys.stderr.write(f"lumbarseg: error: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("lumbarseg: error: interrupted; nothing is installed\n")
+        return 130
     return 0
 
 
@@ -51,15 +56,14 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def fits(about: dict) -> bool:
-    """Whether the pack has wheels for this computer and this Python."""
-    mine = [platform.system(), platform.machine(), "%d.%d" % sys.version_info[:2]]
-    return sys.implementation.name == "cpython" and any(
-        [t["system"], t["machine"], t["python"]] == mine for t in about["targets"]
-    )
+def fitting(about: dict[str, Any]) -> list[str]:
+    """Names of the wheels for this computer and this Python, none when the pack is not made for them."""
+    mine = [platform.system(), platform.machine(), ".".join(map(str, sys.version_info[:2]))]
+    found = [t["wheels"] for t in about["targets"] if [t["system"], t["machine"], t["python"]] == mine]
+    return found[0] if found and sys.implementation.name == "cpython" else []
 
 
-def told(about: dict) -> str:
+def told(about: dict[str, Any]) -> str:
     """What the pack is made for."""
     return "; ".join(f"{t['system']} {t['machine']}, Python {t['python']}" for t in about["targets"])
 
@@ -76,19 +80,16 @@ def usual() -> Path:
 
 
 def check() -> None:
-    """Compare every file with its checksum; a file too many among the wheels is refused, too."""
-    sums = dict(reversed(line.split("  ", 1)) for line in (HERE / SUMS).read_text(encoding="utf-8").splitlines())
+    """Compare every file of the pack with its checksum."""
+    lines = (HERE / SUMS).read_text(encoding="utf-8").splitlines()
+    sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     say(f"checking {len(sums)} files")
     for name, digest in sums.items():
         path = HERE / name
         if not path.is_file():
-            raise Refusal(f"{path}: missing; unzip the pack again")
+            raise RefusalError(f"{path}: missing; unzip the pack again")
         if _digest(path) != digest:
-            raise Refusal(f"{path}: does not fit its checksum: changed or damaged; get the pack again")
-    for folder in ("wheels", "model"):
-        for path in (HERE / folder).glob("*"):
-            if path.relative_to(HERE).as_posix() not in sums:
-                raise Refusal(f"{path}: does not belong to the pack; unzip it into a fresh folder")
+            raise RefusalError(f"{path}: does not fit its checksum: changed or damaged; get the pack again")
 
 
 def _digest(path: Path) -> str:
@@ -99,19 +100,20 @@ def _digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def install(about: dict, folder: Path) -> None:
+def install(about: dict[str, Any], folder: Path) -> None:
     """An environment of its own in `folder`, which takes the place of an older one; removed again when it fails."""
     if folder.exists() and not folder.is_dir():
-        raise Refusal(f"{folder}: a file stands there; name another folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
-        raise Refusal(f"{folder}: holds other things; name a folder that is empty or not there")
+        raise RefusalError(f"{folder}: a file stands there; name another folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise RefusalError(f"{folder}: holds other things; name a folder that is empty or not there")
     say(f"installing into {folder}")
     try:
         venv.EnvBuilder(clear=True, symlinks=not WINDOWS).create(str(folder))
-        (pip,) = (HERE / "wheels").glob("pip-*.whl")
-        words = ["--no-index", "--find-links", str(HERE / "wheels"), "--only-binary=:all:", "--no-cache-dir"]
+        shutil.copyfile(str(HERE / "pack.json"), str(folder / MARK))
+        wheels = [HERE / "wheels" / name for name in fitting(about)]  # by name: whatever else lies there is not taken
+        (pip,) = [path for path in wheels if path.name.startswith("pip-")]
         quiet = ["--isolated", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
-        _run(folder, str(pip / "pip"), "install", *quiet, *words, f"lumbarseg=={about['version']}")
+        _run(folder, pip / "pip", "install", *quiet, "--no-index", "--no-cache-dir", *wheels)
         if about["model"]:
             share = folder / "share" / "lumbarseg"
             share.mkdir(parents=True, exist_ok=True)
@@ -123,55 +125,57 @@ def install(about: dict, folder: Path) -> None:
         raise
 
 
-def _run(folder: Path, *words: str) -> None:
+def _run(folder: Path, *words: str | Path) -> None:
     python = folder / ("Scripts/python.exe" if WINDOWS else "bin/python")
     done = subprocess.run(  # noqa: S603
-        [str(python), "-I", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        [str(python), "-I", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.strip()] or [f"exit {done.returncode}"]
         full = [line for line in lines if "No space left" in line]
-        raise Refusal(f"{folder}: the disk is full; make room, or name another folder" if full else lines[-1])
+        raise RefusalError(f"{folder}: the disk is full; make room, or name another folder" if full else lines[-1])
 
 
-def farewell(about: dict, folder: Path) -> None:
+def farewell(about: dict[str, Any], program: Path) -> None:
     """Make the program callable by its name where that can be done without changing settings, and say how."""
-    program = folder / ("Scripts/lumbarseg.exe" if WINDOWS else "bin/lumbarseg")
     door = opened(program)
     model = f" with the model {about['model']}" if about["model"] else ""
     say(f"lumbarseg {about['version']} is installed{model}.")
-    if door is not None and _on_path(door.parent):
+    called = shutil.which("lumbarseg")
+    if called and door and Path(called).samefile(door):
         say("Try: lumbarseg demo")
         return
     say(f'Call it as: "{program}" demo')
-    if door is not None:
+    if called and Path(called).resolve() != program.resolve():
+        say(f"(lumbarseg alone is another one here: {called})")
+    elif door and not WINDOWS:
         say(f'or, for its short name in this shell: export PATH="{door.parent}:$PATH"')
 
 
 def opened(program: Path) -> Path | None:
-    """A link to the program in a folder for programs of this user; None when a stranger's file has its name there."""
+    """A link to the program in a folder for programs of this user; None where there is no such folder or no room."""
     if WINDOWS:
         door = Path(os.environ.get("LOCALAPPDATA", "")) / "Microsoft" / "WindowsApps" / "lumbarseg.cmd"
     else:
         usual = [Path.home() / ".local" / "bin", Path.home() / "bin"]
-        door = next((place for place in usual if _on_path(place)), usual[0]) / "lumbarseg"
+        search = os.environ.get("PATH", "").split(os.pathsep)
+        door = next((place for place in usual if str(place) in search), usual[0]) / "lumbarseg"
     try:
         if WINDOWS:
             door.write_text(f'@"{program}" %*\n', encoding="mbcs")
             return door
-        if door.exists() and not door.is_symlink():
-            return None
         door.parent.mkdir(parents=True, exist_ok=True)
-        if door.is_symlink():
-            door.unlink()
+        if door.is_symlink() and (not door.exists() or door.samefile(program)):
+            door.unlink()  # ours, of before, or one that leads nowhere
         door.symlink_to(program)
     except OSError:
         return None
     return door
-
-
-def _on_path(folder: Path) -> bool:
-    return str(folder) in os.environ.get("PATH", "").split(os.pathsep)
 
 
 if __name__ == "__main__":
