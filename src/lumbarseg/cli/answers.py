@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import values
+
 if TYPE_CHECKING:
     from lumbarseg.clicks import Click
     from lumbarseg.files import Exam
@@ -39,24 +41,29 @@ class Clock:
 class Wish:
     """What the user said. parts: posterior elements "apart", "whole" (in one with their body) or "bodies" (without).
 
-    clicks: points at which something is, or is not.
+    clicks: points at which something is, or is not. scheme: whose label values are written.
     """
 
     lowest: str | None = None
     pins: tuple[Pin, ...] = ()
     parts: str = "apart"
     clicks: tuple[Click, ...] = ()
+    scheme: str = values.OWN
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """One answered exam. labels: as asked for; facts: the report; picture: PNG; warnings: to be looked at."""
+    """One answered exam. labels: with parts as asked for, in the package's own values; facts: the report; picture: PNG;
+    warnings: to be looked at; wish: what was asked for; left_out: names for which the scheme has no value.
+    """
 
     found: Segmentation
     labels: Volume
     facts: dict[str, Any]
     picture: bytes
     warnings: tuple[str, ...]
+    wish: Wish
+    left_out: tuple[str, ...]
 
 
 def load(path: Path | None, device: str, clock: Clock, exams: int = 1) -> Model:
@@ -107,8 +114,11 @@ def answer(name: str, exam: Exam, model: Model, wish: Wish, clock: Clock) -> Ans
             about = About(name, model.path.stem, model.card.digest, tuple(exam.notes))
             told = facts(found, measure(found.labels), about)
             told["exam"]["about"] = exam.about
+    labels = parted(found.labels, wish.parts)
+    told |= {"scheme": wish.scheme, "labels": values.meanings(labels.array, wish.scheme, wish.parts)}
     doubts = tuple(note for note in exam.notes if note != exam.about.get("taken"))
-    return Answer(found, parted(found.labels, wish.parts), told, picture.result(), (*doubts, *found.notes))
+    left_out = values.left_out(labels.array, wish.scheme)
+    return Answer(found, labels, told, picture.result(), (*doubts, *found.notes), wish, left_out)
 
 
 def _picture(exam: Exam, found: Segmentation, clock: Clock) -> bytes:
@@ -136,7 +146,8 @@ def parted(labels: Volume, parts: str) -> Volume:
 def summary(given: Answer) -> dict[str, Any]:
     """The short form of an answer, for --json."""
     return {key: given.facts[key] for key in ("anchor", "confidence", "uncertain", "levels")} | {
-        "warnings": list(given.warnings)
+        "warnings": list(given.warnings),
+        "left_out": list(given.left_out),
     }
 
 
@@ -144,6 +155,8 @@ def told(given: Answer) -> list[str]:
     """The same for a person: names from head to foot, what they were counted from, warnings."""
     names = " ".join(f"{level.name}{'?' if level.uncertain else ''}" for level in given.found.levels)
     lines = [names, f"counted from: {given.found.anchor}; confidence {given.found.confidence:.2f}"]
+    if given.left_out:
+        lines.append(f"the scheme {given.wish.scheme} has no value for {', '.join(given.left_out)}: left out")
     return lines + [f"warning: {text}" for text in given.warnings]
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import values
+
 if TYPE_CHECKING:
     from lumbarseg.files import Exam
 
@@ -28,18 +30,33 @@ class Form:
     """One thing to write. suffix: behind the exam's name; write(given, exam, path): whole or not at all.
 
     check(exam): LumbarsegError where this exam cannot be written so, asked before it is segmented. given.labels are in
-    the package's own values, posterior elements as asked for. exam.path: where the exam was read from.
+    the package's own values, posterior elements as asked for. exam.path: where the exam was read from. needs: forms
+    without which it is of no use; they are written, too.
     """
 
     suffix: str
     write: Callable[[Answer, Exam, Path], None]
     check: Callable[[Exam], None] = _any
+    needs: tuple[str, ...] = ()
 
 
 def _nifti(given: Answer, _: Exam, path: Path) -> None:
     from lumbarseg.files import write_labels
 
-    write_labels(given.labels, path)
+    write_labels(values.encoded(given), path, values.table(given.wish.scheme, given.wish.parts))
+
+
+def _segnrrd(given: Answer, _: Exam, path: Path) -> None:
+    from lumbarseg.files import segnrrd
+
+    segnrrd.write(values.encoded(given), values.segments(given), path)
+
+
+def _itksnap(given: Answer, _: Exam, path: Path) -> None:
+    from lumbarseg.files import itksnap
+
+    rows = values.table(given.wish.scheme, given.wish.parts)
+    itksnap.write([(row.label, row.name, row.colour) for row in rows], path)
 
 
 def _report(given: Answer, _: Exam, path: Path) -> None:
@@ -58,6 +75,8 @@ def _picture(given: Answer, _: Exam, path: Path) -> None:
 
 FORMS: dict[str, Form] = {
     "nifti": Form("_labels.nii.gz", _nifti),
+    "seg-nrrd": Form(".seg.nrrd", _segnrrd),
+    "itksnap": Form("_labels.txt", _itksnap, needs=("nifti",)),
 }
 """Forms of the label map by name; the first one is written where none is asked for."""
 DEFAULT = (next(iter(FORMS)),)
@@ -76,7 +95,8 @@ def formats(text: str) -> tuple[str, ...]:
 
 def asked(args: argparse.Namespace) -> tuple[str, ...]:
     """The forms that a command line asks for."""
-    return tuple(dict.fromkeys(name for names in args.format for name in names)) or DEFAULT
+    names = [name for names in args.format for name in names]
+    return tuple(dict.fromkeys(form for name in names for form in (*FORMS[name].needs, name))) or DEFAULT
 
 
 def paths(folder: Path, stem: str, forms: Iterable[str] = DEFAULT) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import LumbarsegError, SegmentError
 
-from . import answers, options, outputs, say
+from . import answers, options, outputs, say, values
 
 if TYPE_CHECKING:
     from lumbarseg.files import Exam
@@ -76,6 +76,12 @@ def add(commands: options.Commands) -> None:
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--whole", action="store_true", help="posterior elements get the number of their body")
     parts.add_argument("--bodies", action="store_true", help="leave posterior elements out")
+    parser.add_argument(
+        "--scheme",
+        choices=values.SCHEMES,
+        default=values.OWN,
+        help="whose label values are written (default: %(default)s, the package's own)",
+    )
     parser.add_argument("--volume", type=options.natural, metavar="N", help="which volume of a 4-D file, from 0")
     parser.add_argument("--timings", action="store_true", help="tell how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
@@ -178,7 +184,7 @@ def _answered(job: Job, coming: Future[Exam], model: Model, args: argparse.Names
     parts = "whole" if args.whole else "bodies" if args.bodies else "apart"
     pins = tuple(Pin(*pin) for pin in args.pin)
     try:
-        wish = answers.Wish(args.lowest, pins, parts, answers.clicks(args.clicks))
+        wish = answers.Wish(args.lowest, pins, parts, answers.clicks(args.clicks), args.scheme)
         exam = coming.result()
         outputs.check(exam, job.files)
         given = answers.answer(str(job.path), exam, model, wish, clock)

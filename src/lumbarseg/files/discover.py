@@ -11,7 +11,7 @@ from . import dicom
 from .disk import refusal
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
-_OWN = "_labels.nii.gz"
+_OWN = ("_labels.nii.gz", ".seg.nrrd")
 
 
 def stem(path: Path | str) -> str:
@@ -27,9 +27,9 @@ def stem(path: Path | str) -> str:
 def find_exams(paths: Iterable[Path | str]) -> list[Path]:
     """The exams that files and folders mean, each once, in the order given.
 
-    A file stands for itself. A folder gives every NIfTI, MetaImage and NRRD file in it but hidden ones and our own
-    `*_labels.nii.gz`, and is itself an exam when it holds DICOM files; DICOM in folders below it makes one exam for
-    each study. FileError for a missing path or a folder without an exam. Two exams may have one `stem`.
+    A file stands for itself. A folder gives every NIfTI, MetaImage and NRRD file in it but hidden ones, our own
+    `*_labels.nii.gz` and `*.seg.nrrd`, and is itself an exam when it holds DICOM files; DICOM in folders below it makes
+    one exam for each study. FileError for a missing path or a folder without an exam. Two exams may have one `stem`.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
