@@ -126,5 +126,5 @@ def test_a_first_sacral_body_taken_for_a_lumbar_one_makes_the_names_uncertain(pl
     found = split(classes, spine.spacing)
     assert found is not None
     scores = np.stack([(classes == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(np.float32)
-    assert sacrum(found, spine.spacing).cushion < 0.3
+    assert found.sacral or sacrum(found, spine.spacing).cushion < 0.3
     assert name(found, scores, spine.spacing, None, None).confidence < CERTAIN

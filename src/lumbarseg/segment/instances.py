@@ -11,6 +11,7 @@ from lumbarseg.volume import Array
 
 from .column import ARCH, BODY, CANAL, DISC, REACH, SACRUM, Column, Places, trace
 from .cuts import Cut, cuts
+from .sacral import is_sacral
 
 _WHOLE = 0.85  # a piece of which this share lies between two discs belongs there as a whole
 _SLIVER = 0.04  # of the usual body's volume: less is no vertebra
@@ -28,7 +29,7 @@ class Instances:
     """bodies, arches: (slices, A, S) uint8, 1 for the lowest body, rising; discs: disc n lies below body n.
 
     sacrum, canal: (slices, A, S) bool; at: mm along the column of each body's middle; bodyless: the network knows no
-    bodies, so they are thought of, one above each disc.
+    bodies, so they are thought of, one above each disc; sacral: the lowest body that was found counts as sacrum.
     """
 
     count: int
@@ -40,6 +41,7 @@ class Instances:
     column: Column
     at: tuple[float, ...]
     bodyless: bool = False
+    sacral: bool = False
 
     @property
     def counted(self) -> Array:
@@ -62,20 +64,30 @@ def split(classes: Array, spacing: Array) -> Instances | None:
         return None
     between = painted(classes.shape, voxels, segments + 1, (kinds == BODY) & (away < REACH))
     between = whole_pieces(between)
-    bodies = np.where((between > low) & (between <= high + 1), between - low, 0).astype(np.uint8)
-    stray = (between > 0) & (between <= low)  # the top of S1, taken for a body
-    count = high - low + 1
-    discs = np.zeros_like(bodies)
+    found = np.zeros(classes.shape, np.uint8)
     if planes:
         nearest = np.abs(places.along[:, None] - np.array([plane.at for plane in planes])).argmin(axis=1)
         found = painted(classes.shape, voxels, nearest + 1, (kinds == DISC) & (away < REACH))
-        found = whole_pieces(found).astype(int)  # disc j of `planes`, from 1, lies below segment j
-        discs = np.where(found > 0, np.clip(found - low + 1, 0, count + 1), 0).astype(np.uint8)
+        found = whole_pieces(found)  # disc j of `planes`, from 1, lies below segment j
+    bodies, discs = _counted(between, found, low, high)
+    sacral = high - low > 1 and is_sacral(bodies, discs, classes == SACRUM, spacing)
+    if sacral:
+        low += 1
+        bodies, discs = _counted(between, found, low, high)
+    count = high - low + 1
+    stray = (between > 0) & (between <= low)  # the top of S1, taken for a body
     at = _middles(bodies, count, column, spacing)
     arches = arches_of(classes == ARCH, at, column, spacing)
     sacrum = connected((classes == SACRUM) | stray, centres(bodies, 1)[0], spacing)
     canal = behind(classes == CANAL, column, spacing)
-    return Instances(count, bodies, discs, arches, sacrum, canal, column, at)
+    return Instances(count, bodies, discs, arches, sacrum, canal, column, at, sacral=sacral)
+
+
+def _counted(between: Array, found: Array, low: int, high: int) -> tuple[Array, Array]:
+    """Bodies and discs numbered from the segment `low` upward. between: segment + 1; found: disc + 1, both uint8."""
+    bodies = np.where((between > low) & (between <= high + 1), between - low, 0).astype(np.uint8)
+    discs = np.where(found > 0, np.clip(found.astype(int) - low + 1, 0, high - low + 2), 0).astype(np.uint8)
+    return bodies, discs
 
 
 def painted(shape: tuple[int, ...], voxels: Array, numbers: Array, where: Array) -> Array:

@@ -19,9 +19,8 @@ from lumbarseg.volume import Array
 
 from .column import BODY, CORE, DISC
 from .instances import Instances, centres
+from .sacral import CUSHION, on_disc
 
-_CUSHION = 0.45  # share of its underside on a disc below which the lowest body may be S1 itself
-_UNDER = 10  # pixels below a body in which its disc or the sacrum is looked for
 _ROOM = 25.0  # mm below a body in which a further one would show
 _MIDLINE = 14.0  # mm to either side, where the sacrum has no wings
 CERTAIN = 0.75  # below this a name is marked uncertain: no count from a sacrum went wrong above 0.7 (benchmarks.names)
@@ -159,29 +158,18 @@ def sacrum(found: Instances, spacing: Array) -> Sacrum:
     """Evidence of a sacrum under the lowest body."""
     disc = np.bincount(found.discs.ravel(), minlength=found.count + 2)[1:]
     has_disc = bool((disc > 0).any() and disc[0] > 0.15 * np.median(disc[disc > 0]))
+    cushion = on_disc(found.bodies, found.discs, found.sacrum)
     body, sacral = np.argwhere(found.bodies == 1), np.argwhere(found.sacrum)
     if not len(body) or not len(sacral):
-        return Sacrum(0.0, np.inf, has_disc, _on_disc(found))
+        return Sacrum(0.0, np.inf, has_disc, cushion)
     along, _ = found.column.project(body, spacing)
     foot = body[along <= np.percentile(along, 10)].mean(axis=0)
     away = np.linalg.norm((sacral - foot) * spacing, axis=1)
     away = away[np.abs(sacral[:, 0] - foot[0]) * spacing[0] < _MIDLINE]
     if len(away) <= 20:
-        return Sacrum(0.0, np.inf, has_disc, _on_disc(found))
+        return Sacrum(0.0, np.inf, has_disc, cushion)
     near, far = np.percentile(away, [2, 98])
-    return Sacrum(float(far - near), float(near), has_disc, _on_disc(found))
-
-
-def _on_disc(found: Instances) -> float:
-    """The share of the lowest body's underside that rests on a disc and not on the sacrum or on nothing; 0..1."""
-    body, disc = found.bodies == 1, found.discs == 1
-    i, a = np.nonzero(body.any(axis=2))
-    low = body.argmax(axis=2)[i, a]
-    met = np.zeros(len(low), np.int8)
-    for step in range(1, _UNDER + 1):
-        at = np.maximum(low - step, 0)
-        met = np.where(met > 0, met, np.where(disc[i, a, at], 1, np.where(found.sacrum[i, a, at], 2, 0)))
-    return float((met == 1).mean()) if len(met) else 0.0
+    return Sacrum(float(far - near), float(near), has_disc, cushion)
 
 
 def _span(mask: Array, found: Instances, spacing: Array) -> tuple[float, float]:
@@ -199,9 +187,12 @@ def _trust(found: Instances, seen: Sacrum, sure: float, spacing: Array) -> tuple
     if not seen.disc:
         value *= 0.7
         reasons.append("no disc seen between sacrum and lowest body")
-    if seen.cushion < _CUSHION:
+    if seen.cushion < CUSHION:
         value *= 0.6
         reasons.append("the lowest body rests on no whole disc: it may be S1")
+    if found.sacral:
+        value *= 0.6
+        reasons.append("a body below was taken for S1: it rests on no whole disc and leans forward")
     spans = [
         _span(found.bodies == n, found, spacing) for n in range(1, min(found.count, 4) + 1) if (found.bodies == n).any()
     ]
