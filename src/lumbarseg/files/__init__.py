@@ -14,10 +14,12 @@ from . import dicom, metaimage, nifti, nrrd
 from .discover import find_exams, stem
 from .disk import reading, replacing
 from .nifti import write_image, write_labels
+from .source import Source
 from .voxels import Stored, to_image, to_labels, with_thickness
 
 __all__ = [
     "Exam",
+    "Source",
     "find_exams",
     "read_exam",
     "read_image",
@@ -35,13 +37,14 @@ _GZIP = b"\x1f\x8b"
 class Exam:
     """An exam as read. volume: float32; notes: lines a person should see; about: facts of the file for a report.
 
-    path: the file or folder it was read from.
+    path: the file or folder it was read from. source: of DICOM, the images that it was read from.
     """
 
     volume: Volume
     notes: list[str]
     about: dict[str, Any]
     path: Path
+    source: Source | None = None
 
 
 def read_exam(path: Path | str, volume: int | None = None) -> Exam:
@@ -51,7 +54,7 @@ def read_exam(path: Path | str, volume: int | None = None) -> Exam:
     """
     path = Path(path)
     stored = _stored(path, volume)
-    return Exam(to_image(path, stored), stored.notes, stored.about, path)
+    return Exam(to_image(path, stored), stored.notes, stored.about, path, stored.source)
 
 
 def read_image(path: Path | str, volume: int | None = None) -> Volume:

@@ -1,6 +1,6 @@
 """A folder of DICOM files: its sagittal series as one volume, and why that series.
 
-Positions are LPS in mm (DICOM PS3.3 C.7.6.2). Nothing that names the patient is passed on.
+Positions are LPS in mm (DICOM PS3.3 C.7.6.2). Nothing that names the patient is passed on, but in `Stored.source`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from lumbarseg.volume import Array
 
 from .disk import reading, refusal
 from .series import Header, Series, choose, header
+from .source import Source, without_pixels
 from .voxels import LPS_TO_RAS, Stored, check_claim
 
 _INDEX = "DICOMDIR"
@@ -89,7 +90,8 @@ def read(folder: Path, volume: int | None = None) -> Stored:
     if series.slices[0].modality == "CT":
         notes.append("CT, not MRI")
     about = {**series.about(_step(affine)), "taken": notes[0]}
-    return Stored(_pixels(folder, slices), LPS_TO_RAS @ affine, notes, about)
+    pixels, source = _pixels(folder, slices)
+    return Stored(pixels, LPS_TO_RAS @ affine, notes, about, source)
 
 
 def stack(folder: Path, series: Series) -> tuple[list[Header], Array]:
@@ -144,13 +146,14 @@ def _check_even(name: str, places: Array) -> None:
         )
 
 
-def _pixels(folder: Path, slices: list[Header]) -> Array:
+def _pixels(folder: Path, slices: list[Header]) -> tuple[Array, Source]:
     """(columns, rows, slices) float32 with each slice's own rescaling; FileError naming the file that fails."""
     rows, columns = slices[0].size
     check_claim(folder, (columns, rows, len(slices)), 2, float("inf"))
-    array = np.empty((len(slices), rows, columns), np.float32)
+    array, heads = np.empty((len(slices), rows, columns), np.float32), []
     for index, head in enumerate(slices):
-        pixels = _decoded(head.path)
+        pixels, dataset = _decoded(head.path)
+        heads.append(without_pixels(dataset))
         if pixels.shape != (rows, columns):
             raise FileError(
                 f"{head.path}: holds colours or several frames, not one grey slice; export it as grey values"
@@ -158,10 +161,11 @@ def _pixels(folder: Path, slices: list[Header]) -> Array:
         array[index] = pixels
         if head.rescale != (1.0, 0.0):
             array[index] = array[index] * np.float32(head.rescale[0]) + np.float32(head.rescale[1])
-    return array.transpose(2, 1, 0)
+    return array.transpose(2, 1, 0), Source(tuple(heads), (1,) * len(heads))
 
 
-def _decoded(path: Path) -> Array:
+def _decoded(path: Path) -> tuple[Array, Any]:
+    """The pixels of a file and its data set."""
     import warnings
 
     import pydicom
@@ -177,7 +181,7 @@ def _decoded(path: Path) -> Array:
         except Exception as error:  # a damaged file makes pydicom raise almost anything
             raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
         try:
-            return np.asarray(dataset.pixel_array)
+            return np.asarray(dataset.pixel_array), dataset
         except Exception as error:  # the same, and whatever a decoder raises
             raise FileError(f"{path}: {_undecoded(dataset)}") from error
 

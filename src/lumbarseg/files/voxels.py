@@ -17,6 +17,8 @@ import numpy as np
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array, Grid, Volume
 
+from .source import Source
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ASSUMED_THICKNESS = 4.0  # mm, of a single slice that says nothing; the usual distance of sagittal slices
 _MOST_VOXELS = 2**30  # an isotropic 512^3 exam has 2**27
@@ -28,12 +30,16 @@ _WHOLE = 1e-3  # how far from a whole number a label may lie that was stored wit
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a format gives. array: (I, J, K) in the file's own number type; affine: (4, 4) voxel to RAS+ mm."""
+    """What a format gives. array: (I, J, K) in the file's own number type; affine: (4, 4) voxel to RAS+ mm.
+
+    source: of DICOM, the images that it was read from.
+    """
 
     array: Array
     affine: Array
     notes: list[str] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
+    source: Source | None = None
 
 
 def check_claim(path: Path, sizes: Sequence[int], itemsize: int, available: float) -> None:
