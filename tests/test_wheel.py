@@ -49,7 +49,11 @@ def test_the_wheel_holds_the_model_the_licence_and_no_stray_file(wheel: Path) ->
     assert 0 < sizes["lumbarseg/model/shipped.onnx"] < MODEL_LIMIT
     assert "lumbarseg/py.typed" in sizes
     assert {Path(name).name for name in sizes if "licenses" in name} == {"LICENSE", "NOTICE"}
-    assert {Path(name).suffix for name in sizes if name.startswith("lumbarseg/")} == {".py", ".typed", ".onnx"}
+    assert {Path(name).suffix for name in sizes if name.startswith("lumbarseg/")} == {
+        *(".py", ".typed", ".onnx"),
+        *(".sh", ".bat", ".txt"),  # installers of a pack
+        ".js",
+    }
     in_tree = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src" / "lumbarseg").rglob("*.py")}
     assert in_tree == {name for name in sizes if name.endswith(".py")}
 
