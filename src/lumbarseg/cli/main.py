@@ -19,7 +19,7 @@ from . import say
 COMMANDS = (
     *("segment", "demo", "info", "phantom", "importing", "check", "combine"),
     *("train", "compare", "evaluate", "export", "pseudo"),
-    "pack",
+    *("pack", "page"),
 )
 """Files of this folder, one command each, in the order of the help page."""
 
@@ -68,7 +68,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, ModuleNotFoundError) and error.name in TRAINING:
             return say.error(f"this command needs {error.name}: pip install torch, then pip install 'lumbarseg[train]'")
-        return say.error(
-            f"a fault of this program: {type(error).__name__}: {error}; "
-            "please report it with what LUMBARSEG_DEBUG=1 in the environment prints"
-        )
+        return say.error(say.fault(error))

@@ -41,6 +41,12 @@ code { background: var(--card); border-radius: 4px; padding: 1px 5px; font-size:
 footer { margin-top: 36px; padding-top: 12px; border-top: 1px solid var(--line); font-size: 13px; color: var(--quiet); }
 """
 
+NOTE = (
+    "In the sagittal plane of the exam nearest to the middle of each structure. A tilt is positive when the "
+    "endplate faces forward, a slip when the vertebra stands forward of the one below."
+)
+"""How sizes were measured, for who reads a table of them."""
+
 _SIZES = {
     "volume_ml": "volume ml",
     "anterior_mm": "anterior mm",
@@ -125,11 +131,7 @@ def _measurements(facts: Facts) -> str:
     for row in rows:
         cells = "".join(f"<td>{f'{row[key]:.1f}' if key in row else ''}</td>" for key in shown)
         body += f"<tr><td>{_named(row['name'])}{'' if row['complete'] else ' (cut off)'}</td>{cells}</tr>\n"
-    note = (
-        "In the sagittal plane of the exam nearest to the middle of each structure. A tilt is positive when the "
-        "endplate faces forward, a slip when the vertebra stands forward of the one below."
-    )
-    return f'<h2>Sizes</h2>\n<div class="wide"><table>\n{head}{body}</table></div>\n<p class="quiet">{note}</p>\n'
+    return f'<h2>Sizes</h2>\n<div class="wide"><table>\n{head}{body}</table></div>\n<p class="quiet">{NOTE}</p>\n'
 
 
 def _scores(scores: Sequence[Mapping[str, Any]]) -> str:

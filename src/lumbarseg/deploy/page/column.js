@@ -12,11 +12,9 @@ const LAST = 25; // places from which its direction there is taken
 
 /** Flat places of the voxels for which `holds` is true, in C order. */
 export function where(array, holds) {
-  let count = 0;
-  for (let at = 0; at < array.length; at++) if (holds(array[at])) count++;
-  const out = new Int32Array(count);
-  for (let at = 0, n = 0; at < array.length; at++) if (holds(array[at])) out[n++] = at;
-  return out;
+  const out = [];
+  for (let at = 0; at < array.length; at++) if (holds(array[at])) out.push(at);
+  return Int32Array.from(out);
 }
 
 /** The curve: points [slice, A, S] mm, one per mm of height from the lowest upward; at: length along it, mm. */
@@ -52,38 +50,56 @@ export class Column {
     Object.assign(this, { lengths: at, lines: points, tangents, side, front });
   }
 
+  /** The foot of a place [x, y, z] in mm on the curve: the tangent is followed three times. out: along, front, side. */
+  foot(here, along, out) {
+    const { lengths, lines, tangents, side, front } = this;
+    const last = lengths.length - 1;
+    let n = 0;
+    let [x, y, z] = here;
+    for (let step = 0; step < 4; step++) {
+      n = Math.min(searchsorted(lengths, along), last);
+      x = here[0] - lines[0][n];
+      y = here[1] - lines[1][n];
+      z = here[2] - lines[2][n];
+      if (step < 3) along = Math.fround(lengths[n] + (x * tangents[0][n] + y * tangents[1][n] + z * tangents[2][n]));
+    }
+    out[0] = along;
+    out[1] = x * front[0][n] + y * front[1][n] + z * front[2][n];
+    out[2] = x * side[0][n] + y * side[1][n] + z * side[2][n];
+  }
+
+  /** Length along the curve at a height, mm. */
+  start(height) {
+    return Math.fround(interp(height, this.lines[2], this.lengths));
+  }
+
   /** Where voxels, flat places in (slices, A, S), lie about the curve: along, front, side, away, each in mm. */
   place(voxels, shape, spacing) {
     const [, A, S] = shape;
     const m = voxels.length;
     const out = { along: new Float32Array(m), front: new Float32Array(m), side: new Float32Array(m), away: new Float32Array(m) };
-    const { lengths, lines, tangents, side, front } = this;
-    const last = lengths.length - 1;
-    const heights = new Map();
-    const here = new Float32Array(3);
+    const starts = Float32Array.from({ length: S }, (_, s) => this.start(Math.fround(s * spacing[2])));
+    const [here, found] = [new Float32Array(3), new Float32Array(3)];
     for (let v = 0; v < m; v++) {
       const s = voxels[v] % S;
-      const a = Math.floor(voxels[v] / S) % A;
-      const i = Math.floor(voxels[v] / (S * A));
-      here[0] = i * spacing[0];
-      here[1] = a * spacing[1];
+      here[0] = Math.floor(voxels[v] / (S * A)) * spacing[0];
+      here[1] = (Math.floor(voxels[v] / S) % A) * spacing[1];
       here[2] = s * spacing[2];
-      let along = heights.get(s);
-      if (along === undefined) heights.set(s, (along = Math.fround(interp(here[2], lines[2], lengths))));
-      let n = 0;
-      for (let step = 0; step < 4; step++) {
-        n = Math.min(searchsorted(lengths, along), last);
-        if (step === 3) break;
-        const [x, y, z] = [here[0] - lines[0][n], here[1] - lines[1][n], here[2] - lines[2][n]];
-        along = Math.fround(lengths[n] + (x * tangents[0][n] + y * tangents[1][n] + z * tangents[2][n]));
-      }
-      const [x, y, z] = [here[0] - lines[0][n], here[1] - lines[1][n], here[2] - lines[2][n]];
-      out.along[v] = along;
-      out.front[v] = x * front[0][n] + y * front[1][n] + z * front[2][n];
-      out.side[v] = x * side[0][n] + y * side[1][n] + z * side[2][n];
-      out.away[v] = Math.hypot(out.front[v], out.side[v]);
+      this.foot(here, starts[s], found);
+      out.along[v] = found[0];
+      out.front[v] = found[1];
+      out.side[v] = found[2];
+      out.away[v] = Math.hypot(found[1], found[2]);
     }
     return out;
+  }
+
+  /** Length along the curve of one place between voxels. */
+  along(place, spacing) {
+    const here = Float32Array.from(place, (value, axis) => value * spacing[axis]);
+    const found = new Float32Array(3);
+    this.foot(here, this.start(here[2]), found);
+    return found[0];
   }
 }
 
@@ -108,7 +124,7 @@ function gradient(values, at) {
 
 /** The curve through the bodies and discs of a class map; null when there is no column. */
 export function trace(classes, shape, spacing) {
-  const mask = Uint8Array.from(classes, (value) => (value === BODY || value === DISC ? 1 : 0));
+  const mask = classes.map((value) => (value === BODY || value === DISC ? 1 : 0));
   const [I, A, S] = shape;
   let curve = null;
   for (let turn = 0; turn < 2; turn++) {

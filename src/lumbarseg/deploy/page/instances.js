@@ -5,6 +5,7 @@ import { ARCH, BODY, CANAL, DISC, REACH, SACRUM, trace, where } from "./column.j
 import { below, cuts } from "./cuts.js";
 import { label, maximumFilter } from "./ndimage.js";
 import { argmax, clamp, interp, maximum, median, nearest } from "./numpy.js";
+import { isSacral } from "./sacral.js";
 
 const { WHOLE, SLIVER, BODILY, APART, CANAL: BEHIND, MIDLINE, PEDICLE, HANG } = CONSTANTS.instances;
 
@@ -17,25 +18,33 @@ export function split(classes, shape, spacing) {
   const kinds = Uint8Array.from(voxels, (at) => classes[at]);
   const places = column.place(voxels, shape, spacing);
   const { segments, planes } = withoutSlivers(places, kinds, cuts(places, kinds, shape[0] > 4));
-  const [low, high] = occupied(segments, kinds, places);
+  let [low, high] = occupied(segments, kinds, places);
   if (high < low) return null;
   const near = (kind) => (v) => kinds[v] === kind && places.away[v] < REACH;
   const between = wholePieces(painted(classes.length, voxels, segments.map((s) => s + 1), near(BODY)), shape);
-  const count = high - low + 1;
-  const bodies = between.map((n) => (n > low && n <= high + 1 ? n - low : 0));
-  let discs = new Uint8Array(classes.length);
+  let seen = new Uint8Array(classes.length);
   if (planes.length) {
     const at = planes.map((plane) => plane.at);
     const mine = Int32Array.from(places.along, (along) => nearest(at, along) + 1);
-    const found = wholePieces(painted(classes.length, voxels, mine, near(DISC)), shape);
-    discs = found.map((n) => (n > 0 ? clamp(n - low + 1, 0, count + 1) : 0));
+    seen = wholePieces(painted(classes.length, voxels, mine, near(DISC)), shape);
   }
+  const bones = classes.map((c) => (c === SACRUM ? 1 : 0));
+  let [bodies, discs] = numbered(between, seen, low, high);
+  const sacral = high - low > 1 && isSacral(bodies, discs, bones, shape, spacing);
+  if (sacral) [bodies, discs] = numbered(between, seen, ++low, high);
+  const count = high - low + 1;
   const at = middles(bodies, count, column, shape, spacing);
   const arches = archesOf(classes.map((c) => (c === ARCH ? 1 : 0)), at, column, shape, spacing);
-  const sacral = classes.map((c, v) => (c === SACRUM || (between[v] > 0 && between[v] <= low) ? 1 : 0));
-  const sacrum = connected(sacral, centres(bodies, 1, shape)[0], shape, spacing);
+  const mass = bones.map((bone, v) => (bone || (between[v] > 0 && between[v] <= low) ? 1 : 0));
+  const sacrum = connected(mass, centres(bodies, 1, shape)[0], shape, spacing);
   const canal = behind(classes.map((c) => (c === CANAL ? 1 : 0)), column, shape, spacing);
-  return { count, bodies, discs, arches, sacrum, canal, column, at, bodyless: false, shape };
+  return { count, bodies, discs, arches, sacrum, canal, column, at, bodyless: false, sacral, shape };
+}
+
+/** Bodies and discs numbered from the segment `low` upward. between: segment + 1; seen: disc + 1. */
+function numbered(between, seen, low, high) {
+  const bodies = between.map((n) => (n > low && n <= high + 1 ? n - low : 0));
+  return [bodies, seen.map((n) => (n > 0 ? clamp(n - low + 1, 0, high - low + 2) : 0))];
 }
 
 /** What names are counted along. */
@@ -105,7 +114,7 @@ export function wholePieces(numbers, shape) {
   return out;
 }
 
-const coordinates = (at, [, A, S]) => [Math.floor(at / (A * S)), Math.floor(at / S) % A, at % S];
+export const coordinates = (at, [, A, S]) => [Math.floor(at / (A * S)), Math.floor(at / S) % A, at % S];
 
 /** Distance of two voxels, mm. */
 export function apart(first, second, spacing) {
@@ -155,14 +164,8 @@ export function centres(numbers, count, shape) {
 function middles(bodies, count, column, shape, spacing) {
   const places = centres(bodies, count, shape);
   const known = [...places.keys()].filter((n) => Number.isFinite(places[n][0]));
-  const along = known.map((n) => alongOf(places[n], column, spacing));
+  const along = known.map((n) => column.along(places[n], spacing));
   return Array.from({ length: count }, (_, n) => interp(n, known, along));
-}
-
-/** Length along the column of one place between voxels. */
-export function alongOf(place, column, spacing) {
-  const finer = spacing.map((step, axis) => place[axis] * step);
-  return column.place([0], [1, 1, 1], [0, 0, 0], [finer]).along[0];
 }
 
 /** Posterior elements, slice by slice: each piece goes to the body it hangs from. */

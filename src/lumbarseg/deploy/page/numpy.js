@@ -13,13 +13,13 @@ export const mean = (values) => sum(values) / values.length;
 
 export function maximum(values) {
   let top = -Infinity;
-  for (const value of values) if (value > top) top = value;
+  for (let i = 0; i < values.length; i++) if (values[i] > top) top = values[i];
   return top;
 }
 
 export function minimum(values) {
   let low = Infinity;
-  for (const value of values) if (value < low) low = value;
+  for (let i = 0; i < values.length; i++) if (values[i] < low) low = values[i];
   return low;
 }
 

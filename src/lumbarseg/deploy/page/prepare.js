@@ -1,6 +1,6 @@
 // The contract between an exam and the network, both ways: prepare.py in JavaScript.
 
-import { clamp, percentiles, roundEven, searchsorted } from "./numpy.js";
+import { arange, clamp, percentiles, roundEven, searchsorted } from "./numpy.js";
 import { apply, matrix, packed, reorient, weights } from "./resample.js";
 import { count, Refusal, spacingOf, toWorld } from "./volume.js";
 
@@ -50,8 +50,7 @@ export function normalise(array, shape, spec) {
     image[i] = clamp((array[i] - low) / (high - low), 0, 1);
     total += image[i];
   }
-  const blurs = [blur(shape[0], 1), blur(shape[1], n.local / spec.pixel), blur(shape[2], n.local / spec.pixel)];
-  const local = apply(image, shape, blurs).array;
+  const local = surroundings(image, shape, n.local / spec.pixel);
   const floor = (n.floor * total) / image.length;
   for (let i = 0; i < image.length; i++) image[i] /= (local[i] + floor) ** n.power;
   const top = Math.max(percentiles(image, [n.top])[0], 1e-6);
@@ -59,14 +58,44 @@ export function normalise(array, shape, spec) {
   return image;
 }
 
-/** Gaussian smoothing of an axis; at the border only what lies inside counts. Below 1e-9 of its middle it is nothing. */
-function blur(size, sigma) {
-  return matrix(size, size, (r) =>
+/** The mean about each voxel. In plane it is so smooth that every fourth one tells it: by cubics between those, to 1e-5. */
+function surroundings(image, shape, sigma) {
+  const coarse = shape.map((size) => nodes(size));
+  const blurs = [null, blur(shape[1], sigma, coarse[1]), blur(shape[2], sigma, coarse[2])];
+  const few = apply(image, shape, blurs);
+  const smooth = apply(few.array, few.shape, [blur(shape[0], 1, null), null, null]);
+  return apply(smooth.array, smooth.shape, [null, cubics(shape[1], coarse[1]), cubics(shape[2], coarse[2])]).array;
+}
+
+/** Every fourth place of an axis and its last; every one of a short axis. */
+function nodes(size) {
+  const every = arange(0, size);
+  return size < 32 ? every : every.filter((n) => n % 4 === 0 || n === size - 1);
+}
+
+/** Gaussian smoothing of an axis at some places (all of them when null); at the border only what lies inside counts. */
+function blur(size, sigma, places) {
+  const wanted = places ?? arange(0, size);
+  return matrix(wanted.length, size, (r) =>
     Float64Array.from({ length: size }, (_, c) => {
-      const value = Math.exp(-0.5 * ((r - c) / sigma) ** 2);
+      const value = Math.exp(-0.5 * ((wanted[r] - c) / sigma) ** 2);
       return value < 1e-9 ? 0 : value;
     }),
   );
+}
+
+/** Matrix (size, nodes) of the cubic through the four nodes about each place; null where every place is a node. */
+function cubics(size, places) {
+  if (places.length === size) return null;
+  return matrix(size, places.length, (t) => {
+    const row = new Float64Array(places.length);
+    const first = clamp(searchsorted(places, t, true) - 2, 0, places.length - 4);
+    for (let n = first; n < first + 4; n++) {
+      row[n] = 1;
+      for (let o = first; o < first + 4; o++) if (o !== n) row[n] *= (t - places[o]) / (places[n] - places[o]);
+    }
+    return row;
+  });
 }
 
 /** Indices along an axis of the network's grid, reversed where the exam was turned over. */

@@ -5,20 +5,27 @@ import { clamp } from "./numpy.js";
 
 const { MARGIN, MANY } = CONSTANTS.window;
 
-/** (classes, slices, A, S) probabilities. look: of one window {array, channels, rows, columns} to its probabilities
- * (classes, rows, columns), a promise; several are under way at once. done: is told how many slices are through. */
-export async function predict(prepared, card, look, done = () => {}) {
+/** (classes, slices, A, S) probabilities. network.look: of one window {array, channels, rows, columns, inside} to its
+ * probabilities (classes, rows, columns), a promise; network.many of them may be under way. done: after each slice. */
+export async function predict(prepared, card, network, done) {
   const [count, A, S] = prepared.shape;
   const classes = card.classes.length;
   const out = new Float32Array(classes * count * A * S);
   out.fill(1, 0, count * A * S);
   const fill = async (slices, box) => {
-    const answers = slices.map(async (i) => {
-      const found = await look(windowOf(prepared, i, box, card));
-      write(out, found, i, box, prepared.shape, classes);
-      done();
-    });
-    await Promise.all(answers);
+    const waiting = [...slices];
+    const worker = async () => {
+      try {
+        while (waiting.length) {
+          const slice = waiting.shift();
+          write(out, await network.look(windowOf(prepared, slice, box, card)), slice, box, prepared.shape, classes);
+          await done();
+        }
+      } finally {
+        waiting.length = 0; // where one fails or is cancelled, the others begin nothing new
+      }
+    };
+    await Promise.all(Array.from({ length: network.many }, worker));
   };
   const whole = [[0, A], [0, S]];
   const every = Array.from({ length: count }, (_, i) => i);

@@ -1,0 +1,110 @@
+// Drives a page that `lumbarseg page` wrote in headless Chromium and prints what was seen as JSON.
+// node browser.mjs PLAN.json; the plan: {modules, chromium, page, steps}. A step is one of
+//   {open: FILE, save: FILE, shot: FILE}   give an exam; keep its label map, a picture of the page
+//   {name: [NUMBER, NAME], save: FILE}     choose a name for a level
+//   {undo: true, save: FILE}               take the names back
+//   {cancel: FILE}                         give an exam and cancel once the network looks at it
+//   {click: [X, Y]}                        click there in the picture, in shares of its size
+
+import fs from "node:fs";
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+const PATIENCE = 600000; // ms
+const plan = JSON.parse(fs.readFileSync(process.argv[2]));
+const { chromium } = createRequire(`${plan.modules}/`)("playwright-core");
+
+const browser = await chromium.launch({
+  executablePath: plan.chromium,
+  args: ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"].concat(plan.flags ?? []),
+});
+const context = await browser.newContext({ viewport: plan.viewport ?? { width: 1500, height: 1080 } });
+const page = await context.newPage();
+const requests = [];
+const said = [];
+context.on("request", (request) => requests.push(request.url().slice(0, 60)));
+page.on("console", (message) => ["error", "warning"].includes(message.type()) && said.push(message.text()));
+page.on("pageerror", (error) => said.push(`error: ${error.message}`));
+if (plan.without) await context.addInitScript(`delete globalThis.${plan.without}`);
+
+const seconds = (start) => Math.round((performance.now() - start) / 10) / 100;
+const body = () => page.evaluate(() => ({ ...document.body.dataset }));
+
+async function answered(before) {
+  await page.waitForFunction(
+    (n) => Number(document.body.dataset.answers ?? 0) > n || document.body.dataset.refused,
+    Number(before.answers ?? 0),
+    { timeout: PATIENCE, polling: 50 },
+  );
+  const { refused } = await body();
+  return refused ? { refused } : {};
+}
+
+async function seen(step) {
+  if (step.save) {
+    const coming = page.waitForEvent("download", { timeout: PATIENCE });
+    await page.click("#save");
+    await (await coming).saveAs(step.save);
+  }
+  if (step.shot) {
+    await page.waitForTimeout(1500); // what is drawn shows with the next frame
+    await page.screenshot({ path: step.shot });
+  }
+  return page.evaluate(() => {
+    const rows = [...document.querySelectorAll("#levels tr")].slice(1);
+    const texts = (selector) => [...document.querySelectorAll(selector)].map((e) => e.textContent);
+    return {
+      names: rows.map((row) => row.dataset.name),
+      numbers: rows.map((row) => Number(row.querySelector("select").dataset.number)),
+      confidences: rows.map((row) => Number(row.cells[1].textContent)),
+      sizes: texts("#sizes tr"),
+      warnings: texts("#warnings div"),
+      here: document.querySelector("#here").textContent,
+      chosen: [...document.querySelectorAll("tr.chosen")].map((row) => row.dataset.name),
+    };
+  });
+}
+
+const deeds = {
+  open: async ({ open }) => {
+    await page.evaluate(() => delete document.body.dataset.refused);
+    const before = await body();
+    await page.setInputFiles("#file", open);
+    return answered(before);
+  },
+  name: async ({ name: [number, name] }) => {
+    const before = await body();
+    await page.selectOption(`select[data-number="${number}"]`, name);
+    return answered(before);
+  },
+  undo: async () => {
+    const before = await body();
+    await page.click("#undo");
+    return answered(before);
+  },
+  cancel: async ({ cancel }) => {
+    await page.setInputFiles("#file", cancel);
+    await page.waitForFunction(() => document.querySelector("#stage").textContent.includes("slices"), null, { timeout: PATIENCE });
+    await page.click("#cancel");
+    await page.waitForFunction(() => document.querySelector("#work").hidden);
+    return {};
+  },
+  click: async ({ click: [x, y] }) => {
+    const box = await page.locator("#planes").boundingBox();
+    await page.mouse.click(box.x + x * box.width, box.y + y * box.height);
+    return {};
+  },
+};
+
+const start = performance.now();
+await page.goto(pathToFileURL(plan.page).href);
+const unable = await page.evaluate(() => (document.querySelector("#unable").hidden ? "" : document.querySelector("#unable").textContent));
+const steps = [];
+for (const step of unable ? [] : plan.steps) {
+  const begun = performance.now();
+  const told = await deeds[Object.keys(deeds).find((key) => key in step)](step);
+  const time = seconds(begun);
+  steps.push({ ...told, seconds: time, since: seconds(start), ...(told.refused ? {} : await seen(step)) });
+}
+await browser.close();
+console.log(JSON.stringify({ unable, steps, requests, said }));

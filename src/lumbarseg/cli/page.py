@@ -1,0 +1,42 @@
+"""`lumbarseg page [MODEL] -o PAGE.html`: one file that names a spine in a browser."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from . import options, say
+
+
+def add(commands: options.Commands) -> None:
+    """The command's words."""
+    parser = options.command(
+        commands,
+        "page",
+        "write one HTML file that names a spine in a browser, offline",
+        "Writes one HTML file with a model inside. Opened from the disk in a current browser it takes a NIfTI file,\n"
+        "shows the named spine in three planes and in 3-D and saves the label map; nothing leaves the computer.\n"
+        "Making it needs Node.js, and once a network: npm fetches the viewer and the engine. Opening it needs neither.",
+        "lumbarseg page -o lumbarseg.html",
+    )
+    parser.add_argument(
+        "model", nargs="?", type=Path, metavar="MODEL", help="the model that answers (default: the one in the package)"
+    )
+    parser.add_argument(
+        "-o", dest="out", type=Path, default=Path("lumbarseg.html"), metavar="FILE", help="the HTML file to write"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page."""
+    from lumbarseg.deploy.page import page
+    from lumbarseg.model import default
+
+    made = page(args.model or default(), args.out)
+    if args.json:
+        say.as_json({"file": str(made.path), "bytes": made.size, "model": made.digest})
+    else:
+        print(f"{made.path}: {made.size / 1e6:.1f} MB; open it in a browser")
+    return say.DONE

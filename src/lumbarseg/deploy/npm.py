@@ -1,0 +1,108 @@
+"""Packages of npm for the web page, in exactly the versions and with the digests of package-lock.json.
+
+They are fetched once by npm itself and kept in the user's cache folder, or where LUMBARSEG_NPM says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lumbarseg.errors import DeployError
+
+_LOCK = ("package.json", "package-lock.json")
+_PATIENCE = 600  # seconds
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package as locked. licence: what it calls its licence; text: its licence file, "" where it carries none."""
+
+    name: str
+    version: str
+    licence: str
+    text: str
+
+
+def sources() -> Path:
+    """The folder of the page's own files."""
+    return Path(str(resources.files(__package__) / "page"))
+
+
+def modules(testing: bool = False) -> Path:
+    """The folder of the packages, fetched when it is not there yet; testing: with what drives a browser.
+
+    DeployError when npm is not installed or cannot fetch them.
+    """
+    digest = hashlib.sha256(b"".join((sources() / name).read_bytes() for name in _LOCK)).hexdigest()[:16]
+    folder = _cache() / f"npm-{digest}{'-testing' if testing else ''}"
+    if (folder / "node_modules").is_dir():
+        return folder / "node_modules"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise DeployError("npm is not installed, and the page is made with its packages: install Node.js 18 or newer")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".npm-", dir=folder.parent) as work:
+            _fetch(npm, Path(work), testing)
+            if not folder.exists():
+                os.replace(work, folder)
+                Path(work).mkdir()  # for the end of the block, which removes it
+    except OSError as error:
+        raise DeployError(f"{folder}: packages cannot be kept there: {error.strerror or error}") from error
+    return folder / "node_modules"
+
+
+def licences(folder: Path) -> list[Package]:
+    """The packages that a page is made of, with their licences, by name."""
+    lock = json.loads((sources() / _LOCK[1]).read_text(encoding="utf-8"))["packages"]
+    found = [_package(folder, name, about) for name, about in lock.items() if name and not about.get("dev")]
+    return sorted((package for package in found if package), key=lambda package: package.name)
+
+
+def _package(folder: Path, name: str, about: dict[str, Any]) -> Package | None:
+    own = folder.parent / name
+    if not own.is_dir():  # of another system
+        return None
+    files = (path for path in own.iterdir() if path.is_file())
+    texts = sorted(path for path in files if path.name.lower().startswith(("licen", "notice")))
+    text = "\n\n".join(path.read_text(encoding="utf-8", errors="replace").strip() for path in texts)
+    plain = name.rpartition("node_modules/")[2]
+    given = sources() / "licences" / f"{plain.rpartition('/')[2]}.txt"
+    if not text and given.is_file():
+        text = given.read_text(encoding="utf-8").strip()
+    return Package(plain, about["version"], about.get("license", "not said"), text)
+
+
+def _fetch(npm: str, work: Path, testing: bool) -> None:
+    for name in _LOCK:
+        shutil.copyfile(sources() / name, work / name)
+    words = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", *([] if testing else ["--omit=dev"])]
+    try:
+        done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=_PATIENCE, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise DeployError(f"npm did not fetch the page's packages in {_PATIENCE} s; is there a network?") from error
+    if done.returncode:
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if "error" in line.lower()]
+        told = lines[0].strip()[:200] if lines else f"exit code {done.returncode}"
+        raise DeployError(f"npm cannot fetch the page's packages ({told}); is there a network?")
+
+
+def _cache() -> Path:
+    """Where this user's programs keep what they can fetch again."""
+    if given := os.environ.get("LUMBARSEG_NPM"):
+        return Path(given)
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "lumbarseg"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "lumbarseg"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lumbarseg"
