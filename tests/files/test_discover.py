@@ -106,7 +106,7 @@ def test_studies_in_crossed_folders_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_folders_without_an_exam_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no NIfTI, MetaImage, NRRD or DICOM file in it"):
+    with pytest.raises(FileError, match="no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"):
         find_exams([tmp_path])
     touch(tmp_path / "a_labels.nii.gz")
     with pytest.raises(FileError, match="only label maps in it"):

@@ -10,8 +10,8 @@ from typing import Any
 from lumbarseg.errors import FileError
 from lumbarseg.volume import Volume
 
-from . import dicom, metaimage, nifti, nrrd
-from .discover import find_exams, stem
+from . import dicom, metaimage, nifti, nrrd, zips
+from .discover import find_exams, stem, within
 from .disk import reading, replacing
 from .nifti import write_image, write_labels
 from .source import Source
@@ -37,7 +37,7 @@ _GZIP = b"\x1f\x8b"
 class Exam:
     """An exam as read. volume: float32; notes: lines a person should see; about: facts of the file for a report.
 
-    path: the file or folder it was read from. source: of DICOM, the images that it was read from.
+    path: the file, folder or ZIP it was read from. source: of DICOM, the images that it was read from.
     """
 
     volume: Volume
@@ -47,13 +47,14 @@ class Exam:
     source: Source | None = None
 
 
-def read_exam(path: Path | str, volume: int | None = None) -> Exam:
-    """An exam from a file or a folder of DICOM files; volume: which one of a 4-D file, counted from 0.
+def read_exam(path: Path | str, volume: int | None = None, series: str | None = None) -> Exam:
+    """An exam from a file, a folder of DICOM files or a ZIP; volume: which one of a 4-D file, counted from 0.
 
-    FileError and GridError name the file, what is wrong and what to do.
+    series: which one of a DICOM study, by its number or part of its name, where it is not to be the sagittal T2 or
+    what comes next to it. FileError and GridError name the file, what is wrong and what to do.
     """
     path = Path(path)
-    stored = _stored(path, volume)
+    stored = _stored(path, volume, series)
     return Exam(to_image(path, stored), stored.notes, stored.about, path, stored.source)
 
 
@@ -65,16 +66,22 @@ def read_image(path: Path | str, volume: int | None = None) -> Volume:
 def read_labels(path: Path | str) -> Volume:
     """A label map, uint8; FileError when it holds grey values, and as `read_exam`."""
     path = Path(path)
-    return to_labels(path, _stored(path, None))
+    return to_labels(path, _stored(path))
 
 
-def _stored(path: Path, volume: int | None) -> Stored:
-    return with_thickness(_reader(path)(path, volume))
+def _stored(path: Path, volume: int | None = None, series: str | None = None) -> Stored:
+    place = within(path)
+    reader = _reader(place)
+    if reader is dicom.read:
+        return with_thickness(dicom.read(place, volume, series))
+    if series is not None:
+        raise FileError(f"{path}: no DICOM, so there is no series {series!r} in it; leave --series out")
+    return with_thickness(reader(place, volume))
 
 
 def _reader(path: Path) -> Callable[[Path, int | None], Stored]:
     """The format that the bytes of a file show; FileError when it is none of ours."""
-    if path.is_dir():
+    if path.is_dir() or zips.is_folder(path):
         return dicom.read
     with reading(path) as stream:
         head = stream.read(4096)
@@ -87,5 +94,5 @@ def _reader(path: Path) -> Callable[[Path, int | None], Stored]:
     if metaimage.recognised(head):
         return metaimage.read
     if dicom.recognised(head):
-        raise FileError(f"{path}: one DICOM file; give the folder that holds its series")
-    raise FileError(f"{path}: neither NIfTI, MetaImage nor NRRD by its content; export the exam as .nii.gz")
+        return dicom.read
+    raise FileError(f"{path}: neither NIfTI, MetaImage, NRRD, DICOM nor ZIP by its content; export it as .nii.gz")

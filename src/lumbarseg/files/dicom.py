@@ -1,4 +1,4 @@
-"""A folder of DICOM files: its sagittal series as one volume, and why that series.
+"""DICOM in a folder or a ZIP: one series of the study as one volume, and why that series.
 
 Positions are LPS in mm (DICOM PS3.3 C.7.6.2). Nothing that names the patient is passed on, but in `Stored.source`.
 """
@@ -6,24 +6,25 @@ Positions are LPS in mm (DICOM PS3.3 C.7.6.2). Nothing that names the patient is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lumbarseg.errors import FileError
 from lumbarseg.volume import Array
 
+from . import zips
 from .disk import reading, refusal
-from .series import Header, Series, choose, header
+from .headers import Header, headers
+from .pixels import dataset_of, decoded
+from .series import Series
 from .source import Source, without_pixels
+from .stacks import stack, together
+from .studies import Choice, choose
 from .voxels import LPS_TO_RAS, Stored, check_claim
 
-_INDEX = "DICOMDIR"
-_UNEVEN = 0.2  # of the distance of two slices: how far one may lie from its place in an even stack
-_SAME_PLACE = 0.01  # mm
-_PARALLEL = 1e-3  # difference of direction cosines that still counts as one orientation
+INDEX = "DICOMDIR"
 
 
 def recognised(head: bytes) -> bool:
@@ -31,21 +32,21 @@ def recognised(head: bytes) -> bool:
     return head[128:132] == b"DICM" or head[:4] in (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
 
 
-def holds_dicom(folder: Path) -> bool:
-    """Whether a DICOM file lies directly in this folder."""
-    return next(_dicom_files(folder, deep=False), None) is not None
+def holds_dicom(place: Path, deep: bool = False) -> bool:
+    """Whether a DICOM file lies directly in this folder or ZIP, or, when `deep`, anywhere below."""
+    return next(_dicom_files(place, deep), None) is not None
 
 
-def studies_below(folder: Path) -> list[Path]:
-    """Folders of the DICOM studies somewhere below `folder`: itself for one, else the smallest folder of each."""
+def studies_below(place: Path) -> list[Path]:
+    """Folders of the DICOM studies somewhere below `place`: itself for one, else the smallest folder of each."""
     studies: dict[str, list[Path]] = {}
     seen: set[Path] = set()
-    for path in _dicom_files(folder, deep=True):
-        if path.parent not in seen and (head := header(path)):
+    for path in _dicom_files(place, deep=True):
+        if path.parent not in seen and (heads := headers(path)):
             seen.add(path.parent)
-            studies.setdefault(head.study, []).append(path.parent)
+            studies.setdefault(heads[0].study, []).append(path.parent)
     if len(studies) <= 1:
-        return [folder] if studies else []
+        return [place] if studies else []
     homes = {study: Path(os.path.commonpath(folders)) for study, folders in studies.items()}
     alone = {
         study for study, home in homes.items() if sum(home in (f, *f.parents) for f in seen) == len(studies[study])
@@ -53,146 +54,129 @@ def studies_below(folder: Path) -> list[Path]:
     return sorted(home for study in studies for home in ([homes[study]] if study in alone else studies[study]))
 
 
-def _dicom_files(folder: Path, deep: bool) -> Iterator[Path]:
-    """Files with DICOM in them, in the order of their names."""
-    for place, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
-        for name in sorted(names):
-            path = Path(place, name)
-            if name.startswith(".") or name.upper() == _INDEX or not path.is_file():
-                continue
+def _dicom_files(place: Path, deep: bool) -> Iterator[Path]:
+    """Files with DICOM in them, in the order of their names; `place` itself where it is one."""
+    for path in _files(place, deep):
+        if path.name.upper() != INDEX:
             with reading(path) as stream:
                 if recognised(stream.read(132)):
                     yield path
+
+
+def _files(place: Path, deep: bool) -> Iterator[Path]:
+    if zips.holds(place) or (place.is_file() and not zips.is_folder(place)):
+        yield place
+    elif not place.is_dir():
+        yield from zips.walk(place, deep)
+    for folder, folders, names in os.walk(place, onerror=_refuse) if place.is_dir() else ():
+        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
+        paths = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+        yield from (path for path in paths if path.is_file())
 
 
 def _refuse(error: OSError) -> None:
     raise refusal(Path(str(error.filename)), error) from error
 
 
-def read(folder: Path, volume: int | None = None) -> Stored:
-    """The sagittal series of a folder of DICOM files; FileError and GridError say what is wrong with it.
+def read(place: Path, volume: int | None = None, series: str | None = None) -> Stored:
+    """One series of a study in a folder, a ZIP or one multi-frame file; FileError and GridError say what is wrong.
 
-    volume: must be None or 0, a stack of slices has no more.
+    volume: must be None or 0, a stack of slices has no more. series: number or part of the name of the one to read,
+    where it is not to be the best for this package's purpose: the sagittal T2, else T1, else another.
     """
     if volume:
-        raise FileError(f"{folder}: no volume {volume}; a DICOM series holds one, counted from 0")
-    found = [header(path) for path in _dicom_files(folder, deep=True)]
-    heads = [head for head in found if head]
+        raise FileError(f"{place}: no volume {volume}; a DICOM series holds one, counted from 0")
+    found = [headers(path) for path in _dicom_files(place, deep=True)]
+    heads = [head for slices in found for head in slices]
     if not heads:
-        raise FileError(f"{folder}: no readable DICOM file in it; give the folder that holds the exam")
-    series, notes = choose(folder, heads)
-    slices, affine = stack(folder, series)
-    if len(slices) < len(series.slices):
-        notes.append(f"{len(series.slices) - len(slices)} files that are copies of others were left out")
-    if len(heads) < len(found):
-        notes.append(f"{len(found) - len(heads)} damaged DICOM files were left out")
+        raise FileError(f"{place}: no readable DICOM file in it; give the folder that holds the exam")
+    if len(found) == len(heads) == 1 and heads[0].frame is None and heads[0].path == place:
+        raise FileError(f"{place}: one DICOM file of one slice; give the folder that holds its series")
+    return _first_whole(place, choose(place, heads, series), sum(not slices for slices in found))
+
+
+def _first_whole(place: Path, choice: Choice, damaged: int) -> Stored:
+    """The first candidate that can be read, and what became of those before it."""
+    notes, first = [], None
+    for series in choice.candidates:
+        try:
+            stored = _stored(place, series)
+        except FileError as error:
+            first = first or error
+            notes.append(f"left out: {str(error).removeprefix(f'{place}: ')}")
+            continue
+        told = f"taken: DICOM {series.name}, {series.told()}"
+        about = {**stored.about, "taken": told, "left_out": choice.left_out(series)}
+        notes = [told, *notes, *stored.notes, *_doubts(series, choice, damaged)]
+        return Stored(stored.array, stored.affine, notes, about, stored.source)
+    raise first or FileError(f"{place}: no series in it")
+
+
+def _stored(place: Path, series: Series) -> Stored:
+    slices, notes = _without_copies(series.slices)
+    slices, affine = stack(f"{place}: {series.name}", slices)
+    array, source = _pixels(place, slices)
+    about = series.about(float(np.linalg.norm(affine[:3, 2])))
+    return Stored(array, LPS_TO_RAS @ affine, notes, about, source)
+
+
+def _doubts(series: Series, choice: Choice, damaged: int) -> list[str]:
+    notes = []
+    if series.plane != "sagittal":
+        notes.append(f"no sagittal series was read: its slices are {series.plane}")
+    if series.mixed:
+        notes.append("slices in several directions in one series: is it a localiser?")
+    expected = int(series.slices[0].number("ImagesInAcquisition"))
+    if not series.part and expected > len(series.slices) and "DERIVED" not in series.slices[0].words:
+        notes.append(f"its files tell of {expected} images, {len(series.slices)} are there: was all of it exported?")
+    if choice.copies:
+        notes.append(f"{choice.copies} files that are copies of others were left out")
+    if damaged:
+        notes.append(f"{damaged} damaged DICOM files were left out")
     if series.slices[0].modality == "CT":
         notes.append("CT, not MRI")
-    about = {**series.about(_step(affine)), "taken": notes[0]}
-    pixels, source = _pixels(folder, slices)
-    return Stored(pixels, LPS_TO_RAS @ affine, notes, about, source)
+    return notes
 
 
-def stack(folder: Path, series: Series) -> tuple[list[Header], Array]:
-    """The slices in order along their normal, and the affine to LPS mm of (column, row, slice).
-
-    FileError when they do not make one even stack.
-    """
-    name = f"{folder}: {series.name}"
-    slices = list({head.instance: head for head in series.slices}.values())
-    first = slices[0]
-    if any(head.size != first.size or not np.allclose(head.spacing, first.spacing, rtol=1e-3) for head in slices):
-        raise FileError(f"{name}: slices of different sizes; export one stack alone")
-    if any(np.abs(head.directions - first.directions).max() > _PARALLEL for head in slices):
-        raise FileError(f"{name}: slices of different orientations; export one stack alone")
-    slices.sort(key=lambda head: float(head.position @ first.normal))
-    positions = np.array([head.position for head in slices])
-    _check_even(name, positions @ first.normal)
-    affine = np.eye(4)
-    affine[:3, 0] = first.directions[0] * first.spacing[1]
-    affine[:3, 1] = first.directions[1] * first.spacing[0]
-    affine[:3, 3] = positions[0]
-    if len(slices) == 1:
-        affine[:3, 2] = first.normal * first.thickness
-    else:
-        affine[:3, 2] = (positions[-1] - positions[0]) / (len(slices) - 1)
-        drift = np.abs(positions - positions[0] - np.arange(len(slices))[:, None] * affine[:3, 2]).max()
-        if drift > max(1.0, _UNEVEN * _step(affine)):
-            raise FileError(f"{name}: slices up to {drift:.1f} mm beside the line of their stack; export it again")
-    return slices, affine
+def _without_copies(slices: list[Header]) -> tuple[list[Header], list[str]]:
+    """Slices without those that show the same pixels at the same position under another identity."""
+    kept = []
+    for group in together(slices):
+        kept.append(group[0])
+        if len(group) > 1:
+            first = _values(group[:1])[0]
+            kept += [head for head in group[1:] if not np.array_equal(_values([head])[0], first)]
+    gone = len(slices) - len(kept)
+    return kept, [f"{gone} slices that are copies of others were left out"] if gone else []
 
 
-def _step(affine: Array) -> float:
-    return float(np.linalg.norm(affine[:3, 2]))
-
-
-def _check_even(name: str, places: Array) -> None:
-    """places: (n,) mm along the normal, ascending."""
-    if len(places) == 1:
-        return
-    gaps = np.diff(places)
-    if gaps.min() < _SAME_PLACE:
-        many = len(places) / (np.count_nonzero(gaps >= _SAME_PLACE) + 1)
-        raise FileError(
-            f"{name}: {many:.3g} slices at each position (echoes, time points or two scans in one series); "
-            "export one of them alone"
-        )
-    even = np.linspace(places[0], places[-1], len(places))
-    usual = float(np.median(gaps))
-    if gaps.max() > (1 + _UNEVEN) * usual or np.abs(places - even).max() > _UNEVEN * usual:
-        raise FileError(
-            f"{name}: slices are missing: gaps of {gaps.min():.2f} to {gaps.max():.2f} mm; export the series again"
-        )
-
-
-def _pixels(folder: Path, slices: list[Header]) -> tuple[Array, Source]:
-    """(columns, rows, slices) float32 with each slice's own rescaling; FileError naming the file that fails."""
+def _pixels(place: Path, slices: list[Header]) -> tuple[Array, Source]:
+    """(columns, rows, slices) float32, and the images; dark is low, also where it was stored the other way round."""
     rows, columns = slices[0].size
-    check_claim(folder, (columns, rows, len(slices)), 2, float("inf"))
-    array, heads = np.empty((len(slices), rows, columns), np.float32), []
+    check_claim(place, (columns, rows, len(slices)), 2, float("inf"))
+    array, source = _values(slices)
+    if all(head.values.get("PhotometricInterpretation") == "MONOCHROME1" for head in slices):
+        array = array.max() + array.min() - array
+    return array.transpose(2, 1, 0), source
+
+
+def _values(slices: Sequence[Header]) -> tuple[Array, Source]:
+    """(slices, rows, columns) float32 with each slice's own rescaling, and the images; FileError names the file."""
+    array = np.empty((len(slices), *slices[0].size), np.float32)
+    files: dict[Path, list[int]] = {}
     for index, head in enumerate(slices):
-        pixels, dataset = _decoded(head.path)
-        heads.append(without_pixels(dataset))
-        if pixels.shape != (rows, columns):
-            raise FileError(
-                f"{head.path}: holds colours or several frames, not one grey slice; export it as grey values"
-            )
-        array[index] = pixels
-        if head.rescale != (1.0, 0.0):
-            array[index] = array[index] * np.float32(head.rescale[0]) + np.float32(head.rescale[1])
-    return array.transpose(2, 1, 0), Source(tuple(heads), (1,) * len(heads))
-
-
-def _decoded(path: Path) -> tuple[Array, Any]:
-    """The pixels of a file and its data set."""
-    import warnings
-
-    import pydicom
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            dataset = pydicom.dcmread(path, force=True)
-            if "TransferSyntaxUID" not in dataset.file_meta:  # a file from before DICOM files had a preamble
-                implicit = dataset.original_encoding[0]
-                syntaxes = pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian
-                dataset.file_meta.TransferSyntaxUID = syntaxes[bool(implicit)]
-        except Exception as error:  # a damaged file makes pydicom raise almost anything
-            raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
-        try:
-            return np.asarray(dataset.pixel_array), dataset
-        except Exception as error:  # the same, and whatever a decoder raises
-            raise FileError(f"{path}: {_undecoded(dataset)}") from error
-
-
-def _undecoded(dataset: Any) -> str:
-    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-    if "PixelData" not in dataset:
-        return "truncated: it holds no pixels; copy or export it again"
-    if syntax is not None and syntax.is_compressed:
-        return (
-            f"its pixels are compressed ({syntax.name}) and cannot be decoded here; pip install "
-            "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export it without compression"
-        )
-    return "its pixels are truncated or damaged; copy or export it again"
+        files.setdefault(head.path, []).append(index)
+    heads = {}
+    for path, indices in files.items():
+        dataset = dataset_of(path)
+        frames = [slices[index].frame or 0 for index in indices]
+        for index, pixels in zip(indices, decoded(path, dataset, frames), strict=True):
+            if pixels.shape != array.shape[1:]:
+                raise FileError(f"{path}: does not hold the grey slice that its header tells of; export it again")
+            array[index] = pixels
+            slope, intercept = slices[index].rescale
+            if (slope, intercept) != (1.0, 0.0):
+                array[index] = array[index] * np.float32(slope) + np.float32(intercept)
+        heads[path] = without_pixels(dataset)
+    frame_numbers = tuple((head.frame or 0) + 1 for head in slices)
+    return array, Source(tuple(heads[head.path] for head in slices), frame_numbers)

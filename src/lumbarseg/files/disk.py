@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,12 +38,36 @@ def refusal(path: Path, error: OSError, verb: str = "read") -> FileError:
 
 @contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
-    """`path` opened for reading, in binary; FileError when it cannot be opened or read."""
+    """`path`, also one in a ZIP, opened for reading, in binary; FileError when it cannot be opened or read."""
     try:
-        with path.open("rb") as stream:
+        with _opened(path) as stream:
             yield stream
     except OSError as error:
         raise refusal(path, error) from error
+
+
+def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
+    try:
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        from . import zips
+
+        if zips.located(path) is None:
+            raise
+        return zips.reading(path)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, also of one in a ZIP."""
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        from . import zips
+
+        inside = zips.size(path)
+        if inside is None:
+            raise
+        return inside
 
 
 @contextmanager

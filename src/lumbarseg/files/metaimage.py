@@ -15,7 +15,7 @@ import numpy as np
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array, Volume
 
-from .disk import reading, replacing
+from .disk import reading, replacing, size_of
 from .voxels import LPS_TO_RAS, Stored, check_claim, load, most_unpacked, one_volume
 
 _TYPES = {
@@ -149,7 +149,7 @@ def _data(path: Path, stream: BinaryIO, fields: Fields) -> Iterator[tuple[Binary
     """The stream that holds the voxels, and how many bytes of it are left."""
     name = fields["ElementDataFile"].replace("\\", "/")
     if name.upper() == "LOCAL":
-        yield stream, path.stat().st_size - stream.tell()
+        yield stream, size_of(path) - stream.tell()
         return
     if name.upper().split()[:1] == ["LIST"] or "%" in name:
         raise FileError(f"{path}: its voxels are spread over several files; save it as one .mha file")
@@ -157,7 +157,7 @@ def _data(path: Path, stream: BinaryIO, fields: Fields) -> Iterator[tuple[Binary
     if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or ":" in name:
         raise FileError(f"{path}: its voxels lie outside its folder ({name}); put both files into one folder")
     with reading(beside) as data:
-        yield data, beside.stat().st_size
+        yield data, size_of(beside)
 
 
 def _skip_header(path: Path, data: BinaryIO, fields: Fields, needed: int) -> None:

@@ -22,7 +22,7 @@ from lumbarseg.anatomy import STRUCTURES, Structure
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array, Volume
 
-from .disk import reading, replacing
+from .disk import reading, replacing, size_of
 from .voxels import Stored, check_claim, load, most_unpacked, one_volume
 
 _ABSENT: Any = None
@@ -77,7 +77,7 @@ def read(path: Path, volume: int | None = None) -> Stored:
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, float]]:
     """The plain bytes of a file that may be gzipped, and how many there can be at most."""
     with reading(path) as stream:
-        size = path.stat().st_size
+        size = size_of(path)
         packed = stream.read(2) == _GZIP
         stream.seek(0)
         if packed:

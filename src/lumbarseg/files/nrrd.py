@@ -14,7 +14,7 @@ import numpy as np
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array
 
-from .disk import reading
+from .disk import reading, size_of
 from .voxels import Stored, check_claim, load, most_unpacked, one_volume
 
 _TYPES = {
@@ -124,7 +124,7 @@ def _data(path: Path, stream: BinaryIO, header: Header) -> Iterator[tuple[Binary
     """The stream that holds the voxels, and how many bytes of it are left."""
     name = header.get("data file", header.get("datafile"))
     if name is None:
-        yield stream, path.stat().st_size - stream.tell()
+        yield stream, size_of(path) - stream.tell()
         return
     name = str(name).replace("\\", "/")
     if name.upper().split()[:1] == ["LIST"] or "%" in name:
@@ -133,7 +133,7 @@ def _data(path: Path, stream: BinaryIO, header: Header) -> Iterator[tuple[Binary
         raise FileError(f"{path}: its voxels lie outside its folder ({name}); put both files into one folder")
     beside = path.parent / name
     with reading(beside) as data:
-        yield data, beside.stat().st_size
+        yield data, size_of(beside)
 
 
 def _skip(path: Path, data: BinaryIO, header: Header, needed: int) -> None:

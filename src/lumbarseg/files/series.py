@@ -1,19 +1,14 @@
-"""What the headers of DICOM slices say, and which series of a study is the one to read."""
+"""A series of a study as one that may be read: what it is called, its plane and contrast, its rank among others."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lumbarseg.errors import FileError
-from lumbarseg.volume import Array
-
-from .voxels import ASSUMED_THICKNESS
+from .headers import Header
 
 _PLANES = ("sagittal", "coronal", "axial")
 _LOCALISER = re.compile(r"(^|[^a-z])(loc|localizer|localiser|scout|survey|topogram|pilot)([^a-z]|$)")
@@ -24,16 +19,11 @@ _CONTRASTS = {  # by the description; the first that fits
     "T1": re.compile(r"t1"),
 }
 _RANK = {"T2": 0, "T1": 1}  # of a contrast; all others after them
+_NO_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "VELOCITY MAP"}  # words of an image type
+_DIXON = {"W": 1, "WATER": 1, "OP": 2, "OPP_PHASE": 2, "OUT_PHASE": 2, "F": 3, "FAT": 3}  # worse than in phase
+_USUAL_ECHO = 100.0  # ms, of a T2 exam: which of several echoes is taken
 _FEW = 5  # slices below which a stack is hardly an exam
 _TEXTS = ("SeriesDescription", "ProtocolName", "SequenceName")
-_TAGS = (
-    *("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "PatientID"),
-    *("Modality", "ImageType", "SeriesDescription", "ProtocolName", "SequenceName", "ScanningSequence"),
-    *("Rows", "Columns", "NumberOfFrames", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"),
-    *("SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept"),
-    *("EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "MagneticFieldStrength"),
-    *("Manufacturer", "ManufacturerModelName", "BodyPartExamined"),
-)
 _ABOUT_TEXTS = {
     "series": "SeriesDescription",
     "sequence": "SequenceName",
@@ -53,49 +43,33 @@ _ABOUT_NUMBERS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Header:
-    """One DICOM file without its pixels.
+class Series:
+    """Slices of one series that make a stack. part: which of the stacks of its series, from 1, 0 where there is one;
 
-    position: (3,) LPS mm; directions: (2, 3) unit vectors along a row and down a column; spacing: mm between rows and
-    between columns; size: rows, columns; frames: 1 for a plain slice. An image without a place has size (0, 0).
+    why: what tells it from those, "sagittal" or "echo time 101"; mixed: whether they lie in several directions.
     """
 
-    path: Path
-    study: str
-    series: str
-    instance: str
-    patient: str
-    modality: str
-    frames: int
-    size: tuple[int, int]
-    position: Array
-    directions: Array
-    spacing: tuple[float, float]
-    thickness: float
-    rescale: tuple[float, float]
-    values: dict[str, Any]
-
-    @property
-    def normal(self) -> Array:
-        """The direction in which slices follow one another, (3,)."""
-        return np.cross(self.directions[0], self.directions[1])
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """Slices of one series that have a place in space."""
-
     slices: list[Header]
+    part: int = 0
+    why: str = ""
+    mixed: bool = False
 
     @property
     def _values(self) -> dict[str, Any]:
         return self.slices[0].values
 
     @property
+    def number(self) -> str:
+        """The number of the series, and of its part: "3" or "3.2"; "?" where it has none."""
+        return f"{self._values.get('SeriesNumber', '?')}" + (f".{self.part}" if self.part else "")
+
+    @property
     def name(self) -> str:
         """What a person calls it: its number and description."""
         description = self._values.get("SeriesDescription")
-        return f"series {self._values.get('SeriesNumber', '?')}" + (f" '{description}'" if description else "")
+        return (
+            f"series {self.number}" + (f" '{description}'" if description else "") + (f" ({self.why})" * bool(self.why))
+        )
 
     @property
     def plane(self) -> str:
@@ -103,14 +77,14 @@ class Series:
         return _PLANES[int(np.abs(self.slices[0].normal).argmax())]
 
     @property
-    def _text(self) -> str:
+    def text(self) -> str:
+        """All that it is called, in small letters."""
         return " ".join(str(self._values.get(name, "")) for name in _TEXTS).lower()
 
     @property
     def localiser(self) -> bool:
         """Whether it only served to plan the others."""
-        kind = [str(word).upper() for word in self._values.get("ImageType", ())]
-        return "LOCALIZER" in kind or _LOCALISER.search(self._text) is not None
+        return "LOCALIZER" in self.slices[0].words or _LOCALISER.search(self.text) is not None
 
     @property
     def contrast(self) -> str:
@@ -120,27 +94,45 @@ class Series:
             for contrast, pattern in _CONTRASTS.items():
                 if pattern.search(text):
                     return contrast
-        echo, repetition = _number(self._values, "EchoTime", 0), _number(self._values, "RepetitionTime", 0)
+        echo, repetition = (self.slices[0].number(name) for name in ("EchoTime", "RepetitionTime"))
         if echo >= 60 and repetition >= 1500:
             return "T2"
         return "T1" if 0 < echo <= 30 and 0 < repetition <= 1200 else "other"
 
     @property
-    def _mixed(self) -> bool:
-        """Whether its slices lie in several directions, as those of a three-plane localiser do."""
-        return any(np.abs(head.directions - self.slices[0].directions).max() > 0.1 for head in self.slices)
+    def few(self) -> bool:
+        """Whether it has too few slices to be an exam where there are others."""
+        return len(self.slices) < _FEW
 
-    def order(self) -> tuple[bool, bool, bool, int, bool, int, float]:
+    def told(self) -> str:
+        """What it is, in a few words."""
+        echo, repetition = (self.slices[0].number(name) for name in ("EchoTime", "RepetitionTime"))
+        times = f" (TE {echo:g}, TR {repetition:g} ms)" if echo and repetition else ""
+        return f"{self.plane}, {self.contrast}{times}, {len(self.slices)} slice" + "s" * (len(self.slices) != 1)
+
+    def order(self) -> tuple[float, ...]:
         """Sorts what should be read first to the front."""
-        derived = "DERIVED" in [str(word).upper() for word in self._values.get("ImageType", ())]
-        number = _number(self._values, "SeriesNumber", 0)
-        few, rank = len(self.slices) < _FEW, _RANK.get(self.contrast, len(_RANK))
-        return self._mixed, self.plane != "sagittal", few, rank, derived, -len(self.slices), number
+        first = self.slices[0]
+        words = set(first.words)
+        return (
+            self.localiser,
+            self.mixed,
+            self.plane != "sagittal",
+            self.few,
+            bool(words & _NO_MAGNITUDE),
+            _RANK.get(self.contrast, len(_RANK)),
+            max((_DIXON.get(word, 0) for word in words), default=0),
+            "DERIVED" in words,
+            -len(self.slices),
+            first.number("SeriesNumber"),
+            abs(first.number("EchoTime", _USUAL_ECHO) - _USUAL_ECHO),
+            self.part,
+        )
 
     def about(self, distance: float) -> dict[str, Any]:
         """Facts for a report; distance: of two slices, mm. No name, number or date of a patient."""
         texts = {name: self._values.get(tag) for name, tag in _ABOUT_TEXTS.items()}
-        numbers = {name: _number(self._values, tag, 0) for name, tag in _ABOUT_NUMBERS.items()}
+        numbers = {name: self.slices[0].number(tag) for name, tag in _ABOUT_NUMBERS.items()}
         return {
             "format": "DICOM",
             "modality": self.slices[0].modality,
@@ -150,113 +142,3 @@ class Series:
             **{name: text for name, text in texts.items() if isinstance(text, str)},
             **{name: number for name, number in numbers.items() if number},
         }
-
-
-def header(path: Path) -> Header | None:
-    """The header of a DICOM file; None when pydicom cannot make sense of it."""
-    import warnings
-
-    import pydicom
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-        except Exception:  # a damaged file makes pydicom raise almost anything
-            return None
-        values = {name: value for name in _TAGS if (value := _value(dataset, name)) not in (None, "", ())}
-    return _header(path, values) if "SOPClassUID" in values else None
-
-
-def _value(dataset: Any, name: str) -> Any:
-    try:
-        return _plain(dataset.get(name))
-    except Exception:  # a malformed value is read as none
-        return None
-
-
-def _plain(value: Any) -> Any:
-    """A DICOM value as a number, text or tuple of them."""
-    if value is None or isinstance(value, str):
-        return None if value is None else str(value)
-    if isinstance(value, Iterable):
-        return tuple(_plain(part) for part in value)
-    return int(value) if isinstance(value, int) else float(value)
-
-
-def _header(path: Path, values: dict[str, Any]) -> Header:
-    position = _numbers(values.get("ImagePositionPatient"), 3)
-    cosines = _numbers(values.get("ImageOrientationPatient"), 6)
-    spacing = _numbers(values.get("PixelSpacing"), 2)
-    directions = np.reshape(cosines or (0,) * 6, (2, 3))
-    lengths = np.linalg.norm(directions, axis=1)
-    upright = np.abs(lengths - 1).max() < 0.01 and abs(directions[0] @ directions[1]) < 0.01
-    placed = position and spacing and min(spacing) > 0 and upright
-    distance = _numbers(values.get("SpacingBetweenSlices"), 1) or _numbers(values.get("SliceThickness"), 1)
-    return Header(
-        path=path,
-        study=str(values.get("StudyInstanceUID", "")),
-        series=str(values.get("SeriesInstanceUID", "")),
-        instance=str(values.get("SOPInstanceUID", path)),
-        patient=str(values.get("PatientID", "")),
-        modality=str(values.get("Modality", "")),
-        frames=int(values.get("NumberOfFrames", 1) or 1),
-        size=(int(values.get("Rows", 0)), int(values.get("Columns", 0))) if placed else (0, 0),
-        position=np.array(position or (0, 0, 0), np.float64),
-        directions=directions / np.maximum(lengths, 1e-9)[:, None],
-        spacing=(spacing[0], spacing[1]) if spacing else (0.0, 0.0),
-        thickness=distance[0] if distance and distance[0] > 0 else ASSUMED_THICKNESS,
-        rescale=(_number(values, "RescaleSlope", 1.0), _number(values, "RescaleIntercept", 0.0)),
-        values=values,
-    )
-
-
-def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers, or None."""
-    parts = value if isinstance(value, tuple) else (value,)
-    usable = len(parts) == count and all(isinstance(part, int | float) and np.isfinite(part) for part in parts)
-    return tuple(float(part) for part in parts) if usable else None
-
-
-def _number(values: dict[str, Any], name: str, default: float) -> float:
-    found = _numbers(values.get(name), 1)
-    return found[0] if found else default
-
-
-def choose(folder: Path, heads: list[Header]) -> tuple[Series, list[str]]:
-    """The series to read, and the line that says why; FileError when there is none or when studies are mixed."""
-    images = [head for head in heads if min(head.size) > 0 or (head.frames > 1 and head.modality in ("MR", "CT"))]
-    slices = [head for head in images if head.frames == 1]
-    if not images:
-        raise FileError(
-            f"{folder}: its DICOM files hold no slices with a place in space; export the images of the exam"
-        )
-    if not slices:
-        raise FileError(
-            f"{folder}: enhanced multi-frame DICOM, which is not read yet; convert it to NIfTI with dcm2niix"
-        )
-    for what, names in (("patients", {h.patient for h in slices}), ("studies", {h.study for h in slices})):
-        if len(names) > 1:
-            raise FileError(f"{folder}: holds {len(names)} {what}; give the folder of one")
-    groups: dict[str, list[Header]] = {}
-    for head in slices:
-        groups.setdefault(head.series, []).append(head)
-    every = [Series(group) for group in groups.values()]
-    usable = sorted((series for series in every if not series.localiser), key=Series.order)
-    if not usable:
-        raise FileError(f"{folder}: only localisers in it; export the sagittal series")
-    return usable[0], _reasons(usable[0], len(every), len(images) - len(slices))
-
-
-def _reasons(series: Series, count: int, multi_frame: int) -> list[str]:
-    echo, repetition = (_number(series.slices[0].values, name, 0) for name in ("EchoTime", "RepetitionTime"))
-    times = f" (TE {echo:g}, TR {repetition:g} ms)" if echo and repetition else ""
-    others = f"; {count - 1} other series left out" if count > 1 else ""
-    notes = [
-        f"DICOM {series.name} taken: {series.plane}, {series.contrast}{times}, {len(series.slices)} slices{others}"
-    ]
-    if series.plane != "sagittal":
-        notes.append(f"no sagittal series in the folder: {series.plane} slices read")
-    if multi_frame:
-        notes.append(f"{multi_frame} multi-frame DICOM files left out: they are not read yet")
-    return notes

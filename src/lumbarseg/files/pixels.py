@@ -1,0 +1,115 @@
+"""Pixels of DICOM files, whatever they are packed with: the numbers that were stored, and why they cannot be read."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lumbarseg.errors import FileError
+from lumbarseg.volume import Array
+
+from .disk import reading
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99\0"
+_LARGEST_INFLATED = 2**30  # bytes
+_CHUNK = 2**20
+_EXTRA = "pip install 'lumbarseg[dicom]'"
+
+
+def decoded(path: Path, dataset: Any, frames: Sequence[int]) -> Iterator[Array]:
+    """The stored numbers of frames of a data set, each (rows, columns), in the order asked for; FileError names `path`.
+
+    Bits that are no part of the number (DICOM PS3.5 8.1) are cleared, and its sign is carried into them.
+    """
+    from pydicom.pixels.utils import iter_pixels
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for pixels in iter_pixels(dataset, indices=frames):
+                yield _without_spare_bits(dataset, np.asarray(pixels))
+        except Exception as error:  # a damaged file makes pydicom and its decoders raise almost anything
+            raise FileError(f"{path}: {_undecoded(dataset)}") from error
+
+
+def check_inflated(path: Path, stream: BinaryIO) -> None:
+    """FileError when a deflated file, which is inflated whole to be read, is a bomb; the stream stays where it was."""
+    head = stream.read(1024)
+    if _DEFLATED in head and head[132:136] == b"\2\0\0\0":
+        stream.seek(144 + int.from_bytes(head[140:144], "little"))
+        inflate, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while (packed := inflate.unconsumed_tail or stream.read(_CHUNK)) and not inflate.eof:
+            try:
+                count += len(inflate.decompress(packed, _CHUNK))
+            except zlib.error as error:
+                raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
+            if count > _LARGEST_INFLATED:
+                raise FileError(f"{path}: a deflated DICOM file that grows above {_LARGEST_INFLATED / 1e9:.1f} GB")
+    stream.seek(0)
+
+
+def dataset_of(path: Path) -> Any:
+    """A DICOM file as pydicom's data set, pixels not yet decoded; FileError when it is damaged."""
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    with warnings.catch_warnings(), reading(path) as stream:
+        warnings.simplefilter("ignore")
+        check_inflated(path, stream)
+        try:
+            dataset = pydicom.dcmread(stream, force=True)
+        except Exception as error:  # the same
+            raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
+    if "TransferSyntaxUID" not in dataset.file_meta:  # a file from before DICOM files had a preamble
+        syntaxes = ExplicitVRLittleEndian, ImplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
+    return dataset
+
+
+def _without_spare_bits(dataset: Any, pixels: Array) -> Array:
+    if pixels.dtype.kind not in "iu" or pixels.ndim != 2:
+        return pixels
+    width = 8 * pixels.dtype.itemsize
+    stored = min(int(dataset.get("BitsStored") or width), width)
+    high = int(dataset.get("HighBit", stored - 1))
+    if dataset.file_meta.TransferSyntaxUID.is_compressed or not stored - 1 <= high < width:
+        high = stored - 1  # decoders put the number into the lowest bits
+    return (pixels << (width - 1 - high)) >> (width - stored)
+
+
+def _undecoded(dataset: Any) -> str:
+    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        return "truncated: it holds no pixels; copy or export it again"
+    if syntax is not None and syntax.is_private:
+        return private(str(syntax))
+    if syntax is not None and (not syntax.is_transfer_syntax or syntax.is_compressed):
+        return _unpacked(syntax)
+    return "its pixels are truncated or damaged; copy or export it again"
+
+
+def private(syntax: str) -> str:
+    """What to say of a transfer syntax that is a maker's own."""
+    return (
+        f"stored in the private transfer syntax {syntax}, which only its maker's programs read; export it from there "
+        "as Explicit VR Little Endian"
+    )
+
+
+def _unpacked(syntax: Any) -> str:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return f"its pixels are packed as {syntax.name}, which is not read; export it without compression"
+    if any(name.startswith("gdcm") for name in decoder.missing_dependencies):
+        return f"its pixels are compressed ({syntax.name}): {_EXTRA} reads them, or export it without compression"
+    if decoder.is_available:
+        return f"its pixels ({syntax.name}) are truncated or damaged; copy or export it again"
+    return f"its pixels are compressed ({syntax.name}), which is not read; export it without compression"
