@@ -17,6 +17,7 @@ from . import values
 
 if TYPE_CHECKING:
     from lumbarseg.files import Exam
+    from lumbarseg.files.derived import Maker
 
     from .answers import Answer
 
@@ -59,6 +60,29 @@ def _itksnap(given: Answer, _: Exam, path: Path) -> None:
     itksnap.write([(row.label, row.name, row.colour) for row in rows], path)
 
 
+def _dicomseg(kind: str) -> Callable[[Answer, Exam, Path], None]:
+    def write(given: Answer, exam: Exam, path: Path) -> None:
+        from lumbarseg.files import dicomseg
+
+        dicomseg.write(given.labels, values.own_segments(given), exam.source, _maker(given), path, kind)
+
+    return write
+
+
+def _source(exam: Exam) -> None:
+    from lumbarseg.files import derived
+
+    derived.check(exam.path, exam.source)
+
+
+def _maker(given: Answer) -> Maker:
+    from lumbarseg.files.derived import Maker
+
+    wish, model = given.wish, given.facts["model"]
+    guided = bool(wish.lowest or wish.pins or wish.clicks)
+    return Maker(given.facts["program"]["version"], model["name"], model["digest"], guided)
+
+
 def _report(given: Answer, _: Exam, path: Path) -> None:
     from lumbarseg.files import replacing
 
@@ -77,6 +101,8 @@ FORMS: dict[str, Form] = {
     "nifti": Form("_labels.nii.gz", _nifti),
     "seg-nrrd": Form(".seg.nrrd", _segnrrd),
     "itksnap": Form("_labels.txt", _itksnap, needs=("nifti",)),
+    "dicom-seg": Form(".seg.dcm", _dicomseg("BINARY"), _source),
+    "dicom-labelmap": Form(".labelmap.dcm", _dicomseg("LABELMAP"), _source),
 }
 """Forms of the label map by name; the first one is written where none is asked for."""
 DEFAULT = (next(iter(FORMS)),)

@@ -55,6 +55,11 @@ def segments(given: Answer) -> list[Segment]:
     return found
 
 
+def own_segments(given: Answer) -> list[Segment]:
+    """The same in the package's own values, whatever scheme was asked for."""
+    return segments(replace(given, wish=replace(given.wish, scheme=OWN)))
+
+
 def meanings(labels: Array, scheme: str, parts: str) -> dict[str, str]:
     """Values that a label map will hold and what they mean; labels: uint8 in the package's own values."""
     import numpy as np
