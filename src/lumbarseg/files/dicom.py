@@ -25,6 +25,7 @@ from .studies import Choice, choose
 from .voxels import LPS_TO_RAS, Stored, check_claim
 
 INDEX = "DICOMDIR"
+_OWN = (".seg.dcm", ".labelmap.dcm", ".sr.dcm")  # what this package makes of an exam is none
 
 
 def recognised(head: bytes) -> bool:
@@ -57,7 +58,7 @@ def studies_below(place: Path) -> list[Path]:
 def _dicom_files(place: Path, deep: bool) -> Iterator[Path]:
     """Files with DICOM in them, in the order of their names; `place` itself where it is one."""
     for path in _files(place, deep):
-        if path.name.upper() != INDEX:
+        if path.name.upper() != INDEX and not path.name.endswith(_OWN):
             with reading(path) as stream:
                 if recognised(stream.read(132)):
                     yield path
