@@ -1,4 +1,4 @@
-"""`lumbarseg export RUN -o MODEL.onnx`: a training run as one file that answers without torch."""
+"""`lumbarseg export RUN -o MODEL.onnx`: a training run as one file that answers without torch, or as a MONAI bundle."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from lumbarseg.errors import FileError
 
 from . import options, say
 
+FORMATS = ("onnx", "monai-bundle")
+
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
@@ -20,11 +22,14 @@ def add(commands: options.Commands) -> None:
         "export",
         "write a trained network as one model file",
         "Writes the averaged weights of a run as one .onnx file with its card inside, after torch and the engine\n"
-        "gave the same answer on phantoms.",
+        "gave the same answer on phantoms. With --format monai-bundle, as a folder that MONAI runs (docs/formats.md).",
         "lumbarseg export runs/shipped -o mine.onnx",
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run, or its checkpoint")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="MODEL", help="the .onnx file to write")
+    parser.add_argument(
+        "-o", dest="out", type=Path, required=True, metavar="MODEL", help="the .onnx file to write, or the folder"
+    )
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write (default: %(default)s)")
     parser.add_argument("--about", type=Path, metavar="FILE", help="JSON for the card: data, licences, scores, limits")
     parser.add_argument(
         "--bias", action="append", default=[], type=_bias, metavar="KIND=VALUE", help="added to the logits of a class"
@@ -44,7 +49,14 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = moment(args.run_folder, args.last)
     given = dict(args.bias)
     bias = [given.get(kind, 0.0) for kind in CLASSES] if given else None
-    path = export(checkpoint, args.out, _about(args.about) if args.about else None, bias)
+    about = _about(args.about) if args.about else None
+    if args.format == "monai-bundle":
+        from lumbarseg.train.bundle import bundle
+
+        path = bundle(checkpoint, args.out, about, bias)
+        print(f"{path}: a MONAI bundle; {path / 'docs' / 'README.md'} says how to run it")
+        return say.DONE
+    path = export(checkpoint, args.out, about, bias)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return say.DONE
 

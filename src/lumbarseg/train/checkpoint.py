@@ -26,6 +26,9 @@ BEST = "best.pt"
 
 Weights = dict[str, Tensor]
 
+_UNREADABLE = (EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
+"""What torch's reader runs into in bytes that are no checkpoint."""
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -79,7 +82,7 @@ class Checkpoint:
             values = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise ModelError(f"{path}: not found; a run writes it a minute after its start") from None
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        except (*_UNREADABLE, OSError, RuntimeError) as error:
             raise ModelError(f"{path}: no checkpoint of a training run") from error
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise ModelError(f"{path}: no checkpoint of a training run, or of another version")
