@@ -32,9 +32,11 @@ ROOMS = {
     "evaluate": "errors anatomy volume files resample score model datasets segment",  # anybody's answers, judged
     "pseudo": "errors anatomy volume files resample score prepare model datasets segment",  # labels of models
     "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
-    "deploy": "errors files model",  # a leaf: packs for computers without network
+    "batch": "errors files",  # many pieces of work of any kind; what is done with an exam, cli says
+    "deploy": "errors anatomy files model segment report",  # a leaf: packs and pages for computers without network
+    "serve": "errors anatomy terminology volume resample files clicks score model datasets segment train",  # the adapter
     "cli": "errors anatomy terminology volume resample clicks files measure score prepare phantom model datasets "
-    "segment train evaluate pseudo report deploy",
+    "segment train evaluate pseudo report deploy batch serve",
     "__init__": "errors volume model files",
     "__main__": "cli",
 }
@@ -46,6 +48,10 @@ HEAVY = {
     "tensorboard": "train",
     "onnxruntime": "model",
     "openvino": "model",
+    "distributed": "batch",
+    "monailabel": "serve",
+    "fastapi": "serve",
+    "uvicorn": "serve",
     "nibabel": "files",
     "pydicom": "files",
     "nrrd": "files",
@@ -53,7 +59,7 @@ HEAVY = {
     "matplotlib": "",
     "SimpleITK": "",
     "requests": "",
-    "urllib": "",
+    "urllib": "serve",  # takes addresses apart
     "http": "",
     "socket": "",
     "pickle": "train",

@@ -6,7 +6,8 @@ LumbarsegError
 ├── DatasetError   a prepared dataset breaks its own rules
 ├── ModelError     a model file is malformed, or the engine refuses it
 ├── SegmentError   the exam is readable, but no lumbar spine can be named in it
-└── DeployError    a pack for other computers cannot be made
+├── DeployError    a pack for other computers cannot be made
+└── ServeError     a request to the annotation server is refused, or the server cannot be set up
 
 A message is one line for a person: which file, what is wrong, what to do.
 """
@@ -38,5 +39,17 @@ class SegmentError(LumbarsegError):
     """No lumbar spine can be named in a readable exam."""
 
 
+class BatchError(LumbarsegError):
+    """A batch of exams cannot go on."""
+
+
 class DeployError(LumbarsegError):
     """A pack for other computers cannot be made."""
+
+
+class ServeError(LumbarsegError):
+    """A request to the annotation server is refused, or the server cannot be set up. status: of the HTTP answer."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status

@@ -16,7 +16,7 @@ from lumbarseg.cli.main import main, parser
 COMMANDS = (
     *("segment", "demo", "info", "phantom", "import", "check", "combine"),
     *("train", "compare", "evaluate", "export", "pseudo-label"),
-    "pack",
+    *("pack", "page", "serve"),
 )
 
 

@@ -19,7 +19,7 @@ from . import say
 COMMANDS = (
     *("segment", "demo", "info", "phantom", "importing", "check", "combine"),
     *("train", "compare", "evaluate", "export", "pseudo"),
-    *("pack", "page"),
+    *("pack", "page", "serve"),
 )
 """Files of this folder, one command each, in the order of the help page."""
 

@@ -1,0 +1,3 @@
+"""What MONAI Label loads."""
+
+from lumbarseg.serve.app import LumbarApp  # noqa: F401

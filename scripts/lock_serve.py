@@ -1,0 +1,26 @@
+"""Write requirements/serve.txt from the environment that runs this: MONAI Label's, as `lumbarseg serve` makes it.
+
+    .venv-serve/bin/python scripts/lock_serve.py     after tests/serve passed in it
+
+MONAI Label's own list cannot be followed (docs/annotate.md), so everything installed is written down but what tests and
+pip alone need. A local version part (+cpu) is left out.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import distributions
+from pathlib import Path
+
+LOCK = Path(__file__).resolve().parent.parent / "requirements" / "serve.txt"
+TOOLS = {"pip", "wheel", "pytest", "iniconfig", "pluggy", "pygments", "dcmqi", "lumbarseg", "itk"}
+
+
+def main() -> None:
+    """The lock file."""
+    found = {d.metadata["Name"]: d.version.partition("+")[0] for d in distributions()}
+    rows = sorted((name.lower(), f"{name}=={version}") for name, version in found.items() if name.lower() not in TOOLS)
+    LOCK.write_text("# written by scripts/lock_serve.py\n" + "".join(f"{row}\n" for _, row in rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Inference: a request in, an answer by `lumbarseg.segment` out, as a file and as words. No torch is needed.
+
+What was seen in the last exams is kept, so that a click asks the network about its surroundings alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from lumbarseg.anatomy import LEVELS, by_name
+from lumbarseg.clicks import Click
+from lumbarseg.errors import FileError, ServeError
+from lumbarseg.files import read_image, segnrrd, write_labels
+from lumbarseg.model import Model
+from lumbarseg.segment import Seen, Segmentation, look, refine
+from lumbarseg.terminology import term
+from lumbarseg.volume import Volume
+
+from .labels import in_answer, offered, placed
+from .models import Models
+from .points import clicks
+
+_KEPT = 4  # exams as they were seen, about 50 MB each
+_AUTO = "auto"
+_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
+
+
+class Looks:
+    """Exams as they were seen without clicks: the last few, by file and model."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Any, ...], Seen] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, path: Path, model: Model, lowest: str | None) -> Seen:
+        """What a model sees in the exam of a file; FileError and SegmentError as `read_image` and `look`."""
+        key = (*_stamp(path), model.card.digest, lowest)
+        with self._lock:  # one at a time: the network has all cores already
+            seen = self._kept.get(key)
+            if seen is None:
+                seen = look(read_image(path), model, lowest)
+                self._kept[key] = seen
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+        return seen
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise ServeError(f"{path.name}: this exam is not there any more; fetch the list again", 404) from error
+    return str(path), about.st_mtime_ns, about.st_size
+
+
+class Segment(InferTask):
+    """One model as MONAI Label asks for it; one that reads clicks answers without them, too."""
+
+    def __init__(self, name: str, models: Models, looks: Looks) -> None:
+        self.name, self.models, self.looks = name, models, looks
+        model = models.load(name)
+        self.names = offered(model.card.painted)
+        reads = model.card.spec.clicks is not None
+        labels = {name: place for place, name in enumerate(self.names, start=1)}
+        super().__init__(
+            type=InferType.DEEPEDIT if reads else InferType.SEGMENTATION,
+            labels={"background": 0, **labels} if reads else labels,
+            dimension=3,
+            description=_description(model, reads),
+            config={"lowest": [_AUTO, *LEVELS[::-1]]},
+        )
+
+    def is_valid(self) -> bool:
+        """It was loaded, so it is a trained model."""
+        return True
+
+    def get_path(self, validate: bool = True) -> str | None:  # noqa: ARG002
+        """Where the model's file lies."""
+        path = self.models.path(self.name)
+        return str(path) if path else None
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The answer as a file in a temporary folder, which the caller removes, and what it says.
+
+        request: image (a path), lowest, clicks under names of structures, result_extension, restore_label_idx. Values
+        of the file are places in label_names, or the declared ones with restore_label_idx.
+        """
+        began = time.perf_counter()
+        model = self.models.load(self.name)
+        seen = self.looks(Path(str(request["image"])), model, _lowest(request))
+        found, told = seen.answer, clicks(request, self.names, seen.answer.labels.grid)
+        if told:
+            found = refine(seen, model, told)
+        names = in_answer(found.labels.array, self.names)
+        values = {name: place for place, name in enumerate(names, start=1)}
+        labels = Volume(placed(found.labels.array, names), found.labels.affine)
+        if request.get("restore_label_idx"):
+            labels, values = found.labels, {name: by_name(name).label for name in names}
+        path = _written(labels, values, str(request.get("result_extension") or ".nii.gz"))
+        words = _words(found, model, told) | {"model": self.name, "label_names": values}
+        return str(path), words | {"latencies": {"total": round(time.perf_counter() - began, 3)}}
+
+
+def _description(model: Model, reads: bool) -> str:
+    name = model.card.about.get("name", model.path.stem)
+    does = "answers by itself and follows clicks" if reads else "names the lumbar spine by itself"
+    return f"{name}: {does}; model {model.card.digest[:12]}"
+
+
+def _lowest(request: Mapping[str, Any]) -> str | None:
+    """The user's name of the lowest whole vertebra; a client may send its list of choices, the chosen one first."""
+    value = request.get("lowest")
+    value = value[0] if isinstance(value, list) and value else value
+    if value in (None, "", _AUTO):
+        return None
+    if value not in LEVELS:
+        raise ServeError(f"lowest: {value!r} is no vertebra; choose {_AUTO} or one of {', '.join(LEVELS)}", 422)
+    return str(value)
+
+
+def _words(found: Segmentation, model: Model, told: Sequence[Click]) -> dict[str, Any]:
+    """What an answer says beside its voxels."""
+    return {
+        "levels": [
+            {"name": level.name, "confidence": level.confidence, "uncertain": level.uncertain} for level in found.levels
+        ],
+        "anchor": found.anchor,
+        "confidence": found.confidence,
+        "warnings": list(found.notes),
+        "clicks": len(told),
+        "digest": model.card.digest,
+    }
+
+
+def _written(labels: Volume, values: Mapping[str, int], suffix: str) -> Path:
+    """A label map as a temporary file of the form that a client asks for."""
+    if suffix not in _SUFFIXES:
+        raise ServeError(f"result_extension: {suffix!r} is not written; choose one of {', '.join(_SUFFIXES)}", 422)
+    folder = Path(tempfile.gettempdir())
+    with tempfile.NamedTemporaryFile(prefix="lumbarseg-", suffix=suffix, dir=folder, delete=False) as file:
+        path = Path(file.name)
+    if suffix.endswith(".nrrd"):
+        whole = path.with_name(f"{path.name.removesuffix(suffix)}{segnrrd.SUFFIX}")
+        segnrrd.write(labels, _segments(values), whole)
+        return whole.replace(path)
+    try:
+        write_labels(labels, path, _legend(values))
+    except FileError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _segments(values: Mapping[str, int]) -> list[segnrrd.Segment]:
+    rows = [(value, by_name(name)) for name, value in values.items()]
+    return [segnrrd.Segment(value, row.name, row.colour, term(row)) for value, row in rows]
+
+
+def _legend(values: Mapping[str, int]) -> list[Any]:
+    from dataclasses import replace
+
+    return [replace(by_name(name), label=value) for name, value in values.items()]

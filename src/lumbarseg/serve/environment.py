@@ -1,0 +1,128 @@
+"""The environment that MONAI Label runs in: its own, from a lock file, so that nothing of the user's is replaced.
+
+`pip install monailabel` would exchange torch and bring a hundred packages of its own choice, some of which break. Here
+torch is installed first, then every other package at its locked version and without its own wishes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import lumbarseg
+from lumbarseg.errors import ServeError
+from lumbarseg.files import replacing
+
+_LOCK = "requirements/serve.txt"
+_MARK = "lumbarseg-serve.txt"
+"""In an environment of ours that is complete: the lock it was made from."""
+Tell = Callable[[str], None]
+
+
+def lock() -> Path:
+    """The lock file: inside an installed package, or in the source tree; ServeError when there is none."""
+    package = Path(lumbarseg.__file__).resolve().parent
+    for path in (package / "serve" / "requirements.txt", package.parents[1] / _LOCK):
+        if path.is_file():
+            return path
+    raise ServeError(f"{package}: this installation has no list of MONAI Label's packages; install the wheel again")
+
+
+def place() -> Path:
+    """Where the environment lies unless the user says otherwise: in the cache folder, one per lock and Python."""
+    home = Path.home()
+    if sys.platform == "win32":
+        cache = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        cache = home / "Library" / "Caches"
+    else:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    digest = hashlib.sha256(lock().read_bytes()).hexdigest()[:8]
+    return cache / "lumbarseg" / f"serve-{sys.version_info[0]}.{sys.version_info[1]}-{digest}"
+
+
+def python(folder: Path) -> Path:
+    """The interpreter of an environment."""
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def complete(folder: Path) -> bool:
+    """Whether an environment was made from the lock as it is."""
+    mark = folder / _MARK
+    return python(folder).is_file() and mark.is_file() and mark.read_bytes() == lock().read_bytes()
+
+
+def ready(folder: Path, tell: Tell) -> Path:
+    """The interpreter of the environment in `folder`, which is made where it is missing or from another lock.
+
+    ServeError when the folder holds something else, or pip cannot install.
+    """
+    if complete(folder):
+        return python(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
+        raise ServeError(f"{folder}: holds something else; give --env an empty or a new folder")
+    if (folder / "pyvenv.cfg").is_file() and not (folder / _MARK).exists() and not (folder / f".{_MARK}").exists():
+        raise ServeError(f"{folder}: is an environment that lumbarseg serve did not make; give --env another folder")
+    tell(f"installing MONAI Label and its packages into {folder} (once, about 2 GB, some minutes)")
+    shutil.rmtree(folder, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", str(folder)], "an environment cannot be made")
+    (folder / f".{_MARK}").touch()  # ours, and not complete
+    wanted = lock().read_text(encoding="utf-8").splitlines()
+    torch = next(line for line in wanted if line.startswith("torch=="))
+    tell(f"installing {torch}")
+    _pip(folder, torch)
+    tell(f"installing {sum('==' in line for line in wanted)} packages")
+    _pip(folder, "--no-deps", "-r", str(lock()))
+    with replacing(folder / _MARK) as file:
+        file.write(lock().read_bytes())
+    return python(folder)
+
+
+def _pip(folder: Path, *words: str) -> None:
+    """Install into an environment; only pip's own settings, which are the user's, say where from."""
+    _run([str(python(folder)), "-m", "pip", "install", "--quiet", *words], "pip cannot install")
+
+
+def _run(command: list[str], trouble: str) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        )
+    except OSError as error:
+        raise ServeError(f"{trouble}: {error}") from error
+    if done.returncode:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        reasons = [line for line in lines if "ERROR" in line] or lines[-1:]
+        raise ServeError(f"{trouble}: {reasons[0].strip() if reasons else 'no reason given'}")
+
+
+def package(folder: Path) -> Path:
+    """A folder that holds this lumbarseg and nothing else, for PYTHONPATH: the source tree's, or a copy beside."""
+    home = Path(lumbarseg.__file__).resolve().parent
+    if home.parent.name == "src":
+        return home.parent
+    copy = folder / f"lumbarseg-{lumbarseg.__version__}-{_digest(home)}"
+    if not copy.is_dir():
+        part = copy.with_suffix(f".{os.getpid()}")
+        shutil.copytree(home, part / "lumbarseg", ignore=shutil.ignore_patterns("__pycache__"))
+        try:
+            part.rename(copy)
+        except OSError:  # another server was quicker
+            shutil.rmtree(part, ignore_errors=True)
+    return copy
+
+
+def _digest(home: Path) -> str:
+    """Changes when a file of the package does."""
+    files = sorted(path for path in home.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    rows = [f"{path.relative_to(home)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]

@@ -1,0 +1,205 @@
+"""Who may ask, and for what: a layer before MONAI Label's server, which itself lets everybody ask for everything.
+
+It judges the head of a request alone (address, query, headers, length) and answers a refusal as JSON. What a body
+holds is judged where it is read, in `routes` and `store`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MOST_UPLOADED = 1_000_000_000
+"""Bytes of one request that carries files; an exam of 512^3 voxels of two bytes is a quarter of that."""
+_MOST_SAID = 1_000_000  # of any other request
+_NAMES = ("image", "id", "label", "session_id", "tag", "model")
+_CLOSED = ("/infer/wsi", "/reload", "/cvat")
+_OPEN = ("/auth/", "/auth/token")
+_PLUGIN_USER = "lumbarseg"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """token: that every request must carry, "" for none; origins: of other pages that may ask.
+
+    local: whether the server listens on this computer alone, so that no other name can be its own; proxied: whether
+    requests may be passed on to a DICOMweb server.
+    """
+
+    token: str = ""
+    origins: tuple[str, ...] = ()
+    local: bool = True
+    proxied: bool = False
+    most: int = MOST_UPLOADED
+
+
+class _TooLongError(Exception):
+    """A body is longer than it may be."""
+
+
+@dataclass
+class Guard:
+    """The layer. handler: what is behind it."""
+
+    handler: Handler
+    rules: Rules = field(default_factory=Rules)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self.handler(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        refusal = _refused(self.rules, scope, headers)
+        if refusal:
+            await answer(send, *refusal)
+        elif self.rules.token and scope["path"].startswith("/auth"):
+            await _authorised(self.rules.token, scope, receive, send)
+        else:
+            await _limited(self.handler, scope, receive, send, _most(self.rules, scope))
+
+
+def _refused(rules: Rules, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+    """Status and reason of a refusal, None where a request may pass."""
+    host, origin, path = headers.get("host", ""), headers.get("origin"), str(scope["path"])
+    if rules.local and _name(host) not in LOOPBACK:
+        return 403, f"this server is not called {host!r}"
+    if origin and origin not in (*rules.origins, f"http://{host}", f"https://{host}"):
+        return 403, f"a page of {origin} may not ask this server; start it with --origin {origin} to let it"
+    if headers.get("sec-fetch-site") == "cross-site" and not origin:
+        return 403, "another page may not ask this server"
+    if path.startswith(_CLOSED):
+        return 404, f"{path} is not offered here"
+    if path.startswith("/proxy") and not (rules.proxied and _plain(path)):
+        return 404, "no DICOM server is behind this one" if not rules.proxied else "a path must not lead upward"
+    if rules.token and path not in _OPEN and not _known(rules.token, headers):
+        return 401, "this server wants its token: the header Authorization: Bearer TOKEN"
+    if not headers.get("content-length", "0").isdecimal():
+        return 400, "content-length must be a number"
+    if int(headers.get("content-length", "0")) > _most(rules, scope):
+        return 413, f"at most {_most(rules, scope) / 1e6:g} MB are taken in one request"
+    return _led_out(scope)
+
+
+def _led_out(scope: Scope) -> tuple[int, str] | None:
+    """A refusal of a name that could lead out of the folder of exams."""
+    try:
+        pairs = parse_qsl(scope.get("query_string", b"").decode("ascii"), keep_blank_values=True, errors="strict")
+    except (UnicodeDecodeError, ValueError):
+        return 400, "the query cannot be read"
+    for key, value in pairs:
+        if key in _NAMES and not _plain(value):
+            return 400, f"{key}={value!r} must be a name, no path"
+    return None
+
+
+def _plain(text: str) -> bool:
+    """Whether a name, or each part of a path, stays where it is."""
+    parts = text.removeprefix("/proxy/").split("/") if text.startswith("/proxy/") else [text]
+    return all(part not in (".", "..") and not set(part) & set('/\\\0:"<>|') for part in parts) and text.isprintable()
+
+
+def _name(host: str) -> str:
+    """ "[::1]:8000" without the port."""
+    return (host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]).lower()
+
+
+def _known(token: str, headers: dict[str, str]) -> bool:
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+
+
+def _most(rules: Rules, scope: Scope) -> int:
+    path = str(scope["path"])
+    files = path.startswith(("/datastore", "/session", "/model", "/infer", "/proxy"))
+    return rules.most if files and scope["method"] in ("PUT", "POST") else _MOST_SAID
+
+
+async def _limited(handler: Handler, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+    """Pass a request on; a body that turns out longer than it may be ends in one refusal."""
+    taken, over, begun = 0, False, False
+
+    async def counted() -> Message:
+        nonlocal taken, over
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            over = True
+            raise _TooLongError
+        return message
+
+    async def watched(message: Message) -> None:
+        nonlocal begun
+        if not over:
+            begun = True
+            await send(message)
+
+    with suppress(_TooLongError):
+        await handler(scope, counted, watched)
+    if over and not begun:
+        await answer(send, 413, f"at most {most / 1e6:g} MB are taken in one request")
+
+
+async def _authorised(token: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """The requests with which 3D Slicer's plug-in logs in; the password that it asks for is the token."""
+    path = scope["path"]
+    if path == "/auth/":
+        await say(send, 200, {"enabled": True})
+    elif path == "/auth/token/valid":
+        await say(send, 200, {})
+    elif path == "/auth/token" and scope["method"] == "POST":
+        body = await _whole(receive)
+        given = dict(parse_qsl(body.decode("utf-8", "replace"))).get("password", "")
+        if hmac.compare_digest(given.encode(), token.encode()):
+            await say(send, 200, {"access_token": token, "token_type": "Bearer", "user": _PLUGIN_USER})
+        else:
+            await answer(send, 401, "this is not the token of this server")
+    else:
+        await answer(send, 404, f"{path} is not offered here")
+
+
+async def _whole(receive: Receive) -> bytes:
+    body = b""
+    while len(body) <= _MOST_SAID:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    return body[:_MOST_SAID]
+
+
+async def answer(send: Send, status: int, reason: str) -> None:
+    """A refusal, with its reason."""
+    await say(send, status, {"detail": reason})
+
+
+async def say(send: Send, status: int, values: dict[str, Any]) -> None:
+    """An answer in JSON."""
+    body = json.dumps(values).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def origin_of(text: str) -> str:
+    """ "https://viewer.example:3000/": the origin of an address; ValueError when it is none."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
+        raise ValueError(f"{text!r} is no address of a page, like http://localhost:3000")
+    return f"{parts.scheme}://{parts.netloc}"

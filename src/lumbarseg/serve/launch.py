@@ -1,0 +1,132 @@
+"""The server's process: MONAI Label with our app behind the guard. Begun by `serve.server` in its own environment.
+
+Everything it must know stands in the environment variables LUMBARSEG_SERVE_* and MONAI_LABEL_*. It tells the process
+that began it what happens, one JSON object per line on standard output, and ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import logging.handlers
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from lumbarseg.errors import FileError, GridError, LumbarsegError, ModelError, SegmentError, ServeError
+
+from .guard import Guard, Rules
+
+_TOLD = sys.stdout
+_LOG = "[%(asctime)s] [%(process)s] [%(levelname)s] (%(name)s) - %(message)s"
+
+
+def tell(**values: Any) -> None:
+    """One line for the process that began this one."""
+    _TOLD.write(json.dumps(values) + "\n")
+    _TOLD.flush()
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of an error: 4xx where the request or its exam is the cause."""
+    if isinstance(error, ServeError):
+        return error.status
+    if isinstance(error, FileError | GridError | SegmentError):
+        return 422
+    return 409 if isinstance(error, ModelError) else 400
+
+
+def logged(app: Path) -> None:
+    """All messages into logs/app.log of the app's folder, which GET /logs/ shows."""
+    (app / "logs").mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(
+        app / "logs" / "app.log", maxBytes=10_000_000, backupCount=3, encoding="utf-8"
+    )
+    handler.setFormatter(logging.Formatter(_LOG))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def application() -> Any:
+    """MONAI Label's application, with our routes first and errors told as JSON."""
+    from fastapi import Request
+    from fastapi.responses import JSONResponse
+    from monailabel.app import app
+    from monailabel.interfaces.exception import MONAILabelException
+
+    from .routes import router
+
+    theirs = list(app.router.routes)
+    app.include_router(router)
+    ours = [route for route in app.router.routes if route not in theirs]
+    app.router.routes[:] = [*ours, *theirs]
+
+    def told(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_of(error))
+
+    def refused(_: Request, error: Exception) -> JSONResponse:
+        text = str(getattr(error, "msg", error))
+        return JSONResponse({"detail": text}, 404 if "not found" in text.lower() else 400)
+
+    def fault(_: Request, error: Exception) -> JSONResponse:
+        reason = (
+            "not enough memory for this exam" if isinstance(error, MemoryError) else f"a fault of the server: {error}"
+        )
+        return JSONResponse({"detail": f"{reason}; logs/app.log of the app's folder tells more"}, 500)
+
+    app.add_exception_handler(LumbarsegError, told)
+    app.add_exception_handler(MONAILabelException, refused)
+    app.add_exception_handler(Exception, fault)
+    return app
+
+
+def main() -> None:
+    """Serve until the process that began this one ends, or says so."""
+    import uvicorn
+
+    app = Path(os.environ["MONAI_LABEL_APP_DIR"])
+    host, port = os.environ["LUMBARSEG_SERVE_HOST"], int(os.environ["LUMBARSEG_SERVE_PORT"])
+    rules = Rules(
+        token=os.environ.get("LUMBARSEG_SERVE_TOKEN", ""),
+        origins=tuple(os.environ.get("LUMBARSEG_SERVE_ORIGINS", "").split()),
+        local=os.environ.get("LUMBARSEG_SERVE_LOCAL") == "1",
+        proxied=os.environ["MONAI_LABEL_STUDIES"].startswith("http"),
+    )
+    logged(app)
+    tell(stage="starting MONAI Label")
+    with contextlib.redirect_stdout(io.StringIO()):
+        guarded = Guard(application(), rules)
+    tell(stage="reading the exams")
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                tell(**_ready(self.servers[0].sockets[0].getsockname()[1]))
+
+    config = uvicorn.Config(guarded, host=host, port=port, log_config=None, access_log=True, lifespan="on")
+    server = Server(config)
+    threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
+    server.run()
+
+
+def _ready(port: int) -> dict[str, Any]:
+    """What the server offers, now that it answers."""
+    from monailabel.interfaces.utils.app import app_instance
+
+    info = app_instance().info()
+    return {"ready": port, "models": list(info["models"]), "exams": info["datastore"]}
+
+
+def _end_with_input(server: Any) -> None:
+    """Stop when standard input ends: the process that began this one is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdin.read()
+    server.should_exit = True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The server as a child process: begun with everything it must know, followed until it answers, and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from lumbarseg.errors import ServeError
+from lumbarseg.files import replacing
+
+from . import environment
+from .guard import LOOPBACK
+
+MAIN = '"""What MONAI Label loads."""\n\nfrom lumbarseg.serve.app import LumbarApp  # noqa: F401\n'
+"""apps/lumbarseg/main.py, which an app folder must hold."""
+_STANDINS = Path(__file__).parent / "standins"
+_PATIENCE = 10.0  # seconds for a server that was told to stop
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to serve. studies: a folder or a DICOMweb root; app: folder of models and runs; port: 0 for any.
+
+    token: needed where the address is not this computer's own; origins: of web pages that may ask, too.
+    """
+
+    studies: str
+    app: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str = ""
+    origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.local and not self.token:
+            raise ServeError(f"on {self.host} others can reach this server: give it a --token that they must know")
+        if self.token and (len(self.token) < 8 or not self.token.isprintable() or " " in self.token):
+            raise ServeError("a token is at least 8 characters, without blanks")
+
+    @property
+    def local(self) -> bool:
+        """Whether the address is this computer's own."""
+        return self.host in (*LOOPBACK, "::1")
+
+    @property
+    def remote(self) -> bool:
+        """Whether exams lie on a DICOMweb server."""
+        return self.studies.startswith(("http://", "https://"))
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables that tell the server so."""
+        app = self.app.resolve()
+        studies = self.studies if self.remote else str(Path(self.studies).resolve())
+        return {
+            "MONAI_LABEL_APP_DIR": str(app),
+            "MONAI_LABEL_STUDIES": studies,
+            "MONAI_LABEL_TRACKING_ENABLED": "false",
+            "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",  # a process of its own after each request
+            "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
+            "MONAI_LABEL_CORS_ORIGINS": json.dumps(self.origins or ["http://127.0.0.1"]),
+            "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": "MR"}),
+            "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(app / "dicom"),
+            "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "30",
+            "MONAI_LABEL_SERVER_PORT": str(self.port),
+            "LUMBARSEG_SERVE_HOST": self.host.strip("[]"),
+            "LUMBARSEG_SERVE_PORT": str(self.port),
+            "LUMBARSEG_SERVE_TOKEN": self.token,
+            "LUMBARSEG_SERVE_ORIGINS": " ".join(self.origins),
+            "LUMBARSEG_SERVE_LOCAL": "1" if self.local else "",
+        }
+
+
+def lay(app: Path) -> None:
+    """An app folder as MONAI Label wants it, where it is missing; ServeError when the folder holds another app."""
+    main = app / "main.py"
+    if main.is_file() and "lumbarseg" not in main.read_text(encoding="utf-8", errors="replace"):
+        raise ServeError(f"{main}: is another app's; give --app a new folder")
+    for folder in (app / "model", app / "runs", app / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not main.is_file():
+        with replacing(main) as file:
+            file.write(MAIN.encode())
+
+
+class Running:
+    """A server's process. `ready` follows it until it answers."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+        self.process, self._errors = process, errors
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What the server tells until it answers, that with "ready" last; ServeError when it ends before."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with suppress(ValueError):
+                told = json.loads(line)
+                yield told
+                if "ready" in told:
+                    return
+        raise ServeError(f"the server ended before it answered: {self._reason()}")
+
+    def wait(self) -> int:
+        """Its exit code, when it ends."""
+        return self.process.wait()
+
+    def _reason(self) -> str:
+        self.process.wait()
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
+        return lines[-1] if lines else f"exit code {self.process.returncode}"
+
+
+@contextmanager
+def begun(plan: Plan, python: Path, folder: Path, extra: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """The server of a plan, run by `python` of the environment in `folder`, until the block ends."""
+    lay(plan.app)
+    path = os.pathsep.join([str(environment.package(folder)), str(_STANDINS)])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MONAI_LABEL_", "PYTHON"))}
+    variables = {
+        **kept,
+        **plan.variables(),
+        "PYTHONPATH": path,
+        "PYTHONUNBUFFERED": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        **(extra or {}),
+    }
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(  # noqa: S603
+            [str(python), "-m", "lumbarseg.serve.launch"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=variables,
+            cwd=plan.app,
+        )
+        try:
+            yield Running(process, errors)
+        finally:
+            _ended(process)
+
+
+def _ended(process: subprocess.Popen[str]) -> None:
+    """Stop a server: by the end of its input, and if it does not listen, by force."""
+    with suppress(OSError):
+        if process.stdin:
+            process.stdin.close()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout:
+        process.stdout.close()

@@ -1,0 +1,152 @@
+"""Where exams and labels lie: MONAI Label's datastores, with every label checked and in declared values.
+
+Labels of people ("final", or a name of their own) are stored in declared values; answers of models ("original") as
+places in their list of names, for so 3D Slicer reads them back.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from lumbarseg.errors import LumbarsegError, ServeError
+from lumbarseg.files import find_exams, read_exam, read_image, read_labels, segnrrd, stem, write_image, write_labels
+from lumbarseg.files.dicom import holds_dicom
+from lumbarseg.volume import Volume
+
+from .labels import declared, meanings, on_grid
+
+EXTENSIONS = ("*.nii.gz", "*.nii", "*.nrrd", "*.mha")
+_NAME = re.compile(r"[^\W_][\w .()+,=@-]{0,119}")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+
+
+def name_of(text: str) -> str:
+    """A name for a new exam, as it was given; ServeError for one that could lead out of the folder."""
+    if not _NAME.fullmatch(text) or text.endswith((".", " ")) or ".." in text:
+        raise ServeError(f"{text!r} cannot name an exam; use letters, digits, blanks and . _ - ( ) alone")
+    return text
+
+
+def tag_of(text: str) -> str:
+    """A tag of labels; ServeError for one that could lead out of the folder."""
+    if not _TAG.fullmatch(text):
+        raise ServeError(f"{text!r} is no tag of labels; use letters, digits, _ and - alone, or final")
+    return text
+
+
+class Store(LocalDatastore):
+    """A folder of exams. Every name and tag is checked here, whoever asks."""
+
+    def get_image_uri(self, image_id: str) -> str:
+        """The path of an exam; ServeError for one that is not in the folder."""
+        path = str(super().get_image_uri(image_id))
+        if not path:
+            raise ServeError(f"there is no exam {image_id!r} in the studies folder", 404)
+        if not Path(path).is_file():
+            raise ServeError(f"the exam {image_id!r} was removed from the studies folder", 404)
+        if not Path(path).is_relative_to(Path(self._datastore.image_path()).resolve()):
+            raise ServeError(f"the exam {image_id!r} is a link that leads out of the studies folder", 403)
+        return path
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Take an exam in, after it was read whole; ServeError for one that cannot be, or a name that is in use."""
+        name = name_of(image_id)
+        if name in self.list_images():
+            raise ServeError(f"there is an exam {name!r} already; give it another name", 409)
+        path = Path(image_filename)
+        if not path.name.lower().endswith(tuple(pattern[1:] for pattern in EXTENSIONS)):
+            raise ServeError(f"{name}: an exam is a file of {', '.join(p[1:] for p in EXTENSIONS)}", 415)
+        _readable(path, name)
+        return str(super().add_image(name, image_filename, image_info))
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Store a label of an exam; ServeError for one that is on another grid, or holds what nobody named."""
+        tag = tag_of(str(getattr(label_tag, "value", label_tag)))
+        image = self.get_image_uri(image_id)
+        if tag == DefaultLabelTag.ORIGINAL.value:
+            return str(super().save_label(image_id, label_filename, tag, label_info))
+        with checked(Path(image), Path(label_filename), label_info) as (path, info):
+            return str(super().save_label(image_id, str(path), tag, info))
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a label; ServeError when there is none."""
+        if not self.get_label_uri(label_id, tag_of(str(label_tag))):
+            raise ServeError(f"there is no label {label_tag!r} of {label_id!r}", 404)
+        super().remove_label(label_id, label_tag)
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an exam and its labels; ServeError when there is none."""
+        self.get_image_uri(image_id)
+        super().remove_image(image_id)
+
+
+@contextmanager
+def checked(image: Path, label: Path, info: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A label file as it is stored: on the exam's grid, in declared values, with what is known about it."""
+    try:
+        given = read_labels(label)
+    except LumbarsegError as error:
+        raise ServeError(_without(error, label, "the label"), 422) from error
+    try:
+        grid = read_image(image).grid
+    except LumbarsegError as error:
+        raise ServeError(_without(error, image, "the exam"), 422) from error
+    placed = on_grid(given, grid)
+    names = segnrrd.names(label) or meanings(info.get("label_info"), placed.array)
+    volume = Volume(declared(placed.array, names), grid.affine)
+    with tempfile.TemporaryDirectory(prefix="lumbarseg-") as folder:
+        path = Path(folder) / "label.nii.gz"
+        write_labels(volume, path)
+        yield path, {**info, "values": "declared"}
+
+
+def _readable(path: Path, name: str) -> None:
+    """ServeError when a file is no exam."""
+    try:
+        read_image(path)
+    except LumbarsegError as error:
+        raise ServeError(_without(error, path, name), 422) from error
+
+
+def _without(error: LumbarsegError, path: Path, name: str) -> str:
+    """An error's text with a name that the client knows in the place of a temporary file."""
+    return str(error).replace(str(path), name)
+
+
+def take_in(folder: Path) -> list[str]:
+    """DICOM studies in a folder as files beside them, those that are not there yet; gives what was done, in lines."""
+    told = []
+    for exam in _dicom(folder):
+        inside = exam.relative_to(folder).parts
+        name = re.sub(r"[^\w.-]+", "_", "_".join(inside) or stem(exam)).strip("._") or "exam"
+        target = folder / f"{name}.nii.gz"
+        if target.exists():
+            continue
+        try:
+            write_image(read_exam(exam).volume, target)
+            told.append(f"{'/'.join(inside) or exam.name}: DICOM, read into {target.name}")
+        except LumbarsegError as error:
+            told.append(f"left out: {error}")
+    return told
+
+
+def _dicom(folder: Path) -> Iterator[Path]:
+    """Folders of DICOM studies: the folder itself, and those below it but its labels."""
+    below = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    if holds_dicom(folder):
+        yield folder
+    for entry in below:
+        if entry.name == "labels":
+            continue
+        try:
+            yield from (exam for exam in find_exams([entry]) if exam.is_dir())
+        except LumbarsegError:
+            continue  # nothing in it is an exam
