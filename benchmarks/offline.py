@@ -2,7 +2,8 @@
 
 `lumbarseg pack` makes a pack for a Python of this computer. Then, in a network namespace without any route, a user who
 has nothing (nobody, where root runs this; else this one) with a new home, blanks in its path, unzips it, runs its
-installer and segments an exam: a phantom on the grid of a routine exam. Writes benchmarks/results/offline.json.
+installer and segments an exam: a phantom on the grid of a routine exam. Writes benchmarks/results/offline.json, and the
+figures into docs/offline.md.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from lumbarseg.deploy.pack import FOLDER
 from lumbarseg.deploy.targets import PYTHONS
 from lumbarseg.files import write_image
 
-from . import machine, speed
+from . import machine, readme, speed
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).resolve().parent / "results" / "offline.json"
+PAGE = readme.README.parent / "docs" / "offline.md"
 NOBODY = 65534
 CANDIDATES = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python{python}" for python in PYTHONS))
 ALONE = """
@@ -161,6 +163,22 @@ def measure(folder: Path, python: Path | None = None) -> Row:
     }
 
 
+def figures(result: Row) -> str:
+    """What was measured, in Markdown."""
+    there, steps = result["there"], result["steps"]
+    return "\n".join(
+        [
+            f"{machine.sentence(result['machine'])}; user {there['uid']}, {len(there['routes'])} routes, a connection: "
+            f'"{there["a_connection"]}".',
+            "",
+            speed.table(result["targets"]),
+            "",
+            "Steps there, s: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items()) + ".",
+            f"Installed: {there['installed_bytes'] / 1e6:.0f} MB. Packed in {result['pack']['seconds']:.0f} s.",
+        ]
+    )
+
+
 def main() -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="benchmarks.offline", description=__doc__)
@@ -175,12 +193,9 @@ def main() -> int:
         return 1
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(result, indent=1) + "\n")
-    there = result["there"]
-    print(f"\n{machine.sentence(result['machine'])}\n\n{speed.table(result['targets'])}\n")
-    print(f"user {there['uid']}, routes: {len(there['routes'])}, a connection: {there['a_connection']}")
-    print(f"answer: {there['answer']}; installed: {there['installed_bytes'] / 1e6:.0f} MB")
-    print(f"pack: {result['pack']['bytes'] / 1e6:.1f} MB, made in {result['pack']['seconds']} s\nsteps there, s:")
-    print("\n".join(f"  {name:24s} {seconds:6.2f}" for name, seconds in result["steps"].items()))
+    if args.o == RESULTS:
+        PAGE.write_text(readme.filled(PAGE.read_text(), figures(result)))
+    print(f"\n{figures(result)}\nanswer: {result['there']['answer']}")
     print(f"\nwritten to {args.o}")
     return 0 if all(t["pass"] for t in result["targets"]) else 1
 
