@@ -19,7 +19,7 @@ from lumbarseg.datasets.layouts import LAYOUTS, khalil
 
 
 def test_the_commands_know_every_source_and_every_layout() -> None:
-    assert {*importing.SOURCES, "nnunet", "folder"} == set(IMPORTERS)
+    assert {*importing.SOURCES, "nnunet", "folder", "monailabel"} == set(IMPORTERS)
     assert tuple(LAYOUTS) == layout.LAYOUTS
 
 

@@ -59,6 +59,7 @@ def add(commands: options.Commands) -> None:
             parser.set_defaults(importer=_of_contrast)
     _nnunet(kinds)
     _folder(kinds)
+    _monailabel(kinds)
 
 
 def _words(kinds: options.Commands, name: str, summary: str, text: str, example: str) -> argparse.ArgumentParser:
@@ -187,6 +188,30 @@ def _of_folder(args: argparse.Namespace) -> Importer:
 
     table, citation = args.preset or args.table, args.citation or folder.citation_of(args.preset, args.source)
     return folder.importer(table, args.images, args.labels, args.patient, args.licence, citation)
+
+
+def _monailabel(kinds: options.Commands) -> None:
+    """What people drew with MONAI Label."""
+    parser = _words(
+        kinds,
+        "monailabel",
+        "the studies folder of MONAI Label",
+        "Imports the exams of datastore_v2.json that have a final label; others wait for a person. A value means what\n"
+        "the name beside it says, whatever its number. Who drew it, when, and after which model stays with each case.",
+        "lumbarseg import monailabel studies data/mine",
+    )
+    parser.add_argument(
+        "--tag", default="final", metavar="TAG", help="whose labels: final (default) or a version's tag"
+    )
+    parser.add_argument("--table", default="", metavar="FILE", help="JSON, for labels without names beside them")
+    _origin(parser)
+    parser.set_defaults(importer=_of_monailabel)
+
+
+def _of_monailabel(args: argparse.Namespace) -> Importer:
+    from lumbarseg.datasets.importers import monailabel
+
+    return monailabel.importer(args.tag, args.table, args.patient, args.licence, args.citation)
 
 
 def _origin(parser: argparse.ArgumentParser) -> None:

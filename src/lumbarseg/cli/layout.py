@@ -31,6 +31,7 @@ LAYOUTS = (
     "spineps",
     "totalspineseg",
     "folder",
+    "monailabel",
 )
 _DRAWS = 30  # exams drawn for one that a layout can take, before its wish is called impossible
 

@@ -11,7 +11,18 @@ from .raw import Importer
 __all__ = ["IMPORTERS", "importer", "traps"]
 
 IMPORTERS = {
-    name: name for name in ("khalil", "chu", "spider", "mrspineseg", "myosegmentum", "ivdm3seg", "nnunet", "folder")
+    name: name
+    for name in (
+        "khalil",
+        "chu",
+        "spider",
+        "mrspineseg",
+        "myosegmentum",
+        "ivdm3seg",
+        "nnunet",
+        "folder",
+        "monailabel",
+    )
 }
 """Name of a source: its file in this folder, with `IMPORTER` or, where it needs options, a function `importer`."""
 

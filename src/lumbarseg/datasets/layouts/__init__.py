@@ -26,6 +26,7 @@ LAYOUTS = {
         "spineps",
         "totalspineseg",
         "folder",
+        "monailabel",
     )
 }
 """Name of a layout: its file in this folder."""
