@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .answers import Answer
 
 
+_SEGMENTATION = ".seg.dcm"  # to which a report refers
+
+
 def _any(_: Exam) -> None:
     """Every exam can be written so."""
 
@@ -69,6 +72,14 @@ def _dicomseg(kind: str) -> Callable[[Answer, Exam, Path], None]:
     return write
 
 
+def _dicomsr(given: Answer, _: Exam, path: Path) -> None:
+    from lumbarseg.files import dicomsr
+
+    segmentation = path.with_name(path.name.removesuffix(dicomsr.SUFFIX) + _SEGMENTATION)
+    sizes = dicomsr.Sizes(values.sizes(given, dicomsr.QUANTITIES), given.facts["lordosis_l1_s1_deg"])
+    dicomsr.write(sizes, segmentation, _maker(given), path)
+
+
 def _source(exam: Exam) -> None:
     from lumbarseg.files import derived
 
@@ -101,8 +112,9 @@ FORMS: dict[str, Form] = {
     "nifti": Form("_labels.nii.gz", _nifti),
     "seg-nrrd": Form(".seg.nrrd", _segnrrd),
     "itksnap": Form("_labels.txt", _itksnap, needs=("nifti",)),
-    "dicom-seg": Form(".seg.dcm", _dicomseg("BINARY"), _source),
+    "dicom-seg": Form(_SEGMENTATION, _dicomseg("BINARY"), _source),
     "dicom-labelmap": Form(".labelmap.dcm", _dicomseg("LABELMAP"), _source),
+    "dicom-sr": Form(".sr.dcm", _dicomsr, _source, needs=("dicom-seg",)),
 }
 """Forms of the label map by name; the first one is written where none is asked for."""
 DEFAULT = (next(iter(FORMS)),)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lumbarseg.anatomy import STRUCTURES, Kind, Structure, arch_of
+from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, arch_of
 
 if TYPE_CHECKING:
     from lumbarseg.files.segnrrd import Segment
@@ -58,6 +58,20 @@ def segments(given: Answer) -> list[Segment]:
 def own_segments(given: Answer) -> list[Segment]:
     """The same in the package's own values, whatever scheme was asked for."""
     return segments(replace(given, wish=replace(given.wish, scheme=OWN)))
+
+
+def sizes(given: Answer, keys: Container[str]) -> dict[str, dict[str, float]]:
+    """What was measured of each structure of the label map, by name, as far as `keys` names it.
+
+    A vertebra drawn in one with its posterior elements has the volume of both.
+    """
+    found = {row["name"]: {key: row[key] for key in row if key in keys} for row in given.facts["measurements"]}
+    if given.wish.parts == "whole":
+        for level in LEVELS:
+            body, arch = found.get(level), found.pop(arch_of(level).name, None)
+            if body and arch:
+                found[level] = body | {"volume_ml": round(body["volume_ml"] + arch["volume_ml"], 3)}
+    return found
 
 
 def meanings(labels: Array, scheme: str, parts: str) -> dict[str, str]:
