@@ -72,6 +72,11 @@ def load(path: Path | None, device: str, clock: Clock, exams: int = 1) -> Model:
         from lumbarseg.model import Model, default
 
         model = Model.load(path or default(), device, exams)
+    return timed(model, clock)
+
+
+def timed(model: Model, clock: Clock) -> Model:
+    """The same model, whose time in the network is counted."""
 
     def compute(windows: Any) -> Any:
         with clock("network"):
@@ -145,10 +150,12 @@ def parted(labels: Volume, parts: str) -> Volume:
 
 def summary(given: Answer) -> dict[str, Any]:
     """The short form of an answer, for --json."""
-    return {key: given.facts[key] for key in ("anchor", "confidence", "uncertain", "levels")} | {
-        "warnings": list(given.warnings),
-        "left_out": list(given.left_out),
-    }
+    return short(given.facts | {"warnings": list(given.warnings), "left_out": list(given.left_out)})
+
+
+def short(facts: dict[str, Any]) -> dict[str, Any]:
+    """The short form of a report."""
+    return {key: facts[key] for key in ("anchor", "confidence", "uncertain", "levels", "warnings", "left_out")}
 
 
 def told(given: Answer) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-DEVICES = ("auto", "cpu", "openvino")
+DEVICES = ("auto", "cpu", "cuda", "coreml", "directml", "openvino")
 
 
 def command(commands: Commands, name: str, summary: str, text: str, example: str) -> argparse.ArgumentParser:

@@ -26,6 +26,14 @@ def reason(error: BaseException) -> str:
     return line(error)
 
 
+def fault(error: Exception) -> str:
+    """What is told of an error that nobody foresaw."""
+    return (
+        f"a fault of this program: {type(error).__name__}: {error}; "
+        "please report it with what LUMBARSEG_DEBUG=1 in the environment prints"
+    )
+
+
 def error(text: object) -> int:
     """Tell an error; the exit code that goes with it."""
     print(f"lumbarseg: error: {line(text)}", file=sys.stderr, flush=True)

@@ -5,30 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lumbarseg.errors import LumbarsegError, SegmentError
+from lumbarseg.errors import SegmentError
 
-from . import answers, options, outputs, say, values
+from . import answers, batch, options, outputs, say, values
+from .jobs import jobs
+from .work import Outcome
 
 if TYPE_CHECKING:
-    from lumbarseg.files import Exam
-    from lumbarseg.model import Model
+    from lumbarseg.batch.summary import Lines
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """An exam to answer and the files of its answer, or the reason why it cannot be begun."""
-
-    path: Path
-    files: dict[str, Path] = field(default_factory=dict)
-    refusal: str | None = None
 
 
 def add(commands: options.Commands) -> None:
@@ -83,6 +74,7 @@ def add(commands: options.Commands) -> None:
         help="whose label values are written (default: %(default)s, the package's own)",
     )
     parser.add_argument("--volume", type=options.natural, metavar="N", help="which volume of a 4-D file, from 0")
+    batch.add(parser)
     parser.add_argument("--timings", action="store_true", help="tell how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
@@ -91,110 +83,54 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer every exam; one that fails does not stop the rest."""
-    clock = answers.Clock()
-    with ThreadPoolExecutor(3) as pool:
-        pool.submit(answers.warm)
-        jobs = list(_jobs(args.exams, args.out, outputs.asked(args)))
-        if args.clicks and len(jobs) > 1:
-            raise SegmentError(f"{args.clicks}: clicks belong to one exam, and {len(jobs)} are given; name that one")
-        model = pool.submit(answers.load, args.model, args.device, clock, len(jobs))
-        rows = list(_rows(args, jobs, model, pool, clock))
-    code = _code(rows, args.strict)
+    todo = list(jobs(args.exams, args.out, outputs.asked(args)))
+    if args.clicks and len(todo) > 1:
+        raise SegmentError(f"{args.clicks}: clicks belong to one exam, and {len(todo)} are given; name that one")
+    clock, call = answers.Clock(), batch.Batch(args.out)
+    rows = _told(args, call.outcomes(args, todo, clock), len(todo))
+    if call.left:
+        rows += [outcome.row for outcome in call.unbegun()]
+        many = f"{len(call.left)} exams were" if len(call.left) > 1 else "1 exam was"
+        say.error(f"{args.out}: the disk is full: {many} not begun; make room and run it again, it goes on")
+    places = {name: n for n, job in enumerate(todo) for name in (str(job.path), str(job.path.absolute()))}
+    rows.sort(key=lambda row: places[row["exam"]])
+    if args.table:
+        from lumbarseg.batch.summary import write_table
+
+        write_table(rows, args.table)
     timings = {name: round(seconds, 3) for name, seconds in (clock.stages | _whole()).items()}
     if args.json:
         say.as_json({"exams": rows} | ({"timings": timings} if args.timings else {}))
     elif args.timings:
         print("\n".join(f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()))
-    return code
+    return _code(rows, args.strict)
 
 
-def _rows(
-    args: argparse.Namespace, jobs: Sequence[Job], model: Future[Model], pool: ThreadPoolExecutor, clock: answers.Clock
-) -> Iterator[Row]:
-    """One row per exam, told as it comes; the next exam is read while the network works on this one."""
-    progress = say.Progress("exams", len(jobs)) if args.json and len(jobs) > 1 else None
-
-    def read(job: Job) -> Exam:
-        with clock("read"):
-            from lumbarseg.files import read_exam
-
-            return read_exam(job.path, args.volume)
-
-    for job, coming in _ahead(pool, read, jobs):
-        row: Row = {"exam": str(job.path), "error": job.refusal}
-        if coming is not None:
-            row = _answered(job, coming, model.result(), args, clock)
-        if row["error"]:
-            say.error(row["error"])
-        elif not args.json:
-            print("\n  ".join([row["exam"], *row.pop("told"), "  ".join(row["files"].values())]), flush=True)
-        row.pop("told", None)
-        if progress:
-            progress.step()
-        yield row
+def _told(args: argparse.Namespace, outcomes: Iterator[Outcome], count: int) -> list[Row]:
+    """The rows of all exams, each told as it comes."""
+    progress = say.Progress("exams", count) if args.json and count > 1 else None
+    rows = []
+    with _lines(args.jsonl) as lines:
+        for outcome in outcomes:
+            row = outcome.row
+            rows.append(row)
+            if lines:
+                lines.add(row)
+            if row["error"]:
+                say.error(row["error"])
+            elif not args.json:
+                print("\n  ".join([row["exam"], *outcome.told, "  ".join(row["files"].values())]), flush=True)
+            if progress:
+                progress.step()
+    return rows
 
 
-def _jobs(arguments: Sequence[Path], out: Path, forms: Sequence[str]) -> Iterator[Job]:
-    """Every exam that the arguments mean, once; those whose files would meet another's are refused."""
-    from lumbarseg.files import find_exams, stem
+def _lines(path: Path | None) -> AbstractContextManager[Lines | None]:
+    if path is None:
+        return nullcontext()
+    from lumbarseg.batch.summary import lines
 
-    seen: set[Path] = set()
-    taken: dict[str, Path] = {}
-    inputs = {path.resolve() for path in arguments}
-    for argument in arguments:
-        try:
-            exams = find_exams([argument])
-        except LumbarsegError as error:
-            yield Job(argument, refusal=str(error))
-            continue
-        for exam in exams:
-            if exam.resolve() in seen:
-                continue
-            seen.add(exam.resolve())
-            name = stem(exam)
-            files = outputs.paths(out, name, forms)
-            other = taken.setdefault(name.casefold(), exam)
-            if other != exam:
-                reason = (
-                    f"{exam}: its answer would replace that of {other}, of the same name; use another -o or rename it"
-                )
-                yield Job(exam, refusal=reason)
-            elif inputs & {path.resolve() for path in files.values()}:
-                yield Job(exam, refusal=f"{exam}: its answer would replace an exam of this call; use another -o")
-            else:
-                yield Job(exam, files)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[Job], Exam], jobs: Sequence[Job]
-) -> Iterator[tuple[Job, Future[Exam] | None]]:
-    """Each job with its reading, that of the next one being under way; None for a job that was refused."""
-    coming: dict[int, Future[Exam]] = {}
-    for i, job in enumerate(jobs):
-        for near in range(i, min(i + 2, len(jobs))):
-            if near not in coming and not jobs[near].refusal:
-                coming[near] = pool.submit(read, jobs[near])
-        yield job, coming.pop(i, None)
-
-
-def _answered(job: Job, coming: Future[Exam], model: Model, args: argparse.Namespace, clock: answers.Clock) -> Row:
-    """The row of one exam: answered and written, or with the error that stopped it."""
-    from lumbarseg.segment import Pin
-
-    parts = "whole" if args.whole else "bodies" if args.bodies else "apart"
-    pins = tuple(Pin(*pin) for pin in args.pin)
-    try:
-        wish = answers.Wish(args.lowest, pins, parts, answers.clicks(args.clicks), args.scheme)
-        exam = coming.result()
-        outputs.check(exam, job.files)
-        given = answers.answer(str(job.path), exam, model, wish, clock)
-        with clock("write"):
-            outputs.write(given, exam, job.files)
-    except (LumbarsegError, OSError, MemoryError) as error:
-        reason = say.reason(error)
-        return {"exam": str(job.path), "error": reason if str(job.path) in reason else f"{job.path}: {reason}"}
-    files = {name: str(path) for name, path in job.files.items()}
-    return {"exam": str(job.path), "error": None, "files": files, **answers.summary(given), "told": answers.told(given)}
+    return lines(path)
 
 
 def _code(rows: Sequence[Row], strict: bool) -> int:

@@ -1,13 +1,11 @@
 """A model file on an engine: everything is checked before the first exam, and nothing but plain ONNX is ever run.
 
-The engine is onnxruntime. OpenVINO in float32 gives the same classes about a quarter quicker, but takes some tenths of
-a second longer to start: where it is installed, "auto" takes it for many exams, never for one.
+OpenVINO in float32 gives the same classes about a quarter quicker than onnxruntime, but takes some tenths of a second
+longer to start: where it is installed, "auto" takes it for many exams, never for one.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,15 +16,13 @@ from lumbarseg.errors import ModelError
 from lumbarseg.volume import Array
 
 from .card import Card, digest_of
+from .engines import Engine, line, start
 from .wire import outline
 
 LIMIT = 200_000_000
 """Largest model file, bytes."""
-DEVICES = ("auto", "cpu", "openvino")
 MANY = 8
 """Exams from which on OpenVINO has won its slower start back."""
-
-Engine = Callable[[Array], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,34 +35,27 @@ class Model:
     compute: Engine
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "auto", exams: int = 1) -> Model:
+    def load(cls, path: Path | str, device: str = "auto", exams: int = 1, threads: int = 0) -> Model:
         """Read, check and start a model file for about so many exams.
 
-        device: "cpu" (onnxruntime), "openvino", or "auto": OpenVINO when it is installed and `exams` are `MANY`.
+        device: one of `DEVICES`; "auto" is the processor, with OpenVINO when it is installed and `exams` are `MANY`.
+        threads: of the arithmetic, 0 for one per core.
 
         ModelError, naming the file and the way out, when it is no ONNX file, is damaged or larger than `LIMIT`, has no
         card or another digest, needs operators or files of its own, or does not take and give what the card promises.
         """
         path = Path(path)
-        try:
-            if path.stat().st_size > LIMIT:
-                raise ModelError(f"{path}: larger than {LIMIT // 10**6} MB, so no model of this program")
-            data = path.read_bytes()
-        except OSError as error:
-            reason = "not found; check the path" if isinstance(error, FileNotFoundError) else error.strerror
-            raise ModelError(f"{path}: cannot be read: {reason}") from error
+        data = content(path)
         if device == "auto" and exams >= MANY and find_spec("openvino") is not None:
             device = "openvino"
-        return cls.from_bytes(data, path, device)
+        return cls.from_bytes(data, path, device, threads)
 
     @classmethod
-    def from_bytes(cls, data: bytes, path: Path, device: str = "auto") -> Model:
+    def from_bytes(cls, data: bytes, path: Path, device: str = "auto", threads: int = 0) -> Model:
         """The same for a model file's bytes; `path` is what errors call it."""
-        if device not in DEVICES:
-            raise ModelError(f"{device!r} is no device; choose one of {', '.join(DEVICES)}")
         try:
             card = checked(data)
-            engine, compute = (_openvino if device == "openvino" else _onnxruntime)(data)
+            engine, compute = start(data, device, threads)
             model = cls(card, engine, path, compute)
             _try(model)
         except ModelError as error:
@@ -81,6 +70,17 @@ class Model:
         return self.compute(windows)
 
 
+def content(path: Path) -> bytes:
+    """The bytes of a model file; ModelError when it cannot be read or is larger than `LIMIT`."""
+    try:
+        if path.stat().st_size > LIMIT:
+            raise ModelError(f"{path}: larger than {LIMIT // 10**6} MB, so no model of this program")
+        return path.read_bytes()
+    except OSError as error:
+        reason = "not found; check the path" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ModelError(f"{path}: cannot be read: {reason}") from error
+
+
 def checked(data: bytes) -> Card:
     """The card of a model file's bytes after every check that needs no engine; ModelError without the file's name."""
     if not data:
@@ -89,41 +89,6 @@ def checked(data: bytes) -> Card:
     if digest_of(data, card.digest) != card.digest:
         raise ModelError("its content does not fit its digest: it was changed or damaged; get it again")
     return card
-
-
-def _onnxruntime(data: bytes) -> tuple[str, Engine]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _cores()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors share no class of their own
-        raise ModelError(f"onnxruntime {onnxruntime.__version__} refuses it: {_line(error)}") from error
-    names = [put.name for put in session.get_inputs()], [put.name for put in session.get_outputs()]
-    if (len(names[0]), len(names[1])) != (1, 1):
-        raise ModelError(f"has {len(names[0])} inputs and {len(names[1])} outputs instead of one each")
-    (name,) = names[0]
-    return f"onnxruntime {onnxruntime.__version__}", lambda windows: session.run(names[1], {name: windows})[0]
-
-
-def _openvino(data: bytes) -> tuple[str, Engine]:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ModelError("OpenVINO is not installed: pip install 'lumbarseg[openvino]'") from error
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": _cores()}  # its default is bf16
-    try:
-        core = openvino.Core()
-        compiled = core.compile_model(core.read_model(data), "CPU", settings)
-    except RuntimeError as error:
-        raise ModelError(f"OpenVINO refuses it: {_line(error)}") from error
-    if (len(compiled.inputs), len(compiled.outputs)) != (1, 1):
-        raise ModelError(f"has {len(compiled.inputs)} inputs and {len(compiled.outputs)} outputs instead of one each")
-    version = str(openvino.__version__).split("-")[0]
-    return f"openvino {version} f32", lambda windows: np.array(compiled([windows])[0])
 
 
 def _try(model: Model) -> None:
@@ -135,18 +100,8 @@ def _try(model: Model) -> None:
     try:
         out = model.run(np.zeros(shape, np.float32))
     except Exception as error:
-        raise ModelError(f"does not take windows of {shape}, as its card says: {_line(error)}") from error
+        raise ModelError(f"does not take windows of {shape}, as its card says: {line(error)}") from error
     if out.dtype != np.float32 or out.shape != expected:
         raise ModelError(f"gives {out.dtype} {out.shape} instead of float32 {expected}")
     if not np.isfinite(out).all():
         raise ModelError("gives numbers that are not finite; get it again")
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's text, not too long."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,115 @@
+"""The same on a cluster of dask.distributed: one started here, or any whose scheduler's address is known.
+
+A worker that dies loses what it worked on; the scheduler gives that to another. An exam on which several died fails
+alone. Workers must see the exams, the model and the folder of the answers under the paths that are named here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Any, TypeVar
+
+from lumbarseg.errors import BatchError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LOCAL = "local"
+_AHEAD = 64  # pieces of work that the scheduler has at a time, at least: enough to keep a small cluster busy
+_PER_WORKER = 3
+_DEATHS = 1  # workers that may die on one piece of work before it fails
+_PATIENCE = 20  # seconds to reach a scheduler
+
+
+def each(address: str, function: Callable[[T], R], items: Iterable[T], lost: Callable[[T, str], R]) -> Iterator[R]:
+    """What `function`, picklable, gives for each item, as it comes, made by a cluster's workers.
+
+    address: "local", "local:4" for that many workers here, or a scheduler's, like "tcp://10.0.0.1:8786". lost(item,
+    how): the result of an item that failed there. BatchError when the scheduler cannot be reached, or vanishes.
+    """
+    todo = iter(items)
+    with _client(address) as (client, as_completed):
+        some = max(_AHEAD, _PER_WORKER * len(client.scheduler_info()["workers"]))
+        given = {client.submit(function, item, pure=False): item for item in islice(todo, some)}
+        coming = as_completed(list(given), loop=client.loop)
+        for future in coming:
+            item = given.pop(future)
+            result, how = _result(future)
+            if client.status != "running" or future.status in ("cancelled", "lost"):
+                raise BatchError(f"{address}: the scheduler is gone; run the same command again, it goes on")
+            for fresh in islice(todo, 1):
+                more = client.submit(function, fresh, pure=False)
+                given[more] = fresh
+                coming.add(more)
+            yield lost(item, how) if how else result
+
+
+def _result(future: Any) -> tuple[Any, str]:
+    """What a future holds, or how it failed, for a person."""
+    from distributed import KilledWorker
+
+    try:
+        return future.result(), ""
+    except KilledWorker:
+        return None, "killed"
+    except Exception as error:  # whatever a task raised comes back here
+        return None, f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _client(address: str) -> Iterator[tuple[Any, Callable[..., Any]]]:
+    try:
+        import dask
+        import distributed as untyped
+    except ImportError as error:
+        raise BatchError("--cluster needs dask.distributed: pip install 'lumbarseg[cluster]'") from error
+    distributed: Any = untyped
+    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    with dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS}):
+        cluster = _started(distributed, address) if address.partition(":")[0] == LOCAL else None
+        try:
+            try:
+                client = distributed.Client(cluster or address, timeout=_PATIENCE, set_as_default=False)
+            except (OSError, ValueError) as error:
+                reason = "no scheduler answers there; check the address, or start it again"
+                raise BatchError(f"{address}: {reason} ({_line(error)})") from error
+            try:
+                yield client, distributed.as_completed
+            finally:
+                with suppress(Exception):  # the scheduler may be gone
+                    client.close(timeout=5)
+        finally:
+            if cluster:
+                with suppress(Exception):
+                    cluster.close(timeout=20)
+
+
+def workers(address: str) -> int:
+    """How many processes share this computer's cores: those of "local:N", one per core of "local", else one."""
+    name, _, count = address.partition(":")
+    return (int(count) if count else cores()) if name == LOCAL else 1
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _started(distributed: Any, address: str) -> Any:
+    """A cluster on this computer that nobody else can reach."""
+    return distributed.LocalCluster(
+        n_workers=workers(address),
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL + 1,
+    )
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

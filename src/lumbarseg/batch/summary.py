@@ -1,0 +1,61 @@
+"""What a batch came to: one JSON line an exam as it comes, and a table of all of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lumbarseg.files import replacing
+from lumbarseg.files.disk import refusal
+
+Row = dict[str, Any]
+COLUMNS = ("exam", "error", "skipped", "levels", "anchor", "confidence", "uncertain", "warnings", "seconds", "labels")
+
+
+class Lines:
+    """A file that grows by one line of JSON per exam."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path, self.stream = path, stream
+
+    def add(self, row: Row) -> None:
+        """One more exam, whole at once; FileError when the disk says no."""
+        try:
+            self.stream.write((json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        except OSError as error:
+            raise refusal(self.path, error, "written") from error
+
+
+@contextmanager
+def lines(path: Path) -> Iterator[Lines]:
+    """A new file of JSON lines, each written as it comes; FileError when it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("wb", buffering=0)
+    except OSError as error:
+        raise refusal(path, error, "written") from error
+    with stream:
+        yield Lines(path, stream)
+
+
+def write_table(rows: Sequence[Row], path: Path) -> None:
+    """The batch as CSV, one row an exam, whole or not at all; levels from head to foot, "?" behind uncertain names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_flat(row) for row in rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def _flat(row: Row) -> Row:
+    """A row's values as text that fits a cell."""
+    levels = " ".join(f"{level['name']}{'?' if level['uncertain'] else ''}" for level in row.get("levels", ()))
+    files = row.get("files", {})
+    labels = files.get("labels") or next(iter(files.values()), "")
+    return row | {"levels": levels, "warnings": "; ".join(row.get("warnings", ())), "labels": labels}
