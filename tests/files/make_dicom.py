@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from lumbarseg.volume import Array, Volume
 
@@ -82,3 +83,49 @@ def _slice(volume: Volume, index: int, protocol: Protocol) -> Dataset:
 def _decimals(*values: float) -> list[str]:
     """Numbers as decimal strings, of at most 16 characters as the standard asks."""
     return [f"{value:.12f}"[:16] for value in values]
+
+
+def write_enhanced(path: Path, stacks: Sequence[tuple[Volume, dict[str, Any]]], shuffle: int = 0) -> Path:
+    """One enhanced MR object of all slices of `stacks`, each with what its frames say: EchoTime, StackID, TimeIndex.
+
+    The frames lie in a random order in the file; only the functional groups and the dimensions tell where each one is.
+    """
+    frames = [(stack, index) for stack in range(len(stacks)) for index in range(stacks[stack][0].array.shape[2])]
+    frames = [frames[at] for at in np.random.default_rng(shuffle).permutation(len(frames))]
+    dataset = _slice(stacks[0][0], 0, T2)
+    dataset.SOPClassUID = EnhancedMRImageStorage
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(path), str(shuffle)])
+    for keyword in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness", "EchoTime"):
+        delattr(dataset, keyword)
+    del dataset.SpacingBetweenSlices, dataset.RepetitionTime
+    dataset.NumberOfFrames = len(frames)
+    dataset.SharedFunctionalGroupsSequence = [_item(MRTimingAndRelatedParametersSequence=[_item(RepetitionTime=3500)])]
+    dataset.PerFrameFunctionalGroupsSequence = [_frame(*stacks[stack], stack, index) for stack, index in frames]
+    dataset.PixelData = b"".join(stacks[stack][0].array[:, :, index].T.tobytes() for stack, index in frames)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _frame(volume: Volume, says: dict[str, Any], stack: int, index: int) -> Dataset:
+    plain = _slice(volume, index, T2)
+    content = _item(StackID=str(says.get("StackID", 1)), DimensionIndexValues=[stack + 1, index + 1])
+    if "TimeIndex" in says:
+        content.TemporalPositionIndex = says["TimeIndex"]
+    frame = _item(
+        PlanePositionSequence=[_item(ImagePositionPatient=plain.ImagePositionPatient)],
+        PlaneOrientationSequence=[_item(ImageOrientationPatient=plain.ImageOrientationPatient)],
+        PixelMeasuresSequence=[_item(PixelSpacing=plain.PixelSpacing, SliceThickness=plain.SliceThickness)],
+        FrameContentSequence=[content],
+        PixelValueTransformationSequence=[_item(RescaleSlope=says.get("Slope", 1), RescaleIntercept=0)],
+    )
+    if "EchoTime" in says:
+        frame.MREchoSequence = [_item(EffectiveEchoTime=says["EchoTime"])]
+    return frame
+
+
+def _item(**values: Any) -> Dataset:
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item

@@ -25,12 +25,13 @@ from .studies import Choice, choose
 from .voxels import LPS_TO_RAS, Stored, check_claim
 
 INDEX = "DICOMDIR"
+_STARTS = (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")  # of a file without preamble
 _OWN = (".seg.dcm", ".labelmap.dcm", ".sr.dcm")  # what this package makes of an exam is none
 
 
 def recognised(head: bytes) -> bool:
     """Whether the first 132 bytes of a file are those of DICOM, with its preamble or, as of old, without."""
-    return head[128:132] == b"DICM" or head[:4] in (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
+    return head[128:132] == b"DICM" or head[:4] in _STARTS or head[:6] == b"\2\0\0\0UL"
 
 
 def holds_dicom(place: Path, deep: bool = False) -> bool:
@@ -91,7 +92,7 @@ def read(place: Path, volume: int | None = None, series: str | None = None) -> S
     heads = [head for slices in found for head in slices]
     if not heads:
         raise FileError(f"{place}: no readable DICOM file in it; give the folder that holds the exam")
-    if len(found) == len(heads) == 1 and heads[0].frame is None and heads[0].path == place:
+    if len(heads) == 1 and heads[0].path == place and heads[0].frame is None and min(heads[0].size) > 0:
         raise FileError(f"{place}: one DICOM file of one slice; give the folder that holds its series")
     return _first_whole(place, choose(place, heads, series), sum(not slices for slices in found))
 

@@ -15,7 +15,7 @@ from lumbarseg.volume import Array
 
 from .disk import reading
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99\0"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _LARGEST_INFLATED = 2**30  # bytes
 _CHUNK = 2**20
 _EXTRA = "pip install 'lumbarseg[dicom]'"
@@ -31,7 +31,7 @@ def decoded(path: Path, dataset: Any, frames: Sequence[int]) -> Iterator[Array]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            for pixels in iter_pixels(dataset, indices=frames):
+            for pixels in iter_pixels(dataset, indices=frames, correct_unused_bits=False):
                 yield _without_spare_bits(dataset, np.asarray(pixels))
         except Exception as error:  # a damaged file makes pydicom and its decoders raise almost anything
             raise FileError(f"{path}: {_undecoded(dataset)}") from error
@@ -40,8 +40,9 @@ def decoded(path: Path, dataset: Any, frames: Sequence[int]) -> Iterator[Array]:
 def check_inflated(path: Path, stream: BinaryIO) -> None:
     """FileError when a deflated file, which is inflated whole to be read, is a bomb; the stream stays where it was."""
     head = stream.read(1024)
-    if _DEFLATED in head and head[132:136] == b"\2\0\0\0":
-        stream.seek(144 + int.from_bytes(head[140:144], "little"))
+    at = 132 * (head[128:132] == b"DICM")  # the length of the file's meta information, which is not deflated
+    if _DEFLATED in head and head[at : at + 4] == b"\2\0\0\0":
+        stream.seek(at + 12 + int.from_bytes(head[at + 8 : at + 12], "little"))
         inflate, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while (packed := inflate.unconsumed_tail or stream.read(_CHUNK)) and not inflate.eof:
             try:
