@@ -134,7 +134,7 @@ def used(other: Stranger, pack: Path, exam: Path) -> tuple[Row, dict[str, float]
         "unzip": other.run(other.python, "-m", "zipfile", "-e", pack.name, "."),
         "install": other.run("sh", f"{FOLDER}/install.sh"),
         "segment, the first time": other.run("lumbarseg", "segment", exam.name, "-o", "my answers"),
-        "segment, again": other.run("lumbarseg", "segment", exam.name, "-o", "my answers"),
+        "segment, again": other.run("lumbarseg", "segment", exam.name, "-o", "my answers", "--again"),
     }
     said = steps["segment, again"][1].splitlines()
     installed = sum(path.lstat().st_size for path in (other.home / ".local").rglob("*") if not path.is_dir())

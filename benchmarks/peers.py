@@ -96,7 +96,7 @@ def commands(places: Places, exam: Path, folder: Path, program: Path) -> dict[st
     """What runs, by name."""
     predict = ["nnUNetv2_predict", "-i", folder / "in", "-o", folder / "nn", "-d", str(NUMBER), "-c", PLAN]
     predict += ["-f", "0", "-device", "cpu"]
-    own = [program, "segment", exam, "-o", folder / "own", "--device"]
+    own = [program, "segment", exam, "-o", folder / "own", "--again", "--device"]
     window = [sys.executable, "-m", "benchmarks.peers", "--window", exam, folder / "window"]
     return {
         "onnxruntime": lambda: speed.process([*own, "cpu"]),

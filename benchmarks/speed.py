@@ -120,7 +120,7 @@ def measure(program: Path, folder: Path) -> Row:
     """All figures of the installed `program`; the exam and its answer lie in `folder`."""
     image = folder / "routine.nii.gz"
     write_image(exam(), image)
-    segment = [program, "segment", image, "-o", folder / "out"]
+    segment = [program, "segment", image, "-o", folder / "out", "--again"]
     seconds, peak = median(segment)
     help_seconds, _ = median([program, "--help"])
     return {
