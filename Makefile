@@ -31,7 +31,7 @@ lint: $(TEST)/package.stamp
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy
-	$(TEST)/bin/codespell src tests benchmarks docs scripts README.md CHANGELOG.md CONTRIBUTING.md
+	$(TEST)/bin/codespell src tests benchmarks docs scripts slicer README.md CHANGELOG.md CONTRIBUTING.md
 
 benchmark: $(TEST)/package.stamp
 	$(TEST)/bin/python -m benchmarks.accuracy --real $(REAL)

@@ -1,0 +1,1 @@
+"""What the module LumbarSeg does without 3D Slicer."""
