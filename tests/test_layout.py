@@ -54,6 +54,8 @@ HEAVY = {
     "uvicorn": "serve",
     "nibabel": "files",
     "pydicom": "files",
+    "highdicom": "files",
+    "dicomweb_client": "files",
     "nrrd": "files",
     "PIL": "report",
     "matplotlib": "",
