@@ -87,10 +87,14 @@ def _dataset(frames: Array, described: Sequence[Any], source: Source, maker: Mak
 
 def _renumber(dataset: Any, numbers: Sequence[int]) -> None:
     """Refer to frames of the source by their numbers in its file."""
-    for group in dataset.PerFrameFunctionalGroupsSequence:
-        for derivation in group.DerivationImageSequence:
-            for image in derivation.SourceImageSequence:
-                image.ReferencedFrameNumber = numbers[int(image.ReferencedFrameNumber) - 1]
+    images = {  # segments share those of a slice
+        id(image): image
+        for group in dataset.PerFrameFunctionalGroupsSequence
+        for derivation in group.DerivationImageSequence
+        for image in derivation.SourceImageSequence
+    }
+    for image in images.values():
+        image.ReferencedFrameNumber = numbers[int(image.ReferencedFrameNumber) - 1]
 
 
 def _described(number: int, segment: Segment, maker: Maker) -> Any:
