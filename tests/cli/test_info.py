@@ -13,6 +13,7 @@ from tests.files.make_nifti import SAGITTAL, saved
 from lumbarseg.cli.main import main
 from lumbarseg.model import Card
 from lumbarseg.prepare import Spec
+from lumbarseg.terminology import context
 
 
 def test_the_shipped_model_tells_its_data_licences_scores_and_limits(
@@ -62,3 +63,10 @@ def test_what_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
         assert main(["info", str(tmp_path / name)]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert name in line
+
+
+def test_the_terminology_is_for_slicer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--terminology"]) == 0
+    assert json.loads(capsys.readouterr().out) == context()
+    assert main(["info", "exam.nii.gz", "--terminology"]) == 2
+    assert "not allowed with" in capsys.readouterr().err

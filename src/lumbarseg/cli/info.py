@@ -24,7 +24,11 @@ def add(commands: options.Commands) -> None:
         "For an exam: how its file is read, and what would be done. For a prepared dataset: what is in it.",
         "lumbarseg info exam.nii.gz",
     )
-    parser.add_argument("thing", nargs="?", type=Path, metavar="THING", help="a model file, an exam or a dataset")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("thing", nargs="?", type=Path, metavar="THING", help="a model file, an exam or a dataset")
+    what.add_argument(
+        "--terminology", action="store_true", help="print names, codes and colours as a terminology of 3D Slicer"
+    )
     parser.add_argument("--volume", type=options.natural, metavar="N", help="which volume of a 4-D exam, from 0")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(run=run)
@@ -33,6 +37,11 @@ def add(commands: options.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find out what the thing is and tell it."""
     thing: Path | None = args.thing
+    if args.terminology:
+        from lumbarseg.terminology import context
+
+        say.as_json(context())
+        return say.DONE
     if thing is None or thing.suffix.lower() == ".onnx":
         facts = model(thing)
     elif (thing / "dataset.json").is_file():
