@@ -40,20 +40,34 @@ def holds_dicom(place: Path, deep: bool = False) -> bool:
 
 
 def studies_below(place: Path) -> list[Path]:
-    """Folders of the DICOM studies somewhere below `place`: itself for one, else the smallest folder of each."""
+    """Folders of the DICOM studies somewhere below `place`: itself for one, else the largest folder of each alone.
+
+    Of a study that shares its folders with another, every folder.
+    """
     studies: dict[str, list[Path]] = {}
-    seen: set[Path] = set()
+    seen: dict[Path, str] = {}
     for path in _dicom_files(place, deep=True):
         if path.parent not in seen and (heads := headers(path)):
-            seen.add(path.parent)
+            seen[path.parent] = heads[0].study
             studies.setdefault(heads[0].study, []).append(path.parent)
     if len(studies) <= 1:
         return [place] if studies else []
-    homes = {study: Path(os.path.commonpath(folders)) for study, folders in studies.items()}
-    alone = {
-        study for study, home in homes.items() if sum(home in (f, *f.parents) for f in seen) == len(studies[study])
-    }
-    return sorted(home for study in studies for home in ([homes[study]] if study in alone else studies[study]))
+    beneath: dict[Path, set[str]] = {}
+    for folder, study in seen.items():
+        for above in (folder, *folder.parents):
+            beneath.setdefault(above, set()).add(study)
+    shared = {folder for folder, names in beneath.items() if len(names) > 1}
+    return sorted(exam for folders in studies.values() for exam in _homes(place, folders, shared))
+
+
+def _homes(place: Path, folders: list[Path], shared: set[Path]) -> list[Path]:
+    """The largest folder that holds all of these and nothing else, or where there is none, all of them."""
+    home = Path(os.path.commonpath(folders))
+    if home in shared or home == place:
+        return folders
+    while home.parent != place and home.parent not in shared:
+        home = home.parent
+    return [home]
 
 
 def _dicom_files(place: Path, deep: bool) -> Iterator[Path]:
