@@ -69,15 +69,6 @@ def read(path: Path, volume: int | None = None) -> Stored:
     return Stored(array, affine, notes, {"format": "NRRD", "voxel_type": dtype.name})
 
 
-def fields(path: Path) -> Header:
-    """The header of an NRRD file as it stands there; nothing for a file of another format."""
-    with reading(path) as stream:
-        if not recognised(stream.read(4)):
-            return {}
-        stream.seek(0)
-        return _header(path, stream)
-
-
 def _header(path: Path, stream: BinaryIO) -> Header:
     """pynrrd's header with the fields that every file has; the stream then stands behind it."""
     import nrrd

@@ -19,7 +19,6 @@ from lumbarseg.terminology import CATEGORY, CONTEXT, SCHEME, Code, Term
 from lumbarseg.volume import Array, Volume
 
 from .disk import replacing
-from .nrrd import fields
 
 SUFFIX = ".seg.nrrd"
 _LEVEL = 6  # of gzip
@@ -60,13 +59,6 @@ def write(volume: Volume, segments: Sequence[Segment], path: Path) -> None:
         header |= {f"Segment{number}_{name}": text for name, text in fields.items()}
     with replacing(path) as file:
         nrrd.write(file, volume.array, header, compression_level=_LEVEL, index_order="F")
-
-
-def names(path: Path) -> dict[int, str]:
-    """What the values of a .seg.nrrd file are called in it; nothing for a file without segments."""
-    found = fields(path)
-    values = {key.removesuffix("_LabelValue"): str(text) for key, text in found.items() if key.endswith("_LabelValue")}
-    return {int(text): str(found.get(f"{key}_Name", key)) for key, text in values.items() if text.strip().isdecimal()}
 
 
 def entry(term: Term) -> str:

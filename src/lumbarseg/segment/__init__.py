@@ -3,6 +3,6 @@
 from .levels import Level, Pin
 from .look import Seen, Segmentation, look
 from .pipeline import segment
-from .refine import refine
+from .refine import by_hand, refine
 
-__all__ = ["Level", "Pin", "Seen", "Segmentation", "look", "refine", "segment"]
+__all__ = ["Level", "Pin", "Seen", "Segmentation", "by_hand", "look", "refine", "segment"]

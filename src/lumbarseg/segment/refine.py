@@ -40,14 +40,32 @@ def refine(seen: Seen, model: Answers, clicks: Sequence[Click]) -> Segmentation:
     SegmentError when the model reads no clicks, when one lies outside the exam or is of a tissue that the model does
     not know, or when clicks contradict each other.
     """
-    source = seen.answer.labels.grid
-    _usable(clicks, model, source)
-    spacing, grid = np.array(seen.prepared.grid.spacing), seen.grid
     blob = model.card.spec.clicks
-    assert blob is not None
+    if blob is None:
+        raise SegmentError(
+            "this model reads no clicks; use one that was trained with lumbarseg train --method deepedit, "
+            "or name a vertebra with --pin"
+        )
+    _usable(clicks, model, seen.answer.labels.grid)
     told = [said for said in (_said(click, seen.answer.labels) for click in clicks) if said]
-    heard = again(model, seen.array, channels(told, grid, blob), seen.scores)
-    scores = _merged(seen.scores, heard, _places(clicks, grid), spacing)
+    heard = again(model, seen.array, channels(told, seen.grid, blob), seen.scores)
+    spacing = np.array(seen.prepared.grid.spacing)
+    return _answered(seen, model, clicks, _merged(seen.scores, heard, _places(clicks, seen.grid), spacing))
+
+
+def by_hand(seen: Seen, model: Answers, clicks: Sequence[Click]) -> Segmentation:
+    """The same without asking the network, for a model that reads no clicks: names move, small balls are set.
+
+    SegmentError as `refine`, but for a model that reads none.
+    """
+    _usable(clicks, model, seen.answer.labels.grid)
+    return _answered(seen, model, clicks, seen.scores)
+
+
+def _answered(seen: Seen, model: Answers, clicks: Sequence[Click], scores: Array) -> Segmentation:
+    """The answer for scores (classes, slices, A, S) after clicks, with every click's voxel as it says."""
+    source, grid = seen.answer.labels.grid, seen.grid
+    spacing = np.array(seen.prepared.grid.spacing)
     found = lumbar(scores.argmax(axis=0), spacing, model.card)
     naming, moved = _named(found, seen, clicks, spacing)
     base = seen.answer.labels.array
@@ -68,11 +86,6 @@ def refine(seen: Seen, model: Answers, clicks: Sequence[Click]) -> Segmentation:
 
 
 def _usable(clicks: Sequence[Click], model: Answers, source: Grid) -> None:
-    if model.card.spec.clicks is None:
-        raise SegmentError(
-            "this model reads no clicks; use one that was trained with lumbarseg train --method deepedit, "
-            "or name a vertebra with --pin"
-        )
     for number, click in enumerate(clicks, start=1):
         place = source.to_index(np.array(click.point))
         if (place < -1).any() or (place > source.shape).any():

@@ -16,9 +16,11 @@ from typing import Any
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
+from lumbarseg.datasets.datastore import DECLARED
 from lumbarseg.errors import LumbarsegError, ServeError
-from lumbarseg.files import find_exams, read_exam, read_image, read_labels, segnrrd, stem, write_image, write_labels
+from lumbarseg.files import find_exams, read_exam, read_image, read_labels, stem, write_image, write_labels
 from lumbarseg.files.dicom import holds_dicom
+from lumbarseg.files.named import names_in
 from lumbarseg.volume import Volume
 
 from .labels import declared, meanings, on_grid
@@ -100,12 +102,12 @@ def checked(image: Path, label: Path, info: Mapping[str, Any]) -> Iterator[tuple
     except LumbarsegError as error:
         raise ServeError(_without(error, image, "the exam"), 422) from error
     placed = on_grid(given, grid)
-    names = segnrrd.names(label) or meanings(info.get("label_info"), placed.array)
+    names = names_in(label) or meanings(info.get("label_info"), placed.array)
     volume = Volume(declared(placed.array, names), grid.affine)
     with tempfile.TemporaryDirectory(prefix="lumbarseg-") as folder:
         path = Path(folder) / "label.nii.gz"
         write_labels(volume, path)
-        yield path, {**info, "values": "declared"}
+        yield path, {**info, "values": DECLARED}
 
 
 def _readable(path: Path, name: str) -> None:
