@@ -137,8 +137,9 @@ def _run(folder: Path, *words: str | Path) -> None:
     )
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.strip()] or [f"exit {done.returncode}"]
-        full = [line for line in lines if "No space left" in line]
-        raise RefusalError(f"{folder}: the disk is full; make room, or name another folder" if full else lines[-1])
+        if any("No space left" in line for line in lines):
+            raise RefusalError(f"{folder}: the disk is full; make room, or name another folder")
+        raise RefusalError(next((line for line in lines if line.startswith("ERROR:")), lines[-1]))
 
 
 def farewell(about: dict[str, Any], program: Path) -> None:
