@@ -21,31 +21,58 @@ R = TypeVar("R")
 LOCAL = "local"
 _AHEAD = 64  # pieces of work that the scheduler has at a time, at least: enough to keep a small cluster busy
 _PER_WORKER = 3
+_SILENT = logging.CRITICAL + 1
+_KILLED = "killed"
 _DEATHS = 1  # workers that may die on one piece of work before it fails
-_PATIENCE = 20  # seconds to reach a scheduler
 
 
-def each(address: str, function: Callable[[T], R], items: Iterable[T], lost: Callable[[T, str], R]) -> Iterator[R]:
+def each(
+    address: str,
+    function: Callable[[T], R],
+    items: Iterable[T],
+    lost: Callable[[T, str], R],
+    patience: float = 20.0,
+) -> Iterator[R]:
     """What `function`, picklable, gives for each item, as it comes, made by a cluster's workers.
 
     address: "local", "local:4" for that many workers here, or a scheduler's, like "tcp://10.0.0.1:8786". lost(item,
-    how): the result of an item that failed there. BatchError when the scheduler cannot be reached, or vanishes.
+    how): the result of an item that failed there. patience: seconds to reach a scheduler. BatchError when it cannot be
+    reached, or vanishes.
     """
-    todo = iter(items)
-    with _client(address) as (client, as_completed):
-        some = max(_AHEAD, _PER_WORKER * len(client.scheduler_info()["workers"]))
-        given = {client.submit(function, item, pure=False): item for item in islice(todo, some)}
-        coming = as_completed(list(given), loop=client.loop)
-        for future in coming:
-            item = given.pop(future)
-            result, how = _result(future)
-            if client.status != "running" or future.status in ("cancelled", "lost"):
-                raise BatchError(f"{address}: the scheduler is gone; run the same command again, it goes on")
-            for fresh in islice(todo, 1):
-                more = client.submit(function, fresh, pure=False)
-                given[more] = fresh
-                coming.add(more)
+    suspects: list[T] = []
+    with _client(address, patience) as (client, as_completed):
+        ahead = max(_AHEAD, _PER_WORKER * len(client.scheduler_info()["workers"]))
+        for item, result, how in _done(address, client, as_completed, function, iter(items), ahead):
+            if how == _KILLED:
+                suspects.append(item)
+            else:
+                yield lost(item, how) if how else result
+        for item, result, how in _done(address, client, as_completed, function, iter(suspects), 1):
             yield lost(item, how) if how else result
+
+
+def _done(
+    address: str, client: Any, as_completed: Any, function: Callable[[T], R], todo: Iterator[T], ahead: int
+) -> Iterator[tuple[T, Any, str]]:
+    """Each item with its result, or how it failed; so many are with the scheduler at a time.
+
+    Where a worker died, the scheduler suspects whatever was waiting there: only an item that is alone there when its
+    workers die is known to be the reason.
+    """
+    given = {client.submit(function, item, pure=False): item for item in islice(todo, ahead)}
+    if not given:
+        return
+    coming = as_completed(list(given), loop=client.loop)
+    for future in coming:
+        item = given.pop(future)
+        result, how = _result(future)
+        if client.status != "running" or future.status in ("cancelled", "lost"):
+            raise BatchError(f"{address}: the scheduler is gone; run the same command again, it goes on")
+        for fresh in islice(todo, 1):
+            more = client.submit(function, fresh, pure=False)
+            given[more] = fresh
+            coming.add(more)
+        yield item, result, how
 
 
 def _result(future: Any) -> tuple[Any, str]:
@@ -55,25 +82,26 @@ def _result(future: Any) -> tuple[Any, str]:
     try:
         return future.result(), ""
     except KilledWorker:
-        return None, "killed"
+        return None, _KILLED
     except Exception as error:  # whatever a task raised comes back here
         return None, f"{type(error).__name__}: {error}"
 
 
 @contextmanager
-def _client(address: str) -> Iterator[tuple[Any, Callable[..., Any]]]:
+def _client(address: str, patience: float) -> Iterator[tuple[Any, Callable[..., Any]]]:
     try:
         import dask
         import distributed as untyped
     except ImportError as error:
         raise BatchError("--cluster needs dask.distributed: pip install 'lumbarseg[cluster]'") from error
     distributed: Any = untyped
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    for name in ("distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed."))):
+        logging.getLogger(name).setLevel(_SILENT)
     with dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS}):
         cluster = _started(distributed, address) if address.partition(":")[0] == LOCAL else None
         try:
             try:
-                client = distributed.Client(cluster or address, timeout=_PATIENCE, set_as_default=False)
+                client = distributed.Client(cluster or address, timeout=patience, set_as_default=False)
             except (OSError, ValueError) as error:
                 reason = "no scheduler answers there; check the address, or start it again"
                 raise BatchError(f"{address}: {reason} ({_line(error)})") from error
@@ -91,7 +119,11 @@ def _client(address: str) -> Iterator[tuple[Any, Callable[..., Any]]]:
 def workers(address: str) -> int:
     """How many processes share this computer's cores: those of "local:N", one per core of "local", else one."""
     name, _, count = address.partition(":")
-    return (int(count) if count else cores()) if name == LOCAL else 1
+    if name != LOCAL:
+        return 1
+    if count and not (count.isdecimal() and int(count)):
+        raise BatchError(f"--cluster {address}: write local, local:N or a scheduler's address, tcp://HOST:PORT")
+    return int(count) if count else cores()
 
 
 def cores() -> int:
@@ -107,7 +139,7 @@ def _started(distributed: Any, address: str) -> Any:
         processes=True,
         host="127.0.0.1",
         dashboard_address=None,
-        silence_logs=logging.CRITICAL + 1,
+        silence_logs=_SILENT,
     )
 
 

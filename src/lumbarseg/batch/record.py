@@ -89,7 +89,7 @@ def digest(path: Path) -> str | None:
         return _of(path, sorted(_below(path)))
     if not path.is_file():
         archive = next((place for place in path.parents if place.is_file()), None)
-        return archive and text_digest([_one(archive), path.relative_to(archive).as_posix()])
+        return text_digest([_one(archive), path.relative_to(archive).as_posix()]) if archive else None
     if path.suffix.lower() not in _HEADERS:
         return _one(path)
     beside = _detached(path)
