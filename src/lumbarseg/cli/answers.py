@@ -161,7 +161,11 @@ def short(facts: dict[str, Any]) -> dict[str, Any]:
 def told(given: Answer) -> list[str]:
     """The same for a person: names from head to foot, what they were counted from, warnings."""
     names = " ".join(f"{level.name}{'?' if level.uncertain else ''}" for level in given.found.levels)
-    lines = [names, f"counted from: {given.found.anchor}; confidence {given.found.confidence:.2f}"]
+    about = given.facts["exam"]["about"]
+    lines = [about[key] for key in ("taken",) if key in about]
+    if about.get("left_out"):
+        lines.append(f"left out: {'; '.join(about['left_out'])}")
+    lines += [names, f"counted from: {given.found.anchor}; confidence {given.found.confidence:.2f}"]
     if given.left_out:
         lines.append(f"the scheme {given.wish.scheme} has no value for {', '.join(given.left_out)}: left out")
     return lines + [f"warning: {text}" for text in given.warnings]

@@ -113,7 +113,7 @@ def _work(args: argparse.Namespace, count: int) -> Work:
     parts = "whole" if args.whole else "bodies" if args.bodies else "apart"
     pins = tuple(Pin(*pin) for pin in args.pin)
     wish = answers.Wish(args.lowest, pins, parts, answers.clicks(args.clicks), args.scheme)
-    return Work(path, digest, args.device, count, 0, wish, args.volume, args.again, secrets.token_hex(8))
+    return Work(path, digest, args.device, count, 0, wish, args.volume, args.again, secrets.token_hex(8), args.series)
 
 
 def _room(folder: Path) -> bool:

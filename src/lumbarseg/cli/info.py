@@ -30,6 +30,7 @@ def add(commands: options.Commands) -> None:
         "--terminology", action="store_true", help="print names, codes and colours as a terminology of 3D Slicer"
     )
     parser.add_argument("--volume", type=options.natural, metavar="N", help="which volume of a 4-D exam, from 0")
+    options.series(parser)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(run=run)
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     elif (thing / "dataset.json").is_file():
         facts = dataset(thing)
     else:
-        facts = exam(thing, args.volume)
+        facts = exam(thing, args.volume, args.series)
     if args.json:
         say.as_json(facts)
     else:
@@ -94,12 +95,12 @@ def dataset(folder: Path) -> dict[str, Any]:
     }
 
 
-def exam(path: Path, volume: int | None) -> dict[str, Any]:
+def exam(path: Path, volume: int | None, series: str | None = None) -> dict[str, Any]:
     """How an exam is read, and what the network would see of it."""
     from lumbarseg.files import read_exam
     from lumbarseg.prepare import Spec, network_grid
 
-    found = read_exam(path, volume)
+    found = read_exam(path, volume, series)
     grid, spec = found.volume.grid, Spec()
     seen = network_grid(grid, spec)
     planes = {"R": "sagittal", "A": "coronal", "S": "axial"}

@@ -85,6 +85,13 @@ def device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto", help="what computes (default: %(default)s)")
 
 
+def series(parser: argparse.ArgumentParser) -> None:
+    """Which series of a DICOM study."""
+    parser.add_argument(
+        "--series", metavar="WHICH", help="of a DICOM study, take this one: its number, or part of its description"
+    )
+
+
 def folds(text: str) -> tuple[int, int]:
     """ "2/5": the second of five folds."""
     k, slash, n = text.partition("/")

@@ -29,11 +29,14 @@ def add(commands: options.Commands) -> None:
         "segment",
         "name the vertebrae and discs of exams",
         "Writes for each exam DIR/NAME_labels.nii.gz (label map on the exam's own grid), DIR/NAME_report.json and\n"
-        "DIR/NAME.png. Reads NIfTI, MHA/MHD, NRRD and folders of DICOM files; a folder of exams means each of them.\n"
+        "DIR/NAME.png. Reads NIfTI, MHA/MHD, NRRD, DICOM studies, ZIPs of these; a folder of exams means each of it.\n"
+        "Of a DICOM study the sagittal T2 is taken, else T1, else another; which, is told; --series takes another.\n"
         "Exit code 3 means: done, with warnings that a person should look at.",
         "lumbarseg segment exam.nii.gz -o out",
     )
-    parser.add_argument("exams", nargs="+", type=Path, metavar="EXAM", help="files, DICOM folders or folders of exams")
+    parser.add_argument(
+        "exams", nargs="+", type=Path, metavar="EXAM", help="files, ZIPs, DICOM folders or folders of exams"
+    )
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="where the answers go")
     options.engine(parser)
     parser.add_argument(
@@ -74,6 +77,7 @@ def add(commands: options.Commands) -> None:
         help="whose label values are written (default: %(default)s, the package's own)",
     )
     parser.add_argument("--volume", type=options.natural, metavar="N", help="which volume of a 4-D file, from 0")
+    options.series(parser)
     batch.add(parser)
     parser.add_argument("--timings", action="store_true", help="tell how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")

@@ -30,7 +30,7 @@ class Work:
     """What a call wants of each of its exams.
 
     digest: of the model; exams: how many there are; threads: of the arithmetic, 0 for one per core; volume: which one
-    of a 4-D file; again: whether to do what is done; run: a name for this call.
+    of a 4-D file; again: whether to do what is done; run: a name for this call; series: which one of a DICOM study.
     """
 
     model: Path
@@ -42,12 +42,13 @@ class Work:
     volume: int | None
     again: bool
     run: str
+    series: str | None = None
 
     def wanted(self, job: Job) -> str:
         """Digest of everything that was asked for, but for the exam and the model."""
         from lumbarseg.batch.record import text_digest
 
-        return text_digest([asdict(self.wish), sorted(job.files), self.volume])
+        return text_digest([asdict(self.wish), sorted(job.files), self.volume, self.series])
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def read(work: Work, job: Job, clock: answers.Clock) -> Read | Outcome:
     if known:
         return known
     with clock("read"):
-        return Read(read_exam(job.path, work.volume), content, began)
+        return Read(read_exam(job.path, work.volume, work.series), content, began)
 
 
 def answer(work: Work, job: Job, got: Read, model: Model, clock: answers.Clock) -> answers.Answer:
