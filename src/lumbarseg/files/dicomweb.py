@@ -1,0 +1,194 @@
+"""Studies on a DICOMweb server: the one series that is wanted is fetched, objects made from it are sent back.
+
+DICOM PS3.18: QIDO-RS and metadata of WADO-RS tell what a study holds before any pixel is asked for; STOW-RS stores.
+Who asks is told the server through the environment (LUMBARSEG_DICOMWEB_USER and LUMBARSEG_DICOMWEB_PASSWORD, or
+LUMBARSEG_DICOMWEB_TOKEN) or a netrc file, never through an address, which reports and lists of processes show.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lumbarseg.errors import FileError
+
+from .disk import replacing
+from .headers import Header, headers
+from .series import Series
+from .stacks import stack
+from .studies import choose
+
+PREFIX = "dicomweb:"
+_USER, _PASSWORD, _TOKEN = (f"LUMBARSEG_DICOMWEB_{what}" for what in ("USER", "PASSWORD", "TOKEN"))
+_UID = r"[0-9.]{1,64}"
+_ADDRESS = re.compile(rf"(https?://[^/\s]+(?:/[^\s]*?)?)/studies/({_UID})(?:/series/({_UID}))?/?")
+_IMAGES = ("MR", "CT")
+_TIMEOUT = (10.0, 120.0)  # s, to be connected and between two pieces of an answer
+_ANY_SYNTAX = (("application/dicom", "*"),)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A study on a server, or one of its series."""
+
+    url: str
+    study: str
+    series: str | None = None
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.url}/studies/{self.study}" + (f"/series/{self.series}" if self.series else "")
+
+
+def parse(text: str) -> Address:
+    """ "dicomweb:https://server/path/studies/1.2.3", or the same with "/series/4.5.6"; FileError when it is neither."""
+    found = _ADDRESS.fullmatch(text.removeprefix(PREFIX))
+    if not found:
+        raise FileError(f"{text}: no address of a study; write {PREFIX}https://SERVER/PATH/studies/UID")
+    if "@" in found[1].split("/")[2]:
+        raise FileError(
+            f"{PREFIX}{found[1].rpartition('@')[2]}: a password in an address is seen by others; set {_USER} and "
+            f"{_PASSWORD}, or use a netrc file"
+        )
+    return Address(found[1], found[2], found[3])
+
+
+def fetch(address: Address, folder: Path, wish: str | None = None) -> None:
+    """Put the files of one series of a study into a new folder: the best for this package, or that of the address.
+
+    wish: number or part of the name of the series. FileError says what the server refused or the study does not hold.
+    """
+    with _talking(address) as client:
+        found = client.search_for_series(address.study, fields=["Modality"])
+        kinds = {_first(row, "0020000E"): _first(row, "00080060") for row in found}
+        if address.series:
+            kinds = {uid: kind for uid, kind in kinds.items() if uid == address.series}
+        if not kinds:
+            raise FileError(f"{address}: the server holds no such study, or nothing of it; check the address")
+        images = [uid for uid, kind in kinds.items() if uid and kind in _IMAGES]
+        if not images:
+            told = ", ".join(sorted({str(kind or "?") for kind in kinds.values()}))
+            raise FileError(f"{address}: no MR series in this study, only {told}")
+        chosen = _chosen(address, _heads(client, address.study, images, folder / "headers"), folder, wish)
+        for number, dataset in enumerate(client.iter_series(address.study, chosen, media_types=_ANY_SYNTAX)):
+            with replacing(folder / f"{number:05d}.dcm") as file:
+                dataset.save_as(file, enforce_file_format=True)
+    shutil.rmtree(folder / "headers")
+
+
+def store(address: Address, paths: Sequence[Path]) -> None:
+    """Send DICOM objects to the study that they belong to; FileError when the server does not take all of them."""
+    import pydicom
+
+    datasets = [pydicom.dcmread(path) for path in paths]
+    with _talking(address) as client:
+        answer = client.store_instances(datasets, study_instance_uid=address.study)
+    failed = answer.get("FailedSOPSequence") or ()
+    taken = answer.get("ReferencedSOPSequence") or ()
+    if failed or len(taken) < len(datasets):
+        reasons = sorted({f"{item.get('FailureReason', 0):04X}H" for item in failed})
+        why = f" ({', '.join(reasons)})" if reasons else ""
+        raise FileError(f"{address}: the server took {len(taken)} of {len(datasets)} objects{why}; look into its log")
+
+
+def _heads(client: Any, study: str, series: Sequence[str], folder: Path) -> list[Header]:
+    """The headers of every image of some series, from what the server tells of them without pixels."""
+    import pydicom
+
+    found = []
+    for index, uid in enumerate(series):
+        for number, told in enumerate(client.retrieve_series_metadata(study, uid)):
+            path = folder / f"{index}-{number}.dcm"
+            try:
+                dataset = pydicom.Dataset.from_json(told, bulk_data_uri_handler=lambda *_: b"")
+                with replacing(path) as file:
+                    pydicom.dcmwrite(file, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
+            except (ValueError, TypeError, KeyError, AttributeError):  # a malformed one; others may do
+                continue
+            found += headers(path)
+    return found
+
+
+def _chosen(address: Address, heads: Sequence[Header], folder: Path, wish: str | None) -> str:
+    """The series of the first candidate that makes a stack."""
+    try:
+        candidates = choose(folder, heads, wish).candidates
+        whole = next((series for series in candidates if _stacks(series)), candidates[0])
+        return whole.slices[0].series
+    except FileError as error:
+        raise FileError(str(error).replace(str(folder), str(address))) from error
+
+
+def _stacks(series: Series) -> bool:
+    try:
+        stack(series.name, list(series.slices))
+    except FileError:
+        return False
+    return True
+
+
+def _first(row: dict[str, Any], tag: str) -> str | None:
+    """The first value of an attribute in DICOM's JSON."""
+    values = (row.get(tag) or {}).get("Value") or [None]
+    return None if values[0] is None else str(values[0])
+
+
+@contextmanager
+def _talking(address: Address) -> Iterator[Any]:
+    """A client of the server; whatever goes wrong with it becomes a FileError of one line."""
+    if find_spec("dicomweb_client") is None:
+        raise FileError(f"{address}: to talk to a server, install dicomweb-client: pip install 'lumbarseg[dicom]'")
+    from dicomweb_client import DICOMwebClient
+    from dicomweb_client.session_utils import create_session
+
+    session = create_session()
+    if token := os.environ.get(_TOKEN):
+        session.headers["Authorization"] = f"Bearer {token}"
+    elif user := os.environ.get(_USER):
+        session.auth = (user, os.environ.get(_PASSWORD, ""))
+    logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # what it has to say is in its exceptions
+    with warnings.catch_warnings(), session:
+        warnings.simplefilter("ignore")
+        try:
+            client = DICOMwebClient(address.url, session=session, timeout=_TIMEOUT)
+            client.set_http_retry_params(retry=False)
+            yield client
+        except FileError:
+            raise
+        except Exception as error:  # of a server that is none of DICOMweb the client raises almost anything
+            raise FileError(f"{address}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What to do about a failed request."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    name = type(error).__name__
+    if status in (401, 403):
+        return (
+            f"the server asks who you are, or does not let you in ({status}); set {_USER} and {_PASSWORD}, or "
+            f"{_TOKEN}, or use a netrc file"
+        )
+    if status == 404:
+        return "nothing of that name on the server (404); check the address"
+    if status is not None:
+        return f"the server answers {status}; look into its log, or try again later"
+    if name == "SSLError":
+        return (
+            "the server's certificate is not trusted; give the file of who signed it in REQUESTS_CA_BUNDLE, or check "
+            "the address"
+        )
+    if name in ("ConnectTimeout", "ReadTimeout", "Timeout"):
+        return f"no answer within {_TIMEOUT[name != 'ConnectTimeout']:g} s; try again later"
+    if name in ("ConnectionError", "ProxyError"):
+        return "no server answers there; check the address, and that it runs"
+    if isinstance(error, OSError):
+        return f"the connection broke ({name}); try again"
+    return f"what answers there does not speak DICOMweb ({name}); check the address"
