@@ -20,7 +20,15 @@ from .targets import Target
 PIP = "pip"
 """Goes into every pack: on some systems Python comes without it, and an old one does not know new wheels."""
 
-_UNREACHED = ("connection", "resolution", "resolve", "timed out", "proxyerror", "ssl", "max retries", "unreachable")
+_UNREACHED = (
+    "connection",
+    "name resolution",
+    "failed to resolve",
+    "timed out",
+    "proxyerror",
+    "sslerror",
+    "unreachable",
+)
 
 
 def gather(own: Path, target: Target, folder: Path) -> list[Path]:
