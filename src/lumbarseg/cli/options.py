@@ -76,7 +76,7 @@ def _whole(text: str, least: int) -> int:
 
 def engine(parser: argparse.ArgumentParser) -> None:
     """Which model answers, and on what."""
-    parser.add_argument("--model", type=Path, metavar="FILE", help="a model file (default: the one in the package)")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="a model file (default: the installed one)")
     device(parser)
 
 
