@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import SegmentError
 
-from . import answers, batch, options, outputs, say, values
+from . import answers, batch, options, outputs, remote, say, values
 from .jobs import jobs
 from .work import Outcome
 
@@ -29,15 +29,19 @@ def add(commands: options.Commands) -> None:
         "segment",
         "name the vertebrae and discs of exams",
         "Writes for each exam DIR/NAME_labels.nii.gz (label map on the exam's own grid), DIR/NAME_report.json and\n"
-        "DIR/NAME.png. Reads NIfTI, MHA/MHD, NRRD, DICOM studies, ZIPs of these; a folder of exams means each of it.\n"
+        "DIR/NAME.png. Reads NIfTI, MHA/MHD, NRRD, DICOM studies and ZIPs of these; a folder means every exam in it.\n"
         "Of a DICOM study the sagittal T2 is taken, else T1, else another; which, is told; --series takes another.\n"
         "Exit code 3 means: done, with warnings that a person should look at.",
         "lumbarseg segment exam.nii.gz -o out",
     )
     parser.add_argument(
-        "exams", nargs="+", type=Path, metavar="EXAM", help="files, ZIPs, DICOM folders or folders of exams"
+        "exams",
+        nargs="+",
+        type=remote.exam,
+        metavar="EXAM",
+        help="files, ZIPs, DICOM folders, folders of exams, or a study on a server: dicomweb:https://SERVER/studies/UID",
     )
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="where the answers go")
+    parser.add_argument("-o", dest="out", type=Path, metavar="DIR", help="where the answers go")
     options.engine(parser)
     parser.add_argument(
         "--lowest",
@@ -67,6 +71,9 @@ def add(commands: options.Commands) -> None:
         metavar="NAME[,NAME]",
         help=f"what the label map is written as: {', '.join(outputs.FORMS)} (default: {outputs.DEFAULT[0]})",
     )
+    parser.add_argument(
+        "--store", action="store_true", help="send DICOM objects back to the server of the exam: dicom-seg, dicom-sr"
+    )
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--whole", action="store_true", help="posterior elements get the number of their body")
     parts.add_argument("--bodies", action="store_true", help="leave posterior elements out")
@@ -87,16 +94,23 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer every exam; one that fails does not stop the rest."""
+    with remote.visit(args) as call:
+        return _run(call, keep=args.out is not None)
+
+
+def _run(args: argparse.Namespace, keep: bool) -> int:
+    """keep: whether the files of answers stay."""
     todo = list(jobs(args.exams, args.out, outputs.asked(args)))
     if args.clicks and len(todo) > 1:
         raise SegmentError(f"{args.clicks}: clicks belong to one exam, and {len(todo)} are given; name that one")
     clock, call = answers.Clock(), batch.Batch(args.out)
-    rows = _told(args, call.outcomes(args, todo, clock), len(todo))
+    outcomes = call.outcomes(args, todo, clock)
+    rows = _told(args, remote.stored(outcomes, todo, keep) if args.store else outcomes, len(todo))
     if call.left:
         rows += [outcome.row for outcome in call.unbegun()]
         many = f"{len(call.left)} exams were" if len(call.left) > 1 else "1 exam was"
         say.error(f"{args.out}: the disk is full: {many} not begun; make room and run it again, it goes on")
-    places = {name: n for n, job in enumerate(todo) for name in (str(job.path), str(job.path.absolute()))}
+    places = {name: n for n, job in enumerate(todo) for name in (job.exam, str(job.path.absolute()))}
     rows.sort(key=lambda row: places[row["exam"]])
     if args.table:
         from lumbarseg.batch.summary import write_table

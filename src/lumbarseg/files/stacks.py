@@ -52,7 +52,8 @@ def uneven(slices: list[Header]) -> str | None:
     along = np.sort(places(slices))
     gaps, even = np.diff(along), np.linspace(along[0], along[-1], len(along))
     usual = float(np.median(gaps))
-    if gaps.max() > (1 + _UNEVEN) * usual or np.abs(along - even).max() > _UNEVEN * usual:
+    odd = gaps.max() > (1 + _UNEVEN) * usual or gaps.min() < (1 - _UNEVEN) * usual
+    if odd or np.abs(along - even).max() > _UNEVEN * usual:
         return f"slices are missing, or two stacks are interleaved: gaps of {gaps.min():.2f} to {gaps.max():.2f} mm"
     return None
 
