@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from lumbarseg.errors import DatasetError
 from lumbarseg.prepare import Spec
 from lumbarseg.train.batches import Source, make, stream
 from lumbarseg.train.settings import Settings
-from lumbarseg.train.stacks import Codes, load
+from lumbarseg.train.stacks import WEIGHT, Codes, load
 
 SETTINGS = Settings(batch=3, crop=32, channels=(4, 6))
 
@@ -65,3 +68,15 @@ def test_shares_are_of_datasets_not_of_exams(source: Source) -> None:
     assert np.ptp(source.chance[groups == 0]) < 1e-12
     with pytest.raises(DatasetError, match="shares: 3 given for 2 datasets"):
         Source.of(source.stacks, (1.0, 1.0, 1.0))
+
+
+def test_an_exam_is_drawn_by_its_weight_within_its_dataset(tmp_path: Path) -> None:
+    dataset = sets.write(tmp_path / "a")
+    heavy = replace(dataset.everything[0], about={WEIGHT: 3.0})
+    dataset = replace(dataset, everything=(heavy, *dataset.everything[1:]))
+    stacks = load([dataset], "train", Codes.of([dataset.table]), Spec())
+    np.testing.assert_allclose(Source.of(stacks, ()).chance, [0.6, 0.2, 0.2])
+    for wrong in (0, -1.0, "2", float("inf"), True):
+        broken = replace(dataset, everything=(replace(heavy, about={WEIGHT: wrong}),))
+        with pytest.raises(DatasetError, match="case-0: sample_weight: must be a number above 0"):
+            load([broken], "train", Codes.of([dataset.table]), Spec())

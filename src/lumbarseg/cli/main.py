@@ -18,7 +18,7 @@ from . import say
 
 COMMANDS = (
     *("segment", "demo", "info", "phantom", "importing", "check", "combine"),
-    *("train", "compare", "evaluate", "export", "pseudo"),
+    *("train", "compare", "evaluate", "export", "pseudo", "learn", "next"),
     *("pack", "page", "serve"),
 )
 """Files of this folder, one command each, in the order of the help page."""

@@ -38,13 +38,14 @@ class Source:
 
     @classmethod
     def of(cls, stacks: Sequence[Stack], shares: tuple[float, ...]) -> Source:
-        """Each dataset gets its share of the samples, each of its stacks an equal part of that."""
+        """Each dataset gets its share of the samples, each of its stacks a part of that by its weight."""
         groups = np.array([stack.group for stack in stacks])
         count = int(groups.max()) + 1
         if shares and len(shares) != count:
             raise DatasetError(f"shares: {len(shares)} given for {count} datasets; give one for each, in their order")
         share = np.array(shares or (1.0,) * count)
-        chance = share[groups] / np.bincount(groups, minlength=count)[groups]
+        weight = np.array([stack.weight for stack in stacks])
+        chance = share[groups] * weight / np.bincount(groups, weight, minlength=count)[groups]
         return cls(stacks, chance / chance.sum())
 
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lumbarseg.anatomy import CLASSES, Kind
-from lumbarseg.datasets.folder import Dataset
+from lumbarseg.datasets.folder import Case, Dataset
 from lumbarseg.errors import DatasetError
 from lumbarseg.prepare import Spec
 
 from .settings import Settings
-from .stacks import Codes, Stack, check, load
+from .stacks import Codes, Stack, check, load, weight
 from .targets import Targets
 from .validate import Exam, read
 
@@ -106,6 +106,11 @@ def _lowest(stacks: Sequence[Stack]) -> Lowest | None:
 
 
 def _digest(dataset: Dataset) -> str:
-    """Of what a run learns from a dataset: names, checksums and tables of its training cases."""
-    facts = [(case.name, case.checksums, case.table) for case in dataset.cases("train")]
+    """Of what a run learns from a dataset: names, checksums, tables and weights of its training cases."""
+    facts = [(case.name, case.checksums, case.table, *_weighted(case)) for case in dataset.cases("train")]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _weighted(case: Case) -> tuple[float, ...]:
+    """The weight of a case that has one: runs without any keep the checksums that they began with."""
+    return () if weight(case) == 1 else (weight(case),)

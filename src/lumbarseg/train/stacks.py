@@ -24,6 +24,8 @@ from .targets import narrowed
 
 SCALE = 170.0  # bytes per unit of the normalised image, whose limit of 1.5 becomes 255
 UNKNOWN = 0
+WEIGHT = "sample_weight"
+"""Where a case's `about` says how often it is drawn beside others of its dataset."""
 _FOCUS = 400  # places of a stack's spine that are remembered
 
 
@@ -84,7 +86,8 @@ class Codes:
 class Stack:
     """One exam. image, codes: (slices, A, S) uint8; thickness: mm; group: of which dataset; focus: (n, 2) in plane.
 
-    lowest: name of the lowest body in view, or disc where the run knows no bodies, "" where the labels do not tell.
+    weight: among the stacks of its dataset; lowest: name of the lowest body in view, or disc where the run knows no
+    bodies, "" where the labels do not tell.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Stack:
     thickness: float
     focus: Array
     lowest: str = ""
+    weight: float = 1.0
 
 
 def load(datasets: Sequence[Dataset], split: str, codes: Codes, spec: Spec) -> list[Stack]:
@@ -111,7 +115,15 @@ def _stack(case: Case, group: int, codes: Codes, spec: Spec) -> Stack:
     drawn = nearest(labels, thin)
     coded = codes.coded(drawn, case.table)
     lowest = undrawn.lowest(drawn, case.table, Kind.BODY if Kind.BODY in codes.alive else Kind.DISC)
-    return Stack(case.name, group, array, coded, thickness, _focus(coded, codes), lowest)
+    return Stack(case.name, group, array, coded, thickness, _focus(coded, codes), lowest, weight(case))
+
+
+def weight(case: Case) -> float:
+    """How often a case is drawn beside others of its dataset, as `about["sample_weight"]` says; usually 1."""
+    value = case.about.get(WEIGHT, 1.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
+        raise DatasetError(f"case {case.name}: {WEIGHT}: must be a number above 0, not {value!r}")
+    return float(value)
 
 
 def nearest(labels: Volume, spec: Spec) -> Array:

@@ -30,7 +30,8 @@ PLAN = (
 )
 """What is planted in one exam after the other; those that wait for a person have no label to plant anything in."""
 
-_WAITS = 4  # of so many exams one
+WAITS = 4
+"""Of so many exams one waits."""
 _SHIFT = 7.0  # mm by which a label's header is off
 _SCRIBBLES = "foreground_scribbles"
 _STRANGE = "Segment_1"
@@ -42,7 +43,7 @@ Row = dict[str, Any]
 
 def waits(number: int) -> bool:
     """Whether exam `number` has no final label."""
-    return number % _WAITS == _WAITS - 1
+    return number % WAITS == WAITS - 1
 
 
 def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:

@@ -1,0 +1,42 @@
+"""A folder of exams with labels of a person, as MONAI Label leaves it, and a small trained start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.datasets.small import exam
+
+from lumbarseg.datasets.layouts import monailabel as layout
+from lumbarseg.datasets.layouts.exam import Exam
+from lumbarseg.volume import Volume
+
+Studies = Callable[[Path, int], Path]
+
+
+@cache
+def _drawn() -> tuple[Exam, ...]:
+    return tuple(exam(number, seed=5) for number in range(2))
+
+
+def _another(one: Exam, number: int) -> Exam:
+    """The same exam a little brighter: other bytes, another patient."""
+    image = Volume(one.image.array + np.float32(number), one.image.affine)
+    return replace(one, name=f"exam{number}", image=image)
+
+
+@pytest.fixture(scope="session")
+def studies() -> Studies:
+    """Writes so many finished exams, each of another patient, and those between them that wait."""
+
+    def write(folder: Path, finished: int) -> Path:
+        numbers = [n for n in range(2 * finished + layout.WAITS) if not layout.waits(n)][:finished]
+        exams = [_another(_drawn()[n % 2], n) for n in range(max(numbers) + 1)]
+        layout.write(folder, exams, np.random.default_rng(3), False)
+        return folder
+
+    return write

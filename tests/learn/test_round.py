@@ -1,0 +1,151 @@
+"""The loop: finished exams in, training that survives kill -9, a judgement, and a new model where it is not worse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lumbarseg.datasets import Dataset
+from lumbarseg.datasets.workers import alone
+from lumbarseg.errors import DatasetError, ModelError
+from lumbarseg.learn.corrected import corrected
+from lumbarseg.learn.publish import Shelf
+from lumbarseg.learn.round import CANDIDATE, PLAN, VERDICT, Wish, learn, read, rounds
+from lumbarseg.model import Model
+from lumbarseg.train.checkpoint import Checkpoint
+
+from .conftest import Studies
+
+SMALL = {"steps": 4, "batch": 2, "crop": 64, "channels": (4, 6), "threads": 1, "precision": "float32", "loaders": 1}
+FIRST = Wish(init="none", changes=SMALL)
+
+
+@pytest.fixture(scope="module")
+def trained(studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Studies of five finished exams and an app after one round."""
+    place = tmp_path_factory.mktemp("loop")
+    folder, app = studies(place / "studies", 5), place / "app"
+    done = learn(folder, app, FIRST)
+    assert (done.number, done.exams, done.judges) == (1, 4, 1)
+    return folder, app
+
+
+def test_a_round_leaves_a_candidate_and_a_verdict(trained: tuple[Path, Path]) -> None:
+    _, app = trained
+    (place,) = rounds(app / "learn")
+    assert read(place)["stage"] == "done"
+    assert Model.load(place / CANDIDATE).card.about["loop"] == {"corrected_exams": 4, "annotators": ["reader one"]}
+    verdict = json.loads((place / VERDICT).read_text())
+    assert verdict["current"] is None
+    assert verdict["better"] == (verdict["candidate"] > 0)
+    assert Shelf(app, "lumbar_spine").model.is_file() == verdict["better"]
+
+
+def test_nothing_new_is_no_round(trained: tuple[Path, Path]) -> None:
+    folder, app = trained
+    done = learn(folder, app, FIRST)
+    assert (done.number, done.verdict) == (1, None)
+    assert len(rounds(app / "learn")) == 1
+
+
+def test_who_judges_is_never_trained_on_and_never_moves(trained: tuple[Path, Path], studies: Studies) -> None:
+    _, app = trained
+    plan = read(rounds(app / "learn")[0])
+    judges = {name for name, split in plan["splits"].items() if split == "val"}
+    more = studies(app.parent / "more", 9)
+    learn(more, app, FIRST, anew=True)
+    later = read(rounds(app / "learn")[-1])["splits"]
+    assert len(later) == 9
+    assert judges == {name for name in plan["splits"] if later[name] == "val"}
+    assert sum(split == "val" for split in later.values()) == 2
+    data = Checkpoint.load(rounds(app / "learn")[-1] / "run" / "checkpoint.pt").about["loop"]
+    assert data["corrected_exams"] == 7
+
+
+def test_a_label_that_is_drawn_again_is_read_again(studies: Studies, tmp_path: Path) -> None:
+    folder = studies(tmp_path / "studies", 3)
+    before = corrected(folder, tmp_path / "data").dataset
+    finals = sorted((folder / "labels" / "final").iterdir())
+    finals[0].write_bytes(finals[1].read_bytes())  # both exams have one grid in common or the label is refused
+    finals[2].unlink()
+    again = corrected(folder, tmp_path / "data")
+    assert {case.name for case in before.everything} - {case.name for case in again.dataset.everything} >= {"exam2"}
+    assert Dataset.open(tmp_path / "data").cases() == again.dataset.cases()
+    assert any("exam2" in name for name in again.refused)
+
+
+def test_an_exam_that_judges_is_not_learned_from_under_another_name(studies: Studies, tmp_path: Path) -> None:
+    folder = studies(tmp_path / "studies", 4)
+    other = corrected(folder, tmp_path / "other").dataset  # the same exams once more, in another dataset
+    done = learn(folder, tmp_path / "app", Wish(init="none", base=(str(other.folder),), changes=SMALL))
+    run = Checkpoint.load(rounds(tmp_path / "app" / "learn")[0] / "run" / "checkpoint.pt")
+    assert (done.exams, done.judges) == (3, 1)
+    assert run.settings.shares == (0.5, 0.5)  # three beside three, the fourth of either is held out
+
+
+def test_too_few_patients_are_told(studies: Studies, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="finished exams of 2 patients: one of 3 is held out"):
+        learn(studies(tmp_path / "studies", 2), tmp_path / "app", FIRST)
+    assert not rounds(tmp_path / "app" / "learn")
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])
+def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="cannot name a model"):
+        Wish(model=name)
+
+
+def test_a_second_round_at_once_is_refused(trained: tuple[Path, Path]) -> None:
+    folder, app = trained
+    with alone(app / "learn"), pytest.raises(DatasetError, match="another program is writing here"):
+        learn(folder, app, FIRST)
+
+
+LOOP = """
+import sys
+from pathlib import Path
+from lumbarseg.learn.round import Wish, learn
+import json
+words = json.loads(sys.argv[3])
+done = learn(Path(sys.argv[1]), Path(sys.argv[2]), Wish(init="none", changes=words))
+print(json.dumps({"round": done.number, "candidate": done.verdict.candidate}))
+"""
+
+
+def child(folder: Path, app: Path, steps: int) -> subprocess.Popen[str]:
+    words = json.dumps({**SMALL, "steps": steps, "checkpoint_every": 0.0})
+    return subprocess.Popen(
+        [sys.executable, "-c", LOOP, str(folder), str(app), words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_in_the_same_model(studies: Studies, tmp_path: Path) -> None:
+    folder, steps = studies(tmp_path / "studies", 3), 30
+    process = child(folder, tmp_path / "broken", steps)
+    checkpoint = tmp_path / "broken" / "learn" / "rounds" / "0001" / "run" / "checkpoint.pt"
+    while not checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert 0 < Checkpoint.load(checkpoint).step < steps
+    assert read(tmp_path / "broken" / "learn" / "rounds" / "0001")["stage"] == "training"
+    assert not (tmp_path / "broken" / "model").exists()
+    told = [json.loads(child(folder, tmp_path / app, steps).communicate()[0]) for app in ("broken", "whole")]
+    assert told[0] == told[1]
+    assert told[0]["round"] == 1
+    models = [tmp_path / app / "learn" / "rounds" / "0001" / CANDIDATE for app in ("broken", "whole")]
+    assert Model.load(models[0]).card.about["step"] == steps
+    weights = [Checkpoint.load(model.parent / "run" / "checkpoint.pt").average for model in models]
+    assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
+    assert (tmp_path / "broken" / "learn" / "rounds" / "0001" / PLAN).is_file()
