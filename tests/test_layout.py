@@ -31,12 +31,13 @@ ROOMS = {
     "train": "errors anatomy volume resample files clicks prepare score phantom datasets model segment",  # as used
     "evaluate": "errors anatomy volume files resample score model datasets segment",  # anybody's answers, judged
     "pseudo": "errors anatomy volume files resample score prepare model datasets segment",  # labels of models
+    "learn": "errors anatomy volume files resample score model datasets segment train evaluate pseudo",  # the loop
     "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
     "batch": "errors files",  # many pieces of work of any kind; what is done with an exam, cli says
     "deploy": "errors anatomy files model segment report",  # a leaf: packs and pages for computers without network
-    "serve": "errors anatomy terminology volume resample files clicks score model datasets segment train",  # the adapter
+    "serve": "errors anatomy terminology volume resample files clicks score model datasets segment learn",  # the adapter
     "cli": "errors anatomy terminology volume resample clicks files measure score prepare phantom model datasets "
-    "segment train evaluate pseudo report deploy batch serve",
+    "segment train evaluate pseudo learn report deploy batch serve",
     "__init__": "errors volume model files",
     "__main__": "cli",
 }
@@ -55,7 +56,7 @@ HEAVY = {
     "nibabel": "files",
     "pydicom": "files",
     "highdicom": "files",
-    "dicomweb_client": "files",
+    "dicomweb_client": "files serve",
     "nrrd": "files",
     "PIL": "report",
     "matplotlib": "",

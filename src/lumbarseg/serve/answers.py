@@ -20,12 +20,12 @@ from lumbarseg.clicks import Click
 from lumbarseg.errors import FileError, ServeError
 from lumbarseg.files import read_image, segnrrd, write_labels
 from lumbarseg.model import Model
-from lumbarseg.segment import Seen, Segmentation, look, refine
+from lumbarseg.segment import Seen, Segmentation, by_hand, look, refine
 from lumbarseg.terminology import term
 from lumbarseg.volume import Volume
 
 from .labels import in_answer, offered, placed
-from .models import Models
+from .models import CLICKS, Models
 from .points import clicks
 
 _KEPT = 4  # exams as they were seen, about 50 MB each
@@ -46,12 +46,20 @@ class Looks:
         with self._lock:  # one at a time: the network has all cores already
             seen = self._kept.get(key)
             if seen is None:
-                seen = look(read_image(path), model, lowest)
+                seen = look(_read(path), model, lowest)
                 self._kept[key] = seen
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
         return seen
+
+
+def _read(path: Path) -> Volume:
+    try:
+        return read_image(path)
+    except FileError as error:
+        _stamp(path)  # it may have been removed in the meantime
+        raise ServeError(str(error).replace(str(path), path.name), 422) from error
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
@@ -63,13 +71,13 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 
 
 class Segment(InferTask):
-    """One model as MONAI Label asks for it; one that reads clicks answers without them, too."""
+    """One model as MONAI Label asks for it; one that takes clicks answers without them, too."""
 
     def __init__(self, name: str, models: Models, looks: Looks) -> None:
         self.name, self.models, self.looks = name, models, looks
         model = models.load(name)
         self.names = offered(model.card.painted)
-        reads = model.card.spec.clicks is not None
+        reads = name == CLICKS or model.card.spec.clicks is not None
         labels = {name: place for place, name in enumerate(self.names, start=1)}
         super().__init__(
             type=InferType.DEEPEDIT if reads else InferType.SEGMENTATION,
@@ -99,7 +107,7 @@ class Segment(InferTask):
         seen = self.looks(Path(str(request["image"])), model, _lowest(request))
         found, told = seen.answer, clicks(request, self.names, seen.answer.labels.grid)
         if told:
-            found = refine(seen, model, told)
+            found = (by_hand if model.card.spec.clicks is None else refine)(seen, model, told)
         names = in_answer(found.labels.array, self.names)
         values = {name: place for place, name in enumerate(names, start=1)}
         labels = Volume(placed(found.labels.array, names), found.labels.affine)
@@ -113,6 +121,10 @@ class Segment(InferTask):
 def _description(model: Model, reads: bool) -> str:
     name = model.card.about.get("name", model.path.stem)
     does = "answers by itself and follows clicks" if reads else "names the lumbar spine by itself"
+    if reads and model.card.spec.clicks is None:
+        does = (
+            "answers by itself; a click says what is there and sets 3 mm about it, no network follows it until trained"
+        )
     return f"{name}: {does}; model {model.card.digest[:12]}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ import lumbarseg
 from lumbarseg.errors import LumbarsegError, ServeError
 
 from .answers import Looks, Segment
-from .models import SPINE, Models
+from .models import CLICKS, SPINE, Models
+from .remote import remote
 from .scoring import Agreement
 from .store import EXTENSIONS, Store, take_in
 from .strategies import Doubt
@@ -37,6 +39,7 @@ class LumbarApp(MONAILabelApp):
         self.models = Models(Path(app_dir))
         self.looks = Looks()
         self._stamps: tuple[Any, ...] = ()
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         super().__init__(
             app_dir,
             studies,
@@ -49,7 +52,7 @@ class LumbarApp(MONAILabelApp):
     def init_datastore(self) -> Datastore:
         """The folder of exams, DICOM studies in it taken in first; or a DICOMweb server."""
         if self.studies.startswith(("http://", "https://")):
-            return super().init_datastore()
+            return remote(self.studies)
         for line in take_in(Path(self.studies)):
             _log.info(line)
         return Store(
@@ -65,11 +68,11 @@ class LumbarApp(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Each model can be trained on."""
-        return {name: Training(name, self.models, Path(self.app_dir)) for name in self._infers}
+        return {name: Training(name, Path(self.app_dir)) for name in self._infers}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """The most doubtful exam first, or any."""
-        return {"doubt": Doubt(self.models, self.looks), "random": Random()}
+        return {"doubt": Doubt(self.models, Path(self.app_dir)), "random": Random()}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """Answers against the labels of people."""
@@ -97,7 +100,20 @@ class LumbarApp(MONAILabelApp):
         self.refresh()
         model = str(request.get("model") or SPINE)
         self.models.load(model)
-        return dict(super().infer({**request, "model": model}, datastore))
+        result = dict(super().infer({**request, "model": model}, datastore))
+        if model != CLICKS and not request.get("save_label"):
+            self._ahead.submit(self._seen, request, datastore)
+        return result
+
+    def _seen(self, request: Mapping[str, Any], datastore: Datastore | None) -> None:
+        """See an exam that was just answered with the model that takes clicks, too: the first click then finds it."""
+        path = Path(str(request["image"]))
+        try:
+            if not path.exists():
+                path = Path((datastore or self.datastore()).get_image_uri(str(request["image"])))
+            self.looks(path, self.models.load(CLICKS), None)
+        except LumbarsegError as error:
+            _log.info("%s: not seen ahead of clicks: %s", path.name, error)
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The next exam to annotate; ServeError for an unknown strategy."""

@@ -45,9 +45,8 @@ class Models:
 
     def offers(self) -> dict[str, Offer]:
         """Every model by name, as the folder is now; the two of this app first."""
-        found = {SPINE: Offer(SPINE, default())}
-        own = {offer.name: offer for offer in self._own()}
-        return {**found, **({CLICKS: own[CLICKS]} if CLICKS in own else {}), **own}
+        shipped = {name: Offer(name, default()) for name in (SPINE, CLICKS)}
+        return shipped | {offer.name: offer for offer in self._own()}
 
     def _own(self) -> Iterator[Offer]:
         if not self.folder.is_dir():

@@ -21,9 +21,10 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 
 from lumbarseg.errors import LumbarsegError, ServeError
-from lumbarseg.files import read_image, replacing
+from lumbarseg.files import dicomseg, read_image, read_labels, replacing
 from lumbarseg.model import Model
 
+from .remote import Remote
 from .store import name_of, tag_of
 
 router = APIRouter()
@@ -73,9 +74,25 @@ def segment_exam(
             raise ServeError("name an exam (image=), a session (session_id=), or send a file", 422)
         app.datastore().get_image_uri(image)
     if output == infer.ResultType.dicom_seg:
-        raise ServeError("DICOM SEG is given for exams of a DICOMweb server alone", 422)
-    given = None if label is None else label  # scribbles, which no model here reads
-    return infer.run_inference(background_tasks, model, image, session_id, params, file, given, output)
+        return _segmentation(background_tasks, model, image, words(params))
+    return infer.run_inference(background_tasks, model, image, session_id, params, file, label, output)
+
+
+def _segmentation(background_tasks: BackgroundTasks, model: str, image: str, asked: dict[str, Any]) -> Any:
+    """The answer to an exam of a DICOM server as a DICOM SEG."""
+    app = app_instance()
+    store = app.datastore()
+    if not isinstance(store, Remote) or not image:
+        raise ServeError("DICOM SEG is given for series of a DICOMweb server alone", 422)
+    wanted = {**asked, "model": model, "image": image, "restore_label_idx": True, "result_extension": ".nii.gz"}
+    result = app.infer(wanted)
+    path = Path(result["file"])
+    background_tasks.add_task(remove_file, str(path))
+    out = path.with_name(path.name.removesuffix(".nii.gz") + dicomseg.SUFFIX)
+    background_tasks.add_task(remove_file, str(out))
+    told = result["params"]
+    store.write_seg(image, read_labels(path), out, model, told["digest"], bool(told["clicks"]))
+    return FileResponse(out, media_type="application/dicom", filename=out.name)
 
 
 @router.post("/batch/infer/{model}")

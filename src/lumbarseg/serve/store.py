@@ -47,6 +47,11 @@ def tag_of(text: str) -> str:
 class Store(LocalDatastore):
     """A folder of exams. Every name and tag is checked here, whoever asks."""
 
+    @property
+    def folder(self) -> Path:
+        """Where the table of exams and labels lies."""
+        return Path(self._datastore_path)
+
     def get_image_uri(self, image_id: str) -> str:
         """The path of an exam; ServeError for one that is not in the folder."""
         path = str(super().get_image_uri(image_id))

@@ -1,12 +1,13 @@
-"""Training on the labels of people, by `lumbarseg.train`, as MONAI Label asks for it: in a process of its own.
+"""Training on the labels of people, by `lumbarseg.learn`, as MONAI Label asks for it: in a process of its own.
 
-A run lies in runs/MODEL-N of the app's folder with the prepared dataset that it learns from. One that was stopped, or
-whose server was killed, goes on with the next request; one that ended is published unless it is worse.
+One request is one round of the loop: finished exams in, training, judgement, and a new model where it is not worse. A
+round that was stopped, or whose server was killed, goes on with the next request.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -17,30 +18,37 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from lumbarseg.errors import ServeError
-from lumbarseg.files import replacing
+from lumbarseg.errors import LumbarsegError, ServeError
+from lumbarseg.learn.round import Wish, last, learn, read, unfinished
 
-from .models import Models
+from .models import CLICKS
 
-_STATE = "state.json"
+_log = logging.getLogger(__name__)
 _MINUTES = 20.0
+_LONGEST = 60 * 24 * 14
+_ROUND = ("stage", "began", "ended", "version")
 
 
 class Training(TrainTask):
     """Goes on training one model with every exam that has a person's label."""
 
-    def __init__(self, name: str, models: Models, app: Path) -> None:
-        super().__init__("trains on from the present weights with the exams that have a final label")
-        self.name, self.models, self.runs = name, models, app / "runs"
+    def __init__(self, name: str, app: Path) -> None:
+        super().__init__("trains on with the exams that have a final label; the new model is used unless it is worse")
+        self.name, self.app = name, app
 
     def config(self) -> dict[str, Any]:
-        """Options with their defaults: minutes of work; steps instead, 0 for none; whether to begin anew."""
+        """Options with their defaults: minutes of work; steps instead, 0 for none; whether to leave an open round."""
         return {"minutes": _MINUTES, "steps": 0, "begin_anew": False}
 
     def stats(self) -> dict[str, Any]:
-        """What became of the last run."""
-        folder = self._last()
-        return state(folder) if folder else {}
+        """What became of the last round, {} before the first."""
+        folder = self.app / "learn"
+        place = unfinished(folder) or last(folder, self.name)
+        if place is None:
+            return {}
+        told = {key: value for key, value in read(place).items() if key in _ROUND}
+        verdict = place / "verdict.json"
+        return told | ({"verdict": json.loads(verdict.read_text(encoding="utf-8"))} if verdict.is_file() else {})
 
     def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
         """ServeError when there is nothing to learn from, or an option is wrong."""
@@ -49,60 +57,42 @@ class Training(TrainTask):
             raise ServeError("no exam has a final label yet: save one, then train", 409)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train, compare and publish; gives what became of it."""
-        from lumbarseg.datasets.workers import alone
-
+        """Do one round, or finish the one that was interrupted; gives what became of it."""
         self.check(request, datastore)
         end_with_parent()
-        with alone(self.runs):
-            return self._trained(_options(request), datastore)
+        options = _options(request)
+        changes = {"steps": options["steps"]} if options["steps"] else {"minutes": options["minutes"]}
+        if self.name == CLICKS:
+            changes["method"] = "deepedit"
+        try:
+            outcome = learn(
+                datastore.folder, self.app, Wish(model=self.name, changes=changes), options["begin_anew"], step=_told
+            )
+        except LumbarsegError as error:
+            raise ServeError(str(error), 409) from error
+        verdict = outcome.verdict
+        _log.info("%s", verdict.reason if verdict else "nothing was finished since the last round")
+        return {
+            "round": outcome.number,
+            "exams": outcome.exams,
+            "judged_by": outcome.judges,
+            "published": outcome.published,
+            "reason": verdict.reason if verdict else "nothing was finished since the last round",
+            "refused": dict(outcome.refused),
+        }
 
-    def _trained(self, options: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        from . import lessons
 
-        last = self._last()
-        resume = last is not None and state(last).get("state") == "training" and not options["begin_anew"]
-        folder = last if resume and last else self.runs / f"{self.name}-{self._number() + 1}"
-        if not resume:
-            lessons.prepared(datastore, folder / "data")
-            write_state(folder, {"state": "training", "model": self.name, "began": time.time(), **options})
-        weights = self.models.path(self.name)
-        assert weights is not None
-        told = lessons.learnt(folder, weights, options, self.models.target(self.name))
-        return write_state(folder, {**state(folder), **told, "ended": time.time()})
-
-    def _number(self) -> int:
-        numbers = [path.name.removeprefix(f"{self.name}-") for path in self.runs.glob(f"{self.name}-*")]
-        return max((int(number) for number in numbers if number.isdecimal()), default=0)
-
-    def _last(self) -> Path | None:
-        folder = self.runs / f"{self.name}-{self._number()}"
-        return folder if folder.is_dir() else None
+def _told(name: str, total: int) -> None:
+    _log.info("read %s, of %d finished exams", name, total)
 
 
 def _options(request: Mapping[str, Any]) -> dict[str, Any]:
     minutes, steps = request.get("minutes", _MINUTES), request.get("steps", 0)
-    if type(minutes) not in (int, float) or not 0 < minutes <= 60 * 24 * 14:
+    if type(minutes) not in (int, float) or not 0 < minutes <= _LONGEST:
         raise ServeError(f"minutes: {minutes!r} is no length of a training", 422)
     if type(steps) is not int or not 0 <= steps <= 10**7:
         raise ServeError(f"steps: {steps!r} is no number of steps", 422)
     return {"minutes": float(minutes), "steps": steps, "begin_anew": bool(request.get("begin_anew"))}
-
-
-def state(folder: Path) -> dict[str, Any]:
-    """What is known of a run; nothing for a folder without one."""
-    try:
-        values = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def write_state(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Note what is known of a run, and give it back."""
-    with replacing(folder / _STATE) as file:
-        file.write(json.dumps(dict(values), indent=1).encode())
-    return dict(values)
 
 
 def end_with_parent() -> None:
