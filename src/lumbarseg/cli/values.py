@@ -50,8 +50,8 @@ def segments(given: Answer) -> list[Segment]:
     for row in table(given.wish.scheme, parts):
         body = row.kind is Kind.BODY
         whole = body and (parts == "whole" or (parts == "apart" and value(arch_of(row.name)) == row.label))
-        doubt = row.name.split()[0] in doubtful
-        found.append(Segment(row.label, row.name, row.colour, term(row, whole), doubt))
+        upper = row.name.split()[0].partition("-")[0]  # a disc is named by the vertebra above it
+        found.append(Segment(row.label, row.name, row.colour, term(row, whole), bool({row.name, upper} & doubtful)))
     return found
 
 

@@ -25,6 +25,7 @@ from lumbarseg.errors import FileError
 from lumbarseg.files.disk import refusal
 from lumbarseg.model.card import KEY, Card
 from lumbarseg.model.run import Model
+from lumbarseg.prepare import Spec
 
 from .checkpoint import Checkpoint
 from .export import export
@@ -40,7 +41,6 @@ CARRIED = (
 _ROOT = Path(lumbarseg.__file__).parent
 _OWN = re.compile(r"^from lumbarseg\.(?:\w+\.)*(\w+) import", re.MULTILINE)
 _NEEDED = ("fire", "nibabel", "pytorch-ignite")
-_INPUT, _OUTPUT = "a slice with its neighbours", "logits of the middle slice"
 
 
 def bundle(
@@ -157,6 +157,7 @@ def described(run: Checkpoint, card: Card, name: str) -> dict[str, Any]:
 
     classes = {str(number): str(kind) for number, kind in enumerate(CLASSES)}
     spec = run.spec
+    needed = (*_NEEDED, *(("einops",) if run.settings.network == "swinunetr" else ()))
     side: list[Any] = [spec.tile, spec.tile] if spec.tile else [f"{spec.multiple}*n", f"{spec.multiple}*n"]
     shape = [*([spec.depth] if spec.depth else []), *side]
     image = {"type": "image", "modality": "MR", "spatial_shape": shape, "dtype": "float32", "is_patch_data": True}
@@ -168,7 +169,7 @@ def described(run: Checkpoint, card: Card, name: str) -> dict[str, Any]:
         "monai_version": monai.__version__.partition("+")[0],
         "pytorch_version": torch.__version__.partition("+")[0],
         "numpy_version": numpy.__version__,
-        "required_packages_version": {package: _version(package) for package in _NEEDED},
+        "required_packages_version": {package: _version(package) for package in needed},
         "name": name,
         "task": "tissue classes of the lumbar spine in MRI: body, disc, canal, sacrum, arch",
         "description": "A network of lumbarseg; it tells tissues apart. Levels are named by lumbarseg segment.",
@@ -181,7 +182,7 @@ def described(run: Checkpoint, card: Card, name: str) -> dict[str, Any]:
             "inputs": {
                 "image": image
                 | {"format": "magnitude", "num_channels": spec.inputs, "value_range": [0, top]}
-                | {"channel_def": {str(n): _INPUT for n in range(spec.inputs)}}
+                | {"channel_def": {str(n): text for n, text in enumerate(_channels(spec))}}
             },
             "outputs": {
                 "pred": image
@@ -194,6 +195,14 @@ def described(run: Checkpoint, card: Card, name: str) -> dict[str, Any]:
             },
         },
     }
+
+
+def _channels(spec: Spec) -> list[str]:
+    """What each channel is that the network reads."""
+    if spec.depth:
+        return ["a block of slices"]
+    slices = [f"slice {n:+d}" if n else "the slice" for n in range(-spec.neighbours, spec.neighbours + 1)]
+    return slices + ([f"clicks: {kind}" for kind in CLASSES] if spec.clicks else [])
 
 
 def _version(package: str) -> str:
@@ -235,7 +244,8 @@ in this folder, for the NIfTI files of the folder IMAGES; it writes OUT/NAME_cla
 | --- | --- |
 {classes}
 
-It needs monai, torch, nibabel, pytorch-ignite and fire, and not lumbarseg: `scripts/` holds what is needed of it.
+It needs monai, torch, nibabel, pytorch-ignite and fire (einops for swinunetr), and not lumbarseg:
+`scripts/` holds what is needed of it.
 
 The maps say what is vertebra and what is disc. Which one is L4, measurements, the report, clicks, and turning exams
 whose header has front and back exchanged are lumbarseg's:
