@@ -44,6 +44,7 @@ def each(
             coming = _read(work, jobs, pool, clock)
     if writing:
         yield writing.result()
+    model.result()  # what is wrong with it is told, even where nobody needed it
 
 
 def _read(
