@@ -134,6 +134,7 @@ def formats(text: str) -> tuple[str, ...]:
 def asked(args: argparse.Namespace) -> tuple[str, ...]:
     """The forms that a command line asks for."""
     names = [name for names in args.format for name in names]
+    names += ["dicom-seg"] if args.store else []
     return tuple(dict.fromkeys(form for name in names for form in (*FORMS[name].needs, name))) or DEFAULT
 
 

@@ -97,8 +97,9 @@ def safely(job: Job, part: Callable[[], Any]) -> Any:
 
 def failed(job: Job, reason: str, full: bool = False) -> Outcome:
     """The outcome of an exam without an answer."""
-    text = reason if str(job.path) in reason else f"{job.path}: {reason}"
-    return Outcome({"exam": str(job.path), "error": text}, full=full)
+    reason = reason.replace(str(job.path), job.exam)
+    text = reason if job.exam in reason else f"{job.exam}: {reason}"
+    return Outcome({"exam": job.exam, "error": text}, full=full)
 
 
 def lost(job: Job, how: str) -> Outcome:
@@ -114,7 +115,7 @@ def read(work: Work, job: Job, clock: answers.Clock) -> Read | Outcome:
     from lumbarseg.files import read_exam
 
     if job.refusal:
-        return Outcome({"exam": str(job.path), "error": job.refusal})
+        return Outcome({"exam": job.exam, "error": job.refusal})
     began = time.monotonic()
     with clock("digest"):
         content = digest(job.path) or ""
@@ -128,7 +129,7 @@ def read(work: Work, job: Job, clock: answers.Clock) -> Read | Outcome:
 def answer(work: Work, job: Job, got: Read, model: Model, clock: answers.Clock) -> answers.Answer:
     """The answer to an exam; nothing is written."""
     outputs.check(got.exam, job.files)
-    return answers.answer(str(job.path), got.exam, model, work.wish, clock)
+    return answers.answer(job.exam, got.exam, model, work.wish, clock)
 
 
 def write(work: Work, job: Job, got: Read, given: answers.Answer, clock: answers.Clock) -> Outcome:
@@ -210,7 +211,7 @@ def _known(work: Work, job: Job, content: str) -> Outcome | None:
 
 def _row(job: Job, short: Row, skipped: bool) -> Row:
     files = {name: str(path) for name, path in job.files.items()}
-    return {"exam": str(job.path), "error": None, "skipped": skipped, "files": files, **short}
+    return {"exam": job.exam, "error": None, "skipped": skipped, "files": files, **short}
 
 
 def _full(error: BaseException) -> bool:

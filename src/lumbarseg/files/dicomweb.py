@@ -29,7 +29,7 @@ from .studies import choose
 
 PREFIX = "dicomweb:"
 _USER, _PASSWORD, _TOKEN = (f"LUMBARSEG_DICOMWEB_{what}" for what in ("USER", "PASSWORD", "TOKEN"))
-_UID = r"[0-9.]{1,64}"
+_UID = r"\d+(?:\.\d+)*"
 _ADDRESS = re.compile(rf"(https?://[^/\s]+(?:/[^\s]*?)?)/studies/({_UID})(?:/series/({_UID}))?/?")
 _IMAGES = ("MR", "CT")
 _TIMEOUT = (10.0, 120.0)  # s, to be connected and between two pieces of an answer
@@ -78,8 +78,9 @@ def fetch(address: Address, folder: Path, wish: str | None = None) -> None:
             told = ", ".join(sorted({str(kind or "?") for kind in kinds.values()}))
             raise FileError(f"{address}: no MR series in this study, only {told}")
         chosen = _chosen(address, _heads(client, address.study, images, folder / "headers"), folder, wish)
-        for number, dataset in enumerate(client.iter_series(address.study, chosen, media_types=_ANY_SYNTAX)):
-            with replacing(folder / f"{number:05d}.dcm") as file:
+        for dataset in client.iter_series(address.study, chosen, media_types=_ANY_SYNTAX):
+            name = re.sub("[^0-9.]", "", str(dataset.SOPInstanceUID))  # the same each time: it counts as content
+            with replacing(folder / f"{name}.dcm") as file:
                 dataset.save_as(file, enforce_file_format=True)
     shutil.rmtree(folder / "headers")
 
