@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
 from lumbarseg.cli import outputs
-from lumbarseg.cli.main import main
+from lumbarseg.cli.main import main, parser
 
 
 def test_every_form_has_a_file_of_its_own(tmp_path: Path) -> None:
@@ -17,14 +16,22 @@ def test_every_form_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert all(path.parent == tmp_path and path.name.startswith("exam") for path in files.values())
 
 
+def asked(*words: str) -> tuple[str, ...]:
+    return outputs.asked(parser().parse_args(["segment", "exam.nii.gz", "-o", "out", *words]))
+
+
 def test_without_a_wish_it_is_nifti(tmp_path: Path) -> None:
-    assert outputs.asked(argparse.Namespace(format=[])) == ("nifti",)
+    assert asked() == ("nifti",)
     assert list(outputs.paths(tmp_path, "exam")) == ["labels", "report", "picture"]
 
 
 def test_names_are_listed_or_repeated_and_counted_once() -> None:
     assert outputs.formats("nifti, nifti") == ("nifti",)
-    assert outputs.asked(argparse.Namespace(format=[("nifti",), ("nifti",)])) == ("nifti",)
+    assert asked("--format", "seg-nrrd,nifti", "--format", "nifti") == ("seg-nrrd", "nifti")
+
+
+def test_a_form_brings_what_it_needs() -> None:
+    assert asked("--format", "itksnap") == ("nifti", "itksnap")
 
 
 @pytest.mark.parametrize("text", ["", "dicom", "nifti,", "NIFTI", "nifti;seg-nrrd"])
