@@ -10,8 +10,8 @@ import fs from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
-const PATIENCE = 600000; // ms
 const plan = JSON.parse(fs.readFileSync(process.argv[2]));
+const PATIENCE = (plan.patience ?? 300) * 1000; // ms
 const { chromium } = createRequire(`${plan.modules}/`)("playwright-core");
 
 const browser = await chromium.launch({
@@ -28,16 +28,17 @@ page.on("pageerror", (error) => said.push(`error: ${error.message}`));
 if (plan.without) await context.addInitScript(`delete globalThis.${plan.without}`);
 
 const seconds = (start) => Math.round((performance.now() - start) / 10) / 100;
+const broken = () => said.filter((line) => line.startsWith("error: "));
 const body = () => page.evaluate(() => ({ ...document.body.dataset }));
 
 async function answered(before) {
-  await page.waitForFunction(
-    (n) => Number(document.body.dataset.answers ?? 0) > n || document.body.dataset.refused,
-    Number(before.answers ?? 0),
-    { timeout: PATIENCE, polling: 50 },
-  );
-  const { refused } = await body();
-  return refused ? { refused } : {};
+  for (const end = performance.now() + PATIENCE; performance.now() < end; await page.waitForTimeout(30)) {
+    const { refused, answers } = await body();
+    if (refused) return { refused };
+    if (Number(answers ?? 0) > Number(before.answers ?? 0)) return {};
+    if (broken().length) break;
+  }
+  throw new Error(`no answer: ${said.join("; ")}`);
 }
 
 async function seen(step) {
@@ -59,6 +60,7 @@ async function seen(step) {
       confidences: rows.map((row) => Number(row.cells[1].textContent)),
       sizes: texts("#sizes tr"),
       warnings: texts("#warnings div"),
+      marks: performance.getEntriesByType("mark").map((mark) => [mark.name, Math.round(mark.startTime) / 1000]),
       here: document.querySelector("#here").textContent,
       chosen: [...document.querySelectorAll("tr.chosen")].map((row) => row.dataset.name),
     };

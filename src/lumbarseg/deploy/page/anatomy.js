@@ -16,8 +16,8 @@ export const byLabel = (label) => numbered.get(label);
 export const archOf = (level) => named.get(`${level} arch`);
 export const labelsOf = (kind) => STRUCTURES.filter((s) => s.kind === kind).map((s) => s.label);
 
-/** Where counting begins, its one exception, and what discs end at. */
-export const { usual: USUAL, extra: EXTRA, sacral: SACRAL } = TABLE.counting;
+/** Where counting begins, its one exception, what discs end at, and from where lordosis is measured. */
+export const { usual: USUAL, extra: EXTRA, sacral: SACRAL, lordosis: LORDOSIS } = TABLE.counting;
 
 /** Names of vertebrae upward from `lowest`, the lowest first. */
 export function column(lowest, count) {

@@ -2,7 +2,7 @@
 
 import { byLabel } from "./anatomy.js";
 import { setOpacity, showExam, showLabels } from "./pictures.js";
-import { figures, levelRows, sizeRows, tableText } from "./tables.js";
+import { figures, legend, levelRows, reasons, sizeRows, tableText } from "./tables.js";
 
 const MOST = 4; // network workers
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
@@ -85,8 +85,10 @@ const heard = {
     busy(false);
     $("result").hidden = false;
     tell(facts);
+    performance.mark("told");
     if (first) await showExam(state.bytes, state.name, clicked);
     await showLabels(file, Number($("opacity").value));
+    performance.mark("shown");
     document.title = `${state.name} - lumbarseg`;
     document.body.dataset.answers = Number(document.body.dataset.answers ?? 0) + 1;
   },
@@ -99,6 +101,8 @@ function busy(is) {
 }
 
 function progress(stage, share) {
+  if ($("stage").dataset.stage !== stage) performance.mark(stage);
+  $("stage").dataset.stage = stage;
   $("stage").textContent = share > 0 && share < 1 ? `${stage}, ${Math.round(100 * share)} %` : stage;
   $("share").style.width = `${100 * share}%`;
 }
@@ -119,7 +123,9 @@ function refuse(message) {
 /** The tables of an answer. */
 function tell(facts) {
   warn(facts.notes);
+  $("legend").innerHTML = legend(facts);
   $("figures").innerHTML = figures(facts);
+  $("reasons").textContent = reasons(facts);
   $("levels").innerHTML = levelRows(facts);
   $("sizes").innerHTML = sizeRows(facts);
   $("undo").hidden = facts.anchor !== "given by the user";
@@ -160,7 +166,10 @@ async function saveLabels() {
 }
 
 function wire() {
-  $("file").onchange = () => open($("file").files[0]);
+  $("file").onchange = () => {
+    open($("file").files[0]);
+    $("file").value = ""; // so that the same file can be chosen again
+  };
   $("cancel").onclick = () => {
     state.number++; // whatever still comes belongs to nobody
     state.engine?.postMessage({ kind: "cancel" });

@@ -52,9 +52,9 @@ async function open({ bytes, name, number }) {
 function give(number, lowest, pinned) {
   const { found, shape, affine, notes } = seen;
   const { labels, ...told } = answer(found, lowest, pinned);
-  const measurements = measure(labels, shape, affine);
+  const { rows: measurements, lordosis } = measure(labels, shape, affine);
   const file = write(labels, shape, affine);
-  const facts = { ...told, notes: [...notes, ...told.notes], measurements, shape, affine, bodyless: found.found.bodyless };
+  const facts = { ...told, notes: [...notes, ...told.notes], measurements, lordosis, bodyless: found.found.bodyless };
   self.postMessage({ kind: "answer", number, file: file.buffer, facts }, [file.buffer]);
 }
 

@@ -41,7 +41,7 @@ export async function look(volume, card, network, tell) {
   return { prepared, flips, scores, found, tissues, card };
 }
 
-/** Names and label map of what was seen: {labels, levels, notes, anchor, confidence}; labels in the file's order.
+/** Names and label map of what was seen: {labels, levels, notes, anchor, reasons, confidence}; labels in the file's order.
  * lowest: the user's name of the lowest whole vertebra; pinned: [name, number] of one that the user named. */
 export function answer(seen, lowest = null, pinned = null) {
   const { prepared, flips, scores, found, tissues, card } = seen;
@@ -51,6 +51,7 @@ export function answer(seen, lowest = null, pinned = null) {
     levels: levelsOf(found, naming, scores, frame(prepared, flips)),
     notes: [told(flips), ...naming.warnings].filter(Boolean),
     anchor: naming.anchor,
+    reasons: naming.reasons,
     confidence: Math.round(naming.confidence * 1000) / 1000,
   };
 }

@@ -7,7 +7,10 @@ const TYPES = {
   2: ["Uint8", 1], 4: ["Int16", 2], 8: ["Int32", 4], 16: ["Float32", 4], 64: ["Float64", 8], 256: ["Int8", 1],
   512: ["Uint16", 2], 768: ["Uint32", 4], 1024: ["BigInt64", 8], 1280: ["BigUint64", 8],
 };
-const FLOATS = ["Float32", "Float64"];
+const KINDS = {
+  Uint8: Uint8Array, Int16: Int16Array, Int32: Int32Array, Float32: Float32Array, Float64: Float64Array, Int8: Int8Array,
+  Uint16: Uint16Array, Uint32: Uint32Array, BigInt64: BigInt64Array, BigUint64: BigUint64Array,
+};
 const MOST = 2 ** 29; // voxels
 
 /** The bytes of a file, unpacked when they are gzipped. */
@@ -127,18 +130,24 @@ function rotation([x, y, z], name) {
 
 /** The numbers with the header's slope and intercept, as float32. */
 function voxels(bytes, { kind, size, little, offset, slope, intercept }, total) {
+  const raw = bytes.slice(offset, offset + total * size);
+  if (!little) swap(raw, size);
+  const numbers = new KINDS[kind](raw.buffer);
+  const plain = !Number.isFinite(slope) || slope === 0 || (slope === 1 && intercept === 0);
   const out = new Float32Array(total);
-  const scaled = Number.isFinite(slope) && slope !== 0 && !(slope === 1 && intercept === 0);
-  const view = new DataView(bytes.buffer, bytes.byteOffset + offset, total * size);
-  const get = DataView.prototype[`get${kind}`];
-  const single = scaled && size <= 2; // small whole numbers are scaled in float32, as NumPy does
-  for (let i = 0; i < total; i++) {
-    const value = Number(get.call(view, i * size, little));
-    if (!scaled) out[i] = value;
-    else if (single) out[i] = Math.fround(value * Math.fround(slope)) + Math.fround(intercept);
-    else out[i] = value * slope + intercept;
-  }
+  if (plain && !kind.startsWith("Big")) out.set(numbers);
+  else if (plain) for (let i = 0; i < total; i++) out[i] = Number(numbers[i]);
+  else if (size <= 2) {
+    // NumPy scales small whole numbers in float32
+    const [factor, add] = [Math.fround(slope), Math.fround(intercept)];
+    for (let i = 0; i < total; i++) out[i] = Math.fround(numbers[i] * factor) + add;
+  } else for (let i = 0; i < total; i++) out[i] = Number(numbers[i]) * slope + intercept;
   return out;
+}
+
+/** The bytes of each number the other way round, in place. */
+function swap(raw, size) {
+  for (let at = 0; at < raw.length; at += size) raw.subarray(at, at + size).reverse();
 }
 
 /** A label map as the bytes of a .nii file: sform and qform at the same place, names and colours in the header. */

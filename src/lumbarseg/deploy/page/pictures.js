@@ -18,9 +18,14 @@ export function colours() {
   };
 }
 
+const SAGITTAL = { sliceType: 2, position: [0, 0, 0.6, 1] };
+const CORONAL = { sliceType: 1, position: [0.6, 0, 0.4, 0.55] };
+const AXIAL = { sliceType: 0, position: [0.6, 0.55, 0.4, 0.45] };
+const FROM_BEHIND = [235, 8]; // degrees: the arches show, and the order of the bodies
+
 async function view(id, options) {
   if (!views[id]) {
-    views[id] = new niivue.Niivue({ show3Dcrosshair: false, isOrientationTextVisible: true, loadingText: "", ...options });
+    views[id] = new niivue.Niivue({ show3Dcrosshair: false, isColorbar: false, loadingText: "", ...options });
     await views[id].attachTo(id);
   }
   return views[id];
@@ -28,13 +33,13 @@ async function view(id, options) {
 
 /** A new exam: bytes of its file. clicked: is told the label at each place that the user points to. */
 export async function showExam(bytes, name, clicked) {
-  const planes = await view("planes", { backColor: [0, 0, 0, 1], isColorbar: false });
-  while (planes.volumes.length) planes.removeVolumeByIndex(planes.volumes.length - 1);
+  const planes = await view("planes", { sagittalNoseLeft: true, crosshairWidth: 1, crosshairColor: [1, 1, 1, 0.4] });
+  const spine = await view("spine", { crosshairWidth: 0 });
+  for (const nv of [planes, spine]) while (nv.volumes.length) nv.removeVolumeByIndex(nv.volumes.length - 1);
   await planes.loadFromArrayBuffer(bytes.slice(0), name);
   planes.setSliceType(planes.sliceTypeMultiplanar);
-  planes.opts.multiplanarShowRender = niivue.SHOW_RENDER.NEVER;
+  planes.setCustomLayout([SAGITTAL, CORONAL, AXIAL]);
   planes.onLocationChange = ({ values }) => values[1] && clicked(Math.round(values[1].value));
-  const spine = await view("spine", { backColor: [0, 0, 0, 1] });
   spine.setSliceType(spine.sliceTypeRender);
 }
 
@@ -44,13 +49,14 @@ export async function showLabels(bytes, opacity) {
     const nv = views[id];
     while (nv.volumes.length > first) nv.removeVolumeByIndex(nv.volumes.length - 1);
     await nv.loadFromArrayBuffer(bytes.slice(0), "labels.nii");
-    const volume = nv.volumes.at(-1);
-    volume.setColormapLabel(colours());
-    nv.setOpacity(nv.volumes.length - 1, id === "planes" ? opacity : 1);
+    nv.volumes.at(-1).setColormapLabel(colours());
+    nv.setOpacity(nv.volumes.length - 1, first ? opacity : 1);
     nv.updateGLVolume();
   }
+  views.spine.setRenderAzimuthElevation(...FROM_BEHIND);
 }
 
+/** How far the labels cover the exam, 0 to 1. */
 export function setOpacity(opacity) {
   if (views.planes?.volumes.length > 1) views.planes.setOpacity(1, opacity);
 }

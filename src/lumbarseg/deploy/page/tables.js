@@ -18,15 +18,21 @@ export function figures(facts) {
   const cells = [["named", String(facts.levels.length)], ["confidence", facts.confidence.toFixed(2)]];
   if (facts.lordosis !== undefined && facts.lordosis !== null) cells.push(["lordosis", `${facts.lordosis.toFixed(0)}°`]);
   const told = cells.map(([what, value]) => `<div><b>${value}</b><span class="quiet">${what}</span></div>`);
-  return `${told.join("")}<div><b>${escaped(facts.anchor.split(":")[0])}</b><span class="quiet">names from</span></div>`;
+  return told.join("");
 }
+
+/** What the names were counted from, and why they are trusted so far. */
+export const reasons = (facts) => `Names from: ${facts.anchor}. ${facts.reasons.join("; ")}.`;
+
+/** Names beside the spine in 3-D, from head to foot. */
+export const legend = (facts) => facts.levels.map(({ name }) => `<li>${chip(name)}${name}</li>`).join("");
 
 /** Levels with a choice of names each. */
 export function levelRows(facts) {
   const names = facts.bodyless ? STRUCTURES.filter((s) => s.kind === "disc").map((s) => s.name) : LEVELS;
   const rows = facts.levels.map((level) => {
     const options = names.map((name) => `<option${name === level.name ? " selected" : ""}>${name}</option>`).join("");
-    const doubts = [...(level.uncertain ? ["uncertain"] : []), ...(level.partial ? ["partly in view"] : []), ...level.reasons];
+    const doubts = [...(level.uncertain ? ["uncertain"] : []), ...(level.partial ? ["partly in view"] : [])];
     return (
       `<tr data-name="${level.name}"><td>${chip(level.name)}<select data-number="${level.number}" aria-label="name">` +
       `${options}</select>${level.uncertain ? " ?" : ""}</td><td>${level.confidence.toFixed(2)}</td>` +
