@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,21 @@ def test_a_disc_with_one_study_in_folders_is_one_exam(tmp_path: Path) -> None:
     touch(tmp_path / "disc" / "README.TXT")
     assert find_exams([tmp_path / "disc"]) == [tmp_path / "disc"]
     assert read_exam(tmp_path / "disc").about["series"] == T2.description
+
+
+def test_the_directory_of_a_disc_stands_for_its_folder(tmp_path: Path) -> None:
+    from pydicom.fileset import FileSet
+
+    write_series(tmp_path / "series", SMALL, replace(T2, tags={"StudyTime": "1200", "StudyID": "1"}))
+    disc = FileSet()
+    for path in sorted((tmp_path / "series").iterdir()):
+        disc.add(path)
+    disc.write(tmp_path / "disc")
+    shutil.copy(tmp_path / "disc" / "DICOMDIR", tmp_path / "disc" / "INDEX")
+    assert find_exams([tmp_path / "disc" / "DICOMDIR"]) == find_exams([tmp_path / "disc"]) == [tmp_path / "disc"]
+    for given in (tmp_path / "disc" / "DICOMDIR", tmp_path / "disc"):
+        exam = read_exam(given)
+        assert (exam.volume.array == SMALL.array).all() and len(exam.notes) == 1
 
 
 def test_a_folder_of_studies_gives_one_exam_each(tmp_path: Path) -> None:

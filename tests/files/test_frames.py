@@ -14,7 +14,7 @@ from tests.files.itk import ras_affine, ras_array
 from tests.files.make_dicom import T1, write_enhanced, write_series
 from tests.grids import AXIS_ORDERS, affine_of, filled
 
-from lumbarseg.errors import FileError
+from lumbarseg.errors import FileError, LumbarsegError
 from lumbarseg.files import find_exams, read_exam
 from lumbarseg.volume import Grid, Volume
 
@@ -121,3 +121,23 @@ def test_a_single_plain_slice_given_alone_is_no_series(tmp_path: Path) -> None:
     path = write_series(tmp_path, SAGITTAL)[0]
     with pytest.raises(FileError, match="one DICOM file of one slice; give the folder that holds its series"):
         read_exam(path)
+
+
+@settings(max_examples=80, deadline=None)
+@given(enhanced=st.booleans(), at=st.integers(0, 2**20), bits=st.integers(1, 255), cut=st.booleans())
+def test_a_damaged_file_is_read_or_refused_in_one_line(
+    enhanced: bool, at: int, bits: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("damage")
+    small = filled(Grid((5, 6, 5), AFFINE))
+    path = write_enhanced(folder / "IM1", [(small, {})]) if enhanced else write_series(folder, small)[2]
+    content = bytearray(path.read_bytes())
+    at = (at % (len(content) - 132)) + 132
+    content[at] ^= bits
+    path.write_bytes(content[:at] if cut else content)
+    told = ""
+    try:
+        assert read_exam(folder).volume.array.ndim == 3
+    except LumbarsegError as error:
+        told = str(error)
+    assert not told or (str(folder) in told and "\n" not in told)

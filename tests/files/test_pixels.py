@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zlib
@@ -228,3 +229,16 @@ def test_a_file_of_a_series_without_pixels_is_refused(tmp_path: Path) -> None:
     dataset.save_as(path)
     with pytest.raises(FileError, match=rf"{path.name}: truncated: it holds no pixels"):
         read_exam(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "padded"])
+def test_a_scanners_slice_is_the_same_in_every_packing(kind: str, tmp_path: Path) -> None:
+    from pydicom.data import get_testdata_file
+
+    for name in ("MR_small", f"MR_small_{kind}"):
+        (tmp_path / name).mkdir()
+        shutil.copy(str(get_testdata_file(f"{name}.dcm", download=False)), tmp_path / name)
+    plain, packed = read_exam(tmp_path / "MR_small"), read_exam(tmp_path / f"MR_small_{kind}")
+    assert plain.volume.array.shape == (64, 64, 1) and np.ptp(plain.volume.array) > 100
+    assert np.array_equal(packed.volume.array, plain.volume.array)
+    assert np.array_equal(packed.volume.affine, plain.volume.affine)

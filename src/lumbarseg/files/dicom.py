@@ -25,6 +25,7 @@ from .studies import Choice, choose
 from .voxels import LPS_TO_RAS, Stored, check_claim
 
 INDEX = "DICOMDIR"
+_DIRECTORY = b"1.2.840.10008.1.3.10"  # what a DICOMDIR says that it is, whatever its name
 _STARTS = (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")  # of a file without preamble
 _OWN = (".seg.dcm", ".labelmap.dcm", ".sr.dcm")  # what this package makes of an exam is none
 
@@ -75,8 +76,9 @@ def _dicom_files(place: Path, deep: bool) -> Iterator[Path]:
     for path in _files(place, deep):
         if path.name.upper() != INDEX and not path.name.endswith(_OWN):
             with reading(path) as stream:
-                if recognised(stream.read(132)):
-                    yield path
+                head = stream.read(512)
+            if recognised(head) and _DIRECTORY not in head:
+                yield path
 
 
 def _files(place: Path, deep: bool) -> Iterator[Path]:

@@ -26,7 +26,7 @@ _TAGS = (
     *("TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "DiffusionBValue", "ImagesInAcquisition"),
     *("MagneticFieldStrength", "Manufacturer", "ManufacturerModelName", "BodyPartExamined"),
 )
-_IMAGES = ("MR", "CT", "OT", "")  # modalities; not those of segmentations, reports and the like
+IMAGES = ("MR", "CT", "OT", "")  # modalities; not those of segmentations, reports and the like
 _GREY = ("", "MONOCHROME1", "MONOCHROME2")
 
 
@@ -84,7 +84,7 @@ def headers(path: Path) -> list[Header]:
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
             syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
             values = _plain_values({name: _value(dataset, name) for name in _TAGS})
-            several = GROUPS[1] in dataset and values.get("Modality", "") in _IMAGES
+            several = GROUPS[1] in dataset and values.get("Modality", "") in IMAGES
             framed = [values | _plain_values(own) for own in frames(dataset)] if several else []
         except Exception:  # a damaged file makes pydicom raise almost anything
             return []
@@ -140,7 +140,7 @@ def _header(path: Path, syntax: str, values: dict[str, Any], frame: int | None) 
     upright = np.abs(lengths - 1).max() < 0.01 and abs(directions[0] @ directions[1]) < 0.01
     placed = position and spacing and min(spacing) > 0 and upright
     single = frame is not None or values.get("NumberOfFrames", 1) in (0, 1)
-    usable = placed and is_grey(values) and single and values.get("Modality", "") in _IMAGES
+    usable = placed and is_grey(values) and single and values.get("Modality", "") in IMAGES
     distance = _numbers(values.get("SpacingBetweenSlices"), 1) or _numbers(values.get("SliceThickness"), 1)
     slope, intercept = (_numbers(values.get(name), 1) for name in ("RescaleSlope", "RescaleIntercept"))
     return Header(

@@ -13,7 +13,7 @@ import numpy as np
 
 from lumbarseg.errors import FileError
 
-from .headers import Header, is_grey, is_private
+from .headers import IMAGES, Header, is_grey, is_private
 from .pixels import private
 from .series import Series
 from .stacks import alike, crowd, uneven
@@ -35,7 +35,6 @@ _MOST_DIMENSIONS = 9  # of a multi-frame file, looked at
 _DIRECTIONS = 0.1  # difference of direction cosines from which a series has several orientations
 _FEWEST = 3  # slices of a part that is believed to be a stack although its whole was even, or had gaps
 _MOST_TOLD = 12
-_OBJECTS = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "REG", "DOC")  # modalities of what lies beside images
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +94,7 @@ def _others(heads: Iterable[Header]) -> list[str]:
 
 
 def _kind(head: Header) -> tuple[str, str]:
-    if head.modality in _OBJECTS:
+    if head.modality not in IMAGES:
         return f"{head.modality} object", ""
     if "PhotometricInterpretation" in head.values and not is_grey(head.values):
         return "colour picture", ""
