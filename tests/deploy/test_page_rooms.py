@@ -11,6 +11,9 @@ import nibabel
 import numpy as np
 import pytest
 from scipy import ndimage
+from tests.deploy.rooms import Job, run
+from tests.grids import affine_of
+from tests.segment.spines import Plan, build
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.clicks import Blob
@@ -27,9 +30,6 @@ from lumbarseg.segment.levels import levels, name
 from lumbarseg.segment.look import frame, lumbar
 from lumbarseg.segment.paint import check, only, paint
 from lumbarseg.volume import Volume
-from tests.deploy.rooms import Job, run
-from tests.grids import affine_of
-from tests.segment.spines import Plan, build
 
 AXES = ("RAS", "LPS", "PIR", "SAL", "ASR", "IPL")
 CARD = Card(Spec())
@@ -201,7 +201,7 @@ def exam(classes: np.ndarray, axes: str, plan: Plan, flips: orientation.Flips) -
 @pytest.mark.parametrize("key", PLANS)
 def test_a_spine_is_taken_apart_named_and_painted_as_in_python(answers: Any, key: str) -> None:
     job, got, scores = answers[key]
-    _, card, words = PLANS[key]
+    _, card, _ = PLANS[key]
     prepared = prepare(read_image(Path(job["file"])), card.spec)
     assert prepared.grid.shape == scores.shape[1:]
     spacing, flips = np.array(prepared.grid.spacing), job["flips"]

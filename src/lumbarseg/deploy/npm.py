@@ -43,9 +43,8 @@ def modules(testing: bool = False) -> Path:
 
     DeployError when npm is not installed or cannot fetch them.
     """
-    digest = hashlib.sha256(b"".join((sources() / name).read_bytes() for name in _LOCK)).hexdigest()[:16]
-    folder = _cache() / f"npm-{digest}{'-testing' if testing else ''}"
-    if (folder / "node_modules").is_dir():
+    folder = _folder(testing)
+    if here(testing):
         return folder / "node_modules"
     npm = shutil.which("npm")
     if npm is None:
@@ -62,11 +61,21 @@ def modules(testing: bool = False) -> Path:
     return folder / "node_modules"
 
 
+def here(testing: bool = False) -> bool:
+    """Whether the packages were fetched before."""
+    return (_folder(testing) / "node_modules").is_dir()
+
+
 def licences(folder: Path) -> list[Package]:
     """The packages that a page is made of, with their licences, by name."""
     lock = json.loads((sources() / _LOCK[1]).read_text(encoding="utf-8"))["packages"]
     found = [_package(folder, name, about) for name, about in lock.items() if name and not about.get("dev")]
     return sorted((package for package in found if package), key=lambda package: package.name)
+
+
+def _folder(testing: bool) -> Path:
+    digest = hashlib.sha256(b"".join((sources() / name).read_bytes() for name in _LOCK)).hexdigest()[:16]
+    return _cache() / f"npm-{digest}{'-testing' if testing else ''}"
 
 
 def _package(folder: Path, name: str, about: dict[str, Any]) -> Package | None:
