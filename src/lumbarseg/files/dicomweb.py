@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 from lumbarseg.errors import FileError
 
 from .disk import replacing
-from .headers import Header, headers
+from .headers import Header, told
 from .series import Series
 from .stacks import stack
 from .studies import choose
@@ -68,21 +67,18 @@ def fetch(address: Address, folder: Path, wish: str | None = None) -> None:
     """
     with _talking(address) as client:
         found = client.search_for_series(address.study, fields=["Modality"])
-        kinds = {_first(row, "0020000E"): _first(row, "00080060") for row in found}
-        if address.series:
-            kinds = {uid: kind for uid, kind in kinds.items() if uid == address.series}
+        every = {_first(row, "0020000E"): _first(row, "00080060") for row in found}
+        kinds = {uid: kind or "?" for uid, kind in every.items() if uid and address.series in (None, uid)}
         if not kinds:
             raise FileError(f"{address}: the server holds no such study, or nothing of it; check the address")
-        images = [uid for uid, kind in kinds.items() if uid and kind in _IMAGES]
+        images = [uid for uid, kind in kinds.items() if kind in _IMAGES]
         if not images:
-            told = ", ".join(sorted({str(kind or "?") for kind in kinds.values()}))
-            raise FileError(f"{address}: no MR series in this study, only {told}")
-        chosen = _chosen(address, _heads(client, address.study, images, folder / "headers"), folder, wish)
+            raise FileError(f"{address}: no MR series in this study, only {', '.join(sorted(set(kinds.values())))}")
+        chosen = _chosen(address, _heads(client, address.study, images, folder), folder, wish)
         for dataset in client.iter_series(address.study, chosen, media_types=_ANY_SYNTAX):
             name = re.sub("[^0-9.]", "", str(dataset.SOPInstanceUID))  # the same each time: it counts as content
             with replacing(folder / f"{name}.dcm") as file:
                 dataset.save_as(file, enforce_file_format=True)
-    shutil.rmtree(folder / "headers")
 
 
 def store(address: Address, paths: Sequence[Path]) -> None:
@@ -102,19 +98,13 @@ def store(address: Address, paths: Sequence[Path]) -> None:
 
 def _heads(client: Any, study: str, series: Sequence[str], folder: Path) -> list[Header]:
     """The headers of every image of some series, from what the server tells of them without pixels."""
-    import pydicom
+    from pydicom import Dataset
 
     found = []
-    for index, uid in enumerate(series):
-        for number, told in enumerate(client.retrieve_series_metadata(study, uid)):
-            path = folder / f"{index}-{number}.dcm"
-            try:
-                dataset = pydicom.Dataset.from_json(told, bulk_data_uri_handler=lambda *_: b"")
-                with replacing(path) as file:
-                    pydicom.dcmwrite(file, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
-            except (ValueError, TypeError, KeyError, AttributeError):  # a malformed one; others may do
-                continue
-            found += headers(path)
+    for uid in series:
+        for said in client.retrieve_series_metadata(study, uid):
+            with suppress(Exception):  # a malformed one makes pydicom raise almost anything; others may do
+                found += told(folder, Dataset.from_json(said, bulk_data_uri_handler=lambda *_: b""))
     return found
 
 
@@ -155,7 +145,8 @@ def _talking(address: Address) -> Iterator[Any]:
         session.headers["Authorization"] = f"Bearer {token}"
     elif user := os.environ.get(_USER):
         session.auth = (user, os.environ.get(_PASSWORD, ""))
-    logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # what it has to say is in its exceptions
+    for name in ("dicomweb_client", "retrying"):  # what they have to say is in their exceptions
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings(), session:
         warnings.simplefilter("ignore")
         try:
@@ -190,6 +181,6 @@ def _reason(error: Exception) -> str:
         return f"no answer within {_TIMEOUT[name != 'ConnectTimeout']:g} s; try again later"
     if name in ("ConnectionError", "ProxyError"):
         return "no server answers there; check the address, and that it runs"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, ValueError):
         return f"the connection broke ({name}); try again"
     return f"what answers there does not speak DICOMweb ({name}); check the address"

@@ -82,12 +82,19 @@ def headers(path: Path) -> list[Header]:
         try:
             wanted: list[Any] = [*_TAGS, *GROUPS]
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
-            syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-            values = _plain_values({name: _value(dataset, name) for name in _TAGS})
-            several = GROUPS[1] in dataset and values.get("Modality", "") in IMAGES
-            framed = [values | _plain_values(own) for own in frames(dataset)] if several else []
+            return told(path, dataset, str(dataset.file_meta.get("TransferSyntaxUID", "")))
         except Exception:  # a damaged file makes pydicom raise almost anything
             return []
+
+
+def told(path: Path, dataset: Any, syntax: str = "") -> list[Header]:
+    """The slices that a data set tells of, wherever it comes from; raises whatever pydicom raises on a malformed one.
+
+    path: of its file. syntax: UID of its transfer syntax.
+    """
+    values = _plain_values({name: _value(dataset, name) for name in _TAGS})
+    several = GROUPS[1] in dataset and values.get("Modality", "") in IMAGES
+    framed = [values | _plain_values(own) for own in frames(dataset)] if several else []
     if framed and len(framed) == values.get("NumberOfFrames"):
         return [_header(path, syntax, own, frame) for frame, own in enumerate(framed)]
     if "SOPClassUID" in values or is_private(syntax):
