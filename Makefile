@@ -1,5 +1,6 @@
 # make demo       own environment (core, no torch), then `lumbarseg demo`
 # make test       own environment (train and dev), then the whole suite
+# make test-page  the page in headless Chromium: needs npm, a network and Chromium, skips plainly without
 # make lint       formatter, linter, types, spelling
 # make benchmark  accuracy on real exams, and speed: the figures of the README
 # make model      the shipped model, by its recipe (hours)
@@ -18,7 +19,7 @@ OUT ?= out/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint benchmark model clean
+.PHONY: demo test test-page lint benchmark model clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/package.stamp
@@ -26,6 +27,9 @@ demo: $(DEMO)/package.stamp
 
 test: $(TEST)/package.stamp
 	$(TEST)/bin/python -m pytest $(ARGS)
+
+test-page: $(TEST)/package.stamp
+	LUMBARSEG_PAGE=1 $(TEST)/bin/python -m pytest tests/deploy/test_page.py tests/deploy/test_page_rooms.py
 
 lint: $(TEST)/package.stamp
 	$(TEST)/bin/ruff format --check .

@@ -36,7 +36,10 @@ def modules(testing: bool) -> Path:
         pytest.skip("npm is not installed, which fetches the page's viewer and engine")
     if not ASKED and not npm.here(testing):
         pytest.skip("the page's packages are not here yet: make test-page fetches them")
-    return npm.modules(testing)
+    try:
+        return npm.modules(testing)
+    except DeployError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

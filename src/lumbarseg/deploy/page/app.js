@@ -4,7 +4,7 @@ import { byLabel } from "./anatomy.js";
 import { setOpacity, showExam, showLabels } from "./pictures.js";
 import { figures, legend, levelRows, reasons, sizeRows, tableText } from "./tables.js";
 
-const MOST = 4; // network workers
+const MOST = 6; // network workers
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
 const $ = (id) => document.getElementById(id);
 const state = { number: 0, name: "", facts: null, file: null, engine: null, busy: false };

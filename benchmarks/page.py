@@ -1,0 +1,146 @@
+"""The page on real exams in headless Chromium: time of its answers, and whether they are the command's.
+
+python -m benchmarks.page [--real FOLDER] [--exams N]
+
+One page is made, opened from the disk and given the exams of chu and siegen one after the other. An answer is there when
+its names and label map are: "named"; its pictures follow: "shown" (without a GPU they are drawn by the processor). Writes
+benchmarks/results/page.json, and the figures into docs/page.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lumbarseg.deploy.page import page
+from lumbarseg.files import read_image, read_labels
+from lumbarseg.model import Model, shipped
+from lumbarseg.segment import segment
+
+from . import browser, machine, readme
+
+Row = dict[str, Any]
+RESULTS = Path(__file__).resolve().parent / "results" / "page.json"
+DOCS = readme.README.parent / "docs" / "page.md"
+SETS = {"siegen": "*_image.nii.gz", "chu": "Img_??.nii.gz"}
+AGREE = 0.995
+FIRST, NEXT = 10.0, 5.0  # s
+
+
+def measure(exams: Sequence[Path], folder: Path) -> Row:
+    """Every exam through one page and through the library; files lie in `folder`."""
+    made = page(shipped(), folder / "lumbarseg.html")
+    steps = [{"open": str(path), "save": str(folder / f"{n}.nii.gz")} for n, path in enumerate(exams)]
+    told = browser.drive(made.path, steps, patience=900)
+    model = Model.load(shipped(), "cpu")
+    rows = []
+    for n, (path, step) in enumerate(zip(exams, told["steps"], strict=True)):
+        if step.get("refused"):
+            rows.append({"exam": _name(path), "refused": step["refused"]})
+            continue
+        expected = segment(read_image(path), model)
+        found = read_labels(folder / f"{n}.nii.gz").array
+        either = (found > 0) | (expected.labels.array > 0)
+        named, shown = (_mark(step["marks"], name) for name in ("told", "shown"))
+        begun = _mark(step["marks"], "starting") if n else 0.0  # the first answer counts from the opening of the page
+        rows.append(
+            {
+                "exam": _name(path),
+                "shape": list(found.shape),
+                "named": round(named - begun, 2),
+                "shown": round(shown - begun, 2),
+                "agreement": float((found == expected.labels.array)[either].mean()),
+                "foreground": int(either.sum()),
+                "same_names": step["names"] == [level.name for level in expected.levels],
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    strange = [address for address in told["requests"] if not address.startswith(browser.OWN)]
+    return {
+        "machine": machine.facts(),
+        "model": {"digest": model.card.digest},
+        "page": {"bytes": made.size, "requests": strange},
+        "exams": rows,
+        "targets": targets(rows, strange),
+    }
+
+
+def targets(rows: Sequence[Row], strange: Sequence[str]) -> list[Row]:
+    """What was asked for, and what came."""
+    told = [row for row in rows if "agreement" in row]
+    worst = min(row["agreement"] for row in told)
+    usual = statistics.median([row["named"] for row in told[1:]] or [np.nan])
+    return [
+        {
+            "what": "voxels as the command labels them, the worst exam",
+            "target": f"{AGREE:.1%}",
+            "figure": f"{worst:.3%}",
+            "pass": worst >= AGREE,
+        },
+        _time("first answer, from the opening of the page", FIRST, told[0]["named"]),
+        _time("an answer after that, median", NEXT, usual),
+        {"what": "requests to anywhere else", "target": "0", "figure": str(len(strange)), "pass": not strange},
+    ]
+
+
+def _time(what: str, bound: float, figure: float) -> Row:
+    return {"what": what, "target": f"{bound:g} s", "figure": f"{figure:.1f} s", "pass": bool(figure <= bound)}
+
+
+def _mark(marks: Sequence[Sequence[Any]], name: str) -> float:
+    """When a stage began, the last time, s since the page was opened."""
+    return float(next(at for mark, at in reversed(marks) if mark == name))
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name.removesuffix('.nii.gz')}"
+
+
+def figures(result: Row) -> str:
+    """The tables in Markdown."""
+    lines = [f"{machine.sentence(result['machine'])}; page of {result['page']['bytes'] / 1e6:.1f} MB.", ""]
+    lines += ["| what | asked | figure | |", "|---|--:|--:|---|"]
+    lines += [
+        f"| {t['what']} | {t['target']} | {t['figure']} | {'pass' if t['pass'] else '**miss**'} |"
+        for t in result["targets"]
+    ]
+    lines += ["", "| exam | voxels | named, s | shown, s | agreement | names |", "|---|---|--:|--:|--:|---|"]
+    for row in result["exams"]:
+        if "refused" in row:
+            lines.append(f"| {row['exam']} | | | | | refused: {row['refused']} |")
+            continue
+        shape = " x ".join(map(str, row["shape"]))
+        names = "the same" if row["same_names"] else "**others**"
+        lines.append(
+            f"| {row['exam']} | {shape} | {row['named']:.1f} | {row['shown']:.1f} | {row['agreement']:.3%} | {names} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--real", type=Path, default=Path("../shared/real"), help="the folder of real exams")
+    parser.add_argument("--exams", type=int, metavar="N", help="only so many of each set")
+    args = parser.parse_args()
+    exams = [path for name, pattern in SETS.items() for path in sorted((args.real / name).glob(pattern))[: args.exams]]
+    if not exams:
+        print(f"no exams of {' or '.join(SETS)} in {args.real}")
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(exams, Path(folder))
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    DOCS.write_text(readme.filled(DOCS.read_text(), figures(result)))
+    print(figures(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
