@@ -57,18 +57,21 @@ def check_inflated(path: Path, stream: BinaryIO) -> None:
 def dataset_of(path: Path) -> Any:
     """A DICOM file as pydicom's data set, pixels not yet decoded; FileError when it is damaged."""
     import pydicom
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     with warnings.catch_warnings(), reading(path) as stream:
         warnings.simplefilter("ignore")
         check_inflated(path, stream)
         try:
             dataset = pydicom.dcmread(stream, force=True)
+            syntax = dataset.file_meta.get("TransferSyntaxUID")
         except Exception as error:  # the same
             raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
-    if "TransferSyntaxUID" not in dataset.file_meta:  # a file from before DICOM files had a preamble
+    if syntax is None:  # a file from before DICOM files had a preamble
         syntaxes = ExplicitVRLittleEndian, ImplicitVRLittleEndian
         dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
+    elif not isinstance(syntax, UID):
+        raise FileError(f"{path}: damaged DICOM file: it names no transfer syntax; copy or export it again")
     return dataset
 
 
@@ -84,12 +87,12 @@ def _without_spare_bits(dataset: Any, pixels: Array) -> Array:
 
 
 def _undecoded(dataset: Any) -> str:
-    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+    syntax = dataset.file_meta.TransferSyntaxUID
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         return "truncated: it holds no pixels; copy or export it again"
-    if syntax is not None and syntax.is_private:
+    if syntax.is_private:
         return private(str(syntax))
-    if syntax is not None and (not syntax.is_transfer_syntax or syntax.is_compressed):
+    if not syntax.is_transfer_syntax or syntax.is_compressed:
         return _unpacked(syntax)
     return "its pixels are truncated or damaged; copy or export it again"
 
