@@ -330,3 +330,12 @@ def test_windows_hold_clicks_after_the_slices() -> None:
     np.testing.assert_array_equal(out[:, 5:, :20, :33], clicks.swapaxes(0, 1))
     assert not out[:, 5:, 20:].any()
     assert not windows(array, spec)[:, 5:].any()
+
+
+def test_a_fine_exam_is_restored_in_slabs_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = Volume(np.random.default_rng(0).random((40, 60, 50)).astype(np.float32), np.diag([0.5, 0.5, 0.5, 1.0]))
+    prepared = prepare(volume, SPEC)
+    scores = np.random.default_rng(1).random((4, *prepared.array.shape), dtype=np.float32)
+    whole = restore_classes(scores, prepared)
+    monkeypatch.setattr("lumbarseg.prepare._SLAB", 7 * 60 * 50)
+    assert np.array_equal(restore_classes(scores, prepared), whole)

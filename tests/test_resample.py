@@ -157,3 +157,13 @@ def test_voxels_that_coincide_are_copied(offset: tuple[int, int, int], shape: tu
     found = resample(Volume(array, affine), Grid(shape, moved), order).array
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_is_resampled_in_slabs_to_the_same(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.asarray(np.random.default_rng(0).random((20, 31, 42), dtype=np.float32), order=order)
+    matrices = (weights(20, 10, 2.0, 0.5, 2.0), weights(31, 40, 0.77, 0.0), weights(42, 21, 2.0, 0.5, 2.0))
+    whole = apply(array, matrices)
+    monkeypatch.setattr("lumbarseg.resample._LARGE", 20 * 31 * 5 * 8)
+    np.testing.assert_allclose(apply(array, matrices), whole, rtol=1e-5)
+    np.testing.assert_allclose(apply(array, (None, None, matrices[2])), array @ matrices[2].T, rtol=1e-5)

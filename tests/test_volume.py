@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.grids import AXIS_ORDERS, affine_of, affines, filled, grids
 
 from lumbarseg.errors import GridError
-from lumbarseg.volume import Array, Grid, Volume
+from lumbarseg.volume import Array, Grid, Volume, counts
 
 
 @pytest.mark.parametrize("axes", AXIS_ORDERS)
@@ -118,3 +118,10 @@ def test_the_grid_of_a_volume() -> None:
     assert volume.grid.shape == (3, 4, 5)
     assert volume.grid.axes == "LIP"
     assert volume.affine.dtype == np.float64
+
+
+def test_values_are_counted_whatever_the_shape_and_order() -> None:
+    labels = np.random.default_rng(0).integers(0, 256, (7, 800, 900)).astype(np.uint8)
+    for array in (labels, labels.transpose(2, 0, 1), labels[::2, ::-1], np.asfortranarray(labels)):
+        np.testing.assert_array_equal(counts(array), [(array == value).sum() for value in range(256)])
+    assert counts(np.zeros((2, 0, 3), np.uint8)).tolist() == [0] * 256

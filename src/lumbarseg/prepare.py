@@ -18,6 +18,8 @@ from .errors import ModelError, SegmentError
 from .resample import apply, reorient, reorient_grid, weights
 from .volume import Array, Grid, Volume
 
+_SLAB = 2**24  # voxels that are interpolated at a time; routine exams have fewer
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -194,22 +196,31 @@ def restore_classes(scores: Array, prepared: Prepared) -> Array:
     """scores: (C, slices, A, S) on the network's grid to (I, J, K) uint8, the best class on the exam's own grid.
 
     Every class is interpolated linearly and compared with the best so far, inside the box where any class but the
-    first (background) is best on the network's grid: memory and time go with the spine, not with the exam.
+    first (background) is best on the network's grid: memory and time go with the spine, not with the exam. Of a fine
+    isotropic exam a few slices are interpolated at a time.
     """
     plan = _plan(reorient_grid(prepared.source, prepared.spec.axes), prepared.spec)
     best = np.zeros([axis.source for axis in plan], np.uint8)
     foreground = scores[1:].max(axis=0) > scores[0]
     if foreground.any():
         boxes, sources, matrices = zip(*(_covered(foreground, n, axis) for n, axis in enumerate(plan)), strict=True)
-        top = apply(scores[(0, *boxes)], matrices)
-        inside = np.zeros(top.shape, np.uint8)
-        for number in range(1, len(scores)):
-            value = apply(scores[(number, *boxes)], matrices)
-            better = value > top
-            inside[better] = number
-            np.maximum(top, value, out=top)
-        best[sources] = inside
+        inside = best[sources]  # a view
+        slab = max(1, _SLAB // int(np.prod(inside.shape[1:])))
+        for first in range(0, len(inside), slab):
+            some = slice(first, first + slab)
+            inside[some] = _best(scores[(slice(None), *boxes)], (matrices[0][some], matrices[1], matrices[2]))
     return to_source(best, prepared)
+
+
+def _best(scores: Array, matrices: tuple[Array, Array, Array]) -> Array:
+    """The best class of interpolated scores, (C, slices, A, S) to uint8; the first of those that are equal."""
+    top = apply(scores[0], matrices)
+    best = np.zeros(top.shape, np.uint8)
+    for number in range(1, len(scores)):
+        value = apply(scores[number], matrices)
+        best[value > top] = number
+        np.maximum(top, value, out=top)
+    return best
 
 
 def _covered(foreground: Array, dimension: int, axis: _Axis) -> tuple[slice, slice, Array]:

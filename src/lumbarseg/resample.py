@@ -12,6 +12,7 @@ from .errors import GridError
 from .volume import Array, Grid, Volume
 
 _PAIRS = ("LR", "PA", "IS")
+_LARGE = 2**25  # voxels above which an array is worked on in slabs; routine exams have fewer
 _EXACT = 1e-3  # voxels by which two grids may miss each other and still have the same voxels
 
 
@@ -57,8 +58,10 @@ def weights(source: int, target: int, step: float, start: float, width: float = 
 
 def apply(array: Array, matrices: tuple[Array | None, Array | None, Array | None]) -> Array:
     """array: (..., I, J, K) times one matrix per axis; None leaves an axis alone. float32."""
-    out = np.ascontiguousarray(array, np.float32)
     first, second, third = matrices
+    if array.ndim == 3 and array.size > _LARGE and (first is not None or second is not None):
+        return apply(_by_slabs(array, first, second), (None, None, third))
+    out = np.ascontiguousarray(array, np.float32)
     if first is not None:
         shape = out.shape
         flat = out.reshape(*shape[:-3], shape[-3], -1)
@@ -68,6 +71,13 @@ def apply(array: Array, matrices: tuple[Array | None, Array | None, Array | None
     if third is not None:
         out = out @ third.T
     return out
+
+
+def _by_slabs(array: Array, first: Array | None, second: Array | None) -> Array:
+    """array: (I, J, K) times the matrices of two axes, some of the third at a time: never is all of it copied."""
+    step = max(1, _LARGE // 8 // (array.shape[0] * array.shape[1]))
+    slabs = (array[:, :, k : k + step] for k in range(0, array.shape[2], step))
+    return np.concatenate([apply(slab, (first, second, None)) for slab in slabs], axis=2)
 
 
 def _moved(array: Array, shape: tuple[int, int, int], offset: Array) -> Array:

@@ -76,21 +76,19 @@ def sizes(given: Answer, keys: Container[str]) -> dict[str, dict[str, float]]:
 
 def meanings(labels: Array, scheme: str, parts: str) -> dict[str, str]:
     """Values that a label map will hold and what they mean; labels: uint8 in the package's own values."""
-    import numpy as np
+    from lumbarseg.volume import counts
 
-    value = _values(scheme)
-    counts = np.bincount(labels.ravel(order="K"), minlength=256)
-    present = {value(structure) for structure in STRUCTURES if counts[structure.label]}
+    value, there = _values(scheme), counts(labels)
+    present = {value(structure) for structure in STRUCTURES if there[structure.label]}
     return {str(row.label): row.name for row in table(scheme, parts) if row.label in present}
 
 
 def left_out(labels: Array, scheme: str) -> tuple[str, ...]:
     """Names of structures in a label map for which the scheme has no value, from head to foot."""
-    import numpy as np
+    from lumbarseg.volume import counts
 
-    value = _values(scheme)
-    counts = np.bincount(labels.ravel(order="K"), minlength=256)
-    return tuple(s.name for s in STRUCTURES if counts[s.label] and not value(s))
+    value, there = _values(scheme), counts(labels)
+    return tuple(s.name for s in STRUCTURES if there[s.label] and not value(s))
 
 
 def _values(scheme: str) -> Callable[[Structure], int]:

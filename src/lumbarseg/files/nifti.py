@@ -20,7 +20,7 @@ import numpy as np
 
 from lumbarseg.anatomy import STRUCTURES, Structure
 from lumbarseg.errors import FileError, GridError
-from lumbarseg.volume import Array, Volume
+from lumbarseg.volume import Array, Volume, counts
 
 from .disk import reading, replacing, size_of
 from .voxels import Stored, check_claim, load, most_unpacked, one_volume
@@ -244,7 +244,7 @@ def write_labels(volume: Volume, path: Path, table: Sequence[Structure] = STRUCT
         labels = array.astype(np.uint8, copy=False)
     if labels is not array and (labels != array).any():
         raise FileError(f"{path}: cannot be written: labels are whole numbers from 0 to 255")
-    present = set(np.flatnonzero(np.bincount(labels.ravel(order="K"))).tolist())
+    present = set(np.flatnonzero(counts(labels)).tolist())
     rows = sorted((s for s in table if s.label in present), key=lambda s: s.label)
     extensions = [_caret(rows), _json(rows)] if rows else []
     _write(labels, volume.affine, path, "label", extensions)
