@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -254,3 +256,14 @@ def test_a_damaged_zip_reads_as_before_or_is_refused_in_one_line(at: int, bits: 
     except LumbarsegError as error:
         told = str(error)
     assert not told or (str(damaged) in told and "\n" not in told)
+
+
+def test_a_volume_that_is_no_zip_costs_no_import_of_their_libraries(tmp_path: Path) -> None:
+    write_image(SAGITTAL, tmp_path / "a.nii.gz")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom lumbarseg.files import find_exams, read_exam\n"
+        f"read_exam(find_exams([Path({str(tmp_path)!r}) / 'a.nii.gz'])[0])\n"
+        "print([name for name in ('zipfile', 'pydicom', 'highdicom', 'gdcm') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
