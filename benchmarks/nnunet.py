@@ -34,6 +34,8 @@ from . import speed
 from .importing import ENVIRONMENT, NAME, NUMBER, environment
 
 TRAINER = "MinutesTrainer"
+# A network of nnU-Net's that is not used here wants this class of torchvision, whose wheels need a graphics card's torch.
+STAND_IN = "from torch.nn import BatchNorm2d as FrozenBatchNorm2d\n"
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,21 @@ class Places:
     folder: Path
 
     def run(self, words: Sequence[str | Path], minutes: float = 0.0) -> speed.Run:
-        """One of nnU-Net's commands, to its end; what it says lies in `folder`/log."""
-        os.environ.update(
-            nnUNet_raw=str(self.folder / "raw"),
-            nnUNet_preprocessed=str(self.folder / "preprocessed"),
-            nnUNet_results=str(self.folder / "results"),
-            nnUNet_extTrainer=str(Path(__file__).parent / "trainers"),
-            nnUNet_n_proc_DA="0" if minutes else "1",  # augmentation in the process whose time is counted
-            nnUNet_compile="false",
-            LUMBARSEG_MINUTES=str(minutes),
-        )
-        return speed.process([self.programs / words[0], *words[1:]])
+        """One of nnU-Net's commands, to its end."""
+        misc = self.folder / "standins" / "torchvision" / "ops" / "misc.py"
+        misc.parent.mkdir(parents=True, exist_ok=True)
+        misc.write_text(STAND_IN)
+        own = {
+            "PYTHONPATH": str(misc.parents[2]),
+            "nnUNet_raw": str(self.folder / "raw"),
+            "nnUNet_preprocessed": str(self.folder / "preprocessed"),
+            "nnUNet_results": str(self.folder / "results"),
+            "nnUNet_extTrainer": str(Path(__file__).parent / "trainers"),
+            "nnUNet_n_proc_DA": "0" if minutes else "1",  # augmentation in the process whose time is counted
+            "nnUNet_compile": "false",
+            "LUMBARSEG_MINUTES": str(minutes),
+        }
+        return speed.process([self.programs / words[0], *words[1:]], os.environ | own)
 
 
 def written(places: Places, dataset: Dataset, fold: tuple[int, int]) -> list[Case]:

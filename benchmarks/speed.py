@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,13 @@ def routine(seed: int, pixel: float = PIXEL) -> Phantom:
     return render(replace(recipe, scanner=usual))
 
 
-def process(command: Sequence[str | Path]) -> Run:
-    """Run a command to its end; RuntimeError with what it said when it fails."""
+def process(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
+    """Run a command to its end, in another environment if one is given; RuntimeError with what it said when it fails."""
     with tempfile.TemporaryFile("w+") as told:
         start = time.perf_counter()
-        child = subprocess.Popen([str(word) for word in command], stdout=told, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            [str(word) for word in command], stdout=told, stderr=subprocess.STDOUT, env=environment
+        )
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
