@@ -57,7 +57,7 @@ def test_a_study_is_answered_as_the_same_volume_in_nifti(
     out = tmp_path / "out"
     assert main(["segment", str(study), str(archive), str(tmp_path / "same.nii.gz"), "-o", str(out)]) in (0, 3)
     told = capsys.readouterr().out
-    assert told.count("taken: DICOM series 3 'T2_TSE_SAG', sagittal, T2 (TE 101, TR 3500 ms)") == 2
+    assert told.count("taken: DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms)") == 2
     assert told.count("left out: series 2 'T1_TSE_SAG': sagittal, T1") == 2
     ours, zipped, theirs = (read_labels(out / f"{name}_labels.nii.gz") for name in ("patient", "zipped", "same"))
     assert np.array_equal(ours.array, zipped.array)
@@ -78,5 +78,5 @@ def test_another_series_is_taken_on_request(study: Path, tmp_path: Path, capsys:
 def test_info_lists_the_series_of_a_study(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(study), "--series", "T1", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)["file"]
-    assert about["taken"].startswith("taken: DICOM series 2 'T1_TSE_SAG'")
+    assert about["taken"].startswith("DICOM series 2 'T1_TSE_SAG'")
     assert [text.split("'")[1] for text in about["left_out"]] == ["T2_TSE_SAG", "T2_TSE_TRA", "localizer"]

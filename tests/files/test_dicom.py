@@ -46,7 +46,7 @@ def test_the_sagittal_t2_series_is_taken_and_the_reason_told(tmp_path: Path) -> 
     exam = read_exam(study(tmp_path / "exam"))
     assert np.array_equal(exam.volume.array, SAGITTAL.array)
     assert exam.volume.grid.same_as(SAGITTAL.grid, 1e-3)
-    assert exam.notes == ["taken: DICOM series 3 'T2_TSE_SAG', sagittal, T2 (TE 101, TR 3500 ms), 9 slices"]
+    assert exam.notes == ["DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms), 9 slices"]
     assert exam.about["taken"] == exam.notes[0]
     assert exam.about["left_out"] == [
         "series 2 'T1_TSE_SAG': sagittal, T1 (TE 11, TR 600 ms), 9 slices",

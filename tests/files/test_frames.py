@@ -67,7 +67,7 @@ def test_an_enhanced_file_is_an_exam_alone_and_in_a_study(tmp_path: Path) -> Non
     assert find_exams([path]) == [path]
     alone, study = read_exam(path), read_exam(tmp_path / "disc")
     assert np.array_equal(alone.volume.array, study.volume.array)
-    assert study.notes == ["taken: DICOM series 3 'T2_TSE_SAG', sagittal, T2 (TE 101, TR 3500 ms), 9 slices"]
+    assert study.notes == ["DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms), 9 slices"]
     assert study.about["left_out"] == ["series 2 'T1_TSE_SAG': sagittal, T1 (TE 11, TR 600 ms), 9 slices"]
     assert study.source is not None and study.source.frames != tuple(range(1, 10))
     assert sorted(study.source.frames) == list(range(1, 10))

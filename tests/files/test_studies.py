@@ -134,7 +134,7 @@ def test_a_broken_series_is_replaced_by_the_next_of_its_plane_and_told(damage: s
         paths[3].write_bytes(paths[3].read_bytes()[:-100])
     exam = read_exam(tmp_path)
     assert np.array_equal(exam.volume.array, stack(2).array)
-    assert exam.notes[0].startswith("taken: DICOM series 2 'T1_TSE_SAG'")
+    assert exam.notes[0].startswith("DICOM series 2 'T1_TSE_SAG'")
     assert exam.notes[1].startswith("left out: ")
     assert ("slices are missing" if damage == "missing" else f"{paths[3].name}: its pixels") in exam.notes[1]
     with pytest.raises(FileError, match=r"slices are missing|its pixels are truncated"):

@@ -162,7 +162,7 @@ def told(given: Answer) -> list[str]:
     """The same for a person: names from head to foot, what they were counted from, warnings."""
     names = " ".join(f"{level.name}{'?' if level.uncertain else ''}" for level in given.found.levels)
     about = given.facts["exam"]["about"]
-    lines = [about[key] for key in ("taken",) if key in about]
+    lines = [f"taken: {about['taken']}"] if "taken" in about else []
     if about.get("left_out"):
         lines.append(f"left out: {'; '.join(about['left_out'])}")
     lines += [names, f"counted from: {given.found.anchor}; confidence {given.found.confidence:.2f}"]

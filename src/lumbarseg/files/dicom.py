@@ -123,7 +123,7 @@ def _first_whole(place: Path, choice: Choice, damaged: int) -> Stored:
             first = first or error
             notes.append(f"left out: {str(error).removeprefix(f'{place}: ')}")
             continue
-        told = f"taken: DICOM {series.name}, {series.told()}"
+        told = f"DICOM {series.name}: {series.told()}"
         about = {**stored.about, "taken": told, "left_out": choice.left_out(series)}
         notes = [told, *notes, *stored.notes, *_doubts(series, choice, damaged)]
         return Stored(stored.array, stored.affine, notes, about, stored.source)
