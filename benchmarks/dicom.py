@@ -1,0 +1,168 @@
+"""Is every voxel and every code of a DICOM Segmentation there when another reads it? python -m benchmarks.dicom.
+
+A phantom is written as scanners export exams, in several orientations and orders of files, once as one multi-frame
+file. `lumbarseg segment` answers each; dcmqi's segimage2itkimage reads the DICOM objects; its voxels are compared with
+the NIfTI label map of the same answer, place by place, its codes and colours with the table of structures.
+Writes benchmarks/results/dicom.json; the exit code is 1 when anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.uid import generate_uid
+from tests.files import dcmqi
+from tests.files.make_dicom import Protocol, write_enhanced, write_series
+
+from lumbarseg.anatomy import by_name
+from lumbarseg.cli.demo import exam as demo_exam
+from lumbarseg.files import read_exam, read_labels
+from lumbarseg.resample import reorient
+from lumbarseg.terminology import CATEGORY, Code, term
+from lumbarseg.volume import Array, Volume
+
+from . import machine
+
+Row = dict[str, Any]
+RESULTS = Path(__file__).resolve().parent / "results" / "dicom.json"
+FRAME = generate_uid(entropy_srcs=["frame of reference"])
+FORMS = {"dicom-seg": ".seg.dcm", "dicom-labelmap": ".labelmap.dcm"}
+_KEYS = (  # of dcmqi, in the order of _codes
+    "SegmentedPropertyCategoryCodeSequence",
+    "SegmentedPropertyTypeCodeSequence",
+    "SegmentedPropertyTypeModifierCodeSequence",
+    "AnatomicRegionSequence",
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the phantom is written. axes: where columns, rows and slices go; tilt: of the patient, degrees."""
+
+    name: str
+    axes: str
+    tilt: float = 0.0
+    enhanced: bool = False
+
+
+WAYS = (
+    Way("sagittal, right to left", "PIL"),
+    Way("sagittal, left to right", "PIR"),
+    Way("sagittal, mirrored", "AIL"),
+    Way("sagittal, feet up", "PSL"),
+    Way("sagittal, oblique by 17 degrees", "PIL", 17.0),
+    Way("coronal", "LIP"),
+    Way("sagittal, one multi-frame file", "PIL", 5.0, True),
+)
+
+
+def written(image: Volume, way: Way, folder: Path) -> Path:
+    """The phantom as DICOM; files, or frames, in a random order."""
+    turned = reorient(image, way.axes)
+    c, s = np.cos(np.deg2rad(way.tilt)), np.sin(np.deg2rad(way.tilt))
+    turn = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    volume = Volume(np.rint(turned.array).astype(np.int16), turn @ turned.affine)
+    if not way.enhanced:
+        write_series(folder, volume, Protocol(tags={"FrameOfReferenceUID": FRAME}), shuffle=len(way.name))
+        return folder
+    path = write_enhanced(folder / "exam.dcm", [(volume, {"EchoTime": 100.0})], shuffle=1)
+    dataset = pydicom.dcmread(path)
+    dataset.FrameOfReferenceUID = FRAME
+    dataset.save_as(path)
+    return folder
+
+
+def judged(study: Path, form: str, folder: Path) -> Row:
+    """One answer as dcmqi reads it, against the label map and the table."""
+    out = folder / "out"
+    words = [study, "-o", out, "--format", f"nifti,{form}", "--json"]
+    command = [sys.executable, "-m", "lumbarseg", "segment", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 3):
+        raise SystemExit(done.stderr)
+    labels = read_labels(out / f"{study.name}_labels.nii.gz")
+    grid = read_exam(study).volume.grid
+    if not grid.same_as(labels.grid):
+        raise SystemExit(f"{study.name}: the label map does not lie on the exam")
+    found, told = dcmqi.read(out / f"{study.name}{FORMS[form]}", folder / "dcmqi", grid)
+    return _compared(labels.array, found, told)
+
+
+def _compared(labels: Array, found: Array, told: Sequence[Row]) -> Row:
+    values = {item["labelID"]: by_name(item["SegmentLabel"]).label for item in told}
+    table = np.zeros(max(values) + 1, np.uint8)
+    for number, value in values.items():
+        table[number] = value
+    codes = [
+        (_code(item.get(key)), expected and ("SCT", expected.value, expected.meaning))
+        for item in told
+        for key, expected in zip(_KEYS, _codes(item["SegmentLabel"]), strict=True)
+    ]
+    colours = [np.subtract(item["recommendedDisplayRGBValue"], by_name(item["SegmentLabel"]).colour) for item in told]
+    return {
+        "segments": len(told),
+        "segments_missing": len(set(np.unique(labels)) - {0} - set(values.values())),
+        "voxels": int(np.count_nonzero(labels)),
+        "voxels_that_differ": int(np.count_nonzero(table[found] != labels)),
+        "codes": sum(expected is not None for _, expected in codes),
+        "codes_that_differ": sum(theirs != expected for theirs, expected in codes),
+        "colours_off_by": int(np.abs(colours).max()),
+    }
+
+
+def _codes(name: str) -> tuple[Code | None, ...]:
+    found = term(by_name(name))
+    return CATEGORY, found.type, found.modifier, found.region
+
+
+def _code(item: Row | None) -> tuple[str, ...] | None:
+    return item and (item["CodingSchemeDesignator"], item["CodeValue"], item["CodeMeaning"])
+
+
+def run(ways: Sequence[Way], forms: Sequence[str]) -> list[Row]:
+    """Each way in each form."""
+    image, rows = demo_exam(193).image, []
+    for way in ways:
+        with tempfile.TemporaryDirectory() as folder:
+            study = written(image, way, Path(folder) / "study")
+            for form in forms:
+                row = {"exam": way.name, "form": form, **judged(study, form, Path(folder) / form)}
+                print(table([row]).splitlines()[-1], flush=True)
+                rows.append(row)
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """What was compared, as Markdown."""
+    head = ["exam", "written as", "segments", "voxels", "that differ", "codes", "that differ", "colours off by"]
+    lines = [f"| {' | '.join(head)} |", "| --- | --- " + "| --: " * 6 + "|"]
+    keys = ("exam", "form", "segments", "voxels", "voxels_that_differ", "codes", "codes_that_differ", "colours_off_by")
+    return "\n".join([*lines, *(f"| {' | '.join(str(row[key]) for key in keys)} |" for row in rows)])
+
+
+def main() -> int:
+    """Judge, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", dest="out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    if dcmqi.program() is None:
+        raise SystemExit("dcmqi is not installed: pip install dcmqi")
+    rows = run(WAYS, tuple(FORMS))
+    print(f"\n{table(rows)}\n\n{machine.sentence(machine.facts())}")
+    args.out.write_text(json.dumps({"machine": machine.facts(), "rows": rows}, indent=2) + "\n")
+    wrong = sum(row["voxels_that_differ"] + row["codes_that_differ"] + row["segments_missing"] for row in rows)
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
