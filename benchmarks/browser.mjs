@@ -20,6 +20,8 @@ const browser = await chromium.launch({
 });
 const context = await browser.newContext({ viewport: plan.viewport ?? { width: 1500, height: 1080 } });
 const page = await context.newPage();
+page.setDefaultTimeout(PATIENCE);
+const press = (selector) => page.dispatchEvent(selector, "click"); // does not wait for a frame to be drawn
 const requests = [];
 const said = [];
 context.on("request", (request) => requests.push(request.url().slice(0, 60)));
@@ -44,7 +46,7 @@ async function answered(before) {
 async function seen(step) {
   if (step.save) {
     const coming = page.waitForEvent("download", { timeout: PATIENCE });
-    await page.click("#save");
+    await press("#save");
     await (await coming).saveAs(step.save);
   }
   if (step.shot) {
@@ -81,13 +83,13 @@ const deeds = {
   },
   undo: async () => {
     const before = await body();
-    await page.click("#undo");
+    await press("#undo");
     return answered(before);
   },
   cancel: async ({ cancel }) => {
     await page.setInputFiles("#file", cancel);
     await page.waitForFunction(() => document.querySelector("#stage").textContent.includes("slices"), null, { timeout: PATIENCE });
-    await page.click("#cancel");
+    await press("#cancel");
     await page.waitForFunction(() => document.querySelector("#work").hidden);
     return {};
   },

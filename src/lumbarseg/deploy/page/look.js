@@ -21,19 +21,21 @@ export async function look(volume, card, network, tell) {
   const prepared = prepare(volume, card.spec);
   const { shape, spacing } = prepared;
   const classes = card.classes.length;
-  const see = async () => {
+  const see = async (stop) => {
     let done = 0;
     await tell("looking at slices", 0);
-    return predict(prepared, card, network, () => tell("looking at slices", ++done / shape[0]));
+    return predict(prepared, card, network, () => tell("looking at slices", ++done / shape[0]), stop);
   };
-  let scores = await see();
-  let map = bestOf(scores, classes, count(shape));
-  const flips = wrongWay(map, shape, spacing);
-  if (flips[0] || flips[1]) {
+  let flips = [false, false];
+  const turned = (map, [slices]) => (flips = wrongWay(map, [slices, shape[1], shape[2]], spacing)).includes(true);
+  // a header that is plainly wrong shows in the first slices: the others need not be looked at for it
+  let scores = await see(turned);
+  if (scores && turned(bestOf(scores, classes, count(shape)), shape)) scores = null;
+  if (!scores) {
     prepared.array = flipped(prepared.array, shape, flips);
     scores = await see();
-    map = bestOf(scores, classes, count(shape));
   }
+  const map = bestOf(scores, classes, count(shape));
   await tell("finding the levels", 1);
   const found = lumbar(map, shape, spacing, card);
   await tell("drawing the labels", 1);

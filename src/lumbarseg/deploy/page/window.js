@@ -6,8 +6,9 @@ import { clamp } from "./numpy.js";
 const { MARGIN, MANY } = CONSTANTS.window;
 
 /** (classes, slices, A, S) probabilities. network.look: of one window {array, channels, rows, columns, inside} to its
- * probabilities (classes, rows, columns), a promise; network.many of them may be under way. done: after each slice. */
-export async function predict(prepared, card, network, done) {
+ * probabilities (classes, rows, columns), a promise; network.many of them may be under way. done: after each slice.
+ * stop: of the class map of the slices that are looked at first and its shape; null comes where it says so. */
+export async function predict(prepared, card, network, done, stop = () => false) {
   const [count, A, S] = prepared.shape;
   const classes = card.classes.length;
   const out = new Float32Array(classes * count * A * S);
@@ -32,6 +33,7 @@ export async function predict(prepared, card, network, done) {
   const first = count >= MANY ? [count >> 1, count >> 2, Math.floor((3 * count) / 4)] : every;
   await fill(first, whole);
   const rest = every.filter((i) => !first.includes(i));
+  if (rest.length && stop(chosen(out, first, prepared.shape, classes), [first.length, A, S])) return null;
   if (rest.length) await fill(rest, spine(out, first, prepared.shape, classes, card.spec.multiple) ?? whole);
   return out;
 }
@@ -98,6 +100,19 @@ export function bestOf(scores, classes, size) {
     }
   }
   return out;
+}
+
+/** The class map of some slices. */
+function chosen(scores, slices, [count, A, S], classes) {
+  const size = A * S;
+  const some = new Float32Array(classes * slices.length * size);
+  for (let c = 0, to = 0; c < classes; c++) {
+    for (const i of slices) {
+      some.set(scores.subarray((c * count + i) * size, (c * count + i + 1) * size), to);
+      to += size;
+    }
+  }
+  return bestOf(some, classes, slices.length * size);
 }
 
 /** The box in plane, in multiples of the network's, that holds all foreground of some slices; null without any. */
