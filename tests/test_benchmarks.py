@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import accuracy, card, clicks, importing, readme, resume, speed, training
+from benchmarks import accuracy, batch, card, clicks, importing, readme, resume, speed, training
 from tests import sets
 from tests.segment.test_refine import Listening
 
@@ -83,6 +83,12 @@ def test_the_exam_of_the_speed_is_a_routine_one() -> None:
     volume = speed.exam()
     assert volume.array.shape == speed.SHAPE == (16, 448, 448)
     np.testing.assert_allclose(volume.grid.spacing, (4.4, 0.6, 0.6), atol=1e-6)
+
+
+def test_exams_of_a_batch_are_routine_ones_and_none_like_the_other(tmp_path: Path) -> None:
+    first, second = batch.exams(tmp_path, 2)
+    assert files.read_image(first).array.shape == speed.SHAPE
+    assert first.read_bytes() != second.read_bytes()
 
 
 def test_a_process_is_measured_whole() -> None:

@@ -38,7 +38,9 @@ def test_any_model_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "\nseed: 7" in told
     assert "  - phantoms of this program" in told
     assert main(["info", str(path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["preparation"]["pixel"] == 1.0
+    told_to_programs = json.loads(capsys.readouterr().out)
+    assert told_to_programs["preparation"]["pixel"] == 1.0
+    assert told_to_programs["devices"][0] == "cpu"
 
 
 def test_an_exam_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

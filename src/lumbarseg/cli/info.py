@@ -20,7 +20,8 @@ def add(commands: options.Commands) -> None:
         commands,
         "info",
         "tell what a model, an exam or a dataset is",
-        "Without THING: the card of the model that answers, its data, licences, scores, and where it fails.\n"
+        "Without THING: the card of the model that answers, its data, licences, scores, where it fails, and the\n"
+        "devices that --device can be told here.\n"
         "For an exam: how its file is read, and what would be done. For a prepared dataset: what is in it.",
         "lumbarseg info exam.nii.gz",
     )
@@ -44,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         say.as_json(context())
         return say.DONE
     if thing is None or thing.suffix.lower() == ".onnx":
-        facts = model(thing)
+        from lumbarseg.model.engines import available
+
+        facts = model(thing) | {"devices": list(available())}
     elif (thing / "dataset.json").is_file():
         facts = dataset(thing)
     else:

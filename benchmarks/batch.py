@@ -1,0 +1,128 @@
+"""A batch of exams in one call: python -m benchmarks.batch.
+
+The exams are phantoms as routine exams are, 16 slices of 448 x 448 pixels; five are drawn, and each copy has its own
+noise. Told are exams per minute, what overlapping the stages gained against doing them one after the other, and the
+peak memory of ten exams beside that of all. Then the same call again, which finds all of them done, and one exam of
+512^3 voxels. Writes benchmarks/results/batch.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lumbarseg.files import write_image
+from lumbarseg.volume import Volume
+
+from . import machine, speed
+
+Row = dict[str, Any]
+RESULTS = speed.ROOT / "benchmarks" / "results" / "batch.json"
+PROGRAM = [sys.executable, "-m", "lumbarseg", "segment"]
+DRAWN, FIRST = 5, 10  # phantoms that are drawn, and exams of the small batch
+FINE, STEP = 512, 0.5  # voxels along each axis of the fine exam, and their mm
+STAGES = ("digest", "read", "model", "segment", "measure", "picture", "write")
+
+
+def exams(folder: Path, count: int) -> list[Path]:
+    """So many exams, none like the other."""
+    drawn = [speed.exam(seed) for seed in range(min(DRAWN, count))]
+    paths = []
+    for number in range(count):
+        volume = drawn[number % len(drawn)]
+        noise = np.random.default_rng(number).integers(0, 3, volume.array.shape)
+        image = (np.rint(volume.array) + noise).astype(np.int16)
+        paths.append(folder / f"exam{number:03d}.nii.gz")
+        write_image(Volume(image, volume.affine), paths[-1])
+    return paths
+
+
+def fine(path: Path) -> None:
+    """A phantom on 512^3 voxels of half a millimetre, int16."""
+    volume = speed.exam()
+    middle, size = np.array(volume.array.shape) / 2, np.array(volume.grid.spacing)
+    places = [
+        np.rint((np.arange(FINE) - FINE / 2) * STEP / size[axis] + middle[axis]).astype(int).clip(0, n - 1)
+        for axis, n in enumerate(volume.array.shape)
+    ]
+    affine = volume.affine.copy()
+    affine[:3, :3] = volume.affine[:3, :3] / size * STEP
+    affine[:3, 3] = volume.grid.to_world(np.array([place[0] for place in places]))
+    write_image(Volume(np.rint(volume.array[np.ix_(*places)]).astype(np.int16), affine), path)
+
+
+def call(paths: Sequence[Path], out: Path, *more: str) -> Row:
+    """One call, its seconds, peak memory and stages."""
+    run = speed.process([*PROGRAM, *paths, "-o", out, "--json", "--timings", *more])
+    told = json.loads(run.output[run.output.index("{") : run.output.rindex("}") + 1])
+    assert len(told["exams"]) == len(paths)
+    return {"seconds": run.seconds, "peak": run.peak, "timings": told["timings"], "exams": told["exams"]}
+
+
+def measure(folder: Path, count: int, device: str) -> Row:
+    """All figures; exams and answers lie in `folder`."""
+    paths = exams(folder, count)
+    engine = ["--device", device]
+    first = call(paths[:FIRST], folder / "first", *engine)
+    whole = call(paths, folder / "all", *engine)
+    again = call(paths, folder / "all", *engine)
+    assert all(row["skipped"] for row in again["exams"])
+    fine(folder / "fine.nii")
+    large = call([folder / "fine.nii"], folder / "large", *engine)
+    stages = {name: whole["timings"][name] for name in STAGES}
+    return {
+        "machine": machine.facts(),
+        "exams": count,
+        "device": device,
+        "stages": stages,
+        "table": [
+            {"what": "exams per minute", "figure": 60 * count / whole["seconds"], "unit": ""},
+            {"what": "stages one after the other", "figure": sum(stages.values()), "unit": "s"},
+            {"what": "the batch", "figure": whole["seconds"], "unit": "s"},
+            {
+                "what": "saved by overlapping",
+                "figure": 100 * (1 - whole["seconds"] / sum(stages.values())),
+                "unit": "%",
+            },
+            {"what": "on top of segmenting", "figure": 100 * (whole["seconds"] / stages["segment"] - 1), "unit": "%"},
+            {"what": f"peak memory of the first {FIRST}", "figure": first["peak"] / 1e6, "unit": "MB"},
+            {"what": f"peak memory of all {count}", "figure": whole["peak"] / 1e6, "unit": "MB"},
+            {"what": "the same call again, all done", "figure": again["seconds"], "unit": "s"},
+            {"what": "one exam of 512^3 voxels", "figure": large["seconds"], "unit": "s"},
+            {"what": "peak memory of that", "figure": large["peak"] / 1e6, "unit": "MB"},
+        ],
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The figures as a table in Markdown."""
+    return "\n".join(["| what | figure |", "|---|--:|", *(_line(row) for row in rows)])
+
+
+def _line(row: Row) -> str:
+    return f"| {row['what']} | {row['figure']:.{0 if row['figure'] >= 100 else 1}f} {row['unit']} |"
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(prog="benchmarks.batch", description=__doc__)
+    parser.add_argument("-n", type=int, default=100, help="how many exams")
+    parser.add_argument("--device", default="cpu", help="as lumbarseg segment knows it")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder), args.n, args.device)
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    args.o.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{machine.sentence(result['machine'])}\n\n{table(result['table'])}\n\nwritten to {args.o}")
+
+
+if __name__ == "__main__":
+    main()
