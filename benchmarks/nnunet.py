@@ -34,8 +34,13 @@ from . import speed
 from .importing import ENVIRONMENT, NAME, NUMBER, environment
 
 TRAINER = "MinutesTrainer"
-# A network of nnU-Net's that is not used here wants this class of torchvision, whose wheels need a graphics card's torch.
-STAND_IN = "from torch.nn import BatchNorm2d as FrozenBatchNorm2d\n"
+# A transformer of nnU-Net's, which is not used here, wants timm, which wants a torchvision built for graphics cards.
+STAND_IN = """
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (), {})
+"""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,12 @@ class Places:
 
     def run(self, words: Sequence[str | Path], minutes: float = 0.0) -> speed.Run:
         """One of nnU-Net's commands, to its end."""
-        misc = self.folder / "standins" / "torchvision" / "ops" / "misc.py"
-        misc.parent.mkdir(parents=True, exist_ok=True)
-        misc.write_text(STAND_IN)
+        timm = self.folder / "standins" / "timm"
+        for part in ("", "layers", "models", "models/eva"):
+            (timm / part).mkdir(parents=True, exist_ok=True)
+            (timm / part / "__init__.py").write_text(STAND_IN if part else "")
         own = {
-            "PYTHONPATH": str(misc.parents[2]),
+            "PYTHONPATH": str(timm.parent),
             "nnUNet_raw": str(self.folder / "raw"),
             "nnUNet_preprocessed": str(self.folder / "preprocessed"),
             "nnUNet_results": str(self.folder / "results"),

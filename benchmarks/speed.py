@@ -77,7 +77,7 @@ def routine(seed: int, pixel: float = PIXEL) -> Phantom:
 
 
 def process(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
-    """Run a command to its end, in another environment if one is given; RuntimeError with what it said when it fails."""
+    """Run a command to its end, with other variables if given; RuntimeError with what it said when it fails."""
     with tempfile.TemporaryFile("w+") as told:
         start = time.perf_counter()
         child = subprocess.Popen(
