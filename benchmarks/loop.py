@@ -6,8 +6,8 @@ exam is next: by our order (`lumbarseg.learn.order`), and by random orders besid
 
 Work is counted in corrections. One correction makes one connected wrong region of one structure in one sagittal slice
 right, or names the whole column anew; the best naming first if it helps, then regions by size, until the mean Dice by
-name of the exam is 0.95. Drawing an exam by hand is the same from an empty label map. Interrupted, the same command
-goes on. Prints and writes benchmarks/results/loop.json.
+name of the exam is 0.95. Drawing an exam by hand is the same from an empty label map; an answer that would cost more
+than that is thrown away. Interrupted, the same command goes on. Prints and writes benchmarks/results/loop.json.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def planned(out: Path, dataset: Dataset, args: argparse.Namespace) -> Plan:
     path = out / "plan.json"
     if path.exists():
         values: Row = json.loads(path.read_text())
-        parts = {name: tuple(values.pop(name)) for name in ("initial", "judges", "pool")}
-        return Plan(**parts, **values)
+        read: Row = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return Plan(**read)
     names = [
         str(name) for name in np.random.default_rng(args.seed).permutation(sorted(c.name for c in dataset.cases()))
     ]
@@ -123,7 +123,15 @@ def _dices(found: Array, truth: Array) -> dict[int, float]:
 
 
 def corrections(found: Array, truth: Array, wanted: float = WANTED) -> int:
-    """How many corrections bring a label map to a mean Dice; sagittal slices lie along the first axis."""
+    """How many corrections bring a label map, or an empty one where that is less work, to a mean Dice.
+
+    Sagittal slices lie along the first axis.
+    """
+    by_hand = _corrections(np.zeros_like(truth), truth, wanted)
+    return min(by_hand, _corrections(found, truth, wanted)) if found.any() else by_hand
+
+
+def _corrections(found: Array, truth: Array, wanted: float) -> int:
     drawn = sorted({int(v) for v in np.unique(truth)} - {0})
     found, count = _named(found, truth, drawn)
     sizes = np.array([np.bincount(labels.ravel(), minlength=256) for labels in (found, truth)])

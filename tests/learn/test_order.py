@@ -97,6 +97,8 @@ def test_exams_are_looked_at_once_per_model(model: Model, clear: Volume, tmp_pat
     assert first.doubts[-1].unusable
     again = order(exams, model, memory=tmp_path / "doubts.json", seconds=-1)  # no time, but everything is known
     assert again == first
+    order({"a": exams["a"]}, model, model, tmp_path / "doubts.json")  # other models push nothing out
+    assert order(exams, model, memory=tmp_path / "doubts.json", seconds=-1) == first
     write_image(noisy(clear, 0.2), tmp_path / "a.nii.gz")
     assert order(exams, model, memory=tmp_path / "doubts.json", seconds=-1).waiting == ("a",)
     (tmp_path / "doubts.json").write_text("{")

@@ -31,6 +31,7 @@ from lumbarseg.volume import Array, Volume
 VERSION = 1
 _SEEN = 0.05  # probability of anything but background, from which a voxel is looked at
 _ODD = 0.3  # doubt that each thing which no person has brings
+_MODELS = 4  # of which doubts are kept
 _LEAST = 0.02  # of a part below which it is no reason worth telling
 _BACKGROUND = CLASSES.index(Kind.BACKGROUND)
 
@@ -199,26 +200,23 @@ def _looked(name: str, path: Path, model: Model, other: Model | None) -> Doubt:
 
 
 class Memory:
-    """Doubts of exams as they were, for the same models; nothing is kept without a file."""
+    """Doubts of exams as they were, for some models; nothing is kept without a file.
+
+    The last few models keep theirs, so that several may be asked in turn.
+    """
 
     def __init__(self, path: Path | None, models: Sequence[str]) -> None:
-        self.path, self.models = path, list(models)
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.path, self.models = path, "+".join(models)
+        self.kept = _read(path) if path else {}
+        self.rows = dict(self.kept.get(self.models, {}))
         self.changed = False
-        if path is not None:
-            try:
-                values = json.loads(path.read_text(encoding="utf-8"))
-                if (values["version"], values["models"]) == (VERSION, self.models):
-                    self.rows = dict(values["exams"])
-            except (OSError, ValueError, KeyError, TypeError):
-                pass  # looked at anew
 
     def get(self, name: str, path: Path) -> Doubt | None:
         """The doubt of an exam whose file is as it was."""
         row = self.rows.get(name)
-        if row is None or row.get("file") != _stamp(path):
-            return None
         try:
+            if row is None or row["file"] != _stamp(path):
+                return None
             return Doubt(**{**row["doubt"], "reasons": tuple(row["doubt"]["reasons"])})
         except (KeyError, TypeError):
             return None
@@ -230,10 +228,21 @@ class Memory:
 
     def save(self) -> None:
         """Write what is new."""
-        if self.path is not None and self.changed:
-            values = {"version": VERSION, "models": self.models, "exams": self.rows}
-            with replacing(self.path) as file:
-                file.write(json.dumps(values, indent=1).encode())
+        if self.path is None or not self.changed:
+            return
+        others = [(key, rows) for key, rows in self.kept.items() if key != self.models]
+        values = {"version": VERSION, "models": {**dict(others[1 - _MODELS :]), self.models: self.rows}}
+        with replacing(self.path) as file:
+            file.write(json.dumps(values, indent=1).encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Doubts by models; {} of a file that is not there or not ours, whose exams are looked at anew."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return dict(values["models"]) if values["version"] == VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _stamp(path: Path) -> list[Any]:
