@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from .answers import Answer
 
 
-_SEGMENTATION = ".seg.dcm"  # to which a report refers
-
-
 def _any(_: Exam) -> None:
     """Every exam can be written so."""
 
@@ -73,9 +70,9 @@ def _dicomseg(kind: str) -> Callable[[Answer, Exam, Path], None]:
 
 
 def _dicomsr(given: Answer, _: Exam, path: Path) -> None:
-    from lumbarseg.files import dicomsr
+    from lumbarseg.files import dicomseg, dicomsr
 
-    segmentation = path.with_name(path.name.removesuffix(dicomsr.SUFFIX) + _SEGMENTATION)
+    segmentation = path.with_name(path.name.removesuffix(dicomsr.SUFFIX) + dicomseg.SUFFIX)
     sizes = dicomsr.Sizes(values.sizes(given, dicomsr.QUANTITIES), given.facts["lordosis_l1_s1_deg"])
     dicomsr.write(sizes, segmentation, _maker(given), path)
 
@@ -112,7 +109,7 @@ FORMS: dict[str, Form] = {
     "nifti": Form("_labels.nii.gz", _nifti),
     "seg-nrrd": Form(".seg.nrrd", _segnrrd),
     "itksnap": Form("_labels.txt", _itksnap, needs=("nifti",)),
-    "dicom-seg": Form(_SEGMENTATION, _dicomseg("BINARY"), _source),
+    "dicom-seg": Form(".seg.dcm", _dicomseg("BINARY"), _source),
     "dicom-labelmap": Form(".labelmap.dcm", _dicomseg("LABELMAP"), _source),
     "dicom-sr": Form(".sr.dcm", _dicomsr, _source, needs=("dicom-seg",)),
 }

@@ -22,6 +22,7 @@ from .disk import replacing
 from .segnrrd import Segment
 from .source import Source
 
+SUFFIX = ".seg.dcm"
 _KINDS = {"BINARY": (1, "Segmentation"), "LABELMAP": (2, "Label map")}  # number after that of the source, name
 _DOUBTFUL = "The name of this level is uncertain"
 
