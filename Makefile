@@ -1,5 +1,6 @@
 # make demo       own environment (core, no torch), then `lumbarseg demo`
 # make test       own environment (train and dev), then the whole suite
+# make test-serve MONAI Label's own environment, then the tests that need a real server
 # make test-page  the page in headless Chromium: needs npm, a network and Chromium, skips plainly without
 # make lint       formatter, linter, types, spelling
 # make benchmark  accuracy on real exams, and speed: the figures of the README
@@ -15,6 +16,7 @@ RUN ?= runs/shipped
 SPIDER := SPIDER, van der Graaf et al., Sci Data 11:264 (2024), Zenodo 10159290
 DEMO := .venv-demo
 TEST := .venv-test
+SERVE := .venv-serve
 OUT ?= out/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -30,6 +32,9 @@ test: $(TEST)/package.stamp
 
 test-page: $(TEST)/package.stamp
 	LUMBARSEG_PAGE=1 $(TEST)/bin/python -m pytest tests/deploy/test_page.py tests/deploy/test_page_rooms.py
+
+test-serve: $(SERVE)/tools.stamp
+	PYTHONPATH=src $(SERVE)/bin/python -m pytest tests/serve $(ARGS)
 
 lint: $(TEST)/package.stamp
 	$(TEST)/bin/ruff format --check .
@@ -52,7 +57,7 @@ model: $(TEST)/package.stamp
 	@echo "judge it with: $(TEST)/bin/python -m benchmarks.accuracy --model $(RUN)/shipped.onnx -o $(RUN)/accuracy.json"
 
 clean:
-	rm -rf $(DEMO) $(TEST) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) $(TEST) $(SERVE) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # An environment is made anew only when its lock or the project file changes; the package is put in again when it changes.
 
@@ -74,4 +79,9 @@ $(TEST)/package.stamp: requirements/test.txt pyproject.toml
 	$(TEST)/bin/pip install -q $$(grep '^torch==' requirements/test.txt)
 	$(TEST)/bin/pip install -q -r requirements/test.txt
 	$(TEST)/bin/pip install -q --no-deps -e .
+	@touch $@
+
+$(SERVE)/tools.stamp: requirements/serve.txt requirements/test.txt $(TEST)/package.stamp
+	$(TEST)/bin/lumbarseg serve --install --env $(SERVE)
+	$(SERVE)/bin/pip install -q $$(grep -E '^(pytest|hypothesis|dcmqi)==' requirements/test.txt)
 	@touch $@

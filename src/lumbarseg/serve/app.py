@@ -143,4 +143,5 @@ class Batch(BatchInferTask):
                 _log.warning("%s: %s", wanted.get("image"), error)
                 return {"error": str(error)}
 
-        return dict(super().__call__(dict(request), datastore, tried))
+        alone = {"multi_gpu": False, "max_workers": 1}  # its count of GPUs, where there is none, is divided by
+        return dict(super().__call__({**request, **alone}, datastore, tried))

@@ -66,6 +66,8 @@ class Guard:
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         refusal = _refused(self.rules, scope, headers)
         if refusal:
+            if refusal[0] != 413:
+                await _whole(receive, keep=False)  # a client that is still sending would not hear the reason
             await answer(send, *refusal)
         elif self.rules.token and scope["path"].startswith("/auth"):
             await _authorised(self.rules.token, scope, receive, send)
@@ -172,11 +174,14 @@ async def _authorised(token: str, scope: Scope, receive: Receive, send: Send) ->
         await answer(send, 404, f"{path} is not offered here")
 
 
-async def _whole(receive: Receive) -> bytes:
-    body = b""
-    while len(body) <= _MOST_SAID:
+async def _whole(receive: Receive, keep: bool = True) -> bytes:
+    """The body of a request, at most what may be said; or its end waited for."""
+    body, size = b"", 0
+    while size <= (_MOST_SAID if keep else MOST_UPLOADED):
         message = await receive()
-        body += message.get("body", b"")
+        part = message.get("body", b"")
+        size += len(part)
+        body += part if keep else b""
         if not message.get("more_body"):
             break
     return body[:_MOST_SAID]

@@ -14,6 +14,7 @@ import logging.handlers
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,24 @@ def logged(app: Path) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
-def application() -> Any:
-    """MONAI Label's application, with our routes first and errors told as JSON."""
+def application(origins: Sequence[str] = ()) -> Any:
+    """MONAI Label's application, with our routes first and errors told as JSON.
+
+    origins: of pages that may read answers; its own setting for that lets every page do so, or, where it is set, breaks
+    the processes that it begins.
+    """
     from fastapi import Request
+    from fastapi.middleware.cors import CORSMiddleware
     from fastapi.responses import JSONResponse
     from monailabel.app import app
     from monailabel.interfaces.exception import MONAILabelException
 
     from .routes import router
 
+    app.user_middleware[:] = [layer for layer in app.user_middleware if layer.cls is not CORSMiddleware]
+    if origins:
+        words = {"allow_credentials": True, "allow_methods": ["*"], "allow_headers": ["*"]}
+        app.add_middleware(CORSMiddleware, allow_origins=list(origins), **words)
     theirs = list(app.router.routes)
     app.include_router(router)
     ours = [route for route in app.router.routes if route not in theirs]
@@ -98,7 +108,7 @@ def main() -> None:
     logged(app)
     tell(stage="starting MONAI Label")
     with contextlib.redirect_stdout(io.StringIO()):
-        guarded = Guard(application(), rules)
+        guarded = Guard(application(rules.origins), rules)
     tell(stage="reading the exams")
 
     class Server(uvicorn.Server):

@@ -64,7 +64,6 @@ class Plan:
             "MONAI_LABEL_TRACKING_ENABLED": "false",
             "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",  # a process of its own after each request
             "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
-            "MONAI_LABEL_CORS_ORIGINS": json.dumps(self.origins or ["http://127.0.0.1"]),
             "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": "MR"}),
             "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(app / "dicom"),
             "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "30",
