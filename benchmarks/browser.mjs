@@ -88,9 +88,14 @@ const deeds = {
   },
   cancel: async ({ cancel }) => {
     await page.setInputFiles("#file", cancel);
-    await page.waitForFunction(() => document.querySelector("#stage").textContent.includes("slices"), null, { timeout: PATIENCE });
-    await press("#cancel");
-    await page.waitForFunction(() => document.querySelector("#work").hidden);
+    const seen = await page.evaluate(async () => {
+      const [work, stage] = ["#work", "#stage"].map((selector) => document.querySelector(selector));
+      while (!work.hidden && !stage.textContent.includes("slices")) await new Promise((resolve) => setTimeout(resolve, 5));
+      const told = [work.hidden ? "nothing to cancel" : stage.textContent];
+      document.querySelector("#cancel").click();
+      return [...told, work.hidden];
+    });
+    if (!seen[0].includes("slices") || !seen[1]) throw new Error(`not cancelled: ${seen}`);
     return {};
   },
   click: async ({ click: [x, y] }) => {

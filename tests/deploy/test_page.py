@@ -179,10 +179,10 @@ def test_an_exam_is_named_corrected_cancelled_and_refused(made: Path, phantom: P
         {"name": [1, "L6"], "save": saved["other"]},
         {"undo": True, "save": saved["back"]},
         {"cancel": str(phantom)},
-        {"open": str(tmp_path / "noise.nii")},
-        {"open": str(tmp_path / "ct.nii.gz")},
         {"open": str(phantom), "save": saved["again"]},
         {"click": [0.3, 0.5]},
+        {"open": str(tmp_path / "noise.nii")},
+        {"open": str(tmp_path / "ct.nii.gz")},
     ]
     told = driven(made, steps)
     assert all(address.startswith(browser.OWN) for address in told["requests"]), told["requests"]
@@ -194,7 +194,7 @@ def test_an_exam_is_named_corrected_cancelled_and_refused(made: Path, phantom: P
         found = read_labels(Path(saved[name]))
         assert found.grid.same_as(volume.grid)
         assert agreement(found.array, truth[lowest].labels.array) >= 0.999
-    first, other, back, _, noise, air, again, clicked = told["steps"]
+    first, other, back, _, again, clicked, noise, air = told["steps"]
     assert first["names"] == back["names"] == again["names"] == [level.name for level in truth[None].levels]
     assert other["names"] == [level.name for level in truth["L6"].levels]
     assert "no NIfTI file" in noise["refused"] and "looks like CT" in air["refused"]

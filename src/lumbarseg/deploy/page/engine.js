@@ -8,26 +8,30 @@ import { Refusal } from "./volume.js";
 class Cancelled extends Error {}
 
 let card = null;
-let ports = [];
+let network = null;
 let seen = null; // the last exam as the network saw it, with its grid
 let wanted = 0; // number of the exam that is wanted; another number cancels
 
-/** The network workers as one: each window goes to one that is free. */
-function network() {
-  const free = [...ports];
-  return {
-    many: ports.length,
-    look: (window) =>
-      new Promise((resolve, reject) => {
-        const port = free.shift();
-        port.onmessage = ({ data }) => {
-          free.push(port);
-          if (data.error) reject(new Error(data.error));
-          else resolve(data.found);
-        };
-        port.postMessage(window, [window.array.buffer]);
-      }),
-  };
+/** The network workers as one: each window goes to one that is free. What a cancelled exam still asked comes first. */
+class Network {
+  constructor(ports) {
+    this.many = ports.length;
+    this.free = [...ports];
+    this.waiting = [];
+  }
+
+  async look(window) {
+    const port = this.free.shift() ?? (await new Promise((resolve) => this.waiting.push(resolve)));
+    const told = await new Promise((resolve) => {
+      port.onmessage = ({ data }) => resolve(data);
+      port.postMessage(window, [window.array.buffer]);
+    });
+    const next = this.waiting.shift();
+    if (next) next(port);
+    else this.free.push(port);
+    if (told.error) throw new Error(told.error);
+    return told.found;
+  }
 }
 
 const pause = () => new Promise((resolve) => setTimeout(resolve)); // lets a message to cancel through
@@ -43,7 +47,7 @@ async function open({ bytes, name, number }) {
   const volume = read(await unpacked(new Uint8Array(bytes), name), name);
   const { shape, affine, notes } = volume;
   seen = null;
-  const found = await look(volume, card, network(), tell);
+  const found = await look(volume, card, network, tell);
   seen = { found, shape, affine, notes };
   give(number, null, null);
 }
@@ -59,7 +63,10 @@ function give(number, lowest, pinned) {
 }
 
 const deeds = {
-  start: (message) => ({ card, ports } = message),
+  start: (message) => {
+    card = message.card;
+    network = new Network(message.ports);
+  },
   open,
   rename: ({ number, lowest, pinned }) => give(number, lowest, pinned),
   cancel: () => (wanted = 0),
