@@ -2,9 +2,9 @@
 
 python -m benchmarks.page [--real FOLDER] [--exams N]
 
-One page is made, opened from the disk and given the exams of chu and siegen one after the other. An answer is there when
-its names and label map are: "named"; its pictures follow: "shown" (without a GPU they are drawn by the processor). Writes
-benchmarks/results/page.json, and the figures into docs/page.md.
+One page is made, opened from the disk and given the exams of chu and siegen one after the other. An answer is there
+when its names and label map are: "named"; its pictures follow: "shown" (without a GPU the processor draws them).
+Writes benchmarks/results/page.json, and the figures into docs/page.md.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ function chip(name) {
 
 /** The figures above the tables. */
 export function figures(facts) {
-  const cells = [["named", String(facts.levels.length)], ["confidence", facts.confidence.toFixed(2)]];
+  const cells = [[facts.bodyless ? "discs named" : "vertebrae named", String(facts.levels.length)], ["confidence", facts.confidence.toFixed(2)]];
   if (facts.lordosis !== undefined && facts.lordosis !== null) cells.push(["lordosis", `${facts.lordosis.toFixed(0)}°`]);
   const told = cells.map(([what, value]) => `<div><b>${value}</b><span class="quiet">${what}</span></div>`);
   return told.join("");
 }
 
 /** What the names were counted from, and why they are trusted so far. */
-export const reasons = (facts) => `Names from: ${facts.anchor}. ${facts.reasons.join("; ")}.`;
+export const reasons = (facts) => `Names from: ${facts.anchor}; ${facts.reasons.join("; ")}.`;
 
 /** Names beside the spine in 3-D, from head to foot. */
 export const legend = (facts) => facts.levels.map(({ name }) => `<li>${chip(name)}${name}</li>`).join("");
@@ -36,7 +36,7 @@ export function levelRows(facts) {
     return (
       `<tr data-name="${level.name}"><td>${chip(level.name)}<select data-number="${level.number}" aria-label="name">` +
       `${options}</select>${level.uncertain ? " ?" : ""}</td><td>${level.confidence.toFixed(2)}</td>` +
-      `<td>${level.centre.map((c) => c.toFixed(0)).join(", ")}</td><td class="text">${escaped(doubts.join("; "))}</td></tr>`
+      `<td>${level.centre.map((c) => Math.round(c) || 0).join(", ")}</td><td class="text">${escaped(doubts.join("; "))}</td></tr>`
     );
   });
   return `<tr><th>level</th><th>confidence</th><th>centre, RAS+ mm</th><th class="text">remarks</th></tr>${rows.join("")}`;
