@@ -23,7 +23,7 @@ class Doubt(Strategy):
 
     def __init__(self, models: Models, app: Path) -> None:
         super().__init__("the exam whose answer is most doubtful")
-        self.models, self.memory = models, app / "learn" / "order.json"
+        self.models, self.memory = models, app / "learn" / "doubts.json"
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """The exam's id and the reasons, None when all have labels; `request` may name the model."""

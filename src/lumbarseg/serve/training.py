@@ -19,6 +19,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lumbarseg.errors import LumbarsegError, ServeError
+from lumbarseg.learn.held import FEWEST
 from lumbarseg.learn.round import Wish, last, learn, read, unfinished
 
 from .models import CLICKS
@@ -43,7 +44,7 @@ class Training(TrainTask):
     def stats(self) -> dict[str, Any]:
         """What became of the last round, {} before the first."""
         folder = self.app / "learn"
-        place = unfinished(folder) or last(folder, self.name)
+        place = unfinished(folder, self.name) or last(folder, self.name)
         if place is None:
             return {}
         told = {key: value for key, value in read(place).items() if key in _ROUND}
@@ -53,8 +54,9 @@ class Training(TrainTask):
     def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
         """ServeError when there is nothing to learn from, or an option is wrong."""
         _options(request)
-        if not datastore.get_labeled_images():
-            raise ServeError("no exam has a final label yet: save one, then train", 409)
+        finished = len(datastore.get_labeled_images())
+        if finished < FEWEST:
+            raise ServeError(f"{finished} exams have a final label: save those of {FEWEST} patients, then train", 409)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Do one round, or finish the one that was interrupted; gives what became of it."""
