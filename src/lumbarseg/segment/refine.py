@@ -71,7 +71,8 @@ def _answered(seen: Seen, model: Answers, clicks: Sequence[Click], scores: Array
     base = seen.answer.labels.array
     if moved:
         base = renamed(base, seen.found, seen.naming.names, moved)
-    labels = only(paint(scores, found, naming.names, seen.prepared, seen.flips), model.card.painted)
+    near = _within(scores, _surroundings(scores.shape[1:], _places(clicks, grid), spacing))
+    labels = only(paint(near, found, naming.names, seen.prepared, seen.flips), model.card.painted)
     taken = touched(base != labels, _places(clicks, source), np.array(source.spacing))
     labels = np.where(taken, labels, base)
     check(labels)
@@ -83,6 +84,15 @@ def _answered(seen: Seen, model: Answers, clicks: Sequence[Click], scores: Array
         naming.anchor,
         round(naming.confidence, 3),
     )
+
+
+def _within(scores: Array, box: tuple[slice, ...]) -> Array:
+    """Scores (classes, slices, A, S) inside a box with a margin for interpolation; background elsewhere."""
+    out = np.zeros_like(scores)
+    out[0] = 1
+    inside = (slice(None), *(slice(max(0, side.start - 2), side.stop + 2) for side in box))
+    out[inside] = scores[inside]
+    return out
 
 
 def _usable(clicks: Sequence[Click], model: Answers, source: Grid) -> None:
@@ -128,12 +138,9 @@ def touched(changes: Array, places: Array, spacing: Array) -> Array:
     places: (clicks, 3) voxel coordinates; spacing: mm.
     """
     out = np.zeros(changes.shape, bool)
-    reach = REACH / spacing
-    low = np.maximum(0, np.floor(places.min(axis=0) - reach)).astype(int)
-    high = np.minimum(changes.shape, np.ceil(places.max(axis=0) + reach) + 1).astype(int)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    away = np.full(high - low, np.inf, np.float32)
-    axes = [np.arange(a, b, dtype=np.float32) for a, b in zip(low, high, strict=True)]
+    box = _surroundings(changes.shape, places, spacing)
+    away = np.full(out[box].shape, np.inf, np.float32)
+    axes = [np.arange(side.start, side.stop, dtype=np.float32) for side in box]
     for place in places:
         i, j, k = (((axis - at) * step) ** 2 for axis, at, step in zip(axes, place, spacing, strict=True))
         np.minimum(away, i[:, None, None] + j[None, :, None] + k[None, None], out=away)
@@ -143,12 +150,23 @@ def touched(changes: Array, places: Array, spacing: Array) -> Array:
     return out
 
 
+def _surroundings(shape: tuple[int, ...], places: Array, spacing: Array) -> tuple[slice, ...]:
+    """The box that holds all within reach of clicks; places: (clicks, 3) voxel coordinates; spacing: mm."""
+    low = np.maximum(0, np.floor(places.min(axis=0) - REACH / spacing)).astype(int)
+    high = np.minimum(shape, np.ceil(places.max(axis=0) + REACH / spacing) + 1).astype(int)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
 def _merged(before: Array, after: Array, places: Array, spacing: Array) -> Array:
     """Scores with those after clicks where the class changed for a click's sake, and those before elsewhere."""
-    changes = before.argmax(axis=0) != after.argmax(axis=0)
-    taken = touched(changes, places, spacing)
+    out = before.copy()
+    box = _surroundings(before.shape[1:], places, spacing)
+    within = (slice(None), *box)
+    changes = before[within].argmax(axis=0) != after[within].argmax(axis=0)
+    taken = touched(changes, places - [side.start for side in box], spacing)
     around = ndimage.maximum_filter(taken, [2 * margin + 1 for margin in _MARGIN])
-    return np.where(around & (taken | ~changes), after, before)
+    out[within] = np.where(around & (taken | ~changes), after[within], before[within])
+    return out
 
 
 def _named(found: Instances, seen: Seen, clicks: Sequence[Click], spacing: Array) -> tuple[Naming, tuple[str, ...]]:
