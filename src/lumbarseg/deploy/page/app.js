@@ -195,10 +195,11 @@ function wire() {
 const missing = lacking();
 if (missing.length) {
   $("unable").hidden = false;
-  $("unable").textContent = `This browser cannot run the page: it lacks ${missing.join(", ")}. Use a current Chrome, Edge, Firefox or Safari.`;
+  $("unable").textContent =
+    `This browser cannot run the page: it lacks ${missing.join(", ")}. ` + "Use a current Chrome, Edge, Firefox or Safari.";
   $("drop").hidden = true;
 } else {
   wire();
   started = start();
-  started.then(() => (document.body.dataset.ready = "yes"), (error) => refuse(`the network could not be started: ${error.message}`));
+  started.catch((error) => refuse(`the network could not be started: ${error.message}`));
 }

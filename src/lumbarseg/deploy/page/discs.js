@@ -1,9 +1,9 @@
 // Discs named where the network knows no bodies: segment/discs.py in JavaScript.
 
-import { CONSTANTS, USUAL as USUAL_BODY } from "./anatomy.js";
+import { CONSTANTS } from "./anatomy.js";
 import { ARCH, CANAL, DISC, extended, REACH, SACRUM, where } from "./column.js";
 import { cuts } from "./cuts.js";
-import { apart, archesOf, behind, centres, connected, coordinates, painted, wholePieces } from "./instances.js";
+import { apart, archesOf, behind, centres, connected, coordinates, largest, painted, wholePieces } from "./instances.js";
 import { doubts, given, meanScore, namesUpward } from "./levels.js";
 import { label } from "./ndimage.js";
 import { arange, argmax, argmin, interp, maximum, mean, median, minimum } from "./numpy.js";
@@ -129,20 +129,13 @@ function ends(found, shape) {
 }
 
 function slender(found, real, shape) {
-  const [lowest, ...others] = real.slice(0, 3).map((n) => pixels(found, n, shape));
+  const [lowest, ...others] = real.slice(0, 3).map((n) => largest(found, n, shape));
   return lowest < D.SLENDER * mean(others);
-}
-
-/** Pixels of a disc in its largest slice. */
-function pixels(numbers, n, [I, A, S]) {
-  const sizes = new Array(I).fill(0);
-  for (let at = 0; at < numbers.length; at++) if (numbers[at] === n) sizes[Math.floor(at / (A * S))]++;
-  return Math.max(...sizes);
 }
 
 /** The column, unless its discs are small and follow each other as cervical ones do; else Refusal. */
 export function lumbar(found, spacing) {
-  const areas = Array.from({ length: found.count }, (_, n) => pixels(found.discs, n + 1, found.shape)).filter(Boolean);
+  const areas = Array.from({ length: found.count }, (_, n) => largest(found.discs, n + 1, found.shape)).filter(Boolean);
   const area = median(areas) * spacing[1] * spacing[2];
   if (area < D.SMALL && found.count > 2 && usualStep(found) < D.CLOSE) {
     throw new Refusal(
@@ -181,7 +174,7 @@ export function nameDiscs(found, scores, spacing, lowest, pinned, taught) {
 }
 
 function naming(disc, found, anchor, confidence, reasons) {
-  const names = namesUpward(disc.split("-")[0] || USUAL_BODY, found.count);
+  const names = namesUpward(disc.split("-")[0], found.count);
   return { names, anchor, confidence, reasons, warnings: doubts(confidence, reasons) };
 }
 

@@ -116,6 +116,13 @@ export function wholePieces(numbers, shape) {
 
 export const coordinates = (at, [, A, S]) => [Math.floor(at / (A * S)), Math.floor(at / S) % A, at % S];
 
+/** Pixels of structure n in its largest slice. */
+export function largest(numbers, n, [I, A, S]) {
+  const sizes = new Array(I).fill(0);
+  for (let at = 0; at < numbers.length; at++) if (numbers[at] === n) sizes[Math.floor(at / (A * S))]++;
+  return Math.max(...sizes);
+}
+
 /** Distance of two voxels, mm. */
 export function apart(first, second, spacing) {
   return Math.sqrt([0, 1, 2].reduce((total, axis) => total + ((first[axis] - second[axis]) * spacing[axis]) ** 2, 0));

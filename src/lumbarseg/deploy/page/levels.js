@@ -3,7 +3,7 @@
 import { byName, column as upwardFrom, CONSTANTS, EXTRA, LEVELS, SACRAL, USUAL } from "./anatomy.js";
 import { BODY, CORE, DISC, where } from "./column.js";
 import { centres, coordinates, counted } from "./instances.js";
-import { clamp, maximum, median, percentile } from "./numpy.js";
+import { clamp, maximum, median, minimum, percentile } from "./numpy.js";
 import { CUSHION, onDisc } from "./sacral.js";
 import { Refusal, toWorld } from "./volume.js";
 
@@ -50,7 +50,7 @@ function wholeBody(found) {
 function asTaught(found, [level, share], sure, spacing) {
   const first = wholeBody(found);
   const heights = where(found.bodies, (n) => n === first).map((at) => at % found.shape[2]);
-  const clear = first === 1 && Math.min(...heights) * spacing[2] >= ROOM;
+  const clear = first === 1 && minimum(heights) * spacing[2] >= ROOM;
   const reasons = [`counted from the lowest body: it was ${level} in ${percent(share)} of the exams the model was taught with`];
   if (!clear) reasons.push("the field of view ends close below it, so one below may be missing");
   const confidence = (clear ? 0.95 : 0.4) * sure * (share >= 1 ? 1 : 0.75);

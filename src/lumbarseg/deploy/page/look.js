@@ -2,7 +2,7 @@
 
 import { CONSTANTS } from "./anatomy.js";
 import { lumbar as lumbarDiscs, nameDiscs, splitDiscs } from "./discs.js";
-import { split } from "./instances.js";
+import { largest, split } from "./instances.js";
 import { levelsOf, nameBodies } from "./levels.js";
 import { median } from "./numpy.js";
 import { flipped, told, wrongWay } from "./orientation.js";
@@ -80,13 +80,6 @@ export function lumbar(classes, shape, spacing, card) {
     );
   }
   return found;
-}
-
-/** Pixels of structure n in its largest slice. */
-export function largest(numbers, n, [I, A, S]) {
-  const sizes = new Array(I).fill(0);
-  for (let at = 0; at < numbers.length; at++) if (numbers[at] === n) sizes[Math.floor(at / (A * S))]++;
-  return Math.max(...sizes);
 }
 
 /** From voxels of the turned network grid to RAS+ mm as the header says. */

@@ -107,13 +107,24 @@ function placeOf({ codes, rows, pixdim, quaternion, origin }, shape, name) {
     affine = [...turn.map((row, r) => [...row.map((value, c) => value * sides[c]), origin[r]]), last];
   } else {
     const steps = [-zooms[0], zooms[1], zooms[2]];
-    affine = [...steps.map((step, r) => [0, 1, 2].map((c) => (c === r ? step : 0)).concat((-step * (shape[r] - 1)) / 2)), last];
+    const middle = (step, r) => (-step * (shape[r] - 1)) / 2;
+    affine = [...steps.map((step, r) => [...[0, 1, 2].map((c) => (c === r ? step : 0)), middle(step, r)]), last];
     notes.push("no orientation in its header: axes assumed to point left, anterior and up");
   }
-  const [a, b, c] = [0, 1, 2].map((col) => [0, 1, 2].map((r) => affine[r][col] / spacingOf(affine)[col]));
-  const volume = a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0]);
-  if (!(Math.abs(volume) >= 1e-3)) throw new Refusal(`${name}: its header gives voxels without a place; repair it, or export it again`);
+  if (!(Math.abs(determinant(directions(affine))) >= 1e-3)) {
+    throw new Refusal(`${name}: its header gives voxels without a place; repair it, or export it again`);
+  }
   return { affine, notes };
+}
+
+/** Rows of the matrix whose columns are the directions of the axes. */
+function directions(affine) {
+  const spacing = spacingOf(affine);
+  return [0, 1, 2].map((r) => [0, 1, 2].map((c) => affine[r][c] / spacing[c]));
+}
+
+function determinant([a, b, c]) {
+  return a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0]);
 }
 
 function rotation([x, y, z], name) {
@@ -195,14 +206,9 @@ function header(view, out, shape, affine, offset) {
 
 /** The quaternion of an affine's rotation, its handedness, and whether it is none but for a shear. */
 function upright(affine) {
-  const spacing = spacingOf(affine);
-  const m = [0, 1, 2].map((r) => [0, 1, 2].map((c) => affine[r][c] / spacing[c]));
-  const det =
-    m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) -
-    m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0]) +
-    m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
-  const qfac = det < 0 ? -1 : 1;
-  const dots = [[0, 1], [0, 2], [1, 2]].map(([a, b]) => Math.abs(m[0][a] * m[0][b] + m[1][a] * m[1][b] + m[2][a] * m[2][b]));
+  const m = directions(affine);
+  const qfac = determinant(m) < 0 ? -1 : 1;
+  const dots = [[0, 1], [0, 2], [1, 2]].map(([a, b]) => Math.abs(m.reduce((total, row) => total + row[a] * row[b], 0)));
   for (const row of m) row[2] *= qfac;
   const squares = [
     1 + m[0][0] + m[1][1] + m[2][2],
@@ -242,10 +248,12 @@ function caret(rows) {
   });
   return (
     '<?xml version="1.0" encoding="UTF-8"?>\n<CaretExtension><VolumeInformation Index="0">\n' +
-    `<LabelTable>\n${labels.join("")}</LabelTable>\n<VolumeType><![CDATA[Label]]></VolumeType></VolumeInformation></CaretExtension>\n`
+    `<LabelTable>\n${labels.join("")}</LabelTable>\n` +
+    "<VolumeType><![CDATA[Label]]></VolumeType></VolumeInformation></CaretExtension>\n"
   );
 }
 
 function json(rows) {
-  return JSON.stringify({ labels: rows.map(({ label, name, kind, colour, code }) => ({ value: label, name, kind, colour, SCT: code })) });
+  const told = ({ label, name, kind, colour, code }) => ({ value: label, name, kind, colour, SCT: code });
+  return JSON.stringify({ labels: rows.map(told) });
 }

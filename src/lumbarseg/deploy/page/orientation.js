@@ -11,10 +11,10 @@ export function wrongWay(classes, shape, spacing) {
   const column = trace(classes, shape, spacing);
   if (!column) return [false, false];
   const voxel = spacing[0] * spacing[1] * spacing[2];
-  return [inFront(classes, shape, spacing, column, voxel), upsideDown(classes, shape, voxel)];
+  return [canalAhead(classes, shape, spacing, column, voxel), upsideDown(classes, shape, voxel)];
 }
 
-function inFront(classes, [, A, S], spacing, column, voxel) {
+function canalAhead(classes, [, A, S], spacing, column, voxel) {
   const canal = where(classes, (c) => c === CANAL);
   if (canal.length * voxel < SEEN) return false;
   const heights = column.points.map((p) => p[2]);

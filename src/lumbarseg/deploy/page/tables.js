@@ -2,8 +2,17 @@
 
 import { byName, LEVELS, STRUCTURES } from "./anatomy.js";
 
-const SIZES = { volume: "volume ml", anterior: "anterior mm", middle: "middle mm", posterior: "posterior mm", depth: "depth mm",
-  tilt_top: "upper tilt °", tilt_bottom: "lower tilt °", canal: "canal mm", slip: "slip mm" };
+const SIZES = {
+  volume: "volume ml",
+  anterior: "anterior mm",
+  middle: "middle mm",
+  posterior: "posterior mm",
+  depth: "depth mm",
+  tilt_top: "upper tilt °",
+  tilt_bottom: "lower tilt °",
+  canal: "canal mm",
+  slip: "slip mm",
+};
 const SIZED = ["body", "disc"];
 
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -15,7 +24,8 @@ function chip(name) {
 
 /** The figures above the tables. */
 export function figures(facts) {
-  const cells = [[facts.bodyless ? "discs named" : "vertebrae named", String(facts.levels.length)], ["confidence", facts.confidence.toFixed(2)]];
+  const cells = [[facts.bodyless ? "discs named" : "vertebrae named", String(facts.levels.length)]];
+  cells.push(["confidence", facts.confidence.toFixed(2)]);
   if (facts.lordosis !== undefined && facts.lordosis !== null) cells.push(["lordosis", `${facts.lordosis.toFixed(0)}°`]);
   const told = cells.map(([what, value]) => `<div><b>${value}</b><span class="quiet">${what}</span></div>`);
   return told.join("");
@@ -63,6 +73,7 @@ export function tableText(facts) {
   const rows = facts.measurements;
   const shown = shownOf(rows);
   const sure = new Map(facts.levels.map((level) => [level.name, level.confidence]));
-  const lines = rows.map((row) => [row.name, row.kind, sure.get(row.name) ?? "", ...shown.map((key) => row[key] ?? "")].join(","));
+  const cells = (row) => [row.name, row.kind, sure.get(row.name) ?? "", ...shown.map((key) => row[key] ?? "")];
+  const lines = rows.map((row) => cells(row).join(","));
   return [["name", "kind", "confidence", ...shown.map((key) => SIZES[key])].join(","), ...lines, ""].join("\n");
 }
