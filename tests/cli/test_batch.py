@@ -130,6 +130,17 @@ def test_lines_and_table_hold_every_exam(done: Path, capsys: pytest.CaptureFixtu
     assert not table[1]["levels"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to try")
+def test_a_log_on_a_full_disk_stops_alone(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = told(done, capsys, "--again", "--jsonl", "/dev/full", code=1)
+    assert [row["error"] for row in rows] == [None] * EXAMS
+    assert main(words(done, "--jsonl", "/dev/full")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        line == "lumbarseg: error: /dev/full: cannot be written: the disk is full; make room, or choose another folder"
+    )
+
+
 def test_a_log_that_cannot_be_written_is_one_line(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(done, "--jsonl", str(done / "in"))) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -225,9 +236,10 @@ def small_disk(done: Path, kilobytes: int, script: str) -> subprocess.CompletedP
 @pytest.mark.parametrize("where", [[], ["--jobs", "2"]])
 def test_a_disk_that_fills_is_told_and_the_batch_goes_on_once_there_is_room(where: list[str], done: Path) -> None:
     easy.exams(done / "in", 10)
-    call = " ".join([*PROGRAM, *words(done, *where)])
+    call = " ".join([*PROGRAM, *words(done, *where, "--jsonl", str(done / "a.jsonl"))])
     out = done / "out"
-    script = f"head -c 3400000 /dev/zero > {out}/ballast; {call}; echo code $?; ls -a {out}; rm {out}/ballast; {call}"
+    fill, free = f"head -c 3400000 /dev/zero > {out}/ballast", f"rm {out}/ballast; cp {done}/a.jsonl {done}/first.jsonl"
+    script = f"{fill}; {call}; echo code $?; ls -a {out}; {free}; {call}"
     result = small_disk(done, 3600, f"({script})")
     first, _, rest = result.stdout.partition("code 1")
     assert rest, result.stderr
@@ -238,6 +250,7 @@ def test_a_disk_that_fills_is_told_and_the_batch_goes_on_once_there_is_room(wher
     assert ".part" not in result.stdout
     assert result.returncode == 0
     assert first.count("counted from") >= 1
+    assert len((done / "first.jsonl").read_text().splitlines()) == 10
     assert rest.count("counted from") + first.count("counted from") == 10
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lumbarseg.errors import FileError
 from lumbarseg.files import replacing
 from lumbarseg.files.disk import refusal
 
@@ -18,17 +20,22 @@ COLUMNS = ("exam", "error", "skipped", "levels", "anchor", "confidence", "uncert
 
 
 class Lines:
-    """A file that grows by one line of JSON per exam."""
+    """A file that grows by one line of JSON per exam; failure: why it does so no more, None while it does."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path, self.stream = path, stream
+        self.failure: FileError | None = None
 
     def add(self, row: Row) -> None:
-        """One more exam, whole at once; FileError when the disk says no."""
+        """One more exam; where the disk takes no more, no line is written again and the batch goes on."""
+        if self.failure:
+            return
+        data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
         try:
-            self.stream.write((json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode())
+            if self.stream.write(data) < len(data):
+                raise OSError(errno.ENOSPC, "the disk is full")
         except OSError as error:
-            raise refusal(self.path, error, "written") from error
+            self.failure = refusal(self.path, error, "written")
 
 
 @contextmanager

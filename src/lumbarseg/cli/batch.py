@@ -56,10 +56,8 @@ class Batch:
             for stage, seconds in outcome.stages.items():
                 clock.stages[stage] = clock.stages.get(stage, 0.0) + seconds
             yield outcome
-
-    def unbegun(self) -> list[Outcome]:
-        """The outcomes of exams that were not begun."""
-        return [failed(job, "not begun: the disk is full") for job in self.left]
+        for job in self.left:
+            yield replace(failed(job, "not begun: the disk is full"), begun=False)
 
 
 def _outcomes(args: argparse.Namespace, todo: Iterator[Job], count: int, clock: answers.Clock) -> Iterator[Outcome]:

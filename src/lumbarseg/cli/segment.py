@@ -104,10 +104,10 @@ def _run(args: argparse.Namespace, keep: bool) -> int:
     if args.clicks and len(todo) > 1:
         raise SegmentError(f"{args.clicks}: clicks belong to one exam, and {len(todo)} are given; name that one")
     clock, call = answers.Clock(), batch.Batch(args.out)
-    outcomes = call.outcomes(args, todo, clock)
-    rows = _told(args, remote.stored(outcomes, todo, keep) if args.store else outcomes, len(todo))
+    with _lines(args.jsonl) as lines:
+        outcomes = call.outcomes(args, todo, clock)
+        rows = _told(args, remote.stored(outcomes, todo, keep) if args.store else outcomes, len(todo), lines)
     if call.left:
-        rows += [outcome.row for outcome in call.unbegun()]
         many = f"{len(call.left)} exams were" if len(call.left) > 1 else "1 exam was"
         say.error(f"{args.out}: the disk is full: {many} not begun; make room and run it again, it goes on")
     places = {name: n for n, job in enumerate(todo) for name in (job.exam, str(job.path.absolute()))}
@@ -121,25 +121,25 @@ def _run(args: argparse.Namespace, keep: bool) -> int:
         say.as_json({"exams": rows} | ({"timings": timings} if args.timings else {}))
     elif args.timings:
         print("\n".join(f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()))
-    return _code(rows, args.strict)
+    code = _code(rows, args.strict)
+    return say.error(lines.failure) if lines and lines.failure else code
 
 
-def _told(args: argparse.Namespace, outcomes: Iterator[Outcome], count: int) -> list[Row]:
+def _told(args: argparse.Namespace, outcomes: Iterator[Outcome], count: int, lines: Lines | None) -> list[Row]:
     """The rows of all exams, each told as it comes."""
     progress = say.Progress("exams", count) if args.json and count > 1 else None
     rows = []
-    with _lines(args.jsonl) as lines:
-        for outcome in outcomes:
-            row = outcome.row
-            rows.append(row)
-            if lines:
-                lines.add(row)
-            if row["error"]:
-                say.error(row["error"])
-            elif not args.json:
-                print("\n  ".join([row["exam"], *outcome.told, "  ".join(row["files"].values())]), flush=True)
-            if progress:
-                progress.step()
+    for outcome in outcomes:
+        row = outcome.row
+        rows.append(row)
+        if lines:
+            lines.add(row)
+        if row["error"] and outcome.begun:
+            say.error(row["error"])
+        elif not row["error"] and not args.json:
+            print("\n  ".join([row["exam"], *outcome.told, "  ".join(row["files"].values())]), flush=True)
+        if progress:
+            progress.step()
     return rows
 
 

@@ -53,12 +53,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an exam. row: for programs; told: for a person; full: the disk was; stages: seconds of each."""
+    """What became of an exam. row: for programs; told: for a person; full: the disk was; stages: seconds of each.
+
+    begun: False for one that was left out, which the caller tells of all those at once.
+    """
 
     row: Row
     told: tuple[str, ...] = ()
     full: bool = False
     stages: dict[str, float] = field(default_factory=dict)
+    begun: bool = True
 
 
 @dataclass(frozen=True, eq=False)
