@@ -90,6 +90,15 @@ def test_every_header_is_read_as_python_reads_it(tmp_path: Path, version: int) -
         assert np.array_equal(told(job, "f32", np.float32), expected.array.ravel(order="F"))
 
 
+def test_one_slice_without_a_thickness_gets_the_same(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.ones((1, 30, 40), np.float32), None)
+    image.header.set_sform(np.array([[0, 1, 0, 3], [0, 0, 1.2, 4], [0, 0.1, 0, 5], [0, 0, 0, 1]]), 1)
+    image.to_filename(tmp_path / "one.nii")
+    (got,) = run([{"deed": "read", "file": str(tmp_path / "one.nii")}], tmp_path)
+    assert np.allclose(got["affine"], read_image(tmp_path / "one.nii").affine, atol=1e-9)
+    assert "thickness" in got["notes"][0]
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     write_image(volume("RAS", (5, 20, 20)), tmp_path / "whole.nii.gz")
     write_image(volume("RAS", (5, 20, 20)), tmp_path / "whole.nii")
@@ -99,9 +108,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     nan = np.full((4, 4, 4), np.nan, np.float32)
     nibabel.Nifti1Image(nan, np.eye(4)).to_filename(tmp_path / "nan.nii")
     nibabel.Nifti1Image(np.zeros((4, 4, 4, 3), np.float32), np.eye(4)).to_filename(tmp_path / "four.nii")
-    names = ("cut.nii.gz", "cut.nii", "none.nii", "nan.nii", "four.nii")
+    nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.diag([999.0, 1, 1, 1])).to_filename(tmp_path / "far.nii")
+    names = ("cut.nii.gz", "cut.nii", "none.nii", "nan.nii", "four.nii", "far.nii")
     got = run([{"deed": "read", "file": str(tmp_path / each)} for each in names], tmp_path)
-    words = ("gzip", "truncated", "no NIfTI", "NaN", "4-D")
+    words = ("gzip", "truncated", "no NIfTI", "NaN", "4-D", "of a person")
     assert all(word in row["refused"] for word, row in zip(words, got, strict=True)), got
     for each in names:
         with pytest.raises(LumbarsegError):

@@ -17,7 +17,8 @@ from lumbarseg.model import Card
 from lumbarseg.segment import discs
 
 _SEGMENT = ("column", "cuts", "instances", "sacral", "levels", "discs", "orientation", "look")
-_MIRRORED = ("lumbarseg.model.window", *(f"lumbarseg.segment.{name}" for name in _SEGMENT), "lumbarseg.measure")
+_OTHERS = ("lumbarseg.files.voxels", "lumbarseg.model.window", "lumbarseg.measure")
+_MIRRORED = (*_OTHERS, *(f"lumbarseg.segment.{name}" for name in _SEGMENT))
 
 
 def script() -> str:

@@ -86,8 +86,12 @@ const heard = {
     $("result").hidden = false;
     tell(facts);
     performance.mark("told");
-    if (first) await showExam(state.bytes, state.name, clicked);
-    await showLabels(file, Number($("opacity").value));
+    try {
+      if (first) await showExam(state.bytes, clicked);
+      await showLabels(file, Number($("opacity").value));
+    } catch (error) {
+      warn([...facts.notes, `the pictures cannot be drawn (${error.message}); the tables and the label map stand`]);
+    }
     performance.mark("shown");
     document.title = `${state.name} - lumbarseg`;
     document.body.dataset.answers = Number(document.body.dataset.answers ?? 0) + 1;

@@ -1,6 +1,6 @@
 // NIfTI-1 and -2 in, a label map with its table out: files/nifti.py in JavaScript.
 
-import { STRUCTURES } from "./anatomy.js";
+import { CONSTANTS, STRUCTURES } from "./anatomy.js";
 import { Refusal, spacingOf } from "./volume.js";
 
 const TYPES = {
@@ -12,6 +12,7 @@ const KINDS = {
   Uint16: Uint16Array, Uint32: Uint32Array, BigInt64: BigInt64Array, BigUint64: BigUint64Array,
 };
 const MOST = 2 ** 29; // voxels
+const { ASSUMED_THICKNESS, FINEST_SPACING, LARGEST_EXTENT } = CONSTANTS.voxels;
 
 /** The bytes of a file, unpacked when they are gzipped. */
 export async function unpacked(bytes, name) {
@@ -111,10 +112,30 @@ function placeOf({ codes, rows, pixdim, quaternion, origin }, shape, name) {
     affine = [...steps.map((step, r) => [...[0, 1, 2].map((c) => (c === r ? step : 0)), middle(step, r)]), last];
     notes.push("no orientation in its header: axes assumed to point left, anterior and up");
   }
+  if (thickened(affine, shape)) {
+    notes.push(`one slice without a thickness in its header: ${ASSUMED_THICKNESS} mm assumed`);
+  }
   if (!(Math.abs(determinant(directions(affine))) >= 1e-3)) {
     throw new Refusal(`${name}: its header gives voxels without a place; repair it, or export it again`);
   }
+  const spacing = spacingOf(affine);
+  if (Math.min(...spacing) < FINEST_SPACING || Math.max(...spacing.map((s, axis) => s * shape[axis])) > LARGEST_EXTENT) {
+    throw new Refusal(`${name}: its voxels cannot be those of an exam of a person; repair the spacing in its header`);
+  }
   return { affine, notes };
+}
+
+/** Makes an axis of one voxel that has no length as long as is assumed, upright on the others; whether there was one. */
+function thickened(affine, shape) {
+  const lengths = spacingOf(affine);
+  const empty = [0, 1, 2].filter((axis) => shape[axis] === 1 && lengths[axis] === 0);
+  if (empty.length !== 1) return false;
+  const axis = empty[0];
+  const [a, b] = [1, 2].map((n) => [0, 1, 2].map((r) => affine[r][(axis + n) % 3]));
+  const normal = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+  const length = Math.max(Math.hypot(...normal), 1e-12);
+  for (const r of [0, 1, 2]) affine[r][axis] = (normal[r] / length) * ASSUMED_THICKNESS;
+  return true;
 }
 
 /** Rows of the matrix whose columns are the directions of the axes. */

@@ -32,11 +32,12 @@ async function view(id, options) {
 }
 
 /** A new exam: bytes of its file. clicked: is told the label at each place that the user points to. */
-export async function showExam(bytes, name, clicked) {
+export async function showExam(bytes, clicked) {
   const planes = await view("planes", { sagittalNoseLeft: true, crosshairWidth: 1, crosshairColor: [1, 1, 1, 0.4] });
   const spine = await view("spine", { crosshairWidth: 0 });
   for (const nv of [planes, spine]) while (nv.volumes.length) nv.removeVolumeByIndex(nv.volumes.length - 1);
-  await planes.loadFromArrayBuffer(bytes.slice(0), name);
+  const gzip = new Uint8Array(bytes, 0, 1)[0] === 0x1f; // the viewer goes by the name, this page by what is inside
+  await planes.loadFromArrayBuffer(bytes.slice(0), gzip ? "exam.nii.gz" : "exam.nii");
   planes.setSliceType(planes.sliceTypeMultiplanar);
   planes.setCustomLayout([SAGITTAL, CORONAL, AXIAL]);
   planes.onLocationChange = ({ values }) => values[1] && clicked(Math.round(values[1].value));
