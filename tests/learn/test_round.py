@@ -8,17 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests import tiny
 
 from lumbarseg.datasets import Dataset
 from lumbarseg.datasets.workers import alone
 from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.learn.corrected import corrected
 from lumbarseg.learn.publish import Shelf
-from lumbarseg.learn.round import CANDIDATE, PLAN, VERDICT, Wish, learn, read, rounds
-from lumbarseg.model import Model
+from lumbarseg.learn.round import CANDIDATE, PLAN, VERDICT, Wish, learn, read, rounds, unfinished
+from lumbarseg.model import Model, shipped
 from lumbarseg.train.checkpoint import Checkpoint
 
 from .conftest import Studies
@@ -88,6 +90,50 @@ def test_an_exam_that_judges_is_not_learned_from_under_another_name(studies: Stu
     run = Checkpoint.load(rounds(tmp_path / "app" / "learn")[0] / "run" / "checkpoint.pt")
     assert (done.exams, done.judges) == (3, 1)
     assert run.settings.shares == (0.5, 0.5)  # three beside three, the fourth of either is held out
+
+
+def test_a_better_model_is_published_and_a_worse_one_is_not(studies: Studies, tmp_path: Path) -> None:
+    try:
+        shipped()
+    except ModelError as error:
+        pytest.skip(str(error))
+    folder, shelf = studies(tmp_path / "studies", 3), Shelf(tmp_path / "app", "lumbar_spine")
+    shelf.model.parent.mkdir(parents=True)
+    bad = tiny.write(shelf.model).read_bytes()
+    few = {name: value for name, value in SMALL.items() if name != "channels"} | {"steps": 2}
+    first = learn(folder, shelf.app, Wish(init="shipped", changes={**few, "rate": 1e-6}))
+    assert first.verdict is not None
+    assert (first.verdict.current or 0) < 0.5 < first.verdict.candidate
+    assert (first.published, first.version) == (True, 2)
+    assert [one.path.read_bytes() == bad for one in shelf.versions()] == [True, False]
+    good = shelf.model.read_bytes()
+    second = learn(folder, shelf.app, Wish(changes={**few, "rate": 0.05}), anew=True)
+    assert second.verdict is not None
+    assert second.verdict.candidate < (second.verdict.current or 0) == pytest.approx(first.verdict.candidate)
+    assert not second.published
+    assert shelf.model.read_bytes() == good
+    plan = read(rounds(shelf.app / "learn")[-1])
+    assert plan["init"].endswith("rounds/0001/run")
+    assert plan["seen"] == sorted(name for name, split in plan["splits"].items() if split == "train")
+
+
+def test_a_round_that_cannot_end_is_left(studies: Studies, tmp_path: Path) -> None:
+    folder, app = studies(tmp_path / "studies", 3), tmp_path / "app"
+    with pytest.raises(ModelError, match="the loss is"):
+        learn(folder, app, Wish(init="none", changes={**SMALL, "rate": 1e30, "warmup": 0}))
+    failed = read(rounds(app / "learn")[0])
+    assert failed["stage"] == "failed"
+    assert "the loss is" in failed["error"]
+    assert unfinished(app / "learn") is None
+    assert learn(folder, app, FIRST).number == 2
+
+
+def test_models_learn_apart_but_are_judged_by_the_same_patients(trained: tuple[Path, Path]) -> None:
+    folder, app = trained
+    learn(folder, app, replace(FIRST, model="other"))
+    mine, other = (read(rounds(app / "learn", model)[0]) for model in ("lumbar_spine", "other"))
+    assert mine["splits"] == other["splits"]
+    assert unfinished(app / "learn", "other") is None
 
 
 def test_too_few_patients_are_told(studies: Studies, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ NOTHING = "none"
 """The word for a first round that begins from no model."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 STAGES = ("training", "judging", "done")
+FAILED = "failed"
+"""Stages of a round, in their order, and that of one that could not end and is left; the next one begins anew."""
 Row = dict[str, Any]
 
 
@@ -97,11 +99,11 @@ def learn(
     """
     folder = app / "learn"
     with alone(folder):
-        place = None if anew else unfinished(folder)
+        wish = wish or Wish()
+        place = None if anew else unfinished(folder, wish.model)
         refused: Mapping[str, str] = {}
         if place is None:
-            wish = wish or Wish()
-            found = corrected(studies, folder / "data", wish.patient, step=step)
+            found = corrected(studies, data_of(app, wish.model), wish.patient, step=step)
             refused = found.refused
             before = last(folder, wish.model)
             if before and not anew and read(before)["exams"] == _exams(found.dataset):
@@ -110,7 +112,11 @@ def learn(
                 path = shelf.model if shelf.model.is_file() else None
                 return Outcome(_number(before), _count(plan, "train"), _count(plan, "val"), None, path, None, refused)
             place = _planned(app, found.dataset, wish)
-        return replace(_done(app, place, watch), refused=refused)
+        try:
+            return replace(_done(app, place, watch), refused=refused)
+        except (ModelError, DatasetError) as error:  # of the kind that going on would not change
+            _write(place / PLAN, {**read(place), "stage": FAILED, "error": str(error)})
+            raise
 
 
 def _planned(app: Path, dataset: Dataset, wish: Wish) -> Path:
@@ -163,9 +169,8 @@ def _done(app: Path, place: Path, watch: Watch | None) -> Outcome:
     """The stages of a planned round that are not done yet."""
     plan = read(place)
     wish = Wish(**{**plan["wish"], "base": tuple(plan["wish"]["base"]), "judge": tuple(plan["wish"]["judge"])})
-    held_back = Dataset.open(app / "learn" / "data")
-    chosen = tuple(replace(c, split=plan["splits"][c.name]) for c in held_back.everything if c.name in plan["splits"])
-    dataset = replace(held_back, everything=chosen)
+    dataset = Dataset.open(data_of(app, wish.model))
+    dataset = replace(dataset, everything=tuple(replace(c, split=plan["splits"][c.name]) for c in dataset.everything))
     if not (place / CANDIDATE).exists():
         _train(place, plan, wish, dataset, watch)
         _write(place / PLAN, {**plan, "stage": STAGES[1]})
@@ -205,7 +210,7 @@ def _verdict(app: Path, place: Path, plan: Row, wish: Wish, dataset: Dataset) ->
     if path.exists():
         return Verdict.from_dict(json.loads(path.read_text(encoding="utf-8")))
     shelf = Shelf(app, wish.model)
-    before = shelf.model if shelf.model.is_file() else _model_of(plan["init"])
+    before = shelf.model if shelf.model.is_file() else _model_of(plan["init"], place)
     judges = [*map(Dataset.open, wish.judge), dataset]
     count = sum(len(d.cases("val")) for d in judges)
     current = Model.load(before, exams=count) if before else None
@@ -214,27 +219,39 @@ def _verdict(app: Path, place: Path, plan: Row, wish: Wish, dataset: Dataset) ->
     return verdict
 
 
-def _model_of(init: str) -> Path | None:
-    """The model file that a round began with, None where it began with none or with a run."""
+def _model_of(init: str, place: Path) -> Path | None:
+    """The model file that a round began with, that of a run being written beside the plan; None for nothing."""
+    if init == NOTHING:
+        return None
     path = default() if init == "shipped" else Path(init)
-    return path if path.suffix.lower() == ".onnx" else None
+    if path.suffix.lower() == ".onnx":
+        return path
+    from lumbarseg.train.export import export, moment
+
+    return export(moment(path), place / "before.onnx")
 
 
-def rounds(folder: Path) -> list[Path]:
-    """The rounds in APP/learn, the oldest first."""
-    return sorted(path.parent for path in (folder / "rounds").glob(f"[0-9]*/{PLAN}"))
+def data_of(app: Path, model: str) -> Path:
+    """The prepared dataset of corrected exams that rounds of a model learn from."""
+    return app / "learn" / "data" / model
 
 
-def unfinished(folder: Path) -> Path | None:
-    """The last round, where it is not done."""
-    found = rounds(folder)
-    return found[-1] if found and read(found[-1])["stage"] != STAGES[-1] else None
+def rounds(folder: Path, model: str = "") -> list[Path]:
+    """The rounds in APP/learn, the oldest first, of one model or of all."""
+    found = sorted(path.parent for path in (folder / "rounds").glob(f"[0-9]*/{PLAN}"))
+    return [place for place in found if not model or read(place)["wish"]["model"] == model]
+
+
+def unfinished(folder: Path, model: str = "") -> Path | None:
+    """The last round of a model, or of all, where it is not done."""
+    found = rounds(folder, model)
+    return found[-1] if found and read(found[-1])["stage"] in STAGES[:-1] else None
 
 
 def last(folder: Path, model: str) -> Path | None:
     """The last round of a model that is done."""
-    done = [path for path in rounds(folder) if read(path)["stage"] == STAGES[-1]]
-    return next((path for path in reversed(done) if read(path)["wish"]["model"] == model), None)
+    done = [place for place in rounds(folder, model) if read(place)["stage"] == STAGES[-1]]
+    return done[-1] if done else None
 
 
 def read(place: Path) -> Row:
