@@ -6,7 +6,7 @@ LumbarsegError
 ├── DatasetError   a prepared dataset breaks its own rules
 ├── ModelError     a model file is malformed, or the engine refuses it
 ├── SegmentError   the exam is readable, but no lumbar spine can be named in it
-├── DeployError    a pack for other computers cannot be made
+├── DeployError    a pack or a page for other computers cannot be made
 └── ServeError     a request to the annotation server is refused, or the server cannot be set up
 
 A message is one line for a person: which file, what is wrong, what to do.
@@ -44,7 +44,7 @@ class BatchError(LumbarsegError):
 
 
 class DeployError(LumbarsegError):
-    """A pack for other computers cannot be made."""
+    """A pack or a page for other computers cannot be made."""
 
 
 class ServeError(LumbarsegError):

@@ -69,8 +69,8 @@ def here(testing: bool = False) -> bool:
 def licences(folder: Path) -> list[Package]:
     """The packages that a page is made of, with their licences, by name."""
     lock = json.loads((sources() / _LOCK[1]).read_text(encoding="utf-8"))["packages"]
-    found = [_package(folder, name, about) for name, about in lock.items() if name and not about.get("dev")]
-    return sorted((package for package in found if package), key=lambda package: package.name)
+    chosen = {name: about for name, about in lock.items() if name and not {"dev", "optional"} & set(about)}
+    return sorted((_package(folder, name, about) for name, about in chosen.items()), key=lambda package: package.name)
 
 
 def _folder(testing: bool) -> Path:
@@ -78,11 +78,8 @@ def _folder(testing: bool) -> Path:
     return _cache() / f"npm-{digest}{'-testing' if testing else ''}"
 
 
-def _package(folder: Path, name: str, about: dict[str, Any]) -> Package | None:
-    own = folder.parent / name
-    if not own.is_dir():  # of another system
-        return None
-    files = (path for path in own.iterdir() if path.is_file())
+def _package(folder: Path, name: str, about: dict[str, Any]) -> Package:
+    files = (path for path in (folder.parent / name).iterdir() if path.is_file())
     texts = sorted(path for path in files if path.name.lower().startswith(("licen", "notice")))
     text = "\n\n".join(path.read_text(encoding="utf-8", errors="replace").strip() for path in texts)
     plain = name.rpartition("node_modules/")[2]

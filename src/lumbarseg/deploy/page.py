@@ -17,7 +17,7 @@ from lumbarseg.model import Card, Model
 from lumbarseg.report.facts import NOTICE
 from lumbarseg.report.html import NOTE, STYLE
 
-from . import npm, scripts, table
+from . import licences, npm, scripts, table
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob:; "
@@ -52,18 +52,18 @@ def page(model: Path, out: Path) -> Made:
         raise ModelError(f"{model}: reads squares of one size, which the page cannot; use the command")
     folder = npm.modules()
     with reading(model) as stream:
-        text = _text(stream.read(), card, folder)
+        text = _text(stream.read(), model.stem, card, folder)
     with replacing(out) as file:
         file.write(text)
     return Made(out, len(text), card.digest)
 
 
-def _text(model: bytes, card: Card, folder: Path) -> bytes:
+def _text(model: bytes, name: str, card: Card, folder: Path) -> bytes:
     """The whole page, UTF-8."""
     own = npm.sources()
 
-    def read(name: str) -> str:
-        return table.script() if name == "table" else (own / f"{name}.js").read_text(encoding="utf-8")
+    def read(module: str) -> str:
+        return table.script() if module == "table" else (own / f"{module}.js").read_text(encoding="utf-8")
 
     parts = {
         "policy": POLICY,
@@ -71,7 +71,7 @@ def _text(model: bytes, card: Card, folder: Path) -> bytes:
         "notice": html.escape(NOTICE),
         "sizes": html.escape(NOTE),
         "made": html.escape(f"lumbarseg {__version__} · model {card.digest[:12]}"),
-        "licences": html.escape(_licences(folder)),
+        "licences": html.escape(_licences(folder, name, card)),
         "ort": inlined((folder / _ORT / "ort.wasm.min.js").read_text(encoding="utf-8")),
         "glue": inlined((folder / _ORT / "ort-wasm-simd-threaded.mjs").read_text(encoding="utf-8")),
         "wasm": packed((folder / _ORT / "ort-wasm-simd-threaded.wasm").read_bytes()),
@@ -98,8 +98,9 @@ def packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 
-def _licences(folder: Path) -> str:
+def _licences(folder: Path, model: str, card: Card) -> str:
     """Names, versions and licence texts of everything inside."""
-    parts = [f"lumbarseg {__version__} (Apache-2.0)"]
+    own = f"lumbarseg {__version__} (Apache-2.0, whose text stands under flatbuffers)"
+    parts = [own, licences.of_model(model, card).decode().strip()]
     parts += [f"{p.name} {p.version} ({p.licence})\n\n{p.text}".strip() for p in npm.licences(folder)]
     return f"\n\n{'-' * 72}\n\n".join(parts)

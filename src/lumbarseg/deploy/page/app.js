@@ -86,17 +86,24 @@ const heard = {
     $("result").hidden = false;
     tell(facts);
     performance.mark("told");
-    try {
-      if (first) await showExam(state.bytes, clicked);
-      await showLabels(file, Number($("opacity").value));
-    } catch (error) {
-      warn([...facts.notes, `the pictures cannot be drawn (${error.message}); the tables and the label map stand`]);
-    }
+    drawing = drawing.then(() => draw(first, facts)); // one after the other: names may move while pictures are drawn
+    await drawing;
     performance.mark("shown");
     document.title = `${state.name} - lumbarseg`;
     document.body.dataset.answers = Number(document.body.dataset.answers ?? 0) + 1;
   },
 };
+
+let drawing = Promise.resolve();
+
+async function draw(first, facts) {
+  try {
+    if (first) await showExam(state.bytes, clicked);
+    await showLabels(state.file, Number($("opacity").value));
+  } catch (error) {
+    warn([...facts.notes, `the pictures cannot be drawn (${error.message}); the tables and the label map stand`]);
+  }
+}
 
 function busy(is) {
   state.busy = is;
