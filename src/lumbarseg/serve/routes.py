@@ -24,6 +24,7 @@ from lumbarseg.errors import LumbarsegError, ServeError
 from lumbarseg.files import dicomseg, read_image, read_labels, replacing
 from lumbarseg.model import Model
 
+from .models import SPINE
 from .remote import Remote
 from .store import name_of, tag_of
 
@@ -181,6 +182,12 @@ def begin_training(
         raise ServeError("training takes minutes; ask without run_sync, and for its state with GET /train/", 422)
     wanted = {key: value for key, value in (params or {}).items() if key != "model"}
     return train.run_model(model, wanted, False, enqueue)
+
+
+@router.post("/train/")
+def begin_default_training(params: dict[str, Any] | None = None) -> Any:
+    """Train the automatic model."""
+    return begin_training(SPINE, params)
 
 
 @router.get("/model/info/{model}")

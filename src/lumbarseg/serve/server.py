@@ -91,8 +91,8 @@ def lay(app: Path) -> None:
 class Running:
     """A server's process. `ready` follows it until it answers."""
 
-    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
-        self.process, self._errors = process, errors
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str], log: Path) -> None:
+        self.process, self._errors, self._log = process, errors, log
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """What the server tells until it answers, that with "ready" last; ServeError when it ends before."""
@@ -113,7 +113,10 @@ class Running:
         self.process.wait()
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
-        return lines[-1] if lines else f"exit code {self.process.returncode}"
+        if not lines and self._log.is_file():
+            text = self._log.read_text(encoding="utf-8", errors="replace")
+            lines = [line.partition(") - ")[2] for line in text.splitlines() if "[ERROR]" in line]
+        return lines[-1] if lines else f"exit code {self.process.returncode}; see {self._log}"
 
 
 @contextmanager
@@ -141,7 +144,7 @@ def begun(plan: Plan, python: Path, folder: Path, extra: Mapping[str, str] | Non
             cwd=plan.app,
         )
         try:
-            yield Running(process, errors)
+            yield Running(process, errors, plan.app / "logs" / "app.log")
         finally:
             _ended(process)
 

@@ -48,8 +48,12 @@ class Training(TrainTask):
         if place is None:
             return {}
         told = {key: value for key, value in read(place).items() if key in _ROUND}
-        verdict = place / "verdict.json"
-        return told | ({"verdict": json.loads(verdict.read_text(encoding="utf-8"))} if verdict.is_file() else {})
+        path = place / "verdict.json"
+        if not path.is_file():
+            return told
+        verdict = json.loads(path.read_text(encoding="utf-8"))
+        used = verdict["candidate"] if verdict["better"] else verdict["current"]
+        return told | {"verdict": verdict, "best_metric": used or 0}  # that is what 3D Slicer shows as a bar
 
     def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
         """ServeError when there is nothing to learn from, or an option is wrong."""

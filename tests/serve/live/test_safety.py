@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from tests.serve.live.conftest import Server, form, serving
+from tests.serve.live.conftest import ROOT, Server, form, serving
 
 from lumbarseg.files import read_image, write_image, write_labels
 from lumbarseg.volume import Volume
@@ -151,3 +154,12 @@ def test_with_a_token_nobody_else_is_answered(server: Server, tmp_path: Path) ->
             bare.info()
         bare.update_auth(bare.auth_token("anybody", token))
         assert bare.auth_valid_token() and bare.info()["name"] == "lumbarseg"
+
+
+def test_a_port_in_use_is_told(server: Server, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    words = ["serve", str(server.studies), "--app", str(tmp_path / "app"), "--port", port, "--env", sys.prefix]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-m", "lumbarseg", *words], capture_output=True, text=True, env=variables)
+    assert done.returncode == 1
+    assert "ended before it answered" in done.stderr and "address already in use" in done.stderr
