@@ -35,7 +35,7 @@ ROOMS = {
     "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
     "batch": "errors files",  # many pieces of work of any kind; what is done with an exam, cli says
     "deploy": "errors anatomy files model segment report",  # a leaf: packs and pages for computers without network
-    "serve": "errors anatomy terminology volume resample files clicks score model datasets segment learn",  # the adapter
+    "serve": "errors anatomy terminology volume resample files clicks score model datasets segment train learn",  # late
     "cli": "errors anatomy terminology volume resample clicks files measure score prepare phantom model datasets "
     "segment train evaluate pseudo learn report deploy batch serve",
     "__init__": "errors volume model files",

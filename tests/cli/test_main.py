@@ -15,7 +15,7 @@ from lumbarseg.cli.main import main, parser
 
 COMMANDS = (
     *("segment", "demo", "info", "phantom", "import", "check", "combine"),
-    *("train", "compare", "evaluate", "export", "pseudo-label"),
+    *("train", "compare", "evaluate", "export", "pseudo-label", "learn", "next"),
     *("pack", "page", "serve"),
 )
 

@@ -14,13 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import LUMBAR, STRUCTURES, Kind, Structure, by_name
+from lumbarseg.anatomy import LEVELS, LUMBAR, STRUCTURES, Kind, Structure, arch_of, by_name
 from lumbarseg.datasets.names import read_name
+from lumbarseg.datasets.schemes import disc_below
 from lumbarseg.errors import LumbarsegError, ServeError
 from lumbarseg.resample import reorient
 from lumbarseg.volume import Array, Grid, Volume
 
-_SHOWN = {*LUMBAR, "T12", "T12-L1", "L5-S1"}
+_ABOVE = LEVELS[LEVELS.index(LUMBAR[0]) - 1]
+_SHOWN = {name for level in (_ABOVE, *LUMBAR) for name in (level, disc_below(level))} | {
+    arch_of(level).name for level in LUMBAR
+}
 _SAME = 0.05  # mm that a header written by another program may be off
 _NONE = {"background", "foreground_scribbles", "background_scribbles"}
 
@@ -28,13 +32,8 @@ _NONE = {"background", "foreground_scribbles", "background_scribbles"}
 def offered(kinds: Iterable[Kind]) -> tuple[str, ...]:
     """Names that a model of these tissues lets a person annotate: the lumbar ones, in the order of their values."""
     taught = set(kinds)
-    rows = [s for s in STRUCTURES if s.kind in taught and (_lumbar(s) or s.kind in (Kind.SACRUM, Kind.CANAL))]
+    rows = [s for s in STRUCTURES if s.kind in taught and (s.name in _SHOWN or s.kind in (Kind.SACRUM, Kind.CANAL))]
     return tuple(s.name for s in sorted(rows, key=lambda s: s.label))
-
-
-def _lumbar(structure: Structure) -> bool:
-    levels = structure.name.split()[0].split("-")
-    return structure.name in _SHOWN or all(level in LUMBAR for level in levels)
 
 
 def in_answer(labels: Array, names: Sequence[str]) -> tuple[str, ...]:
