@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import browser
+from benchmarks import browser, readme
+from benchmarks import page as benchmark
 from tests import tiny
 
 from lumbarseg.cli.demo import exam
+from lumbarseg.cli.main import main
 from lumbarseg.deploy import npm, scripts, table
 from lumbarseg.deploy.page import POLICY, inlined, packed, page
 from lumbarseg.errors import DeployError, FileError, ModelError
@@ -83,12 +85,22 @@ def test_the_page_holds_everything_and_names_nothing_elsewhere(made: Path) -> No
     for package in npm.licences(npm.modules()):
         assert f"{package.name} {package.version} ({package.licence})" in text
     assert "Copyright (c) 2021, Niivue" in text and "Microsoft Corporation" in text
+    assert "SPIDER" in text and "CC BY 4.0" in text  # what the model was trained on
     frame = (npm.sources() / "page.html").read_text(encoding="utf-8")
     assert text.lower().count("</script") == frame.count("</script")
 
 
 def test_the_same_page_is_made_again(made: Path, tmp_path: Path) -> None:
     assert page(shipped(), tmp_path / "again.html").path.read_bytes() == made.read_bytes()
+
+
+def test_the_command_writes_a_page_with_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    modules(testing=False)
+    model, out = tiny.write(tmp_path / "mine.onnx"), tmp_path / "new" / "mine.html"
+    assert main(["page", str(model), "-o", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == out.stat().st_size and told["model"] == Model.load(model, "cpu").card.digest
+    assert packed(model.read_bytes()) in out.read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -224,3 +236,9 @@ def test_a_real_exam_is_labelled_as_the_command_labels_it(made: Path, real: Path
     expected = segment(read_image(path), Model.load(shipped(), "cpu"))
     assert agreement(read_labels(tmp_path / "labels.nii.gz").array, expected.labels.array) >= 0.995
     assert told["steps"][0]["names"] == [level.name for level in expected.levels]
+
+
+def test_the_page_of_the_docs_tells_the_figures_that_were_measured() -> None:
+    text = benchmark.DOCS.read_text()
+    assert readme.filled(text, "x").count("\nx\n") == 1
+    assert readme.filled(text, benchmark.figures(json.loads(benchmark.RESULTS.read_text()))) == text
