@@ -77,7 +77,7 @@ def _noted(path: Path, seconds: int, **info: Any) -> Row:
 def _answer(folder: Path, exam: Exam, seconds: int) -> Row:
     """The stored answer of a model: one body too thin, values in the order of its names."""
     labels = _encoded(exam.labels.array, NAMES)
-    labels[: len(labels) // 2][labels[: len(labels) // 2] == 1 + NAMES.index("L3")] = 0
+    labels[: len(labels) // 2][labels[: len(labels) // 2] == 1 + NAMES.index(LUMBAR[2])] = 0
     path = folder / "labels" / ORIGINAL / f"{exam.name}.nii.gz"
     files.write_labels(Volume(labels, exam.labels.affine), path, table=())
     names = {name: place for place, name in enumerate(NAMES, start=1)}
@@ -95,7 +95,7 @@ def _drawn(folder: Path, exam: Exam, trap: str, rng: np.random.Generator, second
     if trap == "unnamed":
         told[0]["name"] = _STRANGE
     if trap == "twice":
-        told[names.index("L1")]["name"] = "L2"
+        told[names.index(LUMBAR[0])]["name"] = LUMBAR[1]
     if trap == "no names":
         del info["label_info"]
     if trap == "label-header":
