@@ -54,7 +54,7 @@ for name, values in (("plans.json", plans), ("dataset.json", told)):
 def untrained(places: Places) -> None:
     """Plan for five routine exams, and a checkpoint with the weights that training begins with."""
     volumes(places.folder / "raw", 5, None, 1)
-    places.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", PLAN, "-np", "1", "--no_pp"])
+    places.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", PLAN, "-np", "2"])
     place = places.folder / "preprocessed" / NAME
     told = place / "dataset.json"
     told.write_text((places.folder / "raw" / NAME / "dataset.json").read_text())

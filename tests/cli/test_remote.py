@@ -129,8 +129,8 @@ def test_without_a_folder_nothing_stays_here(server: str, model_file: Path) -> N
     ("words", "code", "line"),
     [
         (("exam.nii.gz", "--store"), 1, "exam.nii.gz: came from no server"),
-        (("exam.nii.gz",), 1, "-o DIR says it"),
-        (("dicomweb:https://h/studies/1",), 1, "-o DIR says it"),
+        (("exam.nii.gz",), 2, "-o DIR says it"),
+        (("dicomweb:https://h/studies/1",), 2, "-o DIR says it"),
         (("dicomweb:https://h/1", "-o", "out"), 2, "no address of a study"),
         (("dicomweb:https://me:hunter2@h/studies/1", "-o", "out"), 2, "LUMBARSEG_DICOMWEB_USER"),
     ],

@@ -171,8 +171,8 @@ def test_openvino_gives_the_same_answer(tmp_path: Path) -> None:
 
 
 def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'cuda' is no device; choose one of auto, cpu, openvino"):
-        Model.load(tiny.write(tmp_path / "tiny.onnx"), "cuda")
+    with pytest.raises(ModelError, match="'abacus' is no device; choose one of auto, cpu, "):
+        Model.load(tiny.write(tmp_path / "tiny.onnx"), "abacus")
 
 
 def test_the_package_says_where_its_model_is_or_what_to_do() -> None:

@@ -43,7 +43,7 @@ def visit(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
     if args.store and local:
         raise SegmentError(f"{local[0]}: came from no server, so there is none to --store its answer on; leave it out")
     if args.out is None and not args.store:
-        raise SegmentError("where do the answers go? -o DIR says it; only --store goes without")
+        args.refuse("where do the answers go? -o DIR says it; only --store goes without")
     if len(local) == len(args.exams):
         yield args
         return

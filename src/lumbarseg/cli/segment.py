@@ -89,7 +89,7 @@ def add(commands: options.Commands) -> None:
     parser.add_argument("--timings", action="store_true", help="tell how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
