@@ -45,6 +45,7 @@ plans, told = (json.loads((place / name).read_text()) for name in ("nnUNetPlans.
 plans["continue_training"] = False
 trainer = nnUNetTrainer(plans, sys.argv[2], 0, told, device=torch.device("cpu"))
 trainer.initialize()
+trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()  # says along which axes its prediction mirrors
 trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
 for name, values in (("plans.json", plans), ("dataset.json", told)):
     (Path(trainer.output_folder_base) / name).write_text(json.dumps(values))
