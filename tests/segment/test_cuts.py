@@ -12,6 +12,7 @@ from lumbarseg.segment.column import BODY, DISC, SACRUM, trace
 from lumbarseg.segment.cuts import cuts
 from lumbarseg.segment.instances import split
 from lumbarseg.segment.levels import CERTAIN, name, sacrum
+from lumbarseg.segment.sacral import LEAN
 
 from .spines import Built, Plan, build
 
@@ -126,5 +127,6 @@ def test_a_first_sacral_body_taken_for_a_lumbar_one_makes_the_names_uncertain(pl
     found = split(classes, spine.spacing)
     assert found is not None
     scores = np.stack([(classes == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(np.float32)
+    assert found.sacral == (plan.slope > LEAN)
     assert found.sacral or sacrum(found, spine.spacing).cushion < 0.3
     assert name(found, scores, spine.spacing, None, None).confidence < CERTAIN

@@ -83,26 +83,31 @@ def scores(classes: Array) -> Array:
     return np.stack([(classes == kind) * 0.99 for kind in range(len(CLASSES))]).astype(np.float32)
 
 
-@settings(max_examples=15, deadline=None)
-@given(
-    st.builds(
-        Plan,
-        count=st.integers(3, 7),
-        size=st.floats(0.8, 1.15),
-        lordosis=st.floats(0, 12),
-        slope=st.floats(15, 45),
-        bend=st.floats(-5, 5),
-        slice=st.sampled_from([1.0, 4.0]),
-        slices=st.sampled_from([1, 13]),
-        noise=st.sampled_from([0.0, 0.1]),
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Whole columns; one that bends sideways leaves a single slice, so there it is straight."""
+    slices = draw(st.sampled_from([1, 13]))
+    return Plan(
+        count=draw(st.integers(3, 7)),
+        size=draw(st.floats(0.8, 1.15)),
+        lordosis=draw(st.floats(0, 12)),
+        slope=draw(st.floats(15, 45)),
+        bend=draw(st.floats(-5, 5)) if slices > 1 else 0.0,
+        slice=draw(st.sampled_from([1.0, 4.0])),
+        slices=slices,
+        noise=draw(st.sampled_from([0.0, 0.1])),
     )
-)
+
+
+@settings(max_examples=15, deadline=None)
+@given(plans())
 def test_every_disc_gets_its_number(plan: Plan) -> None:
     built, found = split(plan)
     assert found.bodyless and not found.bodies.any()
+    shown = (built.discs > 0) & (only_discs(built) > 0)  # without the specks of noise beside discs
     inside = (built.discs > 0) & (found.discs > 0)
     assert (found.discs[inside] == built.discs[inside]).mean() > 0.99
-    assert inside.sum() > 0.93 * (only_discs(built) > 0).sum()
+    assert inside.sum() > 0.95 * shown.sum()
     assert found.count == plan.count + 1
 
 
