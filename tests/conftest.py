@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # a shell that begins the suite in the background has Ctrl-C ignored, and what the tests begin inherits that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# as the command line does before numpy is there: sums of several threads may differ in their last bit from those of one
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def real() -> Path:

@@ -1,17 +1,12 @@
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.train.test_loop import KILLED_WHILE_SAVING, same
+from tests.train.test_loop import same, train_alone
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.clicks import Blob
@@ -112,16 +107,14 @@ def test_only_what_is_near_a_click_is_scored_beside_the_whole() -> None:
 
 
 def test_a_deepedit_run_resumes_to_the_same_weights(
-    edited: Path, settings: Settings, datasets: list[Dataset], tmp_path: Path
+    settings: Settings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
     chosen = replace(settings, method="deepedit")
-    command = [sys.executable, "-c", KILLED_WHILE_SAVING, json.dumps(chosen.to_dict()), str(tmp_path / "run")]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    killed = subprocess.run([*command, *(str(d.folder) for d in datasets)], capture_output=True, text=True, env=env)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = Checkpoint.load(train(chosen, datasets, tmp_path / "run", resume=True))
-    assert same(resumed.model, Checkpoint.load(edited).model)
-    assert same(resumed.average, Checkpoint.load(edited).average)
+    whole = train_alone("whole", chosen, tmp_path / "whole", datasets)
+    train_alone("killed while saving", chosen, tmp_path / "run", datasets)
+    resumed = train_alone("resumed", chosen, tmp_path / "run", datasets)
+    assert same(resumed.model, whole.model)
+    assert same(resumed.average, whole.average)
 
 
 def test_it_may_begin_with_an_automatic_network_and_the_other_way_round(

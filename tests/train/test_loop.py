@@ -28,23 +28,35 @@ from lumbarseg.train.losses import Sets, distillation
 from lumbarseg.train.settings import Settings
 from lumbarseg.train.weights import Start
 
-KILLED_WHILE_SAVING = """
+IN_A_PROCESS_OF_ITS_OWN = """
 import json, os, signal, sys
 from lumbarseg.datasets import Dataset
 from lumbarseg.train.loop import train
 from lumbarseg.train.settings import Settings
 
 saves = 0
-def fsync(file):
+def killed(file):
     global saves
     saves += 1
     if saves == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-os.fsync = fsync
-settings, out, *folders = sys.argv[1:]
-train(Settings.from_dict(json.loads(settings)), [Dataset.open(folder) for folder in folders], out)
+how, settings, out, init, *folders = sys.argv[1:]
+if how == "killed while saving":
+    os.fsync = killed
+datasets = [Dataset.open(folder) for folder in folders]
+train(Settings.from_dict(json.loads(settings)), datasets, out, how == "resumed", init or None)
 """
+
+
+def train_alone(how: str, settings: Settings, out: Path, datasets: list[Dataset], init: Path | str = "") -> Checkpoint:
+    """A run as a person's: in a process that did nothing before. how: "whole", "killed while saving" or "resumed"."""
+    words = [how, json.dumps(settings.to_dict()), str(out), str(init), *(str(dataset.folder) for dataset in datasets)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == (-signal.SIGKILL if how == "killed while saving" else 0), done.stderr
+    return Checkpoint.load(out / "checkpoint.pt")
 
 
 def same(a: object, b: object) -> bool:
@@ -72,28 +84,25 @@ def test_a_run_leaves_a_checkpoint_its_settings_and_a_journal(checkpoint: Path, 
 
 
 def test_a_run_killed_while_saving_resumes_to_the_same_weights(
-    checkpoint: Path, settings: Settings, datasets: list[Dataset], tmp_path: Path
+    settings: Settings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
-    out = tmp_path / "killed"
-    words = [json.dumps(settings.to_dict()), str(out), *(str(dataset.folder) for dataset in datasets)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", KILLED_WHILE_SAVING, *words]
-    killed = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert Checkpoint.load(out / "checkpoint.pt").step == 3  # the fourth was never put in its place
-    resumed = Checkpoint.load(train(settings, datasets, out, resume=True))
-    whole = Checkpoint.load(checkpoint)
+    unbroken, out = tmp_path / "whole", tmp_path / "killed"
+    whole = train_alone("whole", settings, unbroken, datasets)
+    assert (
+        train_alone("killed while saving", settings, out, datasets).step == 3
+    )  # the fourth was never put in its place
+    resumed = train_alone("resumed", settings, out, datasets)
     assert resumed.step == whole.step
     assert same(resumed.model, whole.model)
     assert same(resumed.average, whole.average)
     assert same(resumed.optimiser, whole.optimiser)
     rows, same_rows = (
         [{k: v for k, v in row.items() if k != "seconds"} for row in History.read(folder / "history.csv").rows]
-        for folder in (out, checkpoint.parent)
+        for folder in (out, unbroken)
     )
     assert [row["step"] for row in rows] == [4, 8]
     assert rows == same_rows
-    results = [read_result(folder) for folder in (out, checkpoint.parent)]
+    results = [read_result(folder) for folder in (out, unbroken)]
     assert results[0]["finished"]
     assert results[0]["epochs"] == results[1]["epochs"] == pytest.approx(8 * settings.batch / 36)
     assert results[0]["exams"] == {"train": 6, "held_out": 1, "left_out": 0}
@@ -208,13 +217,9 @@ def test_a_run_with_a_teacher_goes_on_with_it(
     settings: Settings, datasets: list[Dataset], checkpoint: Path, tmp_path: Path
 ) -> None:
     keep = replace(settings, distil=0.5)
-    whole = Checkpoint.load(train(keep, datasets, tmp_path / "whole", init=checkpoint))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [json.dumps(keep.to_dict()), str(tmp_path / "killed"), *(str(d.folder) for d in datasets)]
-    code = KILLED_WHILE_SAVING.replace("out)\n", f"out, init={str(checkpoint)!r})\n")
-    killed = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = Checkpoint.load(train(keep, datasets, tmp_path / "killed", resume=True))
+    whole = train_alone("whole", keep, tmp_path / "whole", datasets, init=checkpoint)
+    train_alone("killed while saving", keep, tmp_path / "killed", datasets, init=checkpoint)
+    resumed = train_alone("resumed", keep, tmp_path / "killed", datasets)
     assert same(resumed.model, whole.model)
     assert same(resumed.teacher, Checkpoint.load(checkpoint).average)
     assert resumed.about["init"] == whole.about["init"]
