@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from lumbarseg import anatomy
 from lumbarseg.anatomy import Kind
 from lumbarseg.phantom import Phantom, Ranges, draw, render
 from lumbarseg.phantom.contrast import SEQUENCES
+from lumbarseg.phantom.scanner import average
 
 SEEDS = range(6)
 
@@ -93,3 +95,45 @@ def test_every_sequence_shows_bodies_against_discs() -> None:
         canal = np.isin(labels, anatomy.labels_of(Kind.CANAL))
         bodies = np.isin(labels, anatomy.labels_of(Kind.BODY))
         assert image[canal].mean() > image[bodies].mean(), sequence
+
+
+def test_metal_takes_the_signal_and_no_label() -> None:
+    """Screws in one body: its signal is lost about them, further off nothing changes but the noise, labels stay."""
+    recipe = draw(np.random.default_rng([9, 2]), Ranges(sequences=("GRE",), isotropic=0))
+    recipe = replace(recipe, scanner=replace(recipe.scanner, noise=0.0, gamma=1.0, ghost=(), ringing=1.0))
+    bodies = [replace(body, metal=body.level == "L3") for body in recipe.spine.bodies]
+    without, operated = (
+        render(replace(recipe, spine=replace(recipe.spine, bodies=tuple(chosen))))
+        for chosen in ([replace(body, metal=False) for body in bodies], bodies)
+    )
+    assert np.array_equal(without.labels.array, operated.labels.array)
+    darker = operated.image.array < 0.5 * without.image.array
+    inside = {level: darker[without.labels.array == anatomy.by_name(level).label].mean() for level in ("L1", "L3")}
+    assert inside["L3"] > 0.05
+    assert inside["L1"] == 0
+
+
+def test_patches_change_marrow_alone() -> None:
+    recipe = draw(np.random.default_rng([9, 3]), Ranges(sequences=("T1",), isotropic=0))
+    plain = replace(
+        recipe, scanner=replace(recipe.scanner, noise=0.0, blur=(0.1, 0.1), ringing=1.0, ghost=(), tails=0.0)
+    )
+    even, patchy = (
+        render(replace(plain, contrast=replace(plain.contrast, patches=patches))) for patches in ((), (0.6, 8.0))
+    )
+    changed = np.abs(patchy.image.array - even.image.array) > 0.05 * even.image.array.max()
+    kinds = {value: anatomy.by_label(int(value)).kind for value in np.unique(even.labels.array) if value}
+    of = np.vectorize(lambda value: kinds.get(value, Kind.BACKGROUND))(even.labels.array)
+    assert changed[of == Kind.BODY].mean() > 0.1
+    assert changed[(of == Kind.DISC) | (of == Kind.CANAL)].mean() < 0.02  # where a thick slice holds both
+
+
+def test_a_slice_shows_a_little_of_its_neighbours() -> None:
+    """Tails move signal between neighbours and lose none but at the ends."""
+    recipe = draw(np.random.default_rng([9, 4]), Ranges(sequences=("T2",), isotropic=0))
+    samples = np.zeros((recipe.scanner.slices * recipe.scanner.samples, 1, 1), np.float32)
+    middle = recipe.scanner.slices // 2
+    samples[middle * recipe.scanner.samples : (middle + 1) * recipe.scanner.samples] = 1
+    seen = average(samples, replace(recipe.scanner, tails=0.1)).ravel()
+    assert seen[middle - 1 : middle + 2] == pytest.approx([0.1, 0.8, 0.1])
+    assert seen.sum() == pytest.approx(1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
+from scipy import ndimage
 
 from .canvas import TISSUE, TISSUES, Canvas, noise
 from .spine import Spine
@@ -63,12 +64,18 @@ _FAT_SHARE = {
 
 @dataclass(frozen=True)
 class Contrast:
-    """means, spreads: one number per tissue of `canvas.TISSUES`; dark: how far degenerated discs lose their signal."""
+    """means, spreads: one number per tissue of `canvas.TISSUES`; dark: how far degenerated discs lose their signal.
+
+    patches: how much fatty, red or infiltrated marrow differs from the rest, and the size of such patches in mm; empty
+    for even marrow. void: how far the field of metal reaches, mm.
+    """
 
     sequence: str
     means: tuple[float, ...]
     spreads: tuple[float, ...]
     dark: float
+    patches: tuple[float, ...]
+    void: float
 
 
 def draw(rng: Generator, sequence: str) -> Contrast:
@@ -87,7 +94,14 @@ def draw(rng: Generator, sequence: str) -> Contrast:
     spread = dict.fromkeys(TISSUES, 0.06 * rng.uniform(0.5, 1.8)) | _SPREAD
     if rng.random() < 0.2:
         spread["csf"] = rng.uniform(0.1, 0.3)  # flow voids
-    return Contrast(sequence, tuple(means.values()), tuple(spread.values()), rng.uniform(0.6, 1.0))
+    return Contrast(
+        sequence,
+        tuple(means.values()),
+        tuple(spread.values()),
+        dark=rng.uniform(0.6, 1.0),
+        patches=(rng.uniform(-0.5, 0.6), rng.uniform(4, 12)) if rng.random() < 0.2 else (),
+        void=rng.uniform(2, 5) * (2 if sequence == "GRE" else 1),
+    )
 
 
 def fat_share() -> Array:
@@ -112,6 +126,10 @@ def signal(canvas: Canvas, spine: Spine, contrast: Contrast, rng: Generator) -> 
     inside = canvas.tissue == TISSUE["nucleus"]
     image[inside] *= fade[canvas.part[inside]]
     _modic(image, canvas, spine)
+    if contrast.patches:
+        _patches(image, canvas, contrast, rng)
+    if any(body.metal for body in spine.bodies):
+        _voids(image, canvas, contrast.void)
     return np.maximum(image, 0)
 
 
@@ -126,3 +144,24 @@ def _modic(image: Array, canvas: Canvas, spine: Spine) -> None:
         strength = body.modic * np.clip(side * u / body.height * 2 - 0.6, 0, 1)
         marrow = (canvas.part[where] == 1 + index) & (canvas.tissue[where] == TISSUE["marrow"])
         image[where] *= np.where(marrow, 1 + strength, 1)
+
+
+def _patches(image: Array, canvas: Canvas, contrast: Contrast, rng: Generator) -> None:
+    """Marrow that is not even: patches with soft edges, brighter or darker than the rest, over a third of it."""
+    strength, size = contrast.patches
+    share = np.clip(noise(canvas, (size, size, size), rng) * 1.5, 0, 1)
+    marrow = np.isin(canvas.tissue, [TISSUE[name] for name in ("marrow", "arch marrow", "sacral marrow")])
+    image *= np.where(marrow, 1 + np.float32(strength) * share, 1)
+
+
+def _voids(image: Array, canvas: Canvas, reach: float) -> None:
+    """The signal about metal is lost, and what is lost comes back as a bright rim: its field bends that of the scanner.
+
+    reach: about how far, mm; it is further in gradient echo, where nothing refocuses the spins.
+    """
+    metal = (canvas.tissue == TISSUE["metal"]).astype(np.float32)
+    steps = [float(np.mean(np.diff(axis))) for axis in (canvas.x, canvas.y, canvas.z)]
+    near, far = (
+        ndimage.gaussian_filter(metal, [radius / step for step in steps], truncate=2.5) for radius in (reach, 2 * reach)
+    )
+    image *= np.clip(1 - 6 * near, 0, 1) * (1 + 1.5 * np.clip(far - near, 0, 0.3))

@@ -20,6 +20,7 @@ class Scanner:
     slices: int
     thickness: float
     gap: float  # between slices
+    tails: float  # share that each neighbour's place has in a slice: profiles of 2-D slices are no boxes
     samples: int  # lateral samples averaged in a slice; odd, so that a majority of labels exists
     pixel: float
     rows: int  # along anterior
@@ -57,6 +58,7 @@ def draw(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) -> Scann
         slices=slices,
         thickness=thickness,
         gap=gap,
+        tails=0.0 if thin or gradient_echo else u(0.0, 0.14),
         samples=1 if thin else 3 if thickness < 3.8 else 5,
         pixel=pixel,
         rows=int(depth / pixel),
@@ -95,9 +97,13 @@ def affine(scanner: Scanner) -> Array:
 
 
 def average(samples: Array, scanner: Scanner) -> Array:
-    """(X, Y, Z) samples to (slices, Y, Z) float32, the mean over each slice's thickness."""
+    """(X, Y, Z) samples to (slices, Y, Z) float32, the mean over each slice's thickness and its profile's tails."""
     shape = (scanner.slices, scanner.samples, *samples.shape[1:])
-    return samples.reshape(shape).mean(axis=1, dtype=np.float32)
+    slices = samples.reshape(shape).mean(axis=1, dtype=np.float32)
+    if not scanner.tails:
+        return slices
+    beside = np.concatenate([slices[:1], slices[:-1]]) + np.concatenate([slices[1:], slices[-1:]])
+    return slices + np.float32(scanner.tails) * (beside - 2 * slices)
 
 
 def majority(labels: Array, scanner: Scanner) -> Array:

@@ -53,6 +53,9 @@ def paint(canvas: Canvas, spine: Spine, around: Surroundings, path: Array, rng: 
         _disc(canvas, disc, 101 + index)
     for index, body in enumerate(spine.bodies):
         _body(canvas, body, 1 + index)
+    for body in spine.bodies:
+        if body.metal:
+            _implant(canvas, body)
 
 
 def _sacrum(canvas: Canvas, spine: Spine) -> None:
@@ -153,10 +156,6 @@ def _arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
     drop = height * 0.55 + (0 if lumbar else 5)
     back = depth + 2 * spine.canal_depth + (10 + length * 0.75) * size
     put((jitter, -back, -drop), (3.8, length, tall), pitch=tilt, power=3)
-    if body.metal:
-        for side in (-1, 1):
-            centre = body.centre + frame @ np.array((side * pedicle, -depth * 0.6, height * 0.35))
-            _blob(canvas, centre, frame, (6, 26, 6), "metal")
 
 
 def _canal(canvas: Canvas, spine: Spine, around: Surroundings, path: Array, rng: Generator) -> None:
@@ -256,3 +255,18 @@ def _body(canvas: Canvas, b: Body, part: int) -> None:
     canvas.labels[where][mask] = 0
     canvas.labels[where][drawn] = anatomy.by_name(b.level).label
     canvas.part[where][mask] = part
+
+
+def _implant(canvas: Canvas, body: Body) -> None:
+    """Screws through both pedicles into the body, and the rods behind that join them; labels stay what they are."""
+    frame = np.array(body.frame)
+    for side in (-1, 1):
+        screw = body.centre + frame @ np.array(
+            (side * body.width * body.arch[0], -body.depth * 0.6, body.height * 0.35)
+        )
+        rod = screw - frame @ np.array((0, 24, 0))
+        for centre, radii in ((screw, (3, 26, 3)), (rod, (3, 3, body.height * 1.6))):
+            found = _inside(canvas, centre, frame, np.array(radii))
+            if found is not None:
+                where, r = found
+                canvas.tissue[where][r < 1] = TISSUE["metal"]

@@ -53,7 +53,7 @@ class Body:
     lesions: tuple[tuple[float, ...], ...]  # lateral, anterior, up, radius in mm, tissue index
     modic: float  # endplate signal change, positive bright, 0 none
     arch: tuple[float, ...]  # pedicle offset; spinous length, tilt, jitter; transverse length; spinous height
-    metal: bool
+    metal: bool  # screws through the pedicles, and rods
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,7 @@ def draw(rng: Generator, lumbar: int = 5) -> Spine:
     )
     names = anatomy.column(f"L{lumbar}", BODIES)
     degeneration = np.clip(rng.beta(1.2, 1.6) + rng.normal(0, 0.25, BODIES), 0, 1)
+    operated = _operated(rng)
     bodies: list[Body] = []
     discs: list[Disc] = []
     top, angle = np.zeros(3), slope
@@ -184,7 +185,8 @@ def draw(rng: Generator, lumbar: int = 5) -> Spine:
         tall = height * _HEIGHT[i] * rng.uniform(0.95, 1.05) * (1 - crush * 0.5)
         frame = bend(angle - body_wedge / 2, i + 1)
         centre = top + frame[:, 2] * tall
-        bodies.append(_body(rng, level, centre, frame, here, size)(tall, body_wedge / 2, crush, float(degeneration[i])))
+        make = _body(rng, level, centre, frame, here, size)
+        bodies.append(make(tall, body_wedge / 2, crush, float(degeneration[i]), i in operated))
         top = centre + frame[:, 2] * tall
         angle -= body_wedge
         below = here
@@ -202,10 +204,16 @@ def draw(rng: Generator, lumbar: int = 5) -> Spine:
     return replace(upright, conus=upright.bodies[lumbar - 1].centre[2] + rng.normal(-8, 15))
 
 
+def _operated(rng: Generator) -> range:
+    """Which bodies, counted from the lowest, hold metal: two to four that follow each other in one spine of twenty."""
+    first, count = int(rng.integers(4)), int(rng.integers(2, 5))
+    return range(first, first + count) if rng.random() < 0.05 else range(0)
+
+
 def _scoliosis(rng: Generator) -> Any:
     """A function (sagittal angle, height in levels) -> frame, with a sideways curve and the rotation coupled to it."""
     kind = rng.random()
-    amplitude = rng.normal(0, 0.22) if kind < 0.1 else rng.normal(0, 0.07) if kind < 0.5 else rng.normal(0, 0.02)
+    amplitude = rng.normal(0, 0.3) if kind < 0.12 else rng.normal(0, 0.07) if kind < 0.5 else rng.normal(0, 0.02)
     phase, pitch, turn = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 0.8), rng.normal(0, 0.04)
 
     def frame(angle: float, height: float) -> Array:
@@ -243,7 +251,7 @@ def _disc(rng: Generator, name: str, centre: Array, frame: Array, depth: float, 
 
 
 def _body(rng: Generator, level: str, centre: Array, frame: Array, half: tuple[float, float], size: float) -> Any:
-    def make(height: float, wedge: float, crush: float, degeneration: float) -> Body:
+    def make(height: float, wedge: float, crush: float, degeneration: float, metal: bool) -> Body:
         depth, width = half
         lumbar = level.startswith("L")
         nodes = [
@@ -287,7 +295,7 @@ def _body(rng: Generator, level: str, centre: Array, frame: Array, half: tuple[f
                 13.0 if lumbar else 9.0,
                 rng.uniform(8.5, 13) if lumbar else rng.uniform(5.5, 8),
             ),
-            metal=bool(rng.random() < 0.01),
+            metal=metal,
         )
 
     return make
