@@ -19,7 +19,7 @@ from lumbarseg.datasets.workers import alone
 from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.learn.corrected import corrected
 from lumbarseg.learn.publish import Shelf
-from lumbarseg.learn.round import CANDIDATE, PLAN, VERDICT, Wish, learn, read, rounds, unfinished
+from lumbarseg.learn.round import CANDIDATE, PLAN, VERDICT, Wish, learn, progress, read, rounds, unfinished
 from lumbarseg.model import Model, shipped
 from lumbarseg.train.checkpoint import Checkpoint
 
@@ -48,6 +48,26 @@ def test_a_round_leaves_a_candidate_and_a_verdict(trained: tuple[Path, Path]) ->
     assert verdict["current"] is None
     assert verdict["better"] == (verdict["candidate"] > 0)
     assert Shelf(app, "lumbar_spine").model.is_file() == verdict["better"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "minutes", "row", "share"),
+    [(100, 0.0, "40,9.5", 0.4), (0, 2.0, "40,90.0", 0.75), (1000, 2.0, "40,90.0", 0.75), (10, 0.0, "10,3.0", 1.0)],
+)
+def test_a_training_tells_how_far_it_is(tmp_path: Path, steps: int, minutes: float, row: str, share: float) -> None:
+    run = tmp_path / "run"
+    assert progress(tmp_path) == 0
+    run.mkdir()
+    (run / "settings.json").write_text(json.dumps({"steps": steps, "minutes": minutes}))
+    (run / "history.csv").write_text("step,seconds,loss\n")
+    assert progress(tmp_path) == 0
+    (run / "history.csv").write_text(f"step,seconds,loss\n20,4.0,0.5\n{row},0.4\n")
+    assert progress(tmp_path) == pytest.approx(share)
+
+
+def test_a_finished_training_is_done_whole(trained: tuple[Path, Path]) -> None:
+    (place,) = rounds(trained[1] / "learn")
+    assert progress(place) == 1
 
 
 def test_nothing_new_is_no_round(trained: tuple[Path, Path]) -> None:

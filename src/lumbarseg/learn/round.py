@@ -6,7 +6,9 @@ on where it was, with the exams and words that it began with.
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -263,6 +265,20 @@ def read(place: Path) -> Row:
     if not isinstance(values, dict):
         raise DatasetError(f"{place / PLAN}: no plan of a round; remove this round's folder")
     return values
+
+
+def progress(place: Path) -> float:
+    """How much of a round's training is done, 0 to 1, by what its run has written."""
+    run = place / RUN
+    try:
+        settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+        with (run / "history.csv").open(encoding="utf-8", newline="") as file:
+            *_, row = csv.DictReader(file)
+        shares = [float(row["step"]) / (settings["steps"] or math.inf)]
+        shares.append(float(row["seconds"]) / (60 * settings["minutes"] or math.inf))
+    except (OSError, ValueError, KeyError):  # it has just begun
+        return 0.0
+    return min(1.0, max(shares))
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> Path:

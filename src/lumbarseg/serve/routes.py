@@ -68,15 +68,16 @@ def segment_exam(
     words(params, _OWN_WORDS)
     app = app_instance()
     app.models.load(model)
+    path = ""
     if session_id:
         _session(session_id)
     elif file is None:
         if not image:
             raise ServeError("name an exam (image=), a session (session_id=), or send a file", 422)
-        app.datastore().get_image_uri(image)
+        path = app.datastore().get_image_uri(image)
     if output == infer.ResultType.dicom_seg:
         return _segmentation(background_tasks, model, image, words(params))
-    return infer.run_inference(background_tasks, model, image, session_id, params, file, label, output)
+    return infer.run_inference(background_tasks, model, path, session_id, params, file, label, output)
 
 
 def _segmentation(background_tasks: BackgroundTasks, model: str, image: str, asked: dict[str, Any]) -> Any:

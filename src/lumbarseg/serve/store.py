@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
@@ -27,14 +28,19 @@ from .labels import declared, meanings, on_grid
 
 EXTENSIONS = ("*.nii.gz", "*.nii", "*.nrrd", "*.mha")
 _NAME = re.compile(r"[^\W_][\w .()+,=@-]{0,119}")
+_STRANGE = re.compile(r"[^\w .()+,=@\\-]")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 def name_of(text: str) -> str:
-    """A name for a new exam, as it was given; ServeError for one that could lead out of the folder."""
-    if not _NAME.fullmatch(text) or text.endswith((".", " ")) or ".." in text:
+    """A name for a new exam, as it was given; ServeError for one that could lead out of the folder.
+
+    "_" stands for what not every disk takes: 3D Slicer calls a series "4: SAG T2/STIR".
+    """
+    name = _STRANGE.sub("_", text)
+    if not _NAME.fullmatch(name) or not text.isprintable() or name.endswith((".", " ")) or ".." in name:
         raise ServeError(f"{text!r} cannot name an exam; use letters, digits, blanks and . _ - ( ) alone")
-    return text
+    return name
 
 
 def tag_of(text: str) -> str:
@@ -47,14 +53,23 @@ def tag_of(text: str) -> str:
 class Store(LocalDatastore):
     """A folder of exams. Every name and tag is checked here, whoever asks."""
 
+    def __init__(self, folder: str, **settings: Any) -> None:
+        super().__init__(folder, **settings)
+        if getattr(self, "_handler", None):  # files that get their name when they are whole are seen, too
+            self._handler.on_moved = self._on_any_event
+
     @property
     def folder(self) -> Path:
         """Where the table of exams and labels lies."""
         return Path(self._datastore_path)
 
+    def known(self, image_id: str) -> str:
+        """The name that an exam has here which a client calls so."""
+        return image_id if image_id in self.list_images() else _STRANGE.sub("_", image_id)
+
     def get_image_uri(self, image_id: str) -> str:
         """The path of an exam; ServeError for one that is not in the folder."""
-        path = str(super().get_image_uri(image_id))
+        path = str(super().get_image_uri(self.known(image_id)))
         if not path:
             raise ServeError(f"there is no exam {image_id!r} in the studies folder", 404)
         if not Path(path).is_file():
@@ -64,20 +79,24 @@ class Store(LocalDatastore):
         return path
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Take an exam in, after it was read whole; ServeError for one that cannot be, or a name that is in use."""
-        name = name_of(image_id)
-        if name in self.list_images():
-            raise ServeError(f"there is an exam {name!r} already; give it another name", 409)
-        path = Path(image_filename)
+        """Take an exam in, after it was read whole; ServeError for one that cannot be, or a name that is in use.
+
+        The same exam again stays as it is: 3D Slicer sends what its user opened before it submits a label of it.
+        """
+        name, path = name_of(image_id), Path(image_filename)
         if not path.name.lower().endswith(tuple(pattern[1:] for pattern in EXTENSIONS)):
             raise ServeError(f"{name}: an exam is a file of {', '.join(p[1:] for p in EXTENSIONS)}", 415)
-        _readable(path, name)
+        given = _readable(path, name)
+        if name in self.list_images():
+            if _same(given, _readable(Path(self.get_image_uri(name)), name)):
+                return name
+            raise ServeError(f"there is another exam {name!r} already; give this one another name", 409)
         return str(super().add_image(name, image_filename, image_info))
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Store a label of an exam; ServeError for one that is on another grid, or holds what nobody named."""
         tag = tag_of(str(getattr(label_tag, "value", label_tag)))
-        image = self.get_image_uri(image_id)
+        image, image_id = self.get_image_uri(image_id), self.known(image_id)
         if tag == DefaultLabelTag.ORIGINAL.value:
             return str(super().save_label(image_id, label_filename, tag, label_info))
         with checked(Path(image), Path(label_filename), label_info) as (path, info):
@@ -92,7 +111,7 @@ class Store(LocalDatastore):
     def remove_image(self, image_id: str) -> None:
         """Remove an exam and its labels; ServeError when there is none."""
         self.get_image_uri(image_id)
-        super().remove_image(image_id)
+        super().remove_image(self.known(image_id))
 
 
 @contextmanager
@@ -115,12 +134,21 @@ def checked(image: Path, label: Path, info: Mapping[str, Any]) -> Iterator[tuple
         yield path, {**info, "values": DECLARED}
 
 
-def _readable(path: Path, name: str) -> None:
-    """ServeError when a file is no exam."""
+def _readable(path: Path, name: str) -> Volume:
+    """An exam of a file; ServeError when it is none."""
     try:
-        read_image(path)
+        return read_image(path)
     except LumbarsegError as error:
         raise ServeError(_without(error, path, name), 422) from error
+
+
+def _same(given: Volume, there: Volume) -> bool:
+    """Whether two exams are one, written by two programs: the same values in the same places."""
+    try:
+        array = on_grid(given, there.grid).array
+    except ServeError:
+        return False
+    return bool(np.allclose(array, there.array, rtol=1e-4))
 
 
 def _without(error: LumbarsegError, path: Path, name: str) -> str:

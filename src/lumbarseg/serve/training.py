@@ -20,7 +20,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from lumbarseg.errors import LumbarsegError, ServeError
 from lumbarseg.learn.held import FEWEST
-from lumbarseg.learn.round import Wish, last, learn, read, unfinished
+from lumbarseg.learn.round import VERDICT, Wish, last, learn, progress, read, unfinished
 
 from .models import CLICKS
 
@@ -48,9 +48,9 @@ class Training(TrainTask):
         if place is None:
             return {}
         told = {key: value for key, value in read(place).items() if key in _ROUND}
-        path = place / "verdict.json"
+        path = place / VERDICT
         if not path.is_file():
-            return told
+            return told | {"epoch": round(100 * progress(place)), "total_epochs": 100}  # its bar of progress
         verdict = json.loads(path.read_text(encoding="utf-8"))
         used = verdict["candidate"] if verdict["better"] else verdict["current"]
         return told | {"verdict": verdict, "best_metric": used or 0}  # that is what 3D Slicer shows as a bar

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -107,13 +109,35 @@ def test_an_exam_that_is_not_lumbar_or_is_gone_is_one_clear_answer(server: Serve
     assert status == 422 and "no lumbar spine" in told["detail"]
     status, told = server.infer("lumbar_spine", "image=nobody")
     assert status == 404 and "'nobody'" in told["detail"]
-    gone = server.studies / "gone.nii.gz"
-    gone.write_bytes((server.studies / "RAS.nii.gz").read_bytes())
-    for _ in range(100):
-        if server.ask("HEAD", "/datastore/image?image=gone")[0] == 200:
-            break
+    gone = arrived(server, "gone")
     gone.unlink()
     assert server.infer("lumbar_spine", "image=gone")[0] == 404
+
+
+def arrived(server: Server, name: str) -> Path:
+    """A new exam in the folder, once the server has seen it: written under another name first, as programs do."""
+    path, part = server.studies / f"{name}.nii.gz", server.studies / f"{name}.part"
+    part.write_bytes((server.studies / "RAS.nii.gz").read_bytes())
+    part.rename(path)
+    end = time.monotonic() + 30
+    while server.ask("HEAD", f"/datastore/image?image={quote(name)}")[0] != 200:
+        assert time.monotonic() < end, "the server does not see a new exam"
+        time.sleep(0.1)
+    return path
+
+
+def test_an_exam_that_is_deleted_while_it_waits_for_its_answer_is_one_clear_answer(server: Server) -> None:
+    paths = [arrived(server, f"going {number}") for number in range(3)]
+    with ThreadPoolExecutor(len(paths)) as pool:
+        asked = [pool.submit(server.infer, "lumbar_spine", f"image={quote(path.name[:-7])}") for path in paths]
+        time.sleep(0.3)  # one is at the network now, and the others wait for it
+        for path in paths:
+            path.unlink()
+        answers = [one.result() for one in asked]
+    assert {status for status, _ in answers} <= {200, 404}
+    assert all(
+        "there any more" in told["detail"] or "removed" in told["detail"] for status, told in answers if status == 404
+    )
 
 
 def test_pickled_weights_and_damaged_models_are_refused(server: Server, tmp_path: Path) -> None:

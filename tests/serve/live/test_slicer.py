@@ -21,11 +21,13 @@ from lumbarseg.volume import Volume
 EXAMS = ("RAS", "LPS", "SRA", "oblique")
 
 
-def asked(server: Server, model: str, exam: str, params: dict[str, Any], folder: Path) -> tuple[Volume, list[str], Any]:
+def asked(
+    server: Server, model: str, exam: str, params: dict[str, Any], folder: Path, quoted: bool = False
+) -> tuple[Volume, list[str], Any]:
     """`SmartEdit` and `Auto Segmentation`: what the plug-in adds, and value n as the n-th name."""
     sent = {**params, "result_extension": ".nrrd", "result_dtype": "uint8", "client_id": "user-xyz"}
     body, kind = form({"params": json.dumps(sent)})
-    status, data = server.ask("POST", f"/infer/{model}?image={quote_plus(exam)}", body, kind)
+    status, data = server.ask("POST", f"/infer/{model}?image={exam if quoted else quote_plus(exam)}", body, kind)
     assert status == 200, data
     parts = [part.get_payload(decode=True) for part in parse(data)]
     told = json.loads(parts[0])
@@ -131,6 +133,41 @@ def test_segments_in_the_order_of_the_scene_are_stored_by_their_names(
     wanted = np.isin(answers["SRA"].array, [by_name(name).label for name in present])
     assert (stored.array == np.where(wanted, answers["SRA"].array, 0)).all()
     assert stored.grid.same_as(read_image(server.studies / "SRA.nii.gz").grid)
+
+
+def test_an_exam_that_the_user_opened_is_answered_and_submitted_under_what_3d_slicer_calls_it(
+    server: Server, tmp_path: Path
+) -> None:
+    """Such a volume is sent as a session; its name goes with every request, and `Submit Label` uploads it first."""
+    import requests
+
+    exam, name = server.studies / "LPS.nii.gz", "4: SAG T2/STIR *"
+    with exam.open("rb") as file:
+        sent = [("files", ("tmp1.nii.gz", file))]
+        made = requests.put(f"{server.url}/session/", data={"client_id": "user-xyz"}, files=sent, timeout=60).json()
+    assert server.ask("GET", f"/session/{made['session_id']}")[0] == 200
+    query = f"{quote_plus(name)}&session_id={made['session_id']}"
+    labels, names, _ = asked(server, "lumbar_spine", query, {"lowest": "auto"}, tmp_path, quoted=True)
+    shown = segments(labels, names)
+    upload, kind = form({"params": json.dumps({"client_id": "user-xyz"})}, {"file": exam})
+    for _ in range(2):  # who opens a known exam again sends it again
+        assert server.ask("PUT", f"/datastore/?image={quote_plus(name)}", upload, kind)[0] == 200
+    info = exported(shown, names, tmp_path / "label.nii.gz")
+    body, kind = form({"params": json.dumps({"label_info": info})}, {"label": tmp_path / "label.nii.gz"})
+    assert server.ask("PUT", f"/datastore/label?image={quote_plus(name)}", body, kind)[0] == 200
+    assert (read_labels(server.studies / "labels" / "final" / "4_ SAG T2_STIR _.nii.gz").array == shown.array).all()
+    labels, names, _ = asked(server, "lumbar_spine", name, {}, tmp_path)
+    assert (segments(labels, names).array == shown.array).all()
+    other, kind = form({"params": "{}"}, {"file": server.studies / "water bottle.nii.gz"})
+    assert server.ask("PUT", f"/datastore/?image={quote_plus(name)}", other, kind)[0] == 409
+
+
+def test_the_names_that_get_landmarks_hold_the_background(server: Server) -> None:
+    """Only landmarks of what `labels` of /info/ names are sent, and only to models of these types."""
+    info = server.ask("GET", "/info/")[1]
+    assert "background" in info["labels"]
+    assert info["models"]["lumbar_deepedit"]["type"] in ("deepgrow", "deepedit")
+    assert all(isinstance(choice, str) for choice in info["models"]["lumbar_spine"]["config"]["lowest"])
 
 
 def test_a_stored_answer_is_read_back_in_the_order_of_its_names(server: Server, tmp_path: Path) -> None:

@@ -112,5 +112,6 @@ def test_a_training_is_stopped_when_asked(server: Server, app: Path) -> None:
     assert server.ask("GET", "/train/?check_if_running=true")[0] == 200
     status, task = server.ask("DELETE", "/train/")
     assert status == 200 and task["status"] == "STOPPED"
+    assert task["details"][-1]  # 3D Slicer reads it
     assert server.ask("GET", "/train/?check_if_running=true")[0] == 404
     assert server.ask("GET", "/info/")[0] == 200
