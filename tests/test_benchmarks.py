@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import accuracy, batch, card, clicks, importing, readme, resume, speed, training
+from benchmarks import accuracy, batch, card, clicks, importing, names, readme, resume, speed, training
 from tests import sets
 from tests.segment.test_refine import Listening
 
@@ -188,3 +188,33 @@ def test_runs_that_were_killed_end_as_those_that_were_not(tmp_path: Path, monkey
     monkeypatch.setattr(resume, "RESULTS", tmp_path / "resume.json")
     assert resume.main() == 0
     assert all(len(row["kills"]) == 3 for row in json.loads(resume.RESULTS.read_text())["runs"])
+
+
+def test_names_are_counted_whole_and_in_crops_without_a_sacrum(tmp_path: Path) -> None:
+    try:
+        model = Model.load(shipped())
+    except ModelError as error:
+        pytest.skip(str(error))
+    phantom = exam(193)
+    (tmp_path / "siegen").mkdir()
+    write_image(phantom.image, tmp_path / "siegen" / "01_image.nii.gz")
+    write_labels(phantom.labels, tmp_path / "siegen" / "01_labels.nii.gz")
+    whole, *crops = names.real(model, tmp_path)
+    assert whole.sacrum
+    assert whole.right
+    assert len(whole.levels) >= 5
+    assert len(crops) >= 3
+    assert not any(crop.sacrum or crop.unmarked for crop in crops)
+    assert any(crop.wrong for crop in crops)  # the lowest is taken for L5, and marked
+    told = names.summary([whole, *crops])
+    assert told["sacrum_in_view"]["right"] == 1
+    assert sum(row["count"] for row in told["exams"]["crops of real exams"]) == len(crops)
+    assert "siegen, cropped" in names.tables(told)
+
+
+def test_a_table_of_confidence_counts_each_answer_once() -> None:
+    rows = names.reliability([(0.1, False), (0.95, True), (1.0, True), (0.95, False)])
+    assert [(row["from"], row["to"], row["count"], row["right"]) for row in rows] == [
+        (0.0, 0.3, 1, 0),
+        (0.9, 1.0, 3, 2),
+    ]
