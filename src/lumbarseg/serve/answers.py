@@ -30,6 +30,7 @@ from .points import clicks
 
 _KEPT = 4  # exams as they were seen, about 50 MB each
 _AUTO = "auto"
+_NEVER = 255  # a value that no answer holds; of 0, OHIF makes the place of another structure
 _SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 
 
@@ -81,7 +82,7 @@ class Segment(InferTask):
         labels = {name: place for place, name in enumerate(self.names, start=1)}
         super().__init__(
             type=InferType.DEEPEDIT if reads else InferType.SEGMENTATION,
-            labels={"background": 0, **labels} if reads else labels,
+            labels={**labels, "background": _NEVER} if reads else labels,
             dimension=3,
             description=_description(model, reads),
             config={"lowest": [_AUTO, *LEVELS[::-1]]},

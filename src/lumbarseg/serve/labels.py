@@ -37,10 +37,13 @@ def offered(kinds: Iterable[Kind]) -> tuple[str, ...]:
 
 
 def in_answer(labels: Array, names: Sequence[str]) -> tuple[str, ...]:
-    """`names` and whatever else a label map of declared values holds, in the order of their values."""
+    """`names`, and after them whatever else a label map of declared values holds, in the order of their values.
+
+    OHIF reads an answer's value n as the n-th name that the model offers, whatever the answer says.
+    """
     counts = np.bincount(labels.ravel(order="K"), minlength=256)
-    present = {s.name for s in STRUCTURES if counts[s.label]}
-    return tuple(sorted({*names, *present}, key=lambda name: by_name(name).label))
+    more = {s.name for s in STRUCTURES if counts[s.label]} - set(names)
+    return (*names, *sorted(more, key=lambda name: by_name(name).label))
 
 
 def placed(labels: Array, names: Sequence[str]) -> Array:

@@ -107,6 +107,26 @@ def test_a_saved_label_goes_back_as_dicom_seg_with_the_codes_of_each_level(
     assert stored["SeriesInstanceUID"] == series_uid and stored["values"] == "declared"
 
 
+def test_ohif_reads_an_answer_right(server: Server, series: str, answer: Volume, tmp_path: Path) -> None:
+    """It takes the file alone, voxels in their order, value n for the n-th name that /info/ gives for the model."""
+    sent = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
+    body, kind = form({"params": json.dumps(sent)})
+    status, data = server.ask("POST", f"/infer/lumbar_spine?image={series}&output=image", body, kind)
+    assert status == 200
+    (tmp_path / "answer.nrrd").write_bytes(data)
+    voxels = read_labels(tmp_path / "answer.nrrd").array
+    names = server.ask("GET", "/info/")[1]["models"]["lumbar_spine"]["labels"]
+    table = names if isinstance(names, dict) else {name: place for place, name in enumerate(names, start=1)}
+    assert set(np.unique(answer.array)) - {by_name(name).label for name in table} - {0}  # more than is offered
+    for name, value in table.items():
+        assert np.array_equal(voxels == value, answer.array == by_name(name).label), name
+
+
+def test_the_background_takes_no_value_of_another_structure(server: Server) -> None:
+    labels = server.ask("GET", "/info/")[1]["models"]["lumbar_deepedit"]["labels"]
+    assert labels["background"] > 100 and sorted(labels.values())[:-1] == list(range(1, len(labels)))
+
+
 def test_an_answer_is_given_as_dicom_seg(server: Server, series: str, tmp_path: Path) -> None:
     body, kind = form({"params": json.dumps({"label_info": []})})
     status, data = server.ask("POST", f"/infer/lumbar_spine?image={series}&output=dicom_seg", body, kind)
