@@ -91,12 +91,15 @@ def test_a_reversed_header_gives_the_opposite_evidence() -> None:
     assert len(one.reasons) == len(other.reasons) >= 4
 
 
-def test_grey_values_alone_decide_nothing() -> None:
-    image, labels = phantom("T2")
-    column = np.zeros_like(labels.array)
-    i, j, k = (size // 2 for size in labels.array.shape)
-    column[i - 1 : i + 2, j - 10 : j + 10, 20 : 2 * k - 20] = 1
-    assert judged(image, Volume(column, labels.affine), TAG, (1, 1)).front_back == 0
+def test_grey_values_alone_decide_little_and_never_wrongly() -> None:
+    verdicts = []
+    for number in range(6):
+        image, labels = phantom("T2", number)
+        column = np.zeros_like(labels.array)
+        i, j, k = (size // 2 for size in labels.array.shape)
+        column[i - 1 : i + 2, j - 10 : j + 10, 20 : 2 * k - 20] = 1
+        verdicts.append(judged(image, Volume(column, labels.affine), TAG, (1, 1)).front_back)
+    assert min(verdicts) == 0 and sum(verdicts) <= 1
 
 
 @pytest.mark.parametrize("drawn", [0, 3])
