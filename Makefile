@@ -3,7 +3,7 @@
 # make test-serve MONAI Label's own environment, then the tests that need a real server
 # make test-page  the page in headless Chromium: needs npm, a network and Chromium, skips plainly without
 # make lint       formatter, linter, types, spelling
-# make benchmark  accuracy on real exams, and speed: the figures of the README
+# make benchmark  accuracy on real exams, names and speed: the figures of the README, the card and the failures
 # make model      the shipped model, by its recipe (hours)
 # make clean      removes the environments and everything made
 #
@@ -21,7 +21,7 @@ OUT ?= out/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-page lint benchmark model clean
+.PHONY: demo test test-page test-serve lint benchmark model clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/package.stamp
@@ -44,7 +44,10 @@ lint: $(TEST)/package.stamp
 
 benchmark: $(TEST)/package.stamp
 	$(TEST)/bin/python -m benchmarks.accuracy --real $(REAL)
+	$(TEST)/bin/python -m benchmarks.names --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.speed
+	$(TEST)/bin/python -m benchmarks.gallery --real $(REAL)
+	$(TEST)/bin/python -m benchmarks.model_card
 	$(TEST)/bin/python -m benchmarks.readme
 
 model: $(TEST)/package.stamp

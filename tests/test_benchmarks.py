@@ -9,7 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import accuracy, batch, card, clicks, importing, names, readme, resume, speed, training
+from benchmarks import (
+    accuracy,
+    batch,
+    card,
+    clicks,
+    gallery,
+    importing,
+    model_card,
+    names,
+    readme,
+    resume,
+    speed,
+    training,
+)
 from tests import sets
 from tests.segment.test_refine import Listening
 
@@ -218,3 +231,26 @@ def test_a_table_of_confidence_counts_each_answer_once() -> None:
         (0.0, 0.3, 1, 0),
         (0.9, 1.0, 3, 2),
     ]
+
+
+def test_the_card_page_holds_what_was_judged(judged: accuracy.Row) -> None:
+    told = names.summary(
+        [names.Case("siegen", "01", True, 0.9, False, ("L4 as L5",), ("L4 as L5",), (), ((0.9, False),))]
+    )
+    text = model_card.page(judged, told)
+    (row,) = judged["sets"]["siegen"]
+    dice = accuracy.mean([value["dice"] for value in row["structures"].values()])
+    assert f"| siegen |  | body | 1 | {dice:.3f} |" in text
+    assert f"| L3 | {row['structures']['L3']['overlap']:.3f} |" in text
+    assert "- siegen 01: L4 as L5" in text
+    assert all(sentence in text for sentence in (*card.DATA, *card.LIMITS))
+
+
+@pytest.mark.parametrize("kind", gallery.KINDS)
+def test_a_hard_phantom_has_what_it_is_chosen_for(kind: str) -> None:
+    spine = gallery.hard(kind, 0).spine
+    assert spine.lumbar == {"four": 4, "six ": 6}.get(kind[:4], 5)
+    if kind == "metal":
+        assert any(body.metal for body in spine.bodies)
+    if kind == "two levels fused":
+        assert min(disc.height for disc in spine.discs) < 0.5

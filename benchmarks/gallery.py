@@ -1,0 +1,206 @@
+"""Where the model fails, in pictures: python -m benchmarks.gallery [--real DIR].
+
+Writes docs/failures.md and its pictures, found beside drawn: the worst exams of the SPIDER sets that judge, by their
+mean Dice, and the worst of a number of phantoms with what is hard (metal, curved spines, crushed bodies, fused levels,
+four or six lumbar vertebrae). Other sets may not be pictured: their worst exams are told in words and figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lumbarseg.anatomy import STRUCTURES, Kind, Structure, by_name
+from lumbarseg.errors import LumbarsegError
+from lumbarseg.files import read_exam, read_labels
+from lumbarseg.model import Model, shipped
+from lumbarseg.phantom import Ranges, Recipe, draw, render
+from lumbarseg.report.sheet import picture
+from lumbarseg.score import every_name, score, wrong_names
+from lumbarseg.segment import Segmentation, segment
+from lumbarseg.volume import Volume
+
+from . import accuracy
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "failures.md"
+FOLDER = PAGE.with_suffix("")
+SOURCE = "Picture: SPIDER, van der Graaf et al., Sci Data 11:264 (2024), CC BY 4.0."
+PICTURED = {"spider_space": 2, "spider_t2": 3}
+TOLD = ("chu", "siegen", "myosegmentum", "discs")
+_SEED = 31
+_DRAWN = (Kind.BODY, Kind.DISC, Kind.CANAL, Kind.SACRUM, Kind.ARCH)
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """One exam that came out badly. words: what went wrong; jpeg: what was found beside what is true."""
+
+    title: str
+    words: str
+    jpeg: bytes
+
+
+def worst_real(model: Model, real: Path, rows: dict[str, list[dict[str, Any]]]) -> Iterator[Failure]:
+    """The worst exams of the sets that may be pictured, as benchmarks.accuracy judged them."""
+    for chosen in (each for each in accuracy.SETS if each.name in PICTURED):
+        paths = {image.name.removesuffix("_image.nii.gz"): (image, drawn) for image, drawn in chosen.exams(real)}
+        ordered = sorted(rows[chosen.name], key=_mean)
+        for row in ordered[: PICTURED[chosen.name]]:
+            image, drawn = read_exam(paths[row["exam"]][0]).volume, read_labels(paths[row["exam"]][1])
+            truth = Volume(drawn.array, image.affine)
+            found = segment(image, model)
+            told = picture(image, truth, [_tissue(value, names) for value, names in chosen.table.items() if value])
+            yield Failure(f"{chosen.name} {row['exam']}", _words(row), _beside(_found(image, found), told))
+
+
+def _tissue(value: int, names: Sequence[str]) -> Structure:
+    """An outline without a name for a value that stands for a tissue."""
+    kind = "body" if "body" in names else names[0]
+    like = next(s for s in STRUCTURES if s.kind == kind)
+    return replace(like, label=value, name="")
+
+
+def _mean(row: dict[str, Any]) -> float:
+    return accuracy.mean([value.get("overlap", value["dice"]) for value in row["structures"].values()])
+
+
+def _words(row: dict[str, Any]) -> str:
+    parts = [
+        f"{name} Dice {value['dice']:.2f}, volume ratio {value['ratio']:.2f}"
+        for name, value in sorted(row["structures"].items(), key=lambda item: item[1]["dice"])
+    ]
+    return "; ".join([*parts, *row["warnings"]]) + "."
+
+
+def _beside(left: bytes, right: bytes) -> bytes:
+    """Two JPEGs as one, small enough to be kept."""
+    tiles = [Image.open(BytesIO(data)) for data in (left, right)]
+    sheet = Image.new("RGB", (sum(tile.width for tile in tiles), max(tile.height for tile in tiles)))
+    for tile, x in zip(tiles, (0, tiles[0].width), strict=True):
+        sheet.paste(tile, (x, 0))
+    out = BytesIO()
+    sheet.save(out, "JPEG", quality=70, optimize=True)
+    return out.getvalue()
+
+
+def _found(image: Volume, found: Segmentation) -> bytes:
+    return picture(image, found.labels, [s for s in STRUCTURES if s.kind in _DRAWN])
+
+
+def hard(kind: str, seed: int) -> Recipe:
+    """A phantom with one hard thing in it, or the first drawn one that has it by chance."""
+    rng = np.random.default_rng([_SEED, seed])
+    ranges = Ranges(sequences=("T2", "T1", "STIR", "GRE"), lumbar=({"four": 4, "six": 6}.get(kind[:4].strip(), 5),))
+    while True:
+        recipe = draw(rng, replace(ranges, isotropic=0.0))
+        spine = recipe.spine
+        low, high = spine.bodies[0], spine.bodies[5]
+        has = {
+            "metal": any(body.metal for body in spine.bodies[:4]),
+            "a spine curved by more than 25 degrees": _curve(low.frame, high.frame, spine.bodies[2].frame) > 25,
+            "a crushed body": any(body.height < 0.75 * spine.bodies[1].height for body in spine.bodies[2:6]),
+            "two levels fused": any(disc.height < 0.5 for disc in spine.discs[:4]),
+        }
+        if has.get(kind, True):
+            return recipe
+
+
+def _curve(*frames: Any) -> float:
+    """Degrees between the bodies that lean most to either side."""
+    angles = [np.degrees(np.arctan2(frame[0][2], frame[2][2])) for frame in frames]
+    return float(max(angles) - min(angles))
+
+
+KINDS = (
+    *("metal", "a spine curved by more than 25 degrees", "a crushed body", "two levels fused"),
+    *("four lumbar vertebrae", "six lumbar vertebrae"),
+)
+
+
+def worst_phantoms(model: Model, each: int) -> Iterator[Failure]:
+    """Of so many phantoms of each kind the worst, by the mean Dice of its bodies and discs by name."""
+    for kind in KINDS:
+        answers = [_judged(model, hard(kind, number)) for number in range(each)]
+        known = [answer for answer in answers if answer is not None]
+        mean, image, labels, found, wrong = min(known, key=lambda answer: answer[0])
+        told = f"Mean Dice of bodies and discs by name {mean:.2f}, the worst of {len(known)}"
+        told += f"; {', '.join(wrong)}" if wrong else "; all names right"
+        marked = ", marked uncertain" if found.uncertain else ""
+        drawn = picture(image, labels, [s for s in STRUCTURES if s.kind in _DRAWN])
+        yield Failure(f"Phantom with {kind}", f"{told}{marked}.", _beside(_found(image, found), drawn))
+
+
+def _judged(model: Model, recipe: Recipe) -> tuple[float, Volume, Volume, Segmentation, list[str]] | None:
+    made = render(recipe)
+    try:
+        found = segment(made.image, model)
+    except LumbarsegError:
+        return None
+    rows = score(found.labels.array, made.labels.array, every_name([Kind.BODY, Kind.DISC]))
+    seen = [row for row in rows if row.truth > 500]
+    wrong = wrong_names(row for row in seen if by_name(row.name).kind == Kind.BODY)
+    return accuracy.mean([row.dice or 0.0 for row in seen]), made.image, made.labels, found, wrong
+
+
+def told(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A line for the worst exam of each set that may not be pictured."""
+    lines = []
+    for name in TOLD:
+        row = min(rows.get(name, []), key=_mean, default=None)
+        if row:
+            least = min(row["structures"].items(), key=lambda item: item[1].get("overlap", item[1]["dice"]))
+            figures = f"mean Dice by overlap {_mean(row):.3f}, least in {least[0]} ({least[1]['overlap']:.2f})"
+            wrong = f"; {', '.join(row['wrong'])}" if row["wrong"] else ""
+            lines.append(f"- **{name} {row['exam']}** ({row['contrast']}): {figures}{wrong}.")
+    return lines
+
+
+def page(real: Sequence[Failure], phantoms: Sequence[Failure], words: Sequence[str]) -> str:
+    """The page; its pictures are numbered in this order."""
+    lines = [
+        "# Where the model fails",
+        "",
+        "*Written, pictures and all, by `python -m benchmarks.gallery`.* Found is left, the reference right.",
+        "",
+        "## Real exams",
+        "The worst of the sets that may be shown.",
+    ]
+    for number, failure in enumerate((*real, *phantoms), start=1):
+        if number == len(real) + 1:
+            lines += ["", "The worst of the others, in words:", "", *words, "", "## Phantoms with what is hard"]
+        lines += ["", f"### {failure.title}", failure.words, "", f"![found and drawn](failures/{number}.jpg)"]
+        lines += ["", SOURCE] if number <= len(real) else []
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Find, draw and write."""
+    parser = argparse.ArgumentParser(prog="benchmarks.gallery", description=__doc__)
+    parser.add_argument(
+        "--real", type=Path, default=os.environ.get("LUMBARSEG_REAL", accuracy.ROOT.parent / "shared" / "real")
+    )
+    parser.add_argument("--each", type=int, default=6, help="phantoms of each kind (default: %(default)s)")
+    args = parser.parse_args()
+    if not args.real.is_dir():
+        parser.error(f"no real exams at {args.real}; say where with --real or LUMBARSEG_REAL")
+    rows = json.loads(accuracy.RESULTS.read_text())["sets"]
+    model = Model.load(shipped())
+    real, phantoms = list(worst_real(model, args.real, rows)), list(worst_phantoms(model, args.each))
+    FOLDER.mkdir(exist_ok=True)
+    for number, failure in enumerate((*real, *phantoms), start=1):
+        (FOLDER / f"{number}.jpg").write_bytes(failure.jpeg)
+    PAGE.write_text(page(real, phantoms, told(rows)), encoding="utf-8")
+    print(f"{PAGE.name} and {len(real) + len(phantoms)} pictures written")
+
+
+if __name__ == "__main__":
+    main()
