@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from lumbarseg.files import write_image
-from lumbarseg.phantom import Phantom, draw, render
+from lumbarseg.phantom import Phantom, Ranges, draw, render
 from lumbarseg.volume import Volume
 
 from . import machine
@@ -33,6 +33,7 @@ Row = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 SHAPE, PIXEL, THICKNESS, GAP = (16, 448, 448), 0.6, 4.0, 0.4  # voxels, mm
+_BELOW = 90.0  # mm of the field of view below the middle of L5
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,16 @@ def exam(seed: int = 7) -> Volume:
 
 
 def routine(seed: int, pixel: float = PIXEL) -> Phantom:
-    """A phantom on such a grid with pixels of `pixel` mm, and its labels."""
-    recipe = draw(np.random.default_rng(seed))
+    """A T2 phantom on such a grid with pixels of `pixel` mm, L1 to the sacrum in view, and its labels."""
+    recipe = draw(np.random.default_rng(seed), Ranges(sequences=("T2",), lumbar=(5,)))
     scanner = recipe.scanner
     slices, rows, columns = SHAPE
-    x, y, z = scanner.corner
+    x, y, _ = scanner.corner
     wide = (scanner.slices - 1) * (scanner.thickness + scanner.gap) - (slices - 1) * (THICKNESS + GAP)
     corner = (
         x + wide / 2,
         y + (scanner.rows * scanner.pixel - rows * pixel) / 2,
-        z + (scanner.columns * scanner.pixel - columns * pixel) / 2,
+        recipe.spine.bodies[0].centre[2] - _BELOW,
     )
     usual = replace(
         scanner,

@@ -96,6 +96,23 @@ def images(source: Source) -> list[Any]:
     return [_image(shared, first, _groups([_place(values, said[0]) for values in said]))]
 
 
+def new_object(maker: Maker, of: str) -> dict[str, Any]:
+    """What highdicom is told of every object made here: its numbers and its maker; of: what is in it."""
+    from pydicom.uid import generate_uid
+
+    return {
+        "series_instance_uid": generate_uid(None),
+        "series_description": f"{of} of the lumbar spine by {NAME}",
+        "sop_instance_uid": generate_uid(None),
+        "instance_number": 1,
+        "manufacturer": NAME,
+        "manufacturer_model_name": maker.model,
+        "software_versions": maker.version,
+        "device_serial_number": maker.digest,
+        "specific_character_set": UTF_8,
+    }
+
+
 def number(source: Source, offset: int) -> int:
     """A number for a new series of the study, beside that of its source: series 3 has 301, 302, ..."""
     text = _text(source.heads[0], "SeriesNumber")

@@ -17,7 +17,7 @@ from lumbarseg.terminology import CATEGORY, SCHEME, Code
 from lumbarseg.volume import Array, Volume
 
 from . import derived
-from .derived import NAME, UTF_8, Maker
+from .derived import NAME, Maker
 from .disk import replacing
 from .segnrrd import Segment
 from .source import Source
@@ -58,7 +58,6 @@ def write(
 
 def _dataset(frames: Array, described: Sequence[Any], source: Source, maker: Maker, kind: str) -> Any:
     import highdicom
-    from pydicom.uid import generate_uid
 
     offset, name = _KINDS[kind]
     dataset = highdicom.seg.Segmentation(
@@ -66,19 +65,11 @@ def _dataset(frames: Array, described: Sequence[Any], source: Source, maker: Mak
         pixel_array=frames,
         segmentation_type=kind,
         segment_descriptions=described,
-        series_instance_uid=generate_uid(None),
         series_number=derived.number(source, offset),
-        series_description=f"{name} of the lumbar spine by {NAME}",
-        sop_instance_uid=generate_uid(None),
-        instance_number=1,
-        manufacturer=NAME,
-        manufacturer_model_name=maker.model,
-        software_versions=maker.version,
-        device_serial_number=maker.digest,
         content_label="LUMBAR_SPINE",
         content_creator_name=NAME,
         content_description="Lumbar spine; for research and teaching, not for diagnosis",
-        specific_character_set=UTF_8,
+        **derived.new_object(maker, name),
     )
     if derived.framed(source):
         _renumber(dataset, source.frames)

@@ -15,7 +15,7 @@ from typing import Any
 from lumbarseg.errors import FileError
 from lumbarseg.terminology import SCHEME
 
-from .derived import NAME, UTF_8, Maker
+from .derived import NAME, Maker, new_object
 from .disk import reading, replacing
 
 SUFFIX = ".sr.dcm"
@@ -79,7 +79,6 @@ def _dataset(sizes: Sizes, found: Any, maker: Maker) -> Any:
     import highdicom
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
     from pydicom.sr.codedict import codes
-    from pydicom.uid import generate_uid
 
     report = highdicom.sr.MeasurementReport(
         observation_context=_observer(maker),
@@ -93,18 +92,10 @@ def _dataset(sizes: Sizes, found: Any, maker: Maker) -> Any:
     return highdicom.sr.EnhancedSR(
         evidence=[found, *_sources(found)],
         content=report,
-        series_instance_uid=generate_uid(None),
         series_number=int(found.SeriesNumber) + _SERIES,
-        series_description=f"Measurements of the lumbar spine by {NAME}",
-        sop_instance_uid=generate_uid(None),
-        instance_number=1,
-        manufacturer=NAME,
-        manufacturer_model_name=maker.model,
-        software_versions=maker.version,
-        device_serial_number=maker.digest,
         is_complete=True,
-        specific_character_set=UTF_8,
         coding_schemes=[scheme],
+        **new_object(maker, "Measurements"),
     )
 
 
