@@ -92,7 +92,8 @@ def test_two_processes_train_what_one_does(
 ) -> None:
     settings = replace(settings, batch=batch)
     alone = train(settings, datasets, tmp_path / "alone")
-    assert [code for code, _ in two(settings, tmp_path / "two", datasets)] == [0, 0]
+    told = two(settings, tmp_path / "two", datasets)
+    assert [code for code, _ in told] == [0, 0], told
     assert close(alone, tmp_path / "two" / alone.name)
     losses = [[row["loss"] for row in History.read(tmp_path / n / "history.csv").rows] for n in ("alone", "two")]
     assert losses[0] and losses[1] == pytest.approx(losses[0], rel=1e-4)

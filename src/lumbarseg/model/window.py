@@ -48,8 +48,7 @@ def predict(model: Answers, array: Array) -> Array:
     count, rows, columns = array.shape
     out = np.zeros((len(model.card.classes), count, rows, columns), np.float32)
     out[0] = 1
-    first = [count // 2, count // 4, 3 * count // 4] if count >= _MANY else list(range(count))
-    whole = (slice(0, rows), slice(0, columns))
+    first, whole = _first(count), (slice(0, rows), slice(0, columns))
     _fill(model, array, first, whole, out)
     rest = [i for i in range(count) if i not in first]
     _fill(model, array, rest, _spine(out[:, first], model.card.spec.multiple) or whole, out)
@@ -59,6 +58,9 @@ def predict(model: Answers, array: Array) -> Array:
 def again(model: Answers, array: Array, clicks: Array, base: Array) -> Array:
     """The same after clicks, as a new array: only slices in which a click is seen are looked at again.
 
+    The network sees as much of them as before, so that an answer changes for a click's sake and not for another view's;
+    more only where a click lies outside that.
+
     clicks: (classes, slices, A, S) from `clicks.channels`; base: (classes, slices, A, S), the answer without them.
     ModelError when the network reads no clicks.
     """
@@ -66,12 +68,20 @@ def again(model: Answers, array: Array, clicks: Array, base: Array) -> Array:
     if spec.clicks is None:
         raise ModelError("the network reads no clicks")
     seen: Array = clicks.max(axis=0) > FAINT
-    out = base.copy()
-    plane = seen.any(axis=0) | (base.argmax(axis=0) > 0).any(axis=0)
-    box = _box(plane, spec.multiple)
-    if box is not None:
-        _fill(model, array, [i for i, there in enumerate(seen) if there.any()], box, out, clicks)
+    out, (count, rows, columns) = base.copy(), array.shape
+    first, whole = _first(count), (slice(0, rows), slice(0, columns))
+    box = _spine(base[:, first], spec.multiple) or whole
+    if seen.any(axis=0).sum() > seen[:, box[0], box[1]].any(axis=0).sum():
+        box = _box(seen.any(axis=0) | (base.argmax(axis=0) > 0).any(axis=0), spec.multiple) or whole
+    asked = [i for i, there in enumerate(seen) if there.any()]
+    _fill(model, array, [i for i in asked if i in first], whole, out, clicks)
+    _fill(model, array, [i for i in asked if i not in first], box, out, clicks)
     return out
+
+
+def _first(count: int) -> list[int]:
+    """Of so many slices those that are looked at whole."""
+    return [count // 2, count // 4, 3 * count // 4] if count >= _MANY else list(range(count))
 
 
 def _fill(
