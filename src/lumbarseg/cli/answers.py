@@ -104,12 +104,16 @@ def clicks(path: Path | None) -> tuple[Click, ...]:
     return parse(text, str(path))
 
 
-def answer(name: str, exam: Exam, model: Model, wish: Wish, clock: Clock) -> Answer:
-    """Segment, measure and draw one exam; nothing is written."""
+def segmented(exam: Exam, model: Model, wish: Wish, clock: Clock) -> Segmentation:
+    """What is in an exam."""
     from lumbarseg.segment import segment
 
     with clock("segment"):
-        found = segment(exam.volume, model, wish.lowest, wish.pins, wish.clicks)
+        return segment(exam.volume, model, wish.lowest, wish.pins, wish.clicks)
+
+
+def answer(name: str, exam: Exam, found: Segmentation, model: Model, wish: Wish, clock: Clock) -> Answer:
+    """What was found, measured and drawn; nothing is written."""
     with ThreadPoolExecutor(1) as pool:
         picture = pool.submit(_picture, exam, found, clock)
         with clock("measure"):

@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         write_image(phantom.image, files["exam"])
         write_labels(phantom.labels, files["truth"])
         made = Exam(phantom.image, [], {"format": "synthetic", "seed": args.seed}, files["exam"])
-        given = answers.answer("demo.nii.gz", made, model.result(), answers.Wish(), answers.Clock())
+        wish, clock = answers.Wish(), answers.Clock()
+        found = answers.segmented(made, model.result(), wish, clock)
+        given = answers.answer("demo.nii.gz", made, found, model.result(), wish, clock)
     written = outputs.paths(args.out, "demo")
     outputs.write(given, made, written)
     files |= written | {"page": args.out / "demo_report.html"}

@@ -1,10 +1,10 @@
-"""A batch in one process: the next exam is read and the one before is written while the network works on this one."""
+"""A batch in one process: beside the segmenting of one exam the next is read, and the one before drawn and written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import work as works
 from .answers import Clock
@@ -13,6 +13,7 @@ from .work import Outcome, Read, Work
 
 if TYPE_CHECKING:
     from lumbarseg.model import Model
+    from lumbarseg.segment import Segmentation
 
 LARGE = 2**25
 """Voxels of an exam from which on it is alone in memory: nothing is read or written beside it."""
@@ -33,11 +34,11 @@ def each(
         if large and writing:
             yield writing.result()
             writing = None
-        given = _answer(work, job, got, model.result(), clock) if isinstance(got, Read) else got
+        found = _segment(work, job, got, model.result(), clock) if isinstance(got, Read) else got
         if writing:
             yield writing.result()
-        writing = pool.submit(_write, work, job, got, given, clock)
-        del got, given
+        writing = pool.submit(_write, work, job, got, found, model, clock)
+        del got, found
         if large:
             yield writing.result()
             writing = None
@@ -57,12 +58,17 @@ def _read(
     return job, pool.submit(lambda: works.safely(job, lambda: works.read(work, job, clock)))
 
 
-def _answer(work: Work, job: Job, got: Read, model: Model, clock: Clock) -> Any:
-    return works.safely(job, lambda: works.answer(work, job, got, model, clock))
+def _segment(work: Work, job: Job, got: Read, model: Model, clock: Clock) -> Segmentation | Outcome:
+    found: Segmentation | Outcome = works.safely(job, lambda: works.segment(work, job, got, model, clock))
+    return found
 
 
-def _write(work: Work, job: Job, got: Read | Outcome, given: Any, clock: Clock) -> Outcome:
-    if isinstance(given, Outcome) or isinstance(got, Outcome):
-        return given
-    outcome: Outcome = works.safely(job, lambda: works.write(work, job, got, given, clock))
+def _write(
+    work: Work, job: Job, got: Read | Outcome, found: Segmentation | Outcome, model: Future[Model], clock: Clock
+) -> Outcome:
+    if isinstance(got, Outcome):
+        return got
+    if isinstance(found, Outcome):
+        return found
+    outcome: Outcome = works.safely(job, lambda: works.write(work, job, got, found, model.result(), clock))
     return outcome

@@ -20,6 +20,7 @@ from .jobs import Job
 if TYPE_CHECKING:
     from lumbarseg.files import Exam
     from lumbarseg.model import Model
+    from lumbarseg.segment import Segmentation
 
 Row = dict[str, Any]
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -82,7 +83,8 @@ def whole(work: Work, job: Job) -> Outcome:
         got = read(work, job, clock)
         if isinstance(got, Outcome):
             return got
-        return write(work, job, got, answer(work, job, got, loaded(work, clock), clock), clock)
+        model = loaded(work, clock)
+        return write(work, job, got, segment(work, job, got, model, clock), model, clock)
 
     return replace(safely(job, all_of_it), stages=clock.stages)
 
@@ -130,16 +132,19 @@ def read(work: Work, job: Job, clock: answers.Clock) -> Read | Outcome:
         return Read(read_exam(job.path, work.volume, work.series), content, began)
 
 
-def answer(work: Work, job: Job, got: Read, model: Model, clock: answers.Clock) -> answers.Answer:
-    """The answer to an exam; nothing is written."""
+def segment(work: Work, job: Job, got: Read, model: Model, clock: answers.Clock) -> Segmentation:
+    """What is in an exam; what it cannot be written as is refused before."""
     outputs.check(got.exam, job.files)
-    return answers.answer(job.exam, got.exam, model, work.wish, clock)
+    return answers.segmented(got.exam, model, work.wish, clock)
 
 
-def write(work: Work, job: Job, got: Read, given: answers.Answer, clock: answers.Clock) -> Outcome:
-    """An answer on disk, its report last: that says what it was made from, so it is there when all the rest is."""
+def write(work: Work, job: Job, got: Read, found: Segmentation, model: Model, clock: answers.Clock) -> Outcome:
+    """The answer, measured and drawn, on disk; its report last: that says what it was made from, so it is there when
+    all the rest is.
+    """
     from lumbarseg.batch.record import KEY, Record, digest
 
+    given = answers.answer(job.exam, got.exam, found, model, work.wish, clock)
     report = {"report": job.files["report"]}
     others = {name: path for name, path in job.files.items() if name not in report}
     with clock("write"):
