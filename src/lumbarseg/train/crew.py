@@ -105,6 +105,7 @@ def processes() -> Iterator[Crew]:
     dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Crew(rank, world, where)
+        dist.barrier()  # nobody hangs up while another still listens
     except LumbarsegError as error:
         raise type(error)(f"process {rank} of {world}: {error}" if rank else str(error)) from error
     except RuntimeError as error:
