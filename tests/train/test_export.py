@@ -59,6 +59,30 @@ def test_the_same_checkpoint_gives_the_same_file(exported: Path, checkpoint: Pat
     assert again.read_bytes() == exported.read_bytes()
 
 
+def test_of_several_runs_the_mean_is_exported(checkpoint: Path, tmp_path: Path) -> None:
+    one = Checkpoint.load(checkpoint)
+    moved = {name: value * 1.01 if value.is_floating_point() else value for name, value in one.average.items()}
+    half = {name: (one.average[name] + moved[name]) / 2 if v.is_floating_point() else v for name, v in moved.items()}
+    other, between = tmp_path / "other.pt", tmp_path / "between.pt"
+    replace(one, average=moved, data={"more": "a" * 64}, step=3).save(other)
+    replace(one, average=half).save(between)
+    mean = Model.load(export([other, checkpoint], tmp_path / "mean.onnx"))
+    known = Model.load(export(between, tmp_path / "known.onnx"))
+    array = np.random.default_rng(0).random((5, 40, 70)).astype(np.float32)
+    np.testing.assert_allclose(predict(mean, array), predict(known, array), atol=1e-5)
+    assert mean.card.about["mean_of_steps"] == [3, one.step]
+    assert mean.card.about["datasets"] == {"more": "a" * 64, **one.data}
+
+
+def test_networks_of_different_kinds_have_no_mean(checkpoint: Path, tmp_path: Path) -> None:
+    one = Checkpoint.load(checkpoint)
+    other = tmp_path / "other.pt"
+    replace(one, targets=("disc",), known=("disc",)).save(other)
+    with pytest.raises(ModelError, match=r"other\.pt: another network than .*, or taught other structures"):
+        export([other, checkpoint], tmp_path / "mine.onnx")
+    assert not (tmp_path / "mine.onnx").exists()
+
+
 def test_another_network_has_no_parity(exported: Path, settings: Settings) -> None:
     with pytest.raises(ModelError, match="torch differ by"):
         parity(build(replace(settings, seed=77)).eval(), Model.load(exported), sample(Spec()))

@@ -1,4 +1,4 @@
-"""`lumbarseg export RUN -o MODEL.onnx`: a training run as one file that answers without torch, or as a MONAI bundle."""
+"""`lumbarseg export RUN... -o MODEL.onnx`: training as one file that answers without torch, or as a MONAI bundle."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def add(commands: options.Commands) -> None:
         "export",
         "write a trained network as one model file",
         "Writes the averaged weights of a run as one .onnx file with its card inside, after torch and the engine\n"
-        "gave the same answer on phantoms. With --format monai-bundle, as a folder that MONAI runs (docs/formats.md).",
+        "gave the same answer on phantoms. Of several runs, each begun with another's weights (--init), it writes\n"
+        "their mean, which often serves exams of other scanners better. With --format monai-bundle, as a folder\n"
+        "that MONAI runs (docs/formats.md).",
         "lumbarseg export runs/shipped -o mine.onnx",
     )
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run, or its checkpoint")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, or its checkpoint; of several the mean"
+    )
     parser.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="MODEL", help="the .onnx file to write, or the folder"
     )
@@ -43,20 +47,20 @@ def add(commands: options.Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export one run."""
+    """Export one run, or several as one."""
     from lumbarseg.train.export import export, moment
 
-    checkpoint = moment(args.run_folder, args.last)
+    checkpoints = [moment(folder, args.last) for folder in args.runs]
     given = dict(args.bias)
     bias = [given.get(kind, 0.0) for kind in CLASSES] if given else None
     about = _about(args.about) if args.about else None
     if args.format == "monai-bundle":
         from lumbarseg.train.bundle import bundle
 
-        path = bundle(checkpoint, args.out, about, bias)
+        path = bundle(checkpoints, args.out, about, bias)
         print(f"{path}: a MONAI bundle; {path / 'docs' / 'README.md'} says how to run it")
         return say.DONE
-    path = export(checkpoint, args.out, about, bias)
+    path = export(checkpoints, args.out, about, bias)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return say.DONE
 

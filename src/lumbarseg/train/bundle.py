@@ -27,7 +27,7 @@ from lumbarseg.model.card import KEY, Card
 from lumbarseg.model.run import Model
 from lumbarseg.prepare import Spec
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, together
 from .export import export
 
 SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
@@ -44,15 +44,18 @@ _NEEDED = ("fire", "nibabel", "pytorch-ignite")
 
 
 def bundle(
-    checkpoint: Path, out: Path, about: Mapping[str, Any] | None = None, bias: Sequence[float] | None = None
+    checkpoint: Path | Sequence[Path],
+    out: Path,
+    about: Mapping[str, Any] | None = None,
+    bias: Sequence[float] | None = None,
 ) -> Path:
-    """Write the averaged weights of a checkpoint as a MONAI bundle, a new folder `out`; about, bias: as in `export`.
+    """The same as a MONAI bundle, a new folder `out`; checkpoint, about, bias: as in `export`.
 
     FileError when `out` is there already and not an empty folder, ModelError as in `export`; then nothing is written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileError(f"{out}: there is something already; name a new folder, or remove it")
-    run = Checkpoint.load(checkpoint)
+    run = together(checkpoint)
     part = out.absolute().parent / f".lumbarseg-{secrets.token_hex(6)}.part"
     try:
         for name in ("configs", "docs", "models", "scripts"):

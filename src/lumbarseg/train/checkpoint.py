@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,34 @@ class Checkpoint:
         network = build(self.settings)
         network.load_state_dict(self.average)
         return network.eval()
+
+
+def together(paths: Path | Sequence[Path]) -> Checkpoint:
+    """A checkpoint; of several the last one, with the mean of the averaged weights of all.
+
+    Of runs that began with one another's weights the mean often serves exams of other scanners better than each of
+    them (Wortsman et al., Model soups, ICML 2022); of strangers it is noise. ModelError where they are not of one kind.
+    """
+    paths = [paths] if isinstance(paths, Path) else paths
+    runs = [Checkpoint.load(path) for path in paths]
+    last = runs[-1]
+    for run, path in zip(runs, paths, strict=True):
+        if _kind(run) != _kind(last):
+            raise ModelError(f"{path}: another network than {paths[-1]}, or taught other structures: they have no mean")
+    if len(runs) == 1:
+        return last
+    average = {
+        name: torch.stack([run.average[name].double() for run in runs]).mean(dim=0).to(value.dtype)
+        for name, value in last.average.items()
+    }
+    data = {name: digest for run in runs for name, digest in run.data.items()}
+    return replace(last, average=average, data=data, about={**last.about, "mean_of_steps": [run.step for run in runs]})
+
+
+def _kind(run: Checkpoint) -> tuple[Any, ...]:
+    """What runs must share for their weights to mean the same."""
+    shapes = {name: tuple(value.shape) for name, value in run.average.items()}
+    return run.settings.network, shapes, run.spec, run.known, run.targets
 
 
 class Average:

@@ -24,7 +24,7 @@ from lumbarseg.model.tiles import cover
 from lumbarseg.prepare import Spec, prepare, windows
 from lumbarseg.volume import Array, Grid
 
-from .checkpoint import BEST, NAME, Checkpoint
+from .checkpoint import BEST, NAME, together
 from .losses import OFF
 
 OPSET = 18
@@ -36,14 +36,17 @@ _TILES = {0: "tiles"}
 
 
 def export(
-    checkpoint: Path, out: Path, about: Mapping[str, Any] | None = None, bias: Sequence[float] | None = None
+    checkpoint: Path | Sequence[Path],
+    out: Path,
+    about: Mapping[str, Any] | None = None,
+    bias: Sequence[float] | None = None,
 ) -> Path:
-    """Write the averaged weights of a checkpoint as a model file at `out`; gives `out`.
+    """Write the averaged weights of a checkpoint, or the mean of several, as a model file at `out`; gives `out`.
 
     about: for the card, beside what the checkpoint knows of its run; bias: added to the logits of each class.
     ModelError when torch and the engine differ on a phantom; then nothing is written.
     """
-    run = Checkpoint.load(checkpoint)
+    run = together(checkpoint)
     if not run.spec.tile and run.spec.multiple % run.settings.multiple:
         raise ModelError(
             f"{checkpoint}: the network needs multiples of {run.settings.multiple} pixels; use less levels"
