@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumbarseg.anatomy import CLASSES, Kind, by_name
-from lumbarseg.cli.answers import Clock, Wish, answer
+from lumbarseg.cli.answers import Clock, Wish, answer, segmented
 from lumbarseg.cli.answers import told as line
 from lumbarseg.cli.demo import exam
 from lumbarseg.clicks import Blob, Click
@@ -208,7 +208,8 @@ def test_its_report_and_picture_tell_discs(model: Model, phantom: Phantom, tmp_p
     path = tmp_path / "exam.nii.gz"
     write_image(phantom.image, path)
     alone = Alone(model, lowest=None)
-    given = answer("exam", read_exam(path), replace(model, card=alone.card, compute=alone.run), Wish(), Clock())
+    exam, knows = read_exam(path), replace(model, card=alone.card, compute=alone.run)
+    given = answer("exam", exam, segmented(exam, knows, Wish(), Clock()), knows, Wish(), Clock())
     assert given.facts["uncertain"] and given.facts["levels"][-1]["name"] == "L5-S1"
     assert given.facts["lordosis_l1_s1_deg"] is None
     assert {row["kind"] for row in given.facts["measurements"]} == {"disc"}

@@ -8,7 +8,7 @@ import pytest
 from lumbarseg.phantom import Ranges, draw, render
 from lumbarseg.segment.orientation import flipped, told, wrong_way
 
-from .columns import SACRUM, classes_of
+from .columns import BODY, SACRUM, SPACING, classes_of
 
 ENOUGH = 15_000.0  # mm3 of sacrum in view
 FLIPS = [(False, False), (True, False), (False, True), (True, True)]
@@ -23,6 +23,18 @@ def test_the_anatomy_tells_which_axes_are_reversed(seed: int, flips: tuple[bool,
     front, head = wrong_way(flipped(classes, flips), spacing)
     assert front == flips[0]
     assert head == flips[1] or (not seen and not head)  # with a scrap of sacrum it may say nothing, but nothing wrong
+
+
+def test_a_sacrum_next_to_the_smaller_bodies_turns_nothing_over() -> None:
+    classes = np.zeros((9, 120, 330), np.uint8)
+    for number in range(6):
+        half = 25 - 2 * number  # smaller upward, as bodies are
+        classes[1:8, 60 - half // 2 : 60 + half // 2, 20 + 40 * number : 50 + 40 * number] = BODY
+    classes[1:8, 45:75, 270:320] = SACRUM  # the highest body, mistaken
+    assert wrong_way(classes, SPACING) == (False, False)
+    grown = classes.copy()
+    grown[:, :, :260] = grown[:, :, 259::-1]
+    assert wrong_way(grown, SPACING) == (False, True)
 
 
 def test_nothing_is_claimed_of_an_empty_map() -> None:

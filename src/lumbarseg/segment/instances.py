@@ -146,14 +146,18 @@ def whole_pieces(numbers: Array) -> Array:
 
 
 def connected(mask: Array, near: Array, spacing: Array) -> Array:
-    """Of a mask, the cluster that is largest and nearest to a voxel; its pieces lie a few pixels apart at most."""
+    """Of a mask, the cluster that is largest and nearest to a voxel; its pieces lie a few pixels apart at most.
+
+    The largest where the voxel is unknown, nan.
+    """
     voxels = np.nonzero(mask)
     if not len(voxels[0]):
         return mask
     clusters, count = ndimage.label(ndimage.maximum_filter(mask, (3 if len(mask) > 1 else 1, _APART, _APART)))
     of = clusters[voxels]
     away = np.full(count + 1, np.inf)
-    np.minimum.at(away, of, np.linalg.norm((np.stack(voxels, axis=1) - near) * spacing, axis=1))
+    distance = np.linalg.norm((np.stack(voxels, axis=1) - near) * spacing, axis=1)
+    np.minimum.at(away, of, np.where(np.isfinite(distance), distance, 1.0))
     return mask & (clusters == (np.bincount(of, minlength=count + 1) / away**2).argmax())
 
 

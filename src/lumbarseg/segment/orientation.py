@@ -15,6 +15,7 @@ from .column import BODY, CANAL, SACRUM, Column, trace
 Flips = tuple[bool, bool]
 _CLEAR = 0.75  # share of the canal, or of the sacrum, that must lie on the wrong side
 _SEEN = 2000.0  # mm3 of it in view; less says nothing
+_GROWN = 0.9  # axial area of the third of the bodies next to the sacrum, of that of the furthest third, at the least
 
 
 def wrong_way(classes: Array, spacing: Array) -> Flips:
@@ -35,11 +36,17 @@ def _side(classes: Array, spacing: Array, column: Column) -> bool:
 
 
 def _upside_down(classes: Array, spacing: Array) -> bool:
-    """Whether the sacrum lies above the bodies."""
+    """Whether the sacrum lies above the bodies, and the bodies near it are not the smaller ones.
+
+    Bodies grow from head to feet; where they shrink towards what looks like a sacrum, that is a thoracic vertebra.
+    """
     sacrum, bodies = (np.argwhere(classes == kind)[:, 2] for kind in (SACRUM, BODY))
-    if min(len(sacrum), len(bodies)) * np.prod(spacing) < _SEEN:
+    if min(len(sacrum), len(bodies)) * np.prod(spacing) < _SEEN or (sacrum > np.median(bodies)).mean() <= _CLEAR:
         return False
-    return bool((sacrum > np.median(bodies)).mean() > _CLEAR)
+    areas = np.bincount(bodies)
+    rows = np.flatnonzero(areas > 0.5 * np.median(areas[areas > 0]))  # not those of discs
+    third = max(1, len(rows) // 3)
+    return bool(np.median(areas[rows[-third:]]) > _GROWN * np.median(areas[rows[:third]]))
 
 
 def flipped(array: Array, flips: Flips) -> Array:

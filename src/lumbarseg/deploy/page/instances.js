@@ -138,7 +138,7 @@ export function connected(mask, near, shape, spacing) {
   const sizes = new Array(count + 1).fill(0);
   for (const at of voxels) {
     const distance = apart(coordinates(at, shape), near, spacing);
-    away[labels[at]] = Number.isNaN(distance) ? NaN : Math.min(away[labels[at]], distance);
+    away[labels[at]] = Math.min(away[labels[at]], Number.isNaN(distance) ? 1 : distance);
     sizes[labels[at]]++;
   }
   const best = argmax(sizes.map((size, n) => size / away[n] ** 2));

@@ -4,7 +4,7 @@ import { CONSTANTS } from "./anatomy.js";
 import { BODY, CANAL, SACRUM, trace, where } from "./column.js";
 import { interp, median } from "./numpy.js";
 
-const { CLEAR, SEEN } = CONSTANTS.orientation;
+const { CLEAR, GROWN, SEEN } = CONSTANTS.orientation;
 
 /** Whether front and back, and head and feet, are reversed in a class map (slices, A, S). */
 export function wrongWay(classes, shape, spacing) {
@@ -28,7 +28,13 @@ function upsideDown(classes, [, , S], voxel) {
   const [sacrum, bodies] = [SACRUM, BODY].map((kind) => where(classes, (c) => c === kind).map((at) => at % S));
   if (Math.min(sacrum.length, bodies.length) * voxel < SEEN) return false;
   const middle = median(bodies);
-  return sacrum.filter((s) => s > middle).length / sacrum.length > CLEAR;
+  if (sacrum.filter((s) => s > middle).length / sacrum.length <= CLEAR) return false;
+  const areas = new Array(S).fill(0);
+  for (const s of bodies) areas[s]++;
+  const half = 0.5 * median(areas.filter((n) => n > 0));
+  const rows = areas.filter((n) => n > half); // not those of discs
+  const third = Math.max(1, Math.floor(rows.length / 3));
+  return median(rows.slice(-third)) > GROWN * median(rows.slice(0, third));
 }
 
 /** (slices, A, S), reversed along A and along S as `flips` says. */
