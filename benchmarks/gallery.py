@@ -127,12 +127,12 @@ KINDS = (
 
 
 def worst_phantoms(model: Model, each: int) -> Iterator[Failure]:
-    """Of so many phantoms of each kind the worst, by the mean Dice of its bodies and discs by name."""
+    """Of so many phantoms of each kind the worst, by the mean Dice of its bodies and discs whatever they are called."""
     for kind in KINDS:
         answers = [_judged(model, hard(kind, number)) for number in range(each)]
         known = [answer for answer in answers if answer is not None]
         mean, image, labels, found, wrong = min(known, key=lambda answer: answer[0])
-        told = f"Mean Dice of bodies and discs by name {mean:.2f}, the worst of {len(known)}"
+        told = f"Mean Dice of bodies and discs by overlap {mean:.2f}, the worst of {len(known)}"
         told += f"; {', '.join(wrong)}" if wrong else "; all names right"
         marked = ", marked uncertain" if found.uncertain else ""
         drawn = picture(image, labels, [s for s in STRUCTURES if s.kind in _DRAWN])
@@ -148,7 +148,7 @@ def _judged(model: Model, recipe: Recipe) -> tuple[float, Volume, Volume, Segmen
     rows = score(found.labels.array, made.labels.array, every_name([Kind.BODY, Kind.DISC]))
     seen = [row for row in rows if row.truth > 500]
     wrong = wrong_names(row for row in seen if by_name(row.name).kind == Kind.BODY)
-    return accuracy.mean([row.dice or 0.0 for row in seen]), made.image, made.labels, found, wrong
+    return accuracy.mean([row.overlap or 0.0 for row in seen]), made.image, made.labels, found, wrong
 
 
 def told(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
