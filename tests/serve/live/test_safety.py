@@ -79,8 +79,12 @@ def test_an_upload_that_is_no_exam_is_refused(server: Server, tmp_path: Path) ->
     body, kind = form({}, {"file": tmp_path / "run.sh"})
     assert server.ask("PUT", "/datastore/image?image=noise", body, kind)[0] == 415
     assert not list(server.studies.glob("noise*"))
-    body, kind = form({}, {"file": server.studies / "RAS.nii.gz"})
-    assert server.ask("PUT", "/datastore/image?image=RAS", body, kind)[0] == 409
+    image = read_image(server.studies / "RAS.nii.gz")
+    write_image(Volume(image.array[::-1], image.affine), tmp_path / "RAS.nii.gz")
+    body, kind = form({}, {"file": tmp_path / "RAS.nii.gz"})
+    status, told = server.ask("PUT", "/datastore/image?image=RAS", body, kind)
+    assert status == 409 and "another exam 'RAS'" in told["detail"]
+    assert np.array_equal(read_image(server.studies / "RAS.nii.gz").array, image.array)
 
 
 def test_a_label_of_another_exam_or_with_grey_values_or_strange_names_is_refused(
