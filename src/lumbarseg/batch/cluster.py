@@ -66,7 +66,7 @@ def _done(
     for future in coming:
         item = given.pop(future)
         result, how = _result(future)
-        if client.status != "running" or future.status in ("cancelled", "lost"):
+        if client.status != "running" or future.status == "cancelled":  # not "lost": it was read, then its worker died
             raise BatchError(f"{address}: the scheduler is gone; run the same command again, it goes on")
         for fresh in islice(todo, 1):
             more = client.submit(function, fresh, pure=False)
