@@ -120,7 +120,7 @@ def test_four_orientations_give_the_same_channels(axes: str) -> None:
     np.testing.assert_allclose(found, plain, atol=1e-4)
 
 
-def test_a_click_stays_on_its_slice_and_in_its_channel() -> None:
+def test_a_click_fades_from_slice_to_slice_and_stays_in_its_channel() -> None:
     grid = Grid((9, 60, 60), np.diag([4.4, 1.0, 1.0, 1.0]))
     point = tuple(grid.to_world(np.array([4, 30, 30])))
     out = channels([Click(point, "canal"), Click(point, "L1", positive=False)], grid, Blob())
@@ -128,8 +128,9 @@ def test_a_click_stays_on_its_slice_and_in_its_channel() -> None:
     assert sorted(np.flatnonzero(out.max(axis=(1, 2, 3)) > 0)) == [0, CLASSES.index(Kind.CANAL)]
     strengths = out[0].max(axis=(1, 2))
     assert strengths[4] == pytest.approx(1.0)
-    assert strengths[3] < 0.4
-    assert strengths[2] < 0.05
+    assert strengths[3] == pytest.approx(np.exp(-0.5 * (4.4 / 5) ** 2), abs=1e-5)
+    assert strengths[2] < 0.25
+    assert strengths[1] < 0.05
     assert out[0, 4, 30, 34] == pytest.approx(np.exp(-0.5), abs=1e-5)
 
 

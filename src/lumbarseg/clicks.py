@@ -22,7 +22,7 @@ from .volume import Array, Grid
 Point = tuple[float, float, float]
 SPACES = {"RAS": (1.0, 1.0, 1.0), "LPS": (-1.0, -1.0, 1.0)}
 """Factors to RAS+ of the spaces that a file may state."""
-FAINT = 0.01
+FAINT = 0.05
 """Of a blob's top: below it a click is not seen."""
 _COUNTED = re.compile(r"-\d+$")  # 3D Slicer calls the points of a list named L3 "L3-1", "L3-2", ...
 
@@ -71,11 +71,11 @@ class Click:
 class Blob:
     """How a click looks to the network: a Gaussian. sigma: mm in plane; through: mm across slices.
 
-    Across slices it fades sooner: at 4 mm a click is clear on its own slice and faint on the next.
+    At slices of 4 mm a click is clear on its own, weaker on the next and faint on the one after.
     """
 
     sigma: float = 4.0
-    through: float = 3.0
+    through: float = 5.0
 
     def __post_init__(self) -> None:
         numbers = (self.sigma, self.through)

@@ -86,8 +86,12 @@ def test_what_cannot_be_is_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
+    few = ["--steps", "1", "--batch", "2", "--crop", "96", "--rate", "0", "--init", "shipped"]
+    assert main(["train", str(model.parent / "data"), "-o", str(tmp_path / "run"), *few]) == 0
+    assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "deaf.onnx")]) == 0
     capsys.readouterr()
-    assert "this model reads no clicks" in refused("--clicks", str(file))
+    deaf = refused("--clicks", str(file), "--model", str(tmp_path / "deaf.onnx"))
+    assert "this model reads no clicks" in deaf
     assert "not found" in refused("--clicks", str(tmp_path / "none.json"), "--model", str(model))
     (tmp_path / "other.nii.gz").write_bytes(exam.read_bytes())
     both = refused(str(tmp_path / "other.nii.gz"), "--clicks", str(file), "--model", str(model))

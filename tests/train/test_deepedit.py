@@ -12,7 +12,7 @@ from lumbarseg.anatomy import CLASSES
 from lumbarseg.clicks import Blob
 from lumbarseg.datasets import Dataset
 from lumbarseg.model import Model, predict
-from lumbarseg.train.checkpoint import Checkpoint
+from lumbarseg.train.checkpoint import Checkpoint, together
 from lumbarseg.train.deepedit import Simulator, about_clicks, fitted, unclicked
 from lumbarseg.train.export import export, sample
 from lumbarseg.train.loop import train
@@ -85,7 +85,8 @@ def test_clicks_follow_from_seed_step_and_sample_alone() -> None:
 
     out = simulator()(answer, images, codes, 4)
     assert out.shape == (6, 11, 48, 48)
-    assert torch.equal(out[:, :5], images)
+    as_it_was = (out[:, :5] == images).flatten(1).all(1)
+    assert as_it_was[out[:, 5:].flatten(1).amax(1) == 0].all()
     assert 0 < out[:, 5:].max() <= 1
     assert torch.equal(out, simulator()(answer, images, codes, 4))
     halves = [simulator()(answer, images[i : i + 3], codes[i : i + 3], 4, range(i, i + 3)) for i in (0, 3)]
@@ -94,6 +95,21 @@ def test_clicks_follow_from_seed_step_and_sample_alone() -> None:
     assert not torch.equal(out, simulator(1)(answer, images, codes, 4))
     counts = [simulator()(answer, images, codes, n)[:, 5:].flatten(1).amax(1) > 0 for n in range(20)]
     assert 0.4 < torch.stack(counts).float().mean() < 0.9
+
+
+def test_a_patch_without_signal_lies_about_a_structure_and_nowhere_else() -> None:
+    codes = np.ones((96, 96), np.uint8)
+    codes[40:56, 40:56] = 2
+    for seed in range(20):
+        image = torch.full((5, 96, 96), 0.7)
+        simulator().hide(image, codes, np.random.default_rng(seed))
+        gone = (image < 0.69).numpy()
+        assert (gone == gone[0]).all() and image.min() <= 0.2
+        assert gone[0][40:56, 40:56].any() and 50 < gone[0].sum() < np.pi * 20**2
+        assert not gone[0][:20].any() and not gone[0][76:].any()
+    image = torch.full((5, 96, 96), 0.7)
+    simulator().hide(image, np.ones((96, 96), np.uint8), np.random.default_rng(0))
+    assert (image == 0.7).all()
 
 
 def test_only_what_is_near_a_click_is_scored_beside_the_whole() -> None:
@@ -130,6 +146,18 @@ def test_it_may_begin_with_an_automatic_network_and_the_other_way_round(
     back = Checkpoint.load(train(still, datasets, tmp_path / "b", init=edited))
     assert torch.equal(back.model[first], Checkpoint.load(edited).average[first][:, :20])
     assert back.spec.clicks is None
+
+
+def test_in_a_mean_of_runs_clicks_mean_what_those_say_that_read_them(edited: Path, checkpoint: Path) -> None:
+    first = "down.0.0.weight"
+    plain, clicked = (Checkpoint.load(path).average[first] for path in (checkpoint, edited))
+    found = together([checkpoint, edited])
+    assert found.spec.clicks == Blob()
+    torch.testing.assert_close(found.average[first][:, :20], (plain + clicked[:, :20]) / 2)
+    torch.testing.assert_close(found.average[first][:, 20:], clicked[:, 20:])
+    back = together([edited, checkpoint])
+    assert back.spec.clicks is None
+    torch.testing.assert_close(back.average[first], found.average[first][:, :20])
 
 
 def test_the_exported_file_reads_clicks_and_can_begin_a_run(

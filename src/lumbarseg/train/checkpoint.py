@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import FileError, ModelError
 from lumbarseg.prepare import Spec
 
+from .deepedit import fitted
 from .networks import build
 from .settings import Settings
 
@@ -105,7 +107,8 @@ def together(paths: Path | Sequence[Path]) -> Checkpoint:
     """A checkpoint; of several the last one, with the mean of the averaged weights of all.
 
     Of runs that began with one another's weights the mean often serves exams of other scanners better than each of
-    them (Wortsman et al., Model soups, ICML 2022); of strangers it is noise. ModelError where they are not of one kind.
+    them (Wortsman et al., Model soups, ICML 2022); of strangers it is noise. Weights for clicks are the mean of the
+    runs that read clicks. ModelError where they are not of one kind.
     """
     paths = [paths] if isinstance(paths, Path) else paths
     runs = [Checkpoint.load(path) for path in paths]
@@ -115,8 +118,9 @@ def together(paths: Path | Sequence[Path]) -> Checkpoint:
             raise ModelError(f"{path}: another network than {paths[-1]}, or taught other structures: they have no mean")
     if len(runs) == 1:
         return last
+    weights = [fitted(run.average, last.spec.inputs, new=math.nan) for run in runs]
     average = {
-        name: torch.stack([run.average[name].double() for run in runs]).mean(dim=0).to(value.dtype)
+        name: torch.stack([one[name].double() for one in weights]).nanmean(dim=0).to(value.dtype)
         for name, value in last.average.items()
     }
     data = {name: digest for run in runs for name, digest in run.data.items()}
@@ -124,9 +128,10 @@ def together(paths: Path | Sequence[Path]) -> Checkpoint:
 
 
 def _kind(run: Checkpoint) -> tuple[Any, ...]:
-    """What runs must share for their weights to mean the same."""
-    shapes = {name: tuple(value.shape) for name, value in run.average.items()}
-    return run.settings.network, shapes, run.spec, run.known, run.targets
+    """What runs must share for their weights to mean the same; some may read clicks, and some not."""
+    plain = replace(run.spec, clicks=None)
+    shapes = {name: tuple(value.shape) for name, value in fitted(run.average, plain.inputs).items()}
+    return run.settings.network, shapes, plain, run.known, run.targets
 
 
 class Average:

@@ -29,8 +29,12 @@ _MORE = 0.6  # chance of one click more
 _MOST = 6  # clicks in one slice
 _LEAST = 8  # pixels of an error that a person would click on
 _CONFIRMS = 0.12  # of the clicks: on something that is right already, and must stay
-_FAINT = 0.3  # of the clicks: as set on the next slice, so faint and not quite in place
-_NEAR = 0.3  # of a blob: about 6 mm from a click on its own slice
+_FAINT = 0.4  # of the clicks: as set on a slice nearby, so faint and not quite in place
+_NEAR = 0.05  # of a blob: about 10 mm from a click on its own slice, most of a fault that one click is set in
+_HIDDEN = (
+    0.3  # of the samples with clicks: a patch without signal, as about metal, where only clicks tell what is there
+)
+_PATCH = (5.0, 20.0)  # mm, half the width of such a patch
 _FIRST = "down.0.0.weight"
 
 
@@ -43,16 +47,16 @@ class Spot:
     strength: float
 
 
-def fitted(weights: Mapping[str, Tensor], inputs: int) -> dict[str, Tensor]:
+def fitted(weights: Mapping[str, Tensor], inputs: int, new: float = 0.0) -> dict[str, Tensor]:
     """Weights of a planar network for `inputs` input channels in all: the answers without clicks stay as they are.
 
-    New channels begin at zero; channels that are left out are those of clicks.
+    New channels begin at `new`; channels that are left out are those of clicks.
     """
     if _FIRST not in weights:
         return dict(weights)
     first = weights[_FIRST]  # (width, 4 * inputs, 3, 3)
     missing = 4 * inputs - first.shape[1]
-    return {**weights, _FIRST: functional.pad(first, (0, 0, 0, 0, 0, missing))}
+    return {**weights, _FIRST: functional.pad(first, (0, 0, 0, 0, 0, missing), value=new)}
 
 
 def unclicked(images: Tensor, inputs: int) -> Tensor:
@@ -82,6 +86,9 @@ class Simulator:
         counts = [_count(rng) for rng in rngs]
         truth = codes.cpu().numpy()
         out = unclicked(images, images.shape[1] + len(CLASSES))
+        for i, count in enumerate(counts):
+            if count and rngs[i].random() < _HIDDEN:
+                self.hide(out[i, : images.shape[1]], truth[i], rngs[i])
         for turn in range(_MOST):
             some = [i for i, count in enumerate(counts) if count > turn]
             if not some:
@@ -96,6 +103,19 @@ class Simulator:
                 torch.maximum(channel, self.drawn(spot, channel), out=channel)
         return out
 
+    def hide(self, image: Tensor, codes: Array, rng: np.random.Generator) -> None:
+        """Take the signal of a patch about a structure away, in place. image: (slices, A, S); codes: (A, S)."""
+        somewhere = np.argwhere(~self.allowed[codes][..., 0])
+        if not len(somewhere):
+            return
+        centre, radii = somewhere[rng.integers(len(somewhere))], rng.uniform(*_PATCH, 2) / self.pixel
+        a, s = (
+            ((torch.arange(size, device=image.device) - float(at)) / float(radius)) ** 2
+            for size, at, radius in zip(codes.shape, centre, radii, strict=True)
+        )
+        kept = ((a[:, None] + s[None]).sqrt() * 5 - 4).clamp(0, 1)  # a soft rim of a fifth
+        image.mul_(kept).add_(float(rng.uniform(0, 0.2)) * (1 - kept))
+
     def spot(self, scores: Array, codes: Array, rng: np.random.Generator) -> Spot | None:
         """Where a person would click next in a slice; None where nothing is wrong.
 
@@ -105,7 +125,7 @@ class Simulator:
         found, allowed = scores.argmax(0), self.allowed[codes]  # (A, S), (A, S, classes)
         wrong = ~np.take_along_axis(allowed, found[..., None], -1)[..., 0]
         strong = rng.random() >= _FAINT
-        strength = float(rng.uniform(0.7, 1.0) if strong else rng.uniform(0.1, 0.5))
+        strength = float(rng.uniform(0.75, 1.0) if strong else rng.uniform(0.02, 0.75))
         at: tuple[int, ...] = ()
         if rng.random() < _CONFIRMS:
             sure = np.argwhere((allowed.sum(-1) == 1) & ~allowed[..., 0] & ~wrong)

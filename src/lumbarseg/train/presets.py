@@ -88,7 +88,7 @@ TABLE: dict[str, Preset] = {
     # contrast but T2 from the phantoms alone.
     "shipped": Preset(
         "how the model in the package was made",
-        Settings(seed=1, steps=20_000, channels=(32, 48, 96, 144, 176), shares=(0.5, 0.34, 0.16)),
+        Settings(seed=1, steps=20_000, method="deepedit", channels=(32, 48, 96, 144, 176), shares=(0.5, 0.34, 0.16)),
     ),
     "fine": Preset("from the shipped weights to the habits of few new exams", _FINE, "shipped"),
     "quick": Preset(
