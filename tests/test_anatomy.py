@@ -15,6 +15,7 @@ from lumbarseg.anatomy import (
     Kind,
     Structure,
     arch_of,
+    beside,
     by_label,
     by_name,
     classes_of,
@@ -85,6 +86,14 @@ def test_a_disc_stands_between_its_two_vertebrae() -> None:
         upper, lower = disc.name.split("-")
         below = by_name("sacrum" if lower == "S1" else lower)
         assert by_name(upper).order < arch_of(upper).order < disc.order < below.order
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [("L3", {"L3"}), ("L3-L4", {"L3", "L4"}), ("L5-S1", {"L5", "S1"}), ("L6 arch", {"L6"}), ("sacrum", set())],
+)
+def test_a_structure_lies_at_its_levels(name: str, levels: set[str]) -> None:
+    assert beside(name) == {name} | levels
 
 
 def test_vertebrae_and_discs_follow_one_another_from_head_to_foot() -> None:

@@ -157,6 +157,11 @@ def arch_of(level: str) -> Structure:
     return by_name(f"{level} arch")
 
 
+def beside(name: str) -> frozenset[str]:
+    """A structure's name and the levels that it lies at: "L3-L4" with L3 and L4, "L3 arch" with L3."""
+    return frozenset({name, *name.split(maxsplit=1)[0].split("-")})
+
+
 def labels_of(kind: Kind) -> tuple[int, ...]:
     """Label values of all structures of one kind, from head to foot."""
     return tuple(s.label for s in STRUCTURES if s.kind is kind)

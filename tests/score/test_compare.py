@@ -8,6 +8,7 @@ import pytest
 from lumbarseg import score as scores
 from lumbarseg.anatomy import Kind, by_name
 from lumbarseg.score import Score, dice, score, surface_distance, volume_ratio
+from lumbarseg.score.compare import flagged
 
 L3, L4, L5 = (by_name(name).label for name in ("L3", "L4", "L5"))
 ARCH = by_name("L4 arch").label
@@ -120,3 +121,10 @@ def test_distances_come_when_a_spacing_is_given_and_a_row_goes_to_json() -> None
     row = only(score(truth, truth, spacing=(1, 1, 1)), "L3")
     assert row.to_dict()["distances"] == {"mean": 0.0, "p95": 0.0, "largest": 0.0}
     assert "distances" not in score(truth, truth)[0].to_dict()
+
+
+def test_a_wrong_name_is_marked_where_a_level_beside_it_is() -> None:
+    texts = ["L4-L5 as L3-L4", "L5 vertebra as L4 vertebra", "L2 as L1", "L5-S1 as L4-L5", "canal as L2 arch"]
+    assert flagged(texts, ["L4"]) == ["L4-L5 as L3-L4", "L5 vertebra as L4 vertebra", "L5-S1 as L4-L5"]
+    assert flagged(texts, ["L1", "L2"]) == ["L2 as L1", "canal as L2 arch"]
+    assert flagged(texts, []) == []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, arch_of
+from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, arch_of, beside
 
 if TYPE_CHECKING:
     from lumbarseg.files.segnrrd import Segment
@@ -50,8 +50,7 @@ def segments(given: Answer) -> list[Segment]:
     for row in table(given.wish.scheme, parts):
         body = row.kind is Kind.BODY
         whole = body and (parts == "whole" or (parts == "apart" and value(arch_of(row.name)) == row.label))
-        upper = row.name.split()[0].partition("-")[0]  # a disc is named by the vertebra above it
-        found.append(Segment(row.label, row.name, row.colour, term(row, whole), bool({row.name, upper} & doubtful)))
+        found.append(Segment(row.label, row.name, row.colour, term(row, whole), bool(beside(row.name) & doubtful)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure
+from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure, beside
 from lumbarseg.measure import anatomical
 from lumbarseg.resample import reorient
 from lumbarseg.volume import Array, Volume
@@ -202,7 +202,11 @@ def _page(base: Array, marks: Sequence[Mark], levels: dict[str, Level], footer: 
 
 
 def names(
-    pen: ImageDraw.ImageDraw, marks: Sequence[Mark], size: tuple[int, int], frame: Frame, doubtful: Container[str] = ()
+    pen: ImageDraw.ImageDraw,
+    marks: Sequence[Mark],
+    size: tuple[int, int],
+    frame: Frame,
+    doubtful: Set[str] = frozenset(),
 ) -> None:
     """Names beside a slice of `size` (height, width), each with a line to its structure; doubtful: names with a "?"."""
     height, width = size
@@ -210,7 +214,7 @@ def names(
     bar = frame.font // 2
     heights = _spread([at[1] for _, at in marks], frame.font * 1.22, height)
     for (structure, (x, y)), level_y in zip(marks, heights, strict=True):
-        doubt = structure.name in doubtful or structure.name.split("-")[0] in doubtful
+        doubt = bool(beside(structure.name) & doubtful)
         name = f"{structure.name} ?" if doubt else structure.name
         pen.line([(x + 3, y), (width - 10, y), (width + bar, level_y)], fill=(*structure.colour, 150), width=1)
         pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(*structure.colour, 255))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import LEVELS
+from lumbarseg.anatomy import beside
 from lumbarseg.volume import Array
 
 from .distances import Distances, surface_distance
@@ -145,10 +145,9 @@ def missing(rows: Iterable[Score]) -> list[str]:
 
 
 def flagged(texts: Iterable[str], uncertain: Iterable[str]) -> list[str]:
-    """Those of the wrong names that were marked uncertain, "L4-L5 as L3-L4" when L3 and L4 were, or L3-L4 itself."""
+    """Those of the wrong names that were marked uncertain, "L4-L5 as L3-L4" when L3 or L4 was, or L3-L4 itself."""
     marked = frozenset(uncertain)
-    names = {text: text.rpartition(" as ")[2].removesuffix(" vertebra") for text in texts}
-    return [text for text, name in names.items() if name in marked or set(name.split("-")) & set(LEVELS) <= marked]
+    return [text for text in texts if beside(text.rpartition(" as ")[2]) & marked]
 
 
 class _Sight:
