@@ -35,7 +35,7 @@ from .speed import routine
 
 RESULTS = Path(__file__).resolve().parent / "results" / "serve.json"
 EXAM = "routine"
-SEEDS = (193, 30, 227)  # of exams with the sacrum in view
+SEEDS = (30, 193, 227)  # of exams with the sacrum in view
 _PATIENCE = 600.0
 _ITK = """import SimpleITK
 from SimpleITK import GetImageFromArray as image_from_array

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from tests.batch import pieces
@@ -45,6 +47,15 @@ def scheduler() -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def test_one_piece_that_kills_its_workers_and_one_that_fails_fail_alone() -> None:
     told = list(each("local:2", pieces.deadly, range(6), pieces.lost))
     assert sorted(map(str, told)) == ["0", "1", "2", "3 killed", "4", "5"]
+
+
+def test_a_second_cluster_beside_another_says_nothing_of_ports(recwarn: pytest.WarningsRecorder) -> None:
+    with socket.socket() as other:
+        with suppress(OSError):  # taken already
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        assert sorted(each("local:1", pieces.square, range(3), pieces.lost)) == [0, 1, 4]
+    assert not [str(warning.message) for warning in recwarn if "8787" in str(warning.message)]
 
 
 def test_a_killed_worker_costs_nothing_and_any_scheduler_will_do(scheduler: tuple[str, subprocess.Popen[str]]) -> None:

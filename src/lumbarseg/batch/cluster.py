@@ -138,7 +138,8 @@ def _started(distributed: Any, address: str) -> Any:
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # None still opens port 8787, and warns where that is taken
+        scheduler_kwargs={"dashboard": False},
         silence_logs=_SILENT,
     )
 

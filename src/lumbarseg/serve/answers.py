@@ -25,7 +25,7 @@ from lumbarseg.terminology import term
 from lumbarseg.volume import Volume
 
 from .labels import in_answer, offered, placed
-from .models import CLICKS, Models
+from .models import CLICKS, SPINE, Models
 from .points import clicks
 
 _KEPT = 4  # exams as they were seen, about 50 MB each
@@ -78,7 +78,7 @@ class Segment(InferTask):
         self.name, self.models, self.looks = name, models, looks
         model = models.load(name)
         self.names = offered(model.card.painted)
-        reads = name == CLICKS or model.card.spec.clicks is not None
+        reads = name == CLICKS or (name != SPINE and model.card.spec.clicks is not None)
         labels = {name: place for place, name in enumerate(self.names, start=1)}
         super().__init__(
             type=InferType.DEEPEDIT if reads else InferType.SEGMENTATION,
