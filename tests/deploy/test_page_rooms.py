@@ -172,6 +172,7 @@ PLANS = {
     "single slices": (Plan(slices=3), CARD, {}),
     "discs alone": (Plan(), ALONE, {}),
     "discs alone, no lowest disc": (Plan(missing=frozenset({1})), replace(ALONE, lowest=("L4-L5", 0.9)), {}),
+    "discs alone, a tall spine": (Plan(slices=1, size=1.15, lordosis=3.0, slope=15.0), ALONE, {}),
     "turned": (Plan(), CARD, {"flips": (True, False)}),
     "upside down": (Plan(), CARD, {"flips": (True, True)}),
 }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lumbarseg.anatomy import by_name
+from lumbarseg.anatomy import CLASSES, by_name
 from lumbarseg.cli.demo import exam
 from lumbarseg.clicks import Blob, Click
 from lumbarseg.errors import ModelError, SegmentError
@@ -51,7 +51,7 @@ class Deaf:
         return replace(self.model.card, spec=Spec())
 
     def run(self, windows: Array) -> Array:
-        return self.model.run(np.pad(windows, ((0, 0), (0, 6), (0, 0), (0, 0))))
+        return self.model.run(np.pad(windows, ((0, 0), (0, len(CLASSES)), (0, 0), (0, 0))))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from tests import sets
 from lumbarseg.cli.demo import exam as demo_exam
 from lumbarseg.datasets import Dataset
 from lumbarseg.model import Card
-from lumbarseg.prepare import Spec
 from lumbarseg.score import every_name
 from lumbarseg.train.networks import PlanarUNet
 from lumbarseg.train.targets import Targets
@@ -22,9 +21,9 @@ from lumbarseg.train.weights import Start
 @pytest.fixture(scope="module")
 def model() -> Answering:
     start = Start.of("shipped")
-    network = PlanarUNet(start.channels)
+    network = PlanarUNet(start.channels, start.spec.inputs)
     network.load_state_dict(start.weights)
-    return Answering(Card(Spec()), network.eval(), "float32")
+    return Answering(Card(start.spec), network.eval(), "float32")
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,14 @@ from lumbarseg.errors import ModelError
 from lumbarseg.model import Card, Model, shipped
 from lumbarseg.prepare import Spec
 from lumbarseg.train.checkpoint import Checkpoint
+from lumbarseg.train.deepedit import unclicked
 from lumbarseg.train.export import export
 from lumbarseg.train.networks import PlanarUNet
 from lumbarseg.train.weights import Start, calibrate
 
 
 def network_of(start: Start) -> PlanarUNet:
-    network = PlanarUNet(start.channels)
+    network = PlanarUNet(start.channels, start.spec.inputs)
     network.load_state_dict(start.weights)
     return network.eval()
 
@@ -35,6 +36,7 @@ def test_a_model_file_is_read_back(
     path = shipped() if which == "shipped" else export(checkpoint, tmp_path / "mine.onnx")
     start = Start.of(path)
     network = network_of(start)
+    images = unclicked(images, start.spec.inputs)
     expected = Model.load(path).run(images.numpy())
     with torch.no_grad():
         np.testing.assert_allclose(network(images).numpy(), expected, atol=1e-4)

@@ -21,6 +21,7 @@ from .levels import CERTAIN, Naming, given, names_upward
 _USUAL = "L5-S1"  # the lowest disc of most people
 _GAP = 85.0  # mm from middle to middle of two discs of one column, of which one between was not seen
 _PITCH = 36.0  # mm, where a single disc tells none
+_EMPTY = 0.1  # share of disc in a plane: less is a plane without one
 _SPECK = 0.05  # of the largest piece: less says nothing about the column
 _BEND = 60.0  # mm of height for each degree of the curve, up to three
 _LEAST = 0.1  # of the usual disc's volume: less is none
@@ -41,7 +42,7 @@ def split(classes: Array, spacing: Array) -> Instances | None:
         return None
     voxels = np.argwhere(classes == DISC)
     places = column.place(voxels, spacing)
-    planes = cuts(places, np.full(len(voxels), DISC), len(classes) > 4)
+    planes = _whole_steps(cuts(places, np.full(len(voxels), DISC), len(classes) > 4))
     if not planes:
         return None
     away = np.stack([_off(plane, places.along, places.front, places.side) for plane in planes])
@@ -56,6 +57,30 @@ def split(classes: Array, spacing: Array) -> Instances | None:
     sacrum = connected(classes == SACRUM, centres(discs, 1)[0], spacing)
     canal = behind(classes == CANAL, column, spacing)
     return Instances(count, np.zeros_like(discs), discs, arches, sacrum, canal, column, between, bodyless=True)
+
+
+def _whole_steps(planes: list[Cut]) -> list[Cut]:
+    """Where discs follow each other as lumbar ones do, and the planes twice as close: one plane for each level.
+
+    Without bodies a chain of half steps costs nothing, for its empty planes are worth nothing.
+    """
+    full = [plane for plane in planes if plane.disc > _EMPTY]
+    if len(full) < 2 or np.median(np.diff([plane.at for plane in planes])) >= _CLOSE:
+        return planes
+    usual = float(np.median(np.diff([plane.at for plane in full])))
+    if usual < _CLOSE:
+        return planes
+    kept = full[:1]
+    for plane in full[1:]:
+        before, gap = kept[-1].at, plane.at - kept[-1].at
+        steps = int(gap / usual + 0.5)
+        kept += [_nearest(planes, before + n * gap / steps) for n in range(1, steps)]  # levels without a disc
+        kept.append(plane)
+    return kept
+
+
+def _nearest(planes: list[Cut], at: float) -> Cut:
+    return min(planes, key=lambda plane: abs(plane.at - at))
 
 
 def _off(plane: Cut, along: Array, front: Array, side: Array) -> Array:

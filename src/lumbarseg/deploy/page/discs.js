@@ -19,7 +19,7 @@ export function splitDiscs(classes, shape, spacing) {
   if (!column) return null;
   const voxels = where(classes, is(DISC));
   const places = column.place(voxels, shape, spacing);
-  const planes = cuts(places, new Uint8Array(voxels.length).fill(DISC), shape[0] > 4);
+  const planes = wholeSteps(cuts(places, new Uint8Array(voxels.length).fill(DISC), shape[0] > 4));
   if (!planes.length) return null;
   const numbers = Uint8Array.from(voxels, (_, v) => {
     const off = planes.map((p) => Math.abs(places.along[v] - p.at - p.forward * places.front[v] - p.sideways * places.side[v]));
@@ -44,6 +44,26 @@ export function splitDiscs(classes, shape, spacing) {
     bodyless: true,
     shape,
   };
+}
+
+/** One plane for each level, where the chain has half steps: `_whole_steps`. */
+function wholeSteps(planes) {
+  const steps = (some) => median(some.slice(1).map((plane, n) => plane.at - some[n].at));
+  const full = planes.filter((plane) => plane.disc > D.EMPTY);
+  if (full.length < 2 || steps(planes) >= D.CLOSE) return planes;
+  const usual = steps(full);
+  if (usual < D.CLOSE) return planes;
+  const kept = full.slice(0, 1);
+  for (const plane of full.slice(1)) {
+    const before = kept.at(-1).at;
+    const gap = plane.at - before;
+    const count = Math.floor(gap / usual + 0.5);
+    for (let n = 1; n < count; n++) {
+      kept.push(planes[argmin(planes.map((p) => Math.abs(p.at - before - (n * gap) / count)))]);
+    }
+    kept.push(plane);
+  }
+  return kept;
 }
 
 /** The curve through the middles of discs. */
