@@ -2,12 +2,14 @@
 
 For each fold, as a user would do it: train, export the last weights (none are chosen by the held-out exams), evaluate
 through the whole pipeline. Prints the mean Dice by name of each exam (of a single tag, that of all bodies as one),
-wrong names, and the processor minutes of training; folds that lie in OUT already are not done again. On the chu exams:
+wrong names, and the processor minutes of training; folds that lie in OUT already are not done again. With --clicks what
+each fold held out is also clicked through, as benchmarks.clicks does. On the chu exams:
 
 lumbarseg import chu ../shared/real/chu data/chu
 python -m benchmarks.folds data/chu -o runs/folds --preset chu-5 --steps 220
 python -m benchmarks.folds data/chu -o runs/folds --preset chu-1 --steps 500
 python -m benchmarks.folds data/chu -o runs/folds --preset chu-5 --steps 1500 --init none --only 1
+python -m benchmarks.folds data/chu -o runs/folds --preset deepedit-9 --targets vertebrae --steps 1000 --clicks
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 from lumbarseg.anatomy import LUMBAR
 from lumbarseg.train.presets import TABLE
 
-from . import speed
+from . import clicks, speed
 
 Row = dict[str, Any]
 
@@ -38,6 +40,17 @@ def trained(place: Path, dataset: Path, fold: str, words: list[str]) -> None:
     text = speed.process(judged).output
     (place / "cost.json").write_text(json.dumps({"minutes": run.seconds / 60, "processor_minutes": run.work / 60}))
     (place / "evaluate.json").write_text(text[text.index("{") :])
+
+
+def clicked(place: Path, dataset: Path, fold: str) -> list[Row]:
+    """What one fold held out, click by click, in its folder."""
+    found = place / "clicks.json"
+    if not found.exists():
+        model = place / "model.onnx"
+        program = [sys.executable, "-m", "benchmarks.clicks"]
+        speed.process([*program, model, dataset, "--fold", fold, "--split", "val", "-o", found])
+    (rows,) = json.loads(found.read_text())["cases"].values()
+    return rows
 
 
 def exams(place: Path, targets: tuple[str, ...]) -> list[Row]:
@@ -67,16 +80,21 @@ def main() -> None:
     parser.add_argument("--init", default="shipped", help="what training begins with (shipped)")
     parser.add_argument("--steps", type=int, default=220, help="default: %(default)s")
     parser.add_argument("-n", type=int, default=5, help="folds (5)")
+    parser.add_argument("--targets", default=None, help="other targets than the preset's, parted by commas")
+    parser.add_argument("--clicks", action="store_true", help="click through what was held out as well")
     parser.add_argument("--only", type=int, nargs="+", default=None, help="only these folds")
     args = parser.parse_args()
     words = ["--preset", args.preset, "--init", args.init, "--steps", str(args.steps)]
-    found, minutes = [], []
+    words += ["--targets", args.targets] if args.targets else []
+    targets = tuple(args.targets.split(",")) if args.targets else TABLE[args.preset].settings.targets
+    found, minutes, corrected = [], [], []
     for k in args.only or range(1, args.n + 1):
         place = args.o / f"{args.preset}-{args.init}-{k}"
         if not (place / "evaluate.json").exists():
             trained(place, args.dataset, f"{k}/{args.n}", words)
         minutes.append(json.loads((place / "cost.json").read_text())["processor_minutes"])
-        for row in exams(place, TABLE[args.preset].settings.targets):
+        corrected += clicked(place, args.dataset, f"{k}/{args.n}") if args.clicks else []
+        for row in exams(place, targets):
             found.append(row["dice"])
             marked = ", marked uncertain" if row["uncertain"] else ""
             print(
@@ -84,6 +102,8 @@ def main() -> None:
             )
     cost = f"{statistics.mean(minutes):.1f} processor minutes a fold, at most {max(minutes):.1f}"
     print(f"{args.preset}, from {args.init}, {len(found)} exams: mean Dice {statistics.mean(found):.4f}; {cost}")
+    if corrected:
+        print(f"\n{clicks.table({args.dataset.name: clicks.summary(corrected)})}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import json
 import logging
 import re
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +36,8 @@ _SESSION = re.compile(r"[0-9a-f-]{36}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 _OWN_WORDS = ("image", "model", "session", "description", "save_label", "label_tag", "output", "result_write_to_file")
 """Words of a request that its address says, or this server; inside `params` they would override that."""
+_BEGINNING = threading.Lock()
+_BEGINS = 10.0  # seconds, at most, until a training has its process
 
 Upload = Annotated[UploadFile, File()]
 Params = Annotated[str, Form()]
@@ -182,7 +186,14 @@ def begin_training(
     if run_sync:
         raise ServeError("training takes minutes; ask without run_sync, and for its state with GET /train/", 422)
     wanted = {key: value for key, value in (params or {}).items() if key != "model"}
-    return train.run_model(model, wanted, False, enqueue)
+    with _BEGINNING:
+        task = train.run_model(model, wanted, False, enqueue)
+        told = dict(task)
+        end = time.monotonic() + _BEGINS
+        # MONAI Label counts a training as running when it has its process: a request before that would begin another
+        while task["status"] == "SUBMITTED" and not enqueue and time.monotonic() < end:
+            time.sleep(0.01)
+    return told
 
 
 @router.post("/train/")
