@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,14 @@ def _scores(found: Segmentation, truth: np.ndarray, case: Case) -> Row:
     }
 
 
-def summary(rows: list[Row]) -> Row:
-    """Mean Dice over cases and structures after some numbers of clicks, by structure too, and seconds per click."""
+def summary(rows: list[Row], only: Sequence[str] = ()) -> Row:
+    """Mean Dice over cases and structures after some numbers of clicks, by structure too, and seconds per click.
+
+    only: names of the structures that count; without any, all that were drawn.
+    """
     answered = [row for row in rows if "steps" in row]
     after = [count for count in COUNTS if all(len(row["steps"]) > count for row in answered)]
-    names = sorted({name for row in answered for name in row["steps"][0]["dice"]})
+    names = sorted({name for row in answered for name in row["steps"][0]["dice"] if not only or name in only})
 
     def at(count: int, chosen: list[str]) -> float:
         dices = [[row["steps"][count]["dice"].get(name) for name in chosen] for row in answered]

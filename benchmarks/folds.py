@@ -103,7 +103,9 @@ def main() -> None:
     cost = f"{statistics.mean(minutes):.1f} processor minutes a fold, at most {max(minutes):.1f}"
     print(f"{args.preset}, from {args.init}, {len(found)} exams: mean Dice {statistics.mean(found):.4f}; {cost}")
     if corrected:
-        print(f"\n{clicks.table({args.dataset.name: clicks.summary(corrected)})}")
+        name = args.dataset.name
+        both = {f"{name}, L1 to L5": clicks.summary(corrected, LUMBAR), f"{name}, all": clicks.summary(corrected)}
+        print(f"\n{clicks.table(both)}")
 
 
 if __name__ == "__main__":

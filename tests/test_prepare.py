@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from tests.grids import AXIS_ORDERS, affine_of, filled
 
 from lumbarseg.clicks import Blob
@@ -17,6 +18,7 @@ from lumbarseg.prepare import (
     Normalisation,
     Prepared,
     Spec,
+    best_class,
     network_grid,
     normalise,
     prepare,
@@ -123,6 +125,32 @@ def test_at_the_networks_own_spacing_nothing_is_resampled(axes: str) -> None:
     assert np.array_equal(restore_labels(sent, prepared), labels)
     scores = np.stack([sent % 2 == 0, sent % 2 == 1]).astype(np.float32)
     assert np.array_equal(restore_classes(scores, prepared), labels % 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(scores=arrays(np.float32, (4, 2, 3, 3), elements=st.integers(0, 3)))
+def test_of_equal_scores_the_first_class_counts(scores: Array) -> None:
+    before = scores.copy()
+    found = best_class(scores)
+    assert np.array_equal(found, scores.argmax(axis=0))
+    assert found.dtype == np.uint8
+    assert np.array_equal(scores, before)
+
+
+def test_only_what_is_asked_for_is_painted_and_there_as_ever() -> None:
+    prepared = frame(Grid((9, 30, 40), affine_of("RAS", (4.0, 0.7, 0.8), (0, 0, 0), (5, 10, -5))))
+    scores = np.random.default_rng(0).random((3, *prepared.grid.shape)).astype(np.float32)
+    where = np.zeros(prepared.grid.shape, bool)
+    where[2:7, 5:15, 10:25] = True
+    whole, part = restore_classes(scores, prepared), restore_classes(scores, prepared, where)
+    place = prepared.grid.to_index(places(prepared.source))
+    inside = ((place >= [2, 5, 10]) & (place <= [6, 14, 24])).all(axis=-1)
+    far = ((place < [-1, 2, 7]) | (place > [9, 18, 28])).any(axis=-1)
+    assert inside.any()
+    assert far.any()
+    assert np.array_equal(part[inside], whole[inside])
+    assert not part[far].any()
+    assert whole[far].any()
 
 
 @pytest.mark.parametrize("axes", AXIS_ORDERS)

@@ -7,6 +7,7 @@ inference, MONAI Label and the web page all read it. Labels come back on exactly
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -192,34 +193,40 @@ def windows(array: Array, spec: Spec, clicks: Array | None = None) -> Array:
     return full
 
 
-def restore_classes(scores: Array, prepared: Prepared) -> Array:
+def restore_classes(scores: Array, prepared: Prepared, where: Array | None = None) -> Array:
     """scores: (C, slices, A, S) on the network's grid to (I, J, K) uint8, the best class on the exam's own grid.
 
     Every class is interpolated linearly and compared with the best so far, inside the box where any class but the
     first (background) is best on the network's grid: memory and time go with the spine, not with the exam. Of a fine
-    isotropic exam a few slices are interpolated at a time.
+    isotropic exam a few slices are interpolated at a time. where: (slices, A, S) bool, background is all elsewhere.
     """
     plan = _plan(reorient_grid(prepared.source, prepared.spec.axes), prepared.spec)
     best = np.zeros([axis.source for axis in plan], np.uint8)
     foreground = scores[1:].max(axis=0) > scores[0]
+    if where is not None:
+        foreground &= where
     if foreground.any():
         boxes, sources, matrices = zip(*(_covered(foreground, n, axis) for n, axis in enumerate(plan)), strict=True)
         inside = best[sources]  # a view
         slab = max(1, _SLAB // int(np.prod(inside.shape[1:])))
         for first in range(0, len(inside), slab):
             some = slice(first, first + slab)
-            inside[some] = _best(scores[(slice(None), *boxes)], (matrices[0][some], matrices[1], matrices[2]))
+            turned = (matrices[0][some], matrices[1], matrices[2])
+            inside[some] = best_class(apply(score, turned) for score in scores[(slice(None), *boxes)])
     return to_source(best, prepared)
 
 
-def _best(scores: Array, matrices: tuple[Array, Array, Array]) -> Array:
-    """The best class of interpolated scores, (C, slices, A, S) to uint8; the first of those that are equal."""
-    top = apply(scores[0], matrices)
+def best_class(scores: Iterable[Array]) -> Array:
+    """The class of each voxel, uint8, from one array of scores per class; the first of those that are equal.
+
+    The same as argmax over the first axis, several times as fast, and one class at a time where memory is short.
+    """
+    classes = iter(scores)
+    top = np.array(next(classes))
     best = np.zeros(top.shape, np.uint8)
-    for number in range(1, len(scores)):
-        value = apply(scores[number], matrices)
-        best[value > top] = number
-        np.maximum(top, value, out=top)
+    for number, score in enumerate(classes, start=1):
+        np.putmask(best, score > top, number)
+        np.maximum(top, score, out=top)
     return best
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lumbarseg.clicks import FAINT
 from lumbarseg.errors import ModelError
-from lumbarseg.prepare import Spec, windows
+from lumbarseg.prepare import Spec, best_class, windows
 from lumbarseg.volume import Array
 
 from . import tiles
@@ -72,7 +72,7 @@ def again(model: Answers, array: Array, clicks: Array, base: Array) -> Array:
     first, whole = _first(count), (slice(0, rows), slice(0, columns))
     box = _spine(base[:, first], spec.multiple) or whole
     if seen.any(axis=0).sum() > seen[:, box[0], box[1]].any(axis=0).sum():
-        box = _box(seen.any(axis=0) | (base.argmax(axis=0) > 0).any(axis=0), spec.multiple) or whole
+        box = _box(seen | (best_class(base) > 0), spec.multiple) or whole
     asked = [i for i, there in enumerate(seen) if there.any()]
     _fill(model, array, [i for i in asked if i in first], whole, out, clicks)
     _fill(model, array, [i for i in asked if i not in first], box, out, clicks)
@@ -106,19 +106,20 @@ def _fill(
 
 def _spine(scores: Array, multiple: int) -> tuple[slice, slice] | None:
     """The box in plane, in multiples of the network's, that holds all foreground with a margin; None without any."""
-    return _box((scores.argmax(axis=0) > 0).any(axis=0), multiple)
+    return _box(best_class(scores) > 0, multiple)
 
 
 def _box(seen: Array, multiple: int) -> tuple[slice, slice] | None:
-    """The box about what is seen in a plane, (A, S) bool."""
-    if not seen.any():
+    """The box in plane about what is seen in any slice, (slices, A, S) bool."""
+    plane: Array = np.any(seen, axis=0)
+    if not plane.any():
         return None
     sides = []
     for axis in (0, 1):
-        places = np.flatnonzero(seen.any(axis=1 - axis))
-        low, high = max(0, int(places[0]) - MARGIN), min(seen.shape[axis], int(places[-1]) + 1 + MARGIN)
-        size = min(seen.shape[axis], -(-(high - low) // multiple) * multiple)
-        low = max(0, min(low, seen.shape[axis] - size))
+        places = np.flatnonzero(plane.any(axis=1 - axis))
+        low, high = max(0, int(places[0]) - MARGIN), min(plane.shape[axis], int(places[-1]) + 1 + MARGIN)
+        size = min(plane.shape[axis], -(-(high - low) // multiple) * multiple)
+        low = max(0, min(low, plane.shape[axis] - size))
         sides.append(slice(low, low + size))
     return sides[0], sides[1]
 

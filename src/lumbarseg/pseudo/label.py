@@ -13,7 +13,7 @@ from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, by_label, by_name
 from lumbarseg.datasets.folder import Table
 from lumbarseg.errors import SegmentError
 from lumbarseg.model import Answers, predict
-from lumbarseg.prepare import Prepared, Spec, prepare, restore_labels
+from lumbarseg.prepare import Prepared, Spec, best_class, prepare, restore_labels
 from lumbarseg.resample import reorient
 from lumbarseg.segment import orientation
 from lumbarseg.segment.instances import Instances, split
@@ -70,11 +70,11 @@ def label(volume: Volume, models: Mapping[str, Answers], lowest: str | None = No
     flips = (False, False)
     voices = _heard(models, given, prepared, common, flips)
     scores = merged(voices)
-    flips = orientation.wrong_way(scores.argmax(axis=0), spacing)
+    flips = orientation.wrong_way(best_class(scores), spacing)
     if any(flips):
         voices = _heard(models, given, prepared, common, flips)
         scores = merged(voices)
-    found = split(scores.argmax(axis=0), spacing)
+    found = split(best_class(scores), spacing)
     if found is None:
         raise SegmentError("no lumbar spine found: nothing in the exam looks like a column of vertebrae and discs")
     naming = name(found, scores, spacing, lowest, None, _taught(models))
@@ -182,7 +182,7 @@ def _doubtful(answer: _Answer) -> Array:
 
 def _confidence(answer: _Answer, known: set[int]) -> dict[str, float]:
     """Mean probability of each structure over its own voxels on the network's grid."""
-    classes = answer.scores.argmax(axis=0)
+    classes = best_class(answer.scores)
     out = {}
     for kind, near in answer.near.items():
         own = np.where(classes == CLASSES.index(kind), near, 0)

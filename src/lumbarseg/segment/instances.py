@@ -85,9 +85,10 @@ def split(classes: Array, spacing: Array) -> Instances | None:
 
 def _counted(between: Array, found: Array, low: int, high: int) -> tuple[Array, Array]:
     """Bodies and discs numbered from the segment `low` upward. between: segment + 1; found: disc + 1, both uint8."""
-    bodies = np.where((between > low) & (between <= high + 1), between - low, 0).astype(np.uint8)
-    discs = np.where(found > 0, np.clip(found.astype(int) - low + 1, 0, high - low + 2), 0).astype(np.uint8)
-    return bodies, discs
+    numbers = np.arange(256)
+    bodies = np.where((numbers > low) & (numbers <= high + 1), numbers - low, 0).astype(np.uint8)
+    discs = np.where(numbers > 0, np.clip(numbers - low + 1, 0, high - low + 2), 0).astype(np.uint8)
+    return bodies[between], discs[found]
 
 
 def painted(shape: tuple[int, ...], voxels: Array, numbers: Array, where: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from lumbarseg.anatomy import Kind
 from lumbarseg.errors import SegmentError
 from lumbarseg.model import Answers, Card, predict
-from lumbarseg.prepare import Prepared, prepare
+from lumbarseg.prepare import Prepared, best_class, prepare
 from lumbarseg.volume import Array, Grid, Volume
 
 from . import discs, orientation
@@ -74,12 +74,12 @@ def look(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequen
     spacing = np.array(prepared.grid.spacing)
     array = prepared.array
     scores = predict(model, array)
-    classes = scores.argmax(axis=0)
+    classes = best_class(scores)
     flips = orientation.wrong_way(classes, spacing)
     if any(flips):
         array = np.ascontiguousarray(orientation.flipped(array, flips))
         scores = predict(model, array)
-        classes = scores.argmax(axis=0)
+        classes = best_class(scores)
     found = lumbar(classes, spacing, model.card)
     place = frame(prepared, flips)
     pinned = pins_to_body(pins, found, np.linalg.inv(place), spacing)

@@ -17,12 +17,20 @@ from .levels import disc_names
 from .orientation import Flips, flipped
 
 
-def paint(scores: Array, found: Instances, names: tuple[str, ...], prepared: Prepared, flips: Flips) -> Array:
+def paint(
+    scores: Array,
+    found: Instances,
+    names: tuple[str, ...],
+    prepared: Prepared,
+    flips: Flips,
+    where: Array | None = None,
+) -> Array:
     """(I, J, K) uint8 on the exam's own grid.
 
     Which tissue a voxel is comes from probabilities interpolated to that grid; which level, from the nearest instance.
+    where: (slices, A, S) bool, a box that is all of the exam that matters, for what is asked often.
     """
-    classes = restore_classes(flipped(scores, flips), prepared)
+    classes = restore_classes(flipped(scores, flips), prepared, None if where is None else flipped(where, flips))
     out = np.zeros(classes.shape, np.uint8)
     for kind, numbers, values in _tables(found, names):
         named = restore_labels(flipped(_spread(values[numbers]), flips), prepared)

@@ -18,6 +18,7 @@ from lumbarseg.clicks import Click, channels
 from lumbarseg.errors import SegmentError
 from lumbarseg.model import Answers
 from lumbarseg.model.window import again
+from lumbarseg.prepare import best_class
 from lumbarseg.volume import Array, Grid, Volume
 
 from .force import forced
@@ -66,13 +67,14 @@ def _answered(seen: Seen, model: Answers, clicks: Sequence[Click], scores: Array
     """The answer for scores (classes, slices, A, S) after clicks, with every click's voxel as it says."""
     source, grid = seen.answer.labels.grid, seen.grid
     spacing = np.array(seen.prepared.grid.spacing)
-    found = lumbar(scores.argmax(axis=0), spacing, model.card)
+    found = lumbar(best_class(scores), spacing, model.card)
     naming, moved = _named(found, seen, clicks, spacing)
     base = seen.answer.labels.array
     if moved:
         base = renamed(base, seen.found, seen.naming.names, moved)
-    near = _within(scores, _surroundings(scores.shape[1:], _places(clicks, grid), spacing))
-    labels = only(paint(near, found, naming.names, seen.prepared, seen.flips), model.card.painted)
+    near = np.zeros(scores.shape[1:], bool)
+    near[_surroundings(near.shape, _places(clicks, grid), spacing)] = True
+    labels = only(paint(scores, found, naming.names, seen.prepared, seen.flips, near), model.card.painted)
     taken = touched(base != labels, _places(clicks, source), np.array(source.spacing))
     labels = np.where(taken, labels, base)
     check(labels)
@@ -84,15 +86,6 @@ def _answered(seen: Seen, model: Answers, clicks: Sequence[Click], scores: Array
         naming.anchor,
         round(naming.confidence, 3),
     )
-
-
-def _within(scores: Array, box: tuple[slice, ...]) -> Array:
-    """Scores (classes, slices, A, S) inside a box with a margin for interpolation; background elsewhere."""
-    out = np.zeros_like(scores)
-    out[0] = 1
-    inside = (slice(None), *(slice(max(0, side.start - 2), side.stop + 2) for side in box))
-    out[inside] = scores[inside]
-    return out
 
 
 def _usable(clicks: Sequence[Click], model: Answers, source: Grid) -> None:
@@ -162,7 +155,7 @@ def _merged(before: Array, after: Array, places: Array, spacing: Array) -> Array
     out = before.copy()
     box = _surroundings(before.shape[1:], places, spacing)
     within = (slice(None), *box)
-    changes = before[within].argmax(axis=0) != after[within].argmax(axis=0)
+    changes = best_class(before[within]) != best_class(after[within])
     taken = touched(changes, places - [side.start for side in box], spacing)
     around = ndimage.maximum_filter(taken, [2 * margin + 1 for margin in _MARGIN])
     out[within] = np.where(around & (taken | ~changes), after[within], before[within])
@@ -176,7 +169,8 @@ def _named(found: Instances, seen: Seen, clicks: Sequence[Click], spacing: Array
     """
     before = seen.naming.names
     now, then = found.counted, seen.found.counted
-    votes = np.bincount((now.astype(np.intp) * 256 + then)[(now > 0) & (then > 0)], minlength=1)
+    both = (now > 0) & (then > 0)
+    votes = np.bincount(now[both].astype(np.intp) * 256 + then[both], minlength=1)
     number, old = divmod(int(votes.argmax()), 256) if votes.any() else (1, 1)
     start = lowest_name(before[old - 1], number)
     starts = {lowest_name(level, n): click for level, n, click in _statements(found, seen.grid, clicks, spacing)}
