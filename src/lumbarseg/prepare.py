@@ -7,7 +7,7 @@ inference, MONAI Label and the web page all read it. Labels come back on exactly
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -175,22 +175,23 @@ def prepare(volume: Volume, spec: Spec) -> Prepared:
     return Prepared(normalise(array, spec), network_grid(volume.grid, spec), volume.grid, spec)
 
 
-def windows(array: Array, spec: Spec, clicks: Array | None = None) -> Array:
+def windows(array: Array, spec: Spec, clicks: Array | None = None, slices: Sequence[int] | None = None) -> Array:
     """(slices, A, S) to (slices, inputs, A', S'): each slice with its neighbours, outer slices repeated, then clicks.
 
-    clicks: (classes, slices, A, S) for a network that reads them, None for none. A' and S' are padded at their ends to
-    a multiple that the network needs, with edge values.
+    clicks: (classes, slices, A, S) for a network that reads them, None for none; slices: the chosen ones, None for all.
+    A' and S' are padded at their ends to a multiple that the network needs, with edge values.
     """
-    n, pad = spec.neighbours, [-size % spec.multiple for size in array.shape[1:]]
-    padded = np.pad(array, ((n, n), (0, pad[0]), (0, pad[1])), mode="edge")
-    out = np.stack([padded[i : i + 2 * n + 1] for i in range(len(array))])
-    if spec.clicks is None:
-        return out
-    full = np.zeros((len(out), spec.inputs, *out.shape[2:]), np.float32)
-    full[:, : out.shape[1]] = out
-    if clicks is not None:
-        full[:, out.shape[1] :, : array.shape[1], : array.shape[2]] = clicks.swapaxes(0, 1)
-    return full
+    count, rows, columns = array.shape
+    chosen = np.arange(count) if slices is None else np.asarray(slices)
+    seen = 2 * spec.neighbours + 1
+    out = np.zeros((len(chosen), spec.inputs, *(size + -size % spec.multiple for size in (rows, columns))), np.float32)
+    for place in range(seen):
+        out[:, place, :rows, :columns] = array[np.clip(chosen + place - spec.neighbours, 0, count - 1)]
+    out[:, :seen, rows:, :columns] = out[:, :seen, rows - 1 : rows, :columns]
+    out[:, :seen, :, columns:] = out[:, :seen, :, columns - 1 : columns]
+    if clicks is not None and spec.clicks is not None:
+        out[:, seen:, :rows, :columns] = clicks[:, chosen].swapaxes(0, 1)
+    return out
 
 
 def restore_classes(scores: Array, prepared: Prepared, where: Array | None = None) -> Array:

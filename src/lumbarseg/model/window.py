@@ -8,7 +8,7 @@ import numpy as np
 
 from lumbarseg.clicks import FAINT
 from lumbarseg.errors import ModelError
-from lumbarseg.prepare import Spec, best_class, windows
+from lumbarseg.prepare import best_class, windows
 from lumbarseg.volume import Array
 
 from . import tiles
@@ -98,7 +98,7 @@ def _fill(
     _, rows, columns = inside.shape
     for start in range(0, len(slices), SLICES):
         some = slices[start : start + SLICES]
-        logits = model.run(_windows(inside, some, model.card.spec, said))[:, :, :rows, :columns] + bias
+        logits = model.run(windows(inside, model.card.spec, said, some))[:, :, :rows, :columns] + bias
         _softmax(logits)
         for i, probabilities in zip(some, logits, strict=True):
             out[:, i, box[0], box[1]] = probabilities
@@ -122,13 +122,6 @@ def _box(seen: Array, multiple: int) -> tuple[slice, slice] | None:
         low = max(0, min(low, plane.shape[axis] - size))
         sides.append(slice(low, low + size))
     return sides[0], sides[1]
-
-
-def _windows(array: Array, slices: list[int], spec: Spec, clicks: Array | None) -> Array:
-    """Windows of the chosen slices of an exam."""
-    begin, end = max(0, min(slices) - spec.neighbours), max(slices) + spec.neighbours + 1
-    said = None if clicks is None else clicks[:, begin:end]
-    return windows(array[begin:end], spec, said)[np.array(slices) - begin]
 
 
 def _softmax(scores: Array) -> None:
