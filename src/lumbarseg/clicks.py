@@ -82,22 +82,37 @@ class Blob:
         if not all(isinstance(n, float) and np.isfinite(n) and 0 < n < 100 for n in numbers):
             raise ValueError(f"a click's size {numbers} is out of range")
 
+    @property
+    def widths(self) -> tuple[float, float, float]:
+        """Sigmas across slices, along A and along S, mm."""
+        return self.through, self.sigma, self.sigma
+
+
+def reach(click: Click, grid: Grid, blob: Blob) -> tuple[slice, slice, slice]:
+    """Where on a network's grid a click is seen, a box of slices, A and S; empty where it lies outside."""
+    far = np.array(blob.widths) * np.sqrt(-2 * np.log(FAINT)) / grid.spacing
+    place = grid.to_index(np.array(click.point))
+    low = np.clip(np.ceil(place - far), 0, grid.shape).astype(int)
+    high = np.clip(np.floor(place + far) + 1, low, grid.shape).astype(int)
+    i, a, s = (slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
+    return i, a, s
+
 
 def channels(clicks: Sequence[Click], grid: Grid, blob: Blob) -> Array:
     """Clicks as the network reads them: (classes, slices, A, S) float32 in 0..1 on its grid, the background first.
 
-    Where clicks of one channel meet, the stronger counts.
+    Where clicks of one channel meet, the stronger counts. A slice shows the clicks that are seen in it and no others.
     """
     out = np.zeros((len(CLASSES), *grid.shape), np.float32)
-    widths = np.array([blob.through, blob.sigma, blob.sigma])
     for click in clicks:
         place = grid.to_index(np.array(click.point))
         i, a, s = (
             np.exp(-0.5 * ((np.arange(size) - at) * step / width) ** 2).astype(np.float32)
-            for size, at, step, width in zip(grid.shape, place, grid.spacing, widths, strict=True)
+            for size, at, step, width in zip(grid.shape, place, grid.spacing, blob.widths, strict=True)
         )
-        value = i[:, None, None] * a[None, :, None] * s[None, None]
-        np.maximum(out[click.channel], value, out=out[click.channel])
+        some = reach(click, grid, blob)[0]
+        here = out[click.channel, some]
+        np.maximum(here, i[some, None, None] * a[None, :, None] * s[None, None], out=here)
     return out
 
 

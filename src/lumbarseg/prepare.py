@@ -194,27 +194,28 @@ def windows(array: Array, spec: Spec, clicks: Array | None = None, slices: Seque
     return out
 
 
-def restore_classes(scores: Array, prepared: Prepared, where: Array | None = None) -> Array:
+def restore_classes(
+    scores: Array, prepared: Prepared, where: Array | None = None, before: Array | None = None
+) -> Array:
     """scores: (C, slices, A, S) on the network's grid to (I, J, K) uint8, the best class on the exam's own grid.
 
     Every class is interpolated linearly and compared with the best so far, inside the box where any class but the
     first (background) is best on the network's grid: memory and time go with the spine, not with the exam. Of a fine
-    isotropic exam a few slices are interpolated at a time. where: (slices, A, S) bool, background is all elsewhere.
+    isotropic exam a few slices are interpolated at a time. where: (slices, A, S) bool, whose box is done instead;
+    before: (I, J, K), what all else is.
     """
     plan = _plan(reorient_grid(prepared.source, prepared.spec.axes), prepared.spec)
-    best = np.zeros([axis.source for axis in plan], np.uint8)
-    foreground = scores[1:].max(axis=0) > scores[0]
-    if where is not None:
-        foreground &= where
-    if foreground.any():
-        boxes, sources, matrices = zip(*(_covered(foreground, n, axis) for n, axis in enumerate(plan)), strict=True)
-        inside = best[sources]  # a view
+    out = np.zeros(prepared.source.shape, np.uint8) if before is None else before.copy()
+    wanted: Array = scores[1:].max(axis=0) > scores[0] if where is None else where
+    if wanted.any():
+        boxes, sources, matrices = zip(*(_covered(wanted, n, axis) for n, axis in enumerate(plan)), strict=True)
+        inside = reorient(Volume(out, prepared.source.affine), prepared.spec.axes).array[sources]  # a view
         slab = max(1, _SLAB // int(np.prod(inside.shape[1:])))
         for first in range(0, len(inside), slab):
             some = slice(first, first + slab)
             turned = (matrices[0][some], matrices[1], matrices[2])
             inside[some] = best_class(apply(score, turned) for score in scores[(slice(None), *boxes)])
-    return to_source(best, prepared)
+    return out
 
 
 def best_class(scores: Iterable[Array]) -> Array:
@@ -231,9 +232,9 @@ def best_class(scores: Iterable[Array]) -> Array:
     return best
 
 
-def _covered(foreground: Array, dimension: int, axis: _Axis) -> tuple[slice, slice, Array]:
-    """Along one axis: the box of the foreground with a margin, the source voxels inside it, their weights."""
-    occupied = np.flatnonzero(foreground.any(axis=tuple(d for d in range(3) if d != dimension)))
+def _covered(wanted: Array, dimension: int, axis: _Axis) -> tuple[slice, slice, Array]:
+    """Along one axis: the box of what is wanted with a margin, the source voxels inside it, their weights."""
+    occupied = np.flatnonzero(wanted.any(axis=tuple(d for d in range(3) if d != dimension)))
     low, high = max(0, int(occupied[0]) - 2), min(axis.count, int(occupied[-1]) + 3)
     places = (np.arange(axis.source) - axis.start) / axis.step
     first = 0 if low == 0 else int(np.searchsorted(places, low))

@@ -28,7 +28,7 @@ from lumbarseg.resample import reorient
 from lumbarseg.segment import discs, orientation
 from lumbarseg.segment.levels import levels, name
 from lumbarseg.segment.look import frame, lumbar
-from lumbarseg.segment.paint import check, only, paint
+from lumbarseg.segment.paint import check, only, paint, tissues
 from lumbarseg.volume import Volume
 
 AXES = ("RAS", "LPS", "PIR", "SAL", "ASR", "IPL")
@@ -219,7 +219,7 @@ def test_a_spine_is_taken_apart_named_and_painted_as_in_python(answers: Any, key
     classes = scores.argmax(axis=0)
     found = lumbar(classes, spacing, card)
     naming = (discs.name if found.bodyless else name)(found, scores, spacing, job["lowest"], job["pinned"], card.lowest)
-    labels = paint(scores, found, naming.names, prepared, flips)
+    labels = paint(tissues(scores, prepared, flips), found, naming.names, prepared, flips)
     check(labels)
     for part in ("bodies", "discs", "arches", "sacrum", "canal"):
         expected = getattr(found, part).astype(np.uint8)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 from scipy.special import softmax
 from tests import tiny
 
-from lumbarseg.clicks import Blob
+from lumbarseg.clicks import Blob, Click, channels
 from lumbarseg.errors import ModelError
-from lumbarseg.model import Card, Model, predict
+from lumbarseg.model import Card, Heard, Model, predict
 from lumbarseg.model.window import again
 from lumbarseg.prepare import Spec, windows
+from lumbarseg.volume import Array, Grid
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +59,56 @@ def test_clicks_are_read_beside_the_slices(tmp_path: Path) -> None:
     assert model.card.spec == spec
     array = np.random.default_rng(1).random((11, 50, 33)).astype(np.float32)
     base = predict(model, array)
-    clicks = np.zeros((6, *array.shape), np.float32)
-    np.testing.assert_array_equal(again(model, array, clicks, base), base)
-    clicks[1, 4, 20, 20] = 1
     base.setflags(write=False)
-    found = again(model, array, clicks, base)
-    logits = model.run(windows(array, spec, clicks))[:, :, :50, :33]
-    np.testing.assert_allclose(found[:, 4], softmax(logits, axis=1)[4], atol=1e-5)
-    changed = np.abs(found - base).max(axis=0) > 1e-6
-    assert sorted(np.flatnonzero(changed.any(axis=(1, 2)))) == [4]
-    assert not changed[4, :, 22:].any()
-    assert changed[4, 20, 20]
+    grid = Grid((11, 50, 33), np.diag([20.0, 1.0, 1.0, 1.0]))
+    assert again(model, array, [], grid, base) == []
+    click = Click((80.0, 20.0, 20.0), "L3")
+    (view,) = again(model, array, [click], grid, base)
+    logits = model.run(windows(array, spec, channels([click], grid, Blob())))[:, :, :50, :33]
+    np.testing.assert_allclose(view.scores, softmax(logits, axis=1)[view.place[0]][:, *view.place[1:]], atol=1e-5)
+    assert view.place[0] == 4
+    assert np.abs(view.scores - base[:, *view.place]).max() > 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Counting:
+    """A model that says how many slices it was asked about."""
+
+    model: Model
+    asked: list[int] = field(default_factory=list)
+
+    @property
+    def card(self) -> Card:
+        return self.model.card
+
+    def run(self, windows: Array) -> Array:
+        self.asked.append(len(windows))
+        return self.model.run(windows)
+
+
+def test_the_next_click_asks_only_about_slices_that_it_changes(tmp_path: Path) -> None:
+    spec = Spec(clicks=Blob())
+    model = Counting(Model.load(tiny.write(tmp_path / "clicks.onnx", Card(spec), inputs=spec.inputs)))
+    grid = Grid((16, 40, 40), np.diag([4.0, 1.0, 1.0, 1.0]))
+    array = np.random.default_rng(1).random(grid.shape).astype(np.float32)
+    base = predict(model, array)
+    clicks = [Click((12.0, 20.0, 20.0), "L3"), Click((40.0, 12.0, 20.0), "L4"), Click((44.0, 30.0, 9.0), "L3-L4")]
+    heard = Heard()
+    for count, new in ((1, 7), (2, 7), (2, 0), (3, 7), (2, 6)):  # a click taken back leaves six with another
+        model.asked.clear()
+        kept = again(model, array, clicks[:count], grid, base, heard)
+        assert sum(model.asked) == new
+        fresh = again(model, array, clicks[:count], grid, base)
+        assert [view.place for view in kept] == [view.place for view in fresh]
+        for one, other in zip(kept, fresh, strict=True):
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+    other = Counting(model.model)
+    again(other, array, clicks, grid, base, heard)
+    assert sum(other.asked) > 7  # another model is asked about everything
 
 
 def test_a_network_without_clicks_refuses_them(path: Path) -> None:
     array = np.zeros((3, 32, 32), np.float32)
     model = Model.load(path)
     with pytest.raises(ModelError, match="reads no clicks"):
-        again(model, array, np.zeros((6, 3, 32, 32), np.float32), predict(model, array))
+        again(model, array, [], Grid(array.shape, np.eye(4)), predict(model, array))

@@ -10,9 +10,9 @@ from lumbarseg.errors import ModelError
 
 from .card import Card
 from .run import Model
-from .window import Answers, predict
+from .window import Answers, Heard, predict
 
-__all__ = ["Answers", "Card", "Model", "default", "predict", "shipped"]
+__all__ = ["Answers", "Card", "Heard", "Model", "default", "predict", "shipped"]
 
 
 def shipped() -> Path:

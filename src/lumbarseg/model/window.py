@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
-from lumbarseg.clicks import FAINT
+from lumbarseg.clicks import Click, channels, reach
 from lumbarseg.errors import ModelError
 from lumbarseg.prepare import best_class, windows
-from lumbarseg.volume import Array
+from lumbarseg.volume import Array, Grid
 
 from . import tiles
 from .card import Card
@@ -33,6 +35,21 @@ class Answers(Protocol):
         """windows: (N, inputs, A, S) float32 to (N, classes, A, S) float32; (N, 1, D, A, S) for one that has depth."""
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """What the network said of a part of a slice. place: slice, A and S; scores: (classes, a, s) probabilities."""
+
+    place: tuple[int, slice, slice]
+    scores: Array
+
+
+@dataclass(eq=False)
+class Heard:
+    """What the network said after the clicks before, by what it saw: the next click changes few slices."""
+
+    views: dict[tuple[Any, ...], View] = field(default_factory=dict)
+
+
 def predict(model: Answers, array: Array) -> Array:
     """array: (slices, A, S) float32 from `prepare`, to (classes, slices, A, S) float32 probabilities.
 
@@ -49,34 +66,65 @@ def predict(model: Answers, array: Array) -> Array:
     out = np.zeros((len(model.card.classes), count, rows, columns), np.float32)
     out[0] = 1
     first, whole = _first(count), (slice(0, rows), slice(0, columns))
-    _fill(model, array, first, whole, out)
+    for view in _asked(model, array, first, whole):
+        out[(slice(None), *view.place)] = view.scores
     rest = [i for i in range(count) if i not in first]
-    _fill(model, array, rest, _spine(out[:, first], model.card.spec.multiple) or whole, out)
+    for view in _asked(model, array, rest, _spine(out[:, first], model.card.spec.multiple) or whole):
+        out[(slice(None), *view.place)] = view.scores
     return out
 
 
-def again(model: Answers, array: Array, clicks: Array, base: Array) -> Array:
-    """The same after clicks, as a new array: only slices in which a click is seen are looked at again.
+def again(
+    model: Answers, array: Array, clicks: Sequence[Click], grid: Grid, base: Array, heard: Heard | None = None
+) -> list[View]:
+    """What the network says after clicks of the slices in which any is seen; it is the same as before in all others.
 
     The network sees as much of them as before, so that an answer changes for a click's sake and not for another view's;
     more only where a click lies outside that.
 
-    clicks: (classes, slices, A, S) from `clicks.channels`; base: (classes, slices, A, S), the answer without them.
-    ModelError when the network reads no clicks.
+    grid: of the array; base: (classes, slices, A, S), the answer without clicks; heard: what was said after other
+    clicks, of which slices with the same clicks are taken; it is brought up to date. ModelError when the network reads
+    no clicks.
     """
-    spec = model.card.spec
+    spec, (count, rows, columns) = model.card.spec, array.shape
     if spec.clicks is None:
         raise ModelError("the network reads no clicks")
-    seen: Array = clicks.max(axis=0) > FAINT
-    out, (count, rows, columns) = base.copy(), array.shape
+    boxes = [reach(click, grid, spec.clicks) for click in clicks]
     first, whole = _first(count), (slice(0, rows), slice(0, columns))
     box = _spine(base[:, first], spec.multiple) or whole
-    if seen.any(axis=0).sum() > seen[:, box[0], box[1]].any(axis=0).sum():
-        box = _box(seen | (best_class(base) > 0), spec.multiple) or whole
-    asked = [i for i, there in enumerate(seen) if there.any()]
-    _fill(model, array, [i for i in asked if i in first], whole, out, clicks)
-    _fill(model, array, [i for i in asked if i not in first], box, out, clicks)
-    return out
+    if not all(_holds(box, inside[1:]) for inside in boxes):
+        seen = best_class(base) > 0
+        for inside in boxes:
+            seen[inside] = True
+        box = _box(seen, spec.multiple) or whole
+    keys = {}
+    for i in range(count):
+        shown = tuple(click for click, (through, *_) in zip(clicks, boxes, strict=True) if i in _range(through))
+        if shown:
+            keys[i] = (model, i, i in first or _bounds(box), shown)
+    known = heard.views if heard is not None else {}
+    found = {i: known[key] for i, key in keys.items() if key in known}
+    said = channels(clicks, grid, spec.clicks)
+    new = [i for i in keys if i not in found]
+    for slices, part in (([i for i in new if i in first], whole), ([i for i in new if i not in first], box)):
+        found |= {view.place[0]: view for view in _asked(model, array, slices, part, said)}
+    if heard is not None:
+        heard.views = {key: found[i] for i, key in keys.items()}
+    return [found[i] for i in keys]
+
+
+def _range(side: slice) -> range:
+    return range(side.start, side.stop)
+
+
+def _bounds(box: tuple[slice, slice]) -> tuple[int, ...]:
+    return tuple(bound for side in box for bound in (side.start, side.stop))
+
+
+def _holds(box: tuple[slice, slice], inner: tuple[slice, ...]) -> bool:
+    """Whether a box of the plane holds another, or that is empty."""
+    sides = list(zip(box, inner, strict=True))
+    return any(not _range(b) for _, b in sides) or all(a.start <= b.start and b.stop <= a.stop for a, b in sides)
 
 
 def _first(count: int) -> list[int]:
@@ -84,15 +132,10 @@ def _first(count: int) -> list[int]:
     return [count // 2, count // 4, 3 * count // 4] if count >= _MANY else list(range(count))
 
 
-def _fill(
-    model: Answers,
-    array: Array,
-    slices: list[int],
-    box: tuple[slice, slice],
-    out: Array,
-    clicks: Array | None = None,
-) -> None:
-    """Probabilities of some slices inside a box of the plane, written into `out`."""
+def _asked(
+    model: Answers, array: Array, slices: list[int], box: tuple[slice, slice], clicks: Array | None = None
+) -> Iterator[View]:
+    """Some slices inside a box of the plane; clicks: (classes, slices, A, S) from `channels`."""
     bias = np.array(model.card.bias, np.float32)[:, None, None]
     inside, said = array[:, box[0], box[1]], None if clicks is None else clicks[:, :, box[0], box[1]]
     _, rows, columns = inside.shape
@@ -101,7 +144,7 @@ def _fill(
         logits = model.run(windows(inside, model.card.spec, said, some))[:, :, :rows, :columns] + bias
         _softmax(logits)
         for i, probabilities in zip(some, logits, strict=True):
-            out[:, i, box[0], box[1]] = probabilities
+            yield View((i, *box), probabilities)
 
 
 def _spine(scores: Array, multiple: int) -> tuple[slice, slice] | None:

@@ -19,7 +19,7 @@ from lumbarseg.segment import orientation
 from lumbarseg.segment.instances import Instances, split
 from lumbarseg.segment.levels import CERTAIN, Naming, name
 from lumbarseg.segment.look import refuse_ct
-from lumbarseg.segment.paint import check, paint, placed
+from lumbarseg.segment.paint import check, paint, placed, tissues
 from lumbarseg.volume import Array, Volume
 
 from . import review
@@ -81,7 +81,7 @@ def label(volume: Volume, models: Mapping[str, Answers], lowest: str | None = No
     near = _nearest(found, naming.names, spacing)
     if any(by_parts(kind, given) for kind in CLASSES[1:]):
         scores = merged(voices, near)
-    labels = paint(scores, found, naming.names, common, flips)
+    labels = paint(tissues(scores, common, flips), found, naming.names, common, flips)
     check(labels)
     return _reviewed(Volume(labels, volume.affine), _Answer(common, flips, voices, scores, naming, near), agree)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -51,6 +51,33 @@ class Instances:
 
 def split(classes: Array, spacing: Array) -> Instances | None:
     """Take a class map (slices, A, S) apart; spacing: (3,) mm. None when it shows no column."""
+    (box,) = ndimage.find_objects((classes > 0).view(np.uint8)) or (None,)
+    if box is None:
+        return None
+    inside = (slice(None), *box[1:])  # the spine is half of the field or less, and all below takes time with it
+    found = _split(np.ascontiguousarray(classes[inside]), spacing)
+    if found is None:
+        return None
+
+    def back(part: Array) -> Array:
+        out = np.zeros(classes.shape, part.dtype)
+        out[inside] = part
+        return out
+
+    shift = np.array([0, box[1].start, box[2].start]) * spacing
+    return replace(
+        found,
+        bodies=back(found.bodies),
+        discs=back(found.discs),
+        arches=back(found.arches),
+        sacrum=back(found.sacrum),
+        canal=back(found.canal),
+        column=replace(found.column, points=found.column.points + shift),
+    )
+
+
+def _split(classes: Array, spacing: Array) -> Instances | None:
+    """The same, of all the field there is."""
     column = trace(classes, spacing)
     if column is None:
         return None

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from lumbarseg.anatomy import Kind
 from lumbarseg.errors import SegmentError
-from lumbarseg.model import Answers, Card, predict
+from lumbarseg.model import Answers, Card, Heard, predict
 from lumbarseg.prepare import Prepared, best_class, prepare
 from lumbarseg.volume import Array, Grid, Volume
 
 from . import discs, orientation
 from .instances import Instances, split
 from .levels import Level, Naming, Pin, levels, name, pins_to_body
-from .paint import check, only, paint
+from .paint import check, only, paint, tissues
 
 _CT_AIR = -400.0  # no MR image has values like that; air in CT is -1000
 _SMALL = 330.0  # mm2 of a body in its middle slice: a lumbar one has 600 to 1100, a cervical one 150 to 280
@@ -46,16 +46,20 @@ class Segmentation:
 class Seen:
     """An exam as it was answered without clicks. prepared: as the network read it, but for `flips`.
 
-    array: (slices, A, S) and scores: (classes, slices, A, S), on `grid`, whose axes are turned as the anatomy shows.
+    array: (slices, A, S), scores: (classes, slices, A, S) and classes, the best: (slices, A, S) uint8, on `grid`, whose
+    axes are turned as the anatomy shows; tissue: (I, J, K) uint8, the best class on the exam's own grid.
     """
 
     prepared: Prepared
     flips: orientation.Flips
     array: Array
     scores: Array
+    classes: Array
+    tissue: Array
     found: Instances
     naming: Naming
     answer: Segmentation
+    heard: Heard = field(default_factory=Heard)
 
     @property
     def grid(self) -> Grid:
@@ -84,7 +88,8 @@ def look(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequen
     place = frame(prepared, flips)
     pinned = pins_to_body(pins, found, np.linalg.inv(place), spacing)
     naming = (discs.name if found.bodyless else name)(found, scores, spacing, lowest, pinned, model.card.lowest)
-    labels = paint(scores, found, naming.names, prepared, flips)
+    tissue = tissues(scores, prepared, flips)
+    labels = paint(tissue, found, naming.names, prepared, flips)
     check(labels)
     labels = only(labels, model.card.painted)
     answer = Segmentation(
@@ -94,7 +99,7 @@ def look(volume: Volume, model: Answers, lowest: str | None = None, pins: Sequen
         naming.anchor,
         round(naming.confidence, 3),
     )
-    return Seen(prepared, flips, array, scores, found, naming, answer)
+    return Seen(prepared, flips, array, scores, classes, tissue, found, naming, answer)
 
 
 def refuse_ct(volume: Volume) -> None:

@@ -17,24 +17,24 @@ from .levels import disc_names
 from .orientation import Flips, flipped
 
 
-def paint(
-    scores: Array,
-    found: Instances,
-    names: tuple[str, ...],
-    prepared: Prepared,
-    flips: Flips,
-    where: Array | None = None,
+def tissues(
+    scores: Array, prepared: Prepared, flips: Flips, where: Array | None = None, before: Array | None = None
 ) -> Array:
-    """(I, J, K) uint8 on the exam's own grid.
+    """(I, J, K) uint8, the class of each voxel on the exam's own grid, from probabilities interpolated to it.
 
-    Which tissue a voxel is comes from probabilities interpolated to that grid; which level, from the nearest instance.
-    where: (slices, A, S) bool, a box that is all of the exam that matters, for what is asked often.
+    where, before: after a change of the scores, (slices, A, S) bool where they changed and the classes before.
     """
-    classes = restore_classes(flipped(scores, flips), prepared, None if where is None else flipped(where, flips))
-    out = np.zeros(classes.shape, np.uint8)
+    return restore_classes(flipped(scores, flips), prepared, None if where is None else flipped(where, flips), before)
+
+
+def paint(tissue: Array, found: Instances, names: tuple[str, ...], prepared: Prepared, flips: Flips) -> Array:
+    """(I, J, K) uint8 labels on the exam's own grid; tissue: its classes there, which get the name of the nearest
+    instance.
+    """
+    out = np.zeros(tissue.shape, np.uint8)
     for kind, numbers, values in _tables(found, names):
         named = restore_labels(flipped(_spread(values[numbers]), flips), prepared)
-        here = classes == kind
+        here = tissue == kind
         out[here] = named[here]
     return out
 

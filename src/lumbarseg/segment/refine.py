@@ -14,10 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from lumbarseg.anatomy import LEVELS, Kind, by_label
-from lumbarseg.clicks import Click, channels
+from lumbarseg.clicks import Click
 from lumbarseg.errors import SegmentError
 from lumbarseg.model import Answers
-from lumbarseg.model.window import again
+from lumbarseg.model.window import View, again
 from lumbarseg.prepare import best_class
 from lumbarseg.volume import Array, Grid, Volume
 
@@ -25,7 +25,7 @@ from .force import forced
 from .instances import Instances
 from .levels import Naming, levels, lowest_name, names_upward
 from .look import Seen, Segmentation, lumbar, notes
-from .paint import check, only, paint, renamed
+from .paint import check, only, paint, renamed, tissues
 
 REACH = 40.0
 """mm from a click, within which it may change an answer."""
@@ -41,17 +41,15 @@ def refine(seen: Seen, model: Answers, clicks: Sequence[Click]) -> Segmentation:
     SegmentError when the model reads no clicks, when one lies outside the exam or is of a tissue that the model does
     not know, or when clicks contradict each other.
     """
-    blob = model.card.spec.clicks
-    if blob is None:
+    if model.card.spec.clicks is None:
         raise SegmentError(
             "this model reads no clicks; use one that was trained with lumbarseg train --method deepedit, "
             "or name a vertebra with --pin"
         )
     _usable(clicks, model, seen.answer.labels.grid)
     told = [said for said in (_said(click, seen.answer.labels) for click in clicks) if said]
-    heard = again(model, seen.array, channels(told, seen.grid, blob), seen.scores)
-    spacing = np.array(seen.prepared.grid.spacing)
-    return _answered(seen, model, clicks, _merged(seen.scores, heard, _places(clicks, seen.grid), spacing))
+    views = again(model, seen.array, told, seen.grid, seen.scores, seen.heard)
+    return _answered(_merged(seen, views, clicks), model, clicks)
 
 
 def by_hand(seen: Seen, model: Answers, clicks: Sequence[Click]) -> Segmentation:
@@ -60,28 +58,26 @@ def by_hand(seen: Seen, model: Answers, clicks: Sequence[Click]) -> Segmentation
     SegmentError as `refine`, but for a model that reads none.
     """
     _usable(clicks, model, seen.answer.labels.grid)
-    return _answered(seen, model, clicks, seen.scores)
+    return _answered(seen, model, clicks)
 
 
-def _answered(seen: Seen, model: Answers, clicks: Sequence[Click], scores: Array) -> Segmentation:
-    """The answer for scores (classes, slices, A, S) after clicks, with every click's voxel as it says."""
+def _answered(seen: Seen, model: Answers, clicks: Sequence[Click]) -> Segmentation:
+    """The answer after clicks, with every click's voxel as it says; seen: all but names and answer as `_merged`."""
     source, grid = seen.answer.labels.grid, seen.grid
     spacing = np.array(seen.prepared.grid.spacing)
-    found = lumbar(best_class(scores), spacing, model.card)
+    found = lumbar(seen.classes, spacing, model.card)
     naming, moved = _named(found, seen, clicks, spacing)
     base = seen.answer.labels.array
     if moved:
         base = renamed(base, seen.found, seen.naming.names, moved)
-    near = np.zeros(scores.shape[1:], bool)
-    near[_surroundings(near.shape, _places(clicks, grid), spacing)] = True
-    labels = only(paint(scores, found, naming.names, seen.prepared, seen.flips, near), model.card.painted)
+    labels = only(paint(seen.tissue, found, naming.names, seen.prepared, seen.flips), model.card.painted)
     taken = touched(base != labels, _places(clicks, source), np.array(source.spacing))
     labels = np.where(taken, labels, base)
     check(labels)
     labels, remarks = forced(labels, base, clicks, source)
     return Segmentation(
         Volume(labels, source.affine),
-        levels(found, naming, scores, grid.affine),
+        levels(found, naming, seen.scores, grid.affine),
         (*notes(naming, seen.flips), *remarks),
         naming.anchor,
         round(naming.confidence, 3),
@@ -150,16 +146,23 @@ def _surroundings(shape: tuple[int, ...], places: Array, spacing: Array) -> tupl
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
-def _merged(before: Array, after: Array, places: Array, spacing: Array) -> Array:
-    """Scores with those after clicks where the class changed for a click's sake, and those before elsewhere."""
-    out = before.copy()
-    box = _surroundings(before.shape[1:], places, spacing)
-    within = (slice(None), *box)
-    changes = best_class(before[within]) != best_class(after[within])
+def _merged(seen: Seen, views: Sequence[View], clicks: Sequence[Click]) -> Seen:
+    """The same with scores after clicks where the class changed for a click's sake; names and answer are not."""
+    scores, classes = seen.scores.copy(), seen.classes.copy()
+    for view in views:
+        classes[view.place] = best_class(view.scores)
+    places, spacing = _places(clicks, seen.grid), np.array(seen.prepared.grid.spacing)
+    box = _surroundings(classes.shape, places, spacing)
+    changes = seen.classes[box] != classes[box]
     taken = touched(changes, places - [side.start for side in box], spacing)
     around = ndimage.maximum_filter(taken, [2 * margin + 1 for margin in _MARGIN])
-    out[within] = np.where(around & (taken | ~changes), after[within], before[within])
-    return out
+    counts = np.zeros(classes.shape, bool)
+    counts[box] = around & (taken | ~changes)
+    np.copyto(classes, seen.classes, where=~counts)
+    for view in views:
+        np.copyto(scores[(slice(None), *view.place)], view.scores, where=counts[view.place])
+    tissue = tissues(scores, seen.prepared, seen.flips, counts, seen.tissue)
+    return replace(seen, scores=scores, classes=classes, tissue=tissue)
 
 
 def _named(found: Instances, seen: Seen, clicks: Sequence[Click], spacing: Array) -> tuple[Naming, tuple[str, ...]]:
