@@ -248,21 +248,31 @@ def _covered(wanted: Array, dimension: int, axis: _Axis) -> tuple[slice, slice, 
 
 def restore_labels(labels: Array, prepared: Prepared) -> Array:
     """labels: (slices, A, S) on the network's grid to (I, J, K) on the exam's own grid, nearest voxel, no new value."""
+    order, flips = _turn(prepared)
+    inside = labels[np.ix_(*_nearest(prepared))].transpose(order)
+    return np.ascontiguousarray(inside[tuple(slice(None, None, flip) for flip in flips)])
+
+
+def nearest(voxels: Sequence[Array], prepared: Prepared) -> tuple[Array, ...]:
+    """voxels: indices (n,) along I, J and K of the exam's own grid; the same along the network's axes, of the nearest."""
+    order, flips = _turn(prepared)
+    inside = _nearest(prepared)
+    there = {axis: inside[axis][::flip][along] for axis, flip, along in zip(order, flips, voxels, strict=True)}
+    return tuple(there[axis] for axis in range(3))
+
+
+def _nearest(prepared: Prepared) -> list[Array]:
+    """For each axis of the network, the index there that lies nearest to each source voxel, in the network's order."""
     plan = _plan(reorient_grid(prepared.source, prepared.spec.axes), prepared.spec)
-    nearest = [
+    return [
         np.clip(np.rint((np.arange(axis.source) - axis.start) / axis.step), 0, axis.count - 1).astype(int)
         for axis in plan
     ]
-    return to_source(labels[np.ix_(*nearest)], prepared)
 
 
-def to_source(array: Array, prepared: Prepared) -> Array:
-    """array: (..., R, A, S) in the network's axes at the exam's spacing, back to the exam's own order of axes."""
+def _turn(prepared: Prepared) -> tuple[list[int], list[int]]:
+    """For each of the exam's own axes, the network's axis that it is, and -1 where they run against each other."""
     canonical, source = reorient_grid(prepared.source, prepared.spec.axes), prepared.source
-    lead = array.ndim - 3
     cosines = (canonical.affine[:3, :3] / canonical.spacing).T @ (source.affine[:3, :3] / source.spacing)
     order = [int(np.argmax(np.abs(cosines[:, axis]))) for axis in range(3)]  # 1 for an axis and itself, less for others
-    flips = [-1 if cosines[order[axis], axis] < 0 else 1 for axis in range(3)]
-    moved = array.transpose([*range(lead), *(lead + o for o in order)])
-    index: tuple[Any, ...] = (..., *(slice(None, None, flip) for flip in flips))
-    return np.ascontiguousarray(moved[index])
+    return order, [-1 if cosines[order[axis], axis] < 0 else 1 for axis in range(3)]

@@ -8,7 +8,7 @@ from scipy import ndimage
 from lumbarseg import anatomy
 from lumbarseg.anatomy import Kind
 from lumbarseg.errors import SegmentError
-from lumbarseg.prepare import Prepared, restore_classes, restore_labels
+from lumbarseg.prepare import Prepared, nearest, restore_classes
 from lumbarseg.volume import Array
 
 from .column import ARCH, BODY, CANAL, DISC, SACRUM
@@ -31,11 +31,12 @@ def paint(tissue: Array, found: Instances, names: tuple[str, ...], prepared: Pre
     """(I, J, K) uint8 labels on the exam's own grid; tissue: its classes there, which get the name of the nearest
     instance.
     """
+    named = np.zeros((len(anatomy.CLASSES), *prepared.grid.shape), np.uint8)
+    for kind, label in placed(found, names).items():
+        named[kind] = flipped(_spread(label), flips)
     out = np.zeros(tissue.shape, np.uint8)
-    for kind, numbers, values in _tables(found, names):
-        named = restore_labels(flipped(_spread(values[numbers]), flips), prepared)
-        here = tissue == kind
-        out[here] = named[here]
+    inside = np.nonzero(tissue)
+    out[inside] = named[(tissue[inside], *nearest(inside, prepared))]
     return out
 
 

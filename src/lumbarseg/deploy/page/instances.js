@@ -1,7 +1,7 @@
 // Tissue classes taken apart into single bodies, discs and posterior elements: segment/instances.py in JavaScript.
 
 import { CONSTANTS } from "./anatomy.js";
-import { ARCH, BODY, CANAL, DISC, REACH, SACRUM, trace, where } from "./column.js";
+import { ARCH, BODY, CANAL, Column, DISC, REACH, SACRUM, trace, where } from "./column.js";
 import { below, cuts } from "./cuts.js";
 import { label, maximumFilter } from "./ndimage.js";
 import { argmax, clamp, interp, maximum, median, nearest } from "./numpy.js";
@@ -12,6 +12,52 @@ const { WHOLE, SLIVER, BODILY, APART, CANAL: BEHIND, MIDLINE, PEDICLE, HANG } = 
 /** A class map (slices, A, S) taken apart: {count, bodies, discs, arches, sacrum, canal, column, at, bodyless}, maps of
  * numbers from 1 for the lowest; disc n lies below body n. null when it shows no column. */
 export function split(classes, shape, spacing) {
+  const box = boxOf(classes, shape); // the spine is half of the field or less, and all below takes time with it
+  if (!box) return null;
+  const found = splitField(cut(classes, shape, box), [shape[0], ...box.size], spacing);
+  if (!found) return null;
+  for (const part of ["bodies", "discs", "arches", "sacrum", "canal"]) found[part] = back(found[part], shape, box);
+  const shift = [0, box.first[0] * spacing[1], box.first[1] * spacing[2]];
+  const { points, at } = found.column;
+  return { ...found, column: new Column(points.map((p) => p.map((value, axis) => value + shift[axis])), at), shape };
+}
+
+/** Where a class map is not background, in plane: {first, size}, each [A, S]; null when it is nowhere. */
+function boxOf(classes, [I, A, S]) {
+  const [low, high] = [[A, S], [-1, -1]];
+  for (let i = 0, at = 0; i < I; i++) {
+    for (let a = 0; a < A; a++) {
+      for (let s = 0; s < S; s++, at++) {
+        if (!classes[at]) continue;
+        [low[0], high[0]] = [Math.min(low[0], a), Math.max(high[0], a)];
+        [low[1], high[1]] = [Math.min(low[1], s), Math.max(high[1], s)];
+      }
+    }
+  }
+  return high[0] < 0 ? null : { first: low, size: high.map((place, axis) => place - low[axis] + 1) };
+}
+
+/** For each row of a box: its place in the whole map, then in the box. */
+function* rows([I, A, S], { first, size }) {
+  for (let i = 0, there = 0; i < I; i++) {
+    for (let a = 0; a < size[0]; a++, there += size[1]) yield [(i * A + first[0] + a) * S + first[1], there];
+  }
+}
+
+function cut(map, shape, box) {
+  const out = new map.constructor(shape[0] * box.size[0] * box.size[1]);
+  for (const [here, there] of rows(shape, box)) out.set(map.subarray(here, here + box.size[1]), there);
+  return out;
+}
+
+function back(part, shape, box) {
+  const out = new part.constructor(shape[0] * shape[1] * shape[2]);
+  for (const [here, there] of rows(shape, box)) out.set(part.subarray(there, there + box.size[1]), here);
+  return out;
+}
+
+/** The same, of all the field there is. */
+function splitField(classes, shape, spacing) {
   const column = trace(classes, shape, spacing);
   if (!column) return null;
   const voxels = where(classes, (c) => c === BODY || c === DISC || c === SACRUM);
@@ -38,7 +84,7 @@ export function split(classes, shape, spacing) {
   const mass = bones.map((bone, v) => (bone || (between[v] > 0 && between[v] <= low) ? 1 : 0));
   const sacrum = connected(mass, centres(bodies, 1, shape)[0], shape, spacing);
   const canal = behind(classes.map((c) => (c === CANAL ? 1 : 0)), column, shape, spacing);
-  return { count, bodies, discs, arches, sacrum, canal, column, at, bodyless: false, sacral, shape };
+  return { count, bodies, discs, arches, sacrum, canal, column, at, bodyless: false, sacral };
 }
 
 /** Bodies and discs numbered from the segment `low` upward. between: segment + 1; seen: disc + 1. */
