@@ -254,7 +254,7 @@ def restore_labels(labels: Array, prepared: Prepared) -> Array:
 
 
 def nearest(voxels: Sequence[Array], prepared: Prepared) -> tuple[Array, ...]:
-    """voxels: indices (n,) along I, J and K of the exam's own grid; the same along the network's axes, of the nearest."""
+    """voxels: indices (n,) along I, J and K of the exam's own grid; those of the nearest along the network's axes."""
     order, flips = _turn(prepared)
     inside = _nearest(prepared)
     there = {axis: inside[axis][::flip][along] for axis, flip, along in zip(order, flips, voxels, strict=True)}
