@@ -26,6 +26,7 @@ from lumbarseg.train.losses import Sets
 from lumbarseg.train.settings import BLOCKS, NETWORKS, Settings
 from lumbarseg.train.sizes import estimate, lower, sized
 from lumbarseg.train.stacks import Codes, load
+from lumbarseg.train.volumetric import InstanceNorm
 from lumbarseg.train.weights import Start
 
 WIDTHS = {"unet": (4, 6, 8, 10), "dynunet": (4, 6, 8, 10), "segresnet": (8, 16, 32), "swinunetr": (12,)}
@@ -48,6 +49,9 @@ def test_each_learns_and_never_from_what_is_no_number(
     data = gather(chosen, datasets[:1], Spec())
     run = _begin(replace(chosen, rate=3e-3), data)
     assert (run.spec.depth, run.spec.tile) == (chosen.depth, chosen.crop)
+    norms = [module for module in run.network.modules() if isinstance(module, torch.nn.InstanceNorm3d)]
+    assert all(isinstance(norm, InstanceNorm) for norm in norms)
+    assert bool(norms) == (network in BLOCKS)
     classes = Sets.of(torch.from_numpy(data.codes.allowed))
     batch = make(Source.of(data.train, ()), chosen, 0)
     losses = [step(run, batch, classes) for _ in range(12)]
@@ -109,6 +113,28 @@ def test_slices_of_a_block_keep_their_place(datasets: list[Dataset], settings: S
         inside = np.flatnonzero(codes.any(axis=(1, 2)))
         assert len(inside) <= 6
         assert np.ptp(codes[inside].astype(int), axis=0).max(initial=0) == 0
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
+def test_instance_norm_is_that_of_torch_and_leaves_the_layout(layout: torch.memory_format) -> None:
+    ours, theirs = InstanceNorm(6, affine=True), torch.nn.InstanceNorm3d(6, affine=True)
+    rng = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        ours.weight.uniform_(0.5, 2.0, generator=rng)
+        ours.bias.normal_(generator=rng)
+    theirs.load_state_dict(ours.state_dict())
+    values = 40 + 9 * torch.randn(3, 6, 4, 10, 8, generator=rng)
+    pull = torch.randn(values.shape, generator=rng)
+    found = []
+    for norm in (ours, theirs):
+        seen = values.contiguous(memory_format=layout).requires_grad_()
+        answer = norm(seen)
+        (answer * pull).sum().backward()
+        found.append((answer, seen.grad, norm.weight.grad, norm.bias.grad))
+    assert found[0][0].is_contiguous(memory_format=layout)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert torch.equal(ours.eval()(values), theirs.eval()(values))
 
 
 @pytest.mark.parametrize("network", ["unet", "segresnet", "dynunet"])

@@ -7,7 +7,9 @@ dimensions and reads a slice with its neighbours, as the planar network does.
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import ModelError
@@ -18,12 +20,35 @@ _NORM = ("instance", {"affine": True})  # a batch holds one to four blocks: too 
 _THICK = (4.0, 1.0, 1.0)  # mm; SegResNet takes its strides from it
 
 
+class InstanceNorm(nn.InstanceNorm3d):
+    """Instance norm that leaves channels last in memory; torch's own copies them to the front and back.
+
+    Batch norm of one sample at a time is the same arithmetic, and spares a tenth to a quarter of a step on a processor.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, D, A, S) to the same shape, each channel of each sample with mean 0 and variance 1, then scaled."""
+        if not self.training or x.device.type != "cpu":
+            return super().forward(x)
+        return torch.cat(
+            [functional.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in x.split(1)]
+        )
+
+
+def _quick(network: nn.Module) -> nn.Module:
+    """The network with its instance norms as above; their weights and names stay."""
+    for module in network.modules():
+        if type(module) is nn.InstanceNorm3d:
+            module.__class__ = InstanceNorm
+    return network
+
+
 def unet(channels: tuple[int, ...]) -> nn.Module:
     """MONAI's U-Net with one residual unit per level."""
     from monai.networks.nets.unet import UNet
 
     strides = _strides(channels)
-    return UNet(3, 1, len(CLASSES), channels, strides, num_res_units=1, norm=_NORM)  # type: ignore[arg-type]
+    return _quick(UNet(3, 1, len(CLASSES), channels, strides, num_res_units=1, norm=_NORM))  # type: ignore[arg-type]
 
 
 def dynunet(channels: tuple[int, ...]) -> nn.Module:
@@ -32,7 +57,7 @@ def dynunet(channels: tuple[int, ...]) -> nn.Module:
 
     strides = _strides(channels)
     kernels = [(1, 3, 3) if level < IN_PLANE else (3, 3, 3) for level in range(len(channels))]
-    return DynUNet(
+    network = DynUNet(
         3,
         1,
         len(CLASSES),
@@ -42,6 +67,7 @@ def dynunet(channels: tuple[int, ...]) -> nn.Module:
         filters=channels,
         norm_name=_NORM,
     )
+    return _quick(network)
 
 
 def segresnet(channels: tuple[int, ...]) -> nn.Module:
@@ -49,7 +75,7 @@ def segresnet(channels: tuple[int, ...]) -> nn.Module:
     from monai.networks.nets.segresnet_ds import SegResNetDS
 
     blocks = tuple(1 if level == 0 else 2 for level in range(len(channels) - 1))
-    return SegResNetDS(
+    network = SegResNetDS(
         3,
         init_filters=channels[0],
         in_channels=1,
@@ -58,6 +84,7 @@ def segresnet(channels: tuple[int, ...]) -> nn.Module:
         blocks_down=(*blocks, 4),
         resolution=_THICK,
     )
+    return _quick(network)
 
 
 def swinunetr(channels: tuple[int, ...], inputs: int) -> nn.Module:
