@@ -31,7 +31,7 @@ test: $(TEST)/package.stamp
 	$(TEST)/bin/python -m pytest $(ARGS)
 
 test-page: $(TEST)/package.stamp
-	LUMBARSEG_PAGE=1 $(TEST)/bin/python -m pytest tests/deploy/test_page.py tests/deploy/test_page_rooms.py
+	LUMBARSEG_PAGE=1 $(TEST)/bin/python -m pytest tests/packaging/test_browser_page.py tests/packaging/test_page_rooms.py
 
 test-serve: $(SERVE)/tools.stamp
 	PYTHONPATH=src $(SERVE)/bin/python -m pytest tests/serve $(ARGS)
@@ -44,7 +44,7 @@ lint: $(TEST)/package.stamp
 
 benchmark: $(TEST)/package.stamp
 	$(TEST)/bin/python -m benchmarks.accuracy --real $(REAL)
-	$(TEST)/bin/python -m benchmarks.names --real $(REAL)
+	$(TEST)/bin/python -m benchmarks.level_names --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.speed
 	$(TEST)/bin/python -m benchmarks.gallery --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.model_card
@@ -55,7 +55,7 @@ model: $(TEST)/package.stamp
 	test -d $(DATA)/spider_space || $(TEST)/bin/lumbarseg import folder $(REAL)/spider_space/train $(DATA)/spider_space --preset spider_space --licence "CC BY 4.0" --citation "$(SPIDER)"
 	test -d $(DATA)/spider_t2 || $(TEST)/bin/lumbarseg import folder $(REAL)/spider_t2/train $(DATA)/spider_t2 --preset spider_t2 --licence "CC BY 4.0" --citation "$(SPIDER)"
 	$(TEST)/bin/lumbarseg train $(DATA)/phantoms $(DATA)/spider_space $(DATA)/spider_t2 -o $(RUN) --preset shipped $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
-	$(TEST)/bin/python -m benchmarks.card > $(RUN)/card.json
+	$(TEST)/bin/python -m benchmarks.card_facts > $(RUN)/card.json
 	$(TEST)/bin/lumbarseg export $(RUN) -o $(RUN)/shipped.onnx --about $(RUN)/card.json
 	@echo "judge it with: $(TEST)/bin/python -m benchmarks.accuracy --model $(RUN)/shipped.onnx -o $(RUN)/accuracy.json"
 

@@ -16,24 +16,29 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import CLASSES, LUMBAR, Kind, by_name
+from benchmarks import machine
+from lumbarseg.anatomy import CLASSES, LUMBAR_LEVELS, Kind, structure_by_name
 from lumbarseg.datasets.schemes import SCHEMES
 from lumbarseg.errors import LumbarsegError
-from lumbarseg.files import read_exam, read_labels
-from lumbarseg.model import Model, shipped
-from lumbarseg.score import every_name, flagged, missing, score, wrong_names
-from lumbarseg.segment import Segmentation, segment
-
-from . import machine
+from lumbarseg.inference import Model, bundled_model_path
+from lumbarseg.io import read_exam, read_labels
+from lumbarseg.metrics import (
+    find_missing_structures,
+    find_wrong_names,
+    own_label_table,
+    score_structures,
+    select_marked_uncertain,
+)
+from lumbarseg.segmentation import Segmentation, segment
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy.json"
 Row = dict[str, Any]
 
 
-def tissues(table: Mapping[int, Collection[str]]) -> dict[int, tuple[str, ...]]:
+def tissue_table(table: Mapping[int, Collection[str]]) -> dict[int, tuple[str, ...]]:
     """A table of levels as one of tissues: every vertebra one thing, every disc another."""
-    kinds = {name: by_name(name).kind for names in table.values() for name in names if name not in CLASSES}
+    kinds = {name: structure_by_name(name).kind for names in table.values() for name in names if name not in CLASSES}
     out = {}
     for value, names in table.items():
         told = {str(kinds.get(name, name)) for name in names}
@@ -42,7 +47,7 @@ def tissues(table: Mapping[int, Collection[str]]) -> dict[int, tuple[str, ...]]:
 
 
 @dataclass(frozen=True)
-class Set:
+class BenchmarkSet:
     """Exams judged in one way. table: what the values of their references mean; empty where there are none.
 
     contrast: of all exams, or of those named in `contrasts`.
@@ -67,17 +72,19 @@ class Set:
 # written nowhere, so told from the pictures: fluid dark and fat bright is T1, both bright T2, fat dark and fluid bright
 # TIRM
 _SIEGEN = {"02": "T1", "03": "TIRM", "06": "T1", "10": "T1", "12": "T2", "15": "T2"}
-_BODIES, _DISCS = every_name([Kind.BODY]), every_name([Kind.DISC])
-_T2_SLICES = tissues(SCHEMES["spider_t2"])
+_BODIES, _DISCS = own_label_table([Kind.BODY]), own_label_table([Kind.DISC])
+_T2_SLICES = tissue_table(SCHEMES["spider_t2"])
 
 SETS = (
-    Set("chu", "chu", _BODIES, "Img_??.nii.gz", contrast="T2 TSE"),
-    Set("siegen", "siegen", _BODIES, contrasts=_SIEGEN),  # its value 30 is S1, which is no body here: background
-    Set("myosegmentum", "myosegmentum", _BODIES, contrast="gradient echo"),
-    Set("discs", "discs", _DISCS, contrast="T2"),
-    Set("spider_space", "spider_space/test", SCHEMES["spider_space"], contrast="T2 SPACE"),
-    Set("spider_t2", "spider_t2/test", _T2_SLICES, contrast="T2 TSE"),
-    Set("negatives", "negatives", {}),
+    BenchmarkSet("chu", "chu", _BODIES, "Img_??.nii.gz", contrast="T2 TSE"),
+    BenchmarkSet(
+        "siegen", "siegen", _BODIES, contrasts=_SIEGEN
+    ),  # its value 30 is S1, which is no body here: background
+    BenchmarkSet("myosegmentum", "myosegmentum", _BODIES, contrast="gradient echo"),
+    BenchmarkSet("discs", "discs", _DISCS, contrast="T2"),
+    BenchmarkSet("spider_space", "spider_space/test", SCHEMES["spider_space"], contrast="T2 SPACE"),
+    BenchmarkSet("spider_t2", "spider_t2/test", _T2_SLICES, contrast="T2 TSE"),
+    BenchmarkSet("negatives", "negatives", {}),
 )
 
 
@@ -91,18 +98,24 @@ class Target:
     """One line of the table: what a set must show. least: whether more is better; ratio: the volumes beside a Dice."""
 
     set: str
-    what: str
+    description: str
     bound: float
-    figure: Callable[[list[Row]], float]
-    least: bool = True
+    measure: Callable[[list[Row]], float]
+    higher_is_better: bool = True
     ratio: Callable[[list[Row]], float] | None = None
 
-    def line(self, rows: list[Row]) -> Row:
+    def evaluate(self, rows: list[Row]) -> Row:
         """The figure beside its bound."""
-        value = self.figure(rows)
-        passed = value >= self.bound if self.least else value <= self.bound
+        value = self.measure(rows)
+        passed = value >= self.bound if self.higher_is_better else value <= self.bound
         ratio = round(self.ratio(rows), 3) if self.ratio else None
-        told = {"set": self.set, "what": self.what, "target": self.bound, "figure": round(value, 4), "pass": passed}
+        told = {
+            "set": self.set,
+            "what": self.description,
+            "target": self.bound,
+            "figure": round(value, 4),
+            "pass": passed,
+        }
         return told | {"volume_ratio": ratio, "exams": len(rows)}
 
 
@@ -119,71 +132,71 @@ def _mean_of(key: str, names: Collection[str] | None = None) -> Callable[[list[R
     return figure
 
 
-def overlap(set_name: str, what: str, bound: float, names: Collection[str] | None = None, key: str = "") -> Target:
+def dice_target(set_name: str, what: str, bound: float, names: Collection[str] | None = None, key: str = "") -> Target:
     """A Dice with its volume ratio; key: "overlap_" to judge each structure against what covers it."""
     figure = _mean_of("overlap" if key else "dice", names)
     return Target(set_name, what, bound, figure, ratio=_mean_of(f"{key}ratio", names))
 
 
-def named_right(rows: list[Row]) -> float:
+def count_named_right(rows: list[Row]) -> float:
     """Exams in which no structure of the reference is missing or lies under another name."""
     return sum(not row["wrong"] and not row["missing"] for row in rows)
 
 
-def unmarked(rows: list[Row]) -> float:
+def count_unmarked_wrong_names(rows: list[Row]) -> float:
     """Structures under a wrong name that was not marked uncertain."""
     return sum(len(row["wrong_unmarked"]) for row in rows)
 
 
-def claimed(rows: list[Row]) -> float:
+def count_claimed(rows: list[Row]) -> float:
     """Exams without a lumbar spine in which lumbar names are claimed without a warning."""
     return sum(row["claimed"] for row in rows)
 
 
-def certain_by_name(rows: list[Row]) -> float:
+def dice_of_certain_exams(rows: list[Row]) -> float:
     """Mean Dice by name of the exams in which no name was marked uncertain."""
     return _mean_of("dice")([row for row in rows if not any(level["uncertain"] for level in row["levels"])])
 
 
 TARGETS = (
-    overlap("chu", "body Dice by name, L1-L5", 0.93, LUMBAR),
-    Target("chu", "exams with all names right, of 10", 10, named_right),
-    overlap("siegen", "body Dice by name, L1-L5 and thoracic", 0.89),
-    Target("siegen", "exams with all names right, of 6", 6, named_right),
-    overlap("myosegmentum", "body Dice, each against its own reference", 0.89, key="overlap_"),
-    Target("myosegmentum", "body Dice by name, where named with confidence", 0.85, certain_by_name),
-    Target("myosegmentum", "exams with all names right, of 23", 20, named_right),
-    Target("myosegmentum", "wrong names not marked uncertain", 0, unmarked, least=False),
-    overlap("discs", "disc Dice by name", 0.89),
-    overlap("spider_space", "vertebra Dice", 0.94, ["vertebra"]),
-    overlap("spider_space", "disc Dice", 0.905, ["disc"]),
-    overlap("spider_space", "canal Dice", 0.93, ["canal"]),
-    overlap("spider_t2", "vertebra Dice, slice by slice", 0.86, ["vertebra"]),
-    overlap("spider_t2", "disc Dice, slice by slice", 0.80, ["disc"]),
-    overlap("spider_t2", "canal Dice, slice by slice", 0.85, ["canal"]),
-    Target("negatives", "exams with lumbar names and no warning, of 7", 0, claimed, least=False),
+    dice_target("chu", "body Dice by name, L1-L5", 0.93, LUMBAR_LEVELS),
+    Target("chu", "exams with all names right, of 10", 10, count_named_right),
+    dice_target("siegen", "body Dice by name, L1-L5 and thoracic", 0.89),
+    Target("siegen", "exams with all names right, of 6", 6, count_named_right),
+    dice_target("myosegmentum", "body Dice, each against its own reference", 0.89, key="overlap_"),
+    Target("myosegmentum", "body Dice by name, where named with confidence", 0.85, dice_of_certain_exams),
+    Target("myosegmentum", "exams with all names right, of 23", 20, count_named_right),
+    Target("myosegmentum", "wrong names not marked uncertain", 0, count_unmarked_wrong_names, higher_is_better=False),
+    dice_target("discs", "disc Dice by name", 0.89),
+    dice_target("spider_space", "vertebra Dice", 0.94, ["vertebra"]),
+    dice_target("spider_space", "disc Dice", 0.905, ["disc"]),
+    dice_target("spider_space", "canal Dice", 0.93, ["canal"]),
+    dice_target("spider_t2", "vertebra Dice, slice by slice", 0.86, ["vertebra"]),
+    dice_target("spider_t2", "disc Dice, slice by slice", 0.80, ["disc"]),
+    dice_target("spider_t2", "canal Dice, slice by slice", 0.85, ["canal"]),
+    Target("negatives", "exams with lumbar names and no warning, of 7", 0, count_claimed, higher_is_better=False),
 )
 
 
-def run(model: Model, real: Path, names: tuple[str, ...] = (), limit: int | None = None) -> Row:
+def run_sets(model: Model, real: Path, names: tuple[str, ...] = (), limit: int | None = None) -> Row:
     """Rows of every exam of the chosen sets (all by default) and the table of targets; prints as it goes."""
     sets: dict[str, list[Row]] = {}
     for chosen in SETS:
         if names and chosen.name not in names:
             continue
-        rows = [examine(model, chosen, *pair) for pair in list(chosen.exams(real))[:limit]]
+        rows = [evaluate_exam(model, chosen, *pair) for pair in list(chosen.exams(real))[:limit]]
         if rows:
             sets[chosen.name] = rows
     return {
-        "machine": machine.facts(),
-        "model": {"digest": model.card.digest, "engine": model.engine},
-        "targets": [target.line(sets[target.set]) for target in TARGETS if target.set in sets],
+        "machine": machine.machine_facts(),
+        "model": {"digest": model.card.digest, "engine": model.engine_name},
+        "targets": [target.evaluate(sets[target.set]) for target in TARGETS if target.set in sets],
         "volume_ratios": {name: volume_ratio(rows) for name, rows in sets.items() if name != "negatives"},
         "sets": sets,
     }
 
 
-def examine(model: Model, chosen: Set, image: Path, reference: Path) -> Row:
+def evaluate_exam(model: Model, benchmark_set: BenchmarkSet, image: Path, reference: Path) -> Row:
     """One exam, segmented and judged on its own grid, the whole volume."""
     name = image.name.removesuffix(".nii.gz").removesuffix("_image")
     volume = read_exam(image).volume
@@ -192,27 +205,27 @@ def examine(model: Model, chosen: Set, image: Path, reference: Path) -> Row:
         labels = found.labels.array
     except LumbarsegError as error:
         found, refused, labels = None, str(error), np.zeros(volume.array.shape, np.uint8)
-    contrast = chosen.contrasts.get(name, chosen.contrast)
+    contrast = benchmark_set.contrasts.get(name, benchmark_set.contrast)
     row: Row = {
         "exam": name,
         "contrast": contrast,
         "refused": refused,
-        **(_names(found) if found else {"levels": [], "warnings": []}),
+        **(_level_facts(found) if found else {"levels": [], "warnings": []}),
     }
-    if chosen.table:
-        scores = score(labels, read_labels(reference).array, chosen.table)
+    if benchmark_set.table:
+        scores = score_structures(labels, read_labels(reference).array, benchmark_set.table)
         row["structures"] = {s.name: s.to_dict() for s in scores if s.truth}
-        row |= {"wrong": wrong_names(s for s in scores if s.truth), "missing": missing(scores)}
+        row |= {"wrong": find_wrong_names(s for s in scores if s.truth), "missing": find_missing_structures(scores)}
         uncertain = {level["name"] for level in row["levels"] if level["uncertain"]}
-        marked = flagged(row["wrong"], uncertain)
+        marked = select_marked_uncertain(row["wrong"], uncertain)
         row["wrong_unmarked"] = [text for text in row["wrong"] if text not in marked]
     else:
-        row["claimed"] = _claims(row)
-    print(told(chosen.name, row), flush=True)
+        row["claimed"] = _claims_lumbar_names(row)
+    print(format_row(benchmark_set.name, row), flush=True)
     return row
 
 
-def _names(found: Segmentation) -> Row:
+def _level_facts(found: Segmentation) -> Row:
     levels = [
         {"name": level.name, "uncertain": level.uncertain, "confidence": round(level.confidence, 3)}
         for level in found.levels
@@ -225,9 +238,9 @@ def _names(found: Segmentation) -> Row:
     }
 
 
-def _claims(row: Row) -> bool:
+def _claims_lumbar_names(row: Row) -> bool:
     """Whether lumbar names stand there without a warning and without a mark of uncertainty."""
-    certain = [level["name"] for level in row["levels"] if level["name"] in LUMBAR and not level["uncertain"]]
+    certain = [level["name"] for level in row["levels"] if level["name"] in LUMBAR_LEVELS and not level["uncertain"]]
     return bool(certain) and not row["warnings"]
 
 
@@ -242,7 +255,7 @@ def volume_ratio(rows: list[Row]) -> dict[str, float]:
     return {name: round(mean(values), 3) for name, values in seen.items()}
 
 
-def told(set_name: str, row: Row) -> str:
+def format_row(set_name: str, row: Row) -> str:
     """One exam in one line."""
     line = f"{set_name:13s} {row['exam']:28s}"
     if "claimed" in row:
@@ -261,7 +274,7 @@ def told(set_name: str, row: Row) -> str:
     return line + "".join(f"  ! {text}" for text in row["warnings"])
 
 
-def table(targets: list[Row]) -> str:
+def targets_table(targets: list[Row]) -> str:
     """The targets as a table in Markdown."""
     lines = ["| set | what | asked | figure | volume ratio | |", "|---|---|--:|--:|--:|---|"]
     for t in targets:
@@ -284,11 +297,11 @@ def main() -> None:
     args = parser.parse_args()
     if not args.real.is_dir():
         parser.error(f"no real exams at {args.real}; say where with --real or LUMBARSEG_REAL")
-    result = run(Model.load(args.model or shipped()), args.real, tuple(args.sets), args.limit)
+    result = run_sets(Model.load(args.model or bundled_model_path()), args.real, tuple(args.sets), args.limit)
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(result, indent=1) + "\n")
     print(
-        f"\n{machine.sentence(result['machine'])}\n\n{table(result['targets'])}\n\nvolume ratios, found to reference:"
+        f"\n{machine.describe_machine(result['machine'])}\n\n{targets_table(result['targets'])}\n\nvolume ratios, found to reference:"
     )
     for name, ratios in result["volume_ratios"].items():
         print(f"  {name}: " + ", ".join(f"{structure} {value:.2f}" for structure, value in ratios.items()))

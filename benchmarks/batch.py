@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.files import write_image
+from benchmarks import machine, speed
+from lumbarseg.io import write_image
 from lumbarseg.volume import Volume
-
-from . import machine, speed
 
 Row = dict[str, Any]
 RESULTS = speed.ROOT / "benchmarks" / "results" / "batch.json"
@@ -31,9 +30,9 @@ FINE, STEP = 512, 0.5  # voxels along each axis of the fine exam, and their mm
 STAGES = ("digest", "read", "model", "segment", "measure", "picture", "write")
 
 
-def exams(folder: Path, count: int) -> list[Path]:
+def write_exams(folder: Path, count: int) -> list[Path]:
     """So many exams, none like the other."""
-    drawn = [speed.exam(seed) for seed in range(min(DRAWN, count))]
+    drawn = [speed.routine_exam(seed) for seed in range(min(DRAWN, count))]
     paths = []
     for number in range(count):
         volume = drawn[number % len(drawn)]
@@ -44,9 +43,9 @@ def exams(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def fine(path: Path) -> None:
+def write_fine_exam(path: Path) -> None:
     """A phantom on 512^3 voxels of half a millimetre, int16."""
-    volume = speed.exam()
+    volume = speed.routine_exam()
     middle, size = np.array(volume.array.shape) / 2, np.array(volume.grid.spacing)
     places = [
         np.rint((np.arange(FINE) - FINE / 2) * STEP / size[axis] + middle[axis]).astype(int).clip(0, n - 1)
@@ -58,9 +57,9 @@ def fine(path: Path) -> None:
     write_image(Volume(np.rint(volume.array[np.ix_(*places)]).astype(np.int16), affine), path)
 
 
-def call(paths: Sequence[Path], out: Path, *more: str) -> Row:
+def run_batch(paths: Sequence[Path], out: Path, *more: str) -> Row:
     """One call, its seconds, peak memory and stages."""
-    run = speed.process([*PROGRAM, *paths, "-o", out, "--json", "--timings", *more])
+    run = speed.run_process([*PROGRAM, *paths, "-o", out, "--json", "--timings", *more])
     told = json.loads(run.output[run.output.index("{") : run.output.rindex("}") + 1])
     assert len(told["exams"]) == len(paths)
     return {"seconds": run.seconds, "peak": run.peak, "timings": told["timings"], "exams": told["exams"]}
@@ -68,18 +67,18 @@ def call(paths: Sequence[Path], out: Path, *more: str) -> Row:
 
 def measure(folder: Path, count: int, device: str) -> Row:
     """All figures; exams and answers lie in `folder`."""
-    paths = exams(folder, count)
+    paths = write_exams(folder, count)
     engine = ["--device", device]
-    first = call(paths[:FIRST], folder / "first", *engine)
-    apart = call(paths, folder / "apart", "--jobs", "1", *engine)
-    whole = call(paths, folder / "all", *engine)
-    again = call(paths, folder / "all", *engine)
+    first = run_batch(paths[:FIRST], folder / "first", *engine)
+    apart = run_batch(paths, folder / "apart", "--jobs", "1", *engine)
+    whole = run_batch(paths, folder / "all", *engine)
+    again = run_batch(paths, folder / "all", *engine)
     assert all(row["skipped"] for row in again["exams"])
-    fine(folder / "fine.nii")
-    large = call([folder / "fine.nii"], folder / "large", *engine)
+    write_fine_exam(folder / "fine.nii")
+    large = run_batch([folder / "fine.nii"], folder / "large", *engine)
     stages = {name: apart["timings"][name] for name in STAGES}
     return {
-        "machine": machine.facts(),
+        "machine": machine.machine_facts(),
         "exams": count,
         "device": device,
         "stages": stages,
@@ -122,7 +121,7 @@ def main() -> None:
         result = measure(Path(folder), args.n, args.device)
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{machine.sentence(result['machine'])}\n\n{table(result['table'])}\n\nwritten to {args.o}")
+    print(f"\n{machine.describe_machine(result['machine'])}\n\n{table(result['table'])}\n\nwritten to {args.o}")
 
 
 if __name__ == "__main__":

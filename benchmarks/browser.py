@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lumbarseg.deploy import npm
+from lumbarseg.packaging import npm_packages
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OWN = ("file:", "blob:", "data:")
@@ -28,7 +28,11 @@ def drive(page: Path, steps: Sequence[dict[str, Any]], patience: int = 300, **pl
     program, node = chromium(), shutil.which("node")
     if program is None or node is None:
         raise RuntimeError("Chromium and Node.js drive the page, and one of them is not installed")
-    values = {"modules": str(npm.modules(testing=True)), "chromium": program, "page": str(page.resolve())}
+    values = {
+        "modules": str(npm_packages.ensure_node_modules(for_tests=True)),
+        "chromium": program,
+        "page": str(page.resolve()),
+    }
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(values | {"steps": list(steps), "patience": patience} | plan, file)
         file.flush()

@@ -16,18 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.cli.options import folds
+from benchmarks import machine
+from lumbarseg.cli.options import parse_fold
 from lumbarseg.clicks import Click
 from lumbarseg.datasets import Case, Dataset, read_case
-from lumbarseg.datasets.select import Selection, chosen
-from lumbarseg.datasets.splits import Splitting
+from lumbarseg.datasets.selection import Selection, select_cases
+from lumbarseg.datasets.splits import SplitSettings
 from lumbarseg.errors import SegmentError
-from lumbarseg.model import Answers, Model
-from lumbarseg.score import score, wrong_names
-from lumbarseg.segment import Segmentation, look, refine
-from lumbarseg.train.simulate import simulate
-
-from . import machine
+from lumbarseg.inference import Model, Predictor
+from lumbarseg.metrics import find_wrong_names, score_structures
+from lumbarseg.segmentation import Segmentation, refine_with_clicks, segment_with_state
+from lumbarseg.training.click_simulation import simulate
 
 RESULTS = Path(__file__).resolve().parent / "results" / "clicks.json"
 COUNTS = (0, 1, 3, 5, 10)
@@ -39,7 +38,7 @@ def mean(values: Iterable[float]) -> float:
     return float(np.mean([*values] or [0.0]))
 
 
-def clicked(model: Answers, case: Case, most: int, seed: int = 0) -> Row:
+def simulate_clicks(model: Predictor, case: Case, most: int, seed: int = 0) -> Row:
     """One case after 0 to `most` clicks: scores, the clicks, how long each took; "refused" where there is no answer."""
     image, truth = read_case(case)
     rng = np.random.default_rng(seed)
@@ -48,20 +47,20 @@ def clicked(model: Answers, case: Case, most: int, seed: int = 0) -> Row:
     work: list[float] = []
     start = time.perf_counter()
     try:
-        seen = look(image, model)
+        seen = segment_with_state(image, model)
     except SegmentError as error:
         return {"case": case.name, "refused": str(error)}
     first = time.perf_counter() - start
-    found: Segmentation = seen.answer
+    found: Segmentation = seen.segmentation
     steps = [_scores(found, truth.array, case)]
     for _ in range(most):
-        click = simulate(found.labels, truth, case.table, rng)
+        click = simulate(found.labels, truth, case.label_table, rng)
         if click is not None:
             start, began = time.perf_counter(), time.process_time()
             try:
-                found = refine(seen, model, (*clicks, click))
+                found = refine_with_clicks(seen, model, (*clicks, click))
             except SegmentError as error:  # a person would take such a click back
-                steps[-1].setdefault("taken back", []).append(f"{click.told()}: {error}")
+                steps[-1].setdefault("taken back", []).append(f"{click.describe()}: {error}")
             else:
                 clicks.append(click)
             seconds.append(time.perf_counter() - start)
@@ -72,16 +71,16 @@ def clicked(model: Answers, case: Case, most: int, seed: int = 0) -> Row:
         "first": round(first, 3),
         "seconds": [round(s, 3) for s in seconds],
         "work": [round(s, 3) for s in work],
-        "clicks": [click.told() for click in clicks],
+        "clicks": [click.describe() for click in clicks],
         "steps": steps,
     }
 
 
 def _scores(found: Segmentation, truth: np.ndarray, case: Case) -> Row:
-    rows = [row for row in score(found.labels.array, truth, case.table) if row.truth]
+    rows = [row for row in score_structures(found.labels.array, truth, case.label_table) if row.truth]
     return {
         "dice": {row.name: round(row.dice, 4) for row in rows if row.dice is not None},
-        "wrong": wrong_names(rows),
+        "wrong": find_wrong_names(rows),
         "forced": sum("by hand" in note for note in found.notes),
     }
 
@@ -134,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.clicks", description=__doc__)
     parser.add_argument("model", type=Path, help="a model file that reads clicks")
     parser.add_argument("datasets", type=Path, nargs="+", help="prepared datasets")
-    parser.add_argument("--fold", type=folds, metavar="K/N", help="split by patient, as `train --fold` does")
+    parser.add_argument("--fold", type=parse_fold, metavar="K/N", help="split by patient, as `train --fold` does")
     parser.add_argument("--split", choices=("train", "val", "test"), default=None, help="only these cases")
     parser.add_argument("--clicks", type=int, default=max(COUNTS), help="how many (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=None, help="only the first cases of each dataset")
@@ -143,21 +142,21 @@ def main() -> None:
     model = Model.load(args.model)
     rows: dict[str, list[Row]] = {}
     for dataset in map(Dataset.open, args.datasets):
-        (part,) = chosen([dataset], Selection(split=args.split), Splitting(args.fold) if args.fold else None)
-        for case in part.everything[: args.limit]:
-            row = clicked(model, case, args.clicks)
+        (part,) = select_cases([dataset], Selection(split=args.split), SplitSettings(args.fold) if args.fold else None)
+        for case in part.all_cases[: args.limit]:
+            row = simulate_clicks(model, case, args.clicks)
             rows.setdefault(dataset.name, []).append(row)
             dices = [f"{mean(step['dice'].values()):.4f}" for step in row.get("steps", [])]
             print(f"{dataset.name} {row['case']}: {' '.join(dices) or row['refused']}", flush=True)
     result = {
-        "machine": machine.facts(),
-        "model": {"digest": model.card.digest, "engine": model.engine},
+        "machine": machine.machine_facts(),
+        "model": {"digest": model.card.digest, "engine": model.engine_name},
         "summary": {name: summary(cases) for name, cases in rows.items()},
         "cases": rows,
     }
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{machine.sentence(result['machine'])}\n\n{table(result['summary'])}\n\nwritten to {args.o}")
+    print(f"\n{machine.describe_machine(result['machine'])}\n\n{table(result['summary'])}\n\nwritten to {args.o}")
 
 
 if __name__ == "__main__":

@@ -21,22 +21,21 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.uid import generate_uid
-from tests.files import dcmqi
-from tests.files.make_dicom import Protocol, write_enhanced, write_series
+from tests.io import dcmqi
+from tests.io.make_dicom import Protocol, write_enhanced, write_series
 
-from lumbarseg.anatomy import by_name
-from lumbarseg.cli.demo import exam as demo_exam
-from lumbarseg.files import read_exam, read_labels
-from lumbarseg.resample import reorient
-from lumbarseg.terminology import CATEGORY, Code, term
+from benchmarks import machine
+from lumbarseg.anatomy import structure_by_name
+from lumbarseg.cli.demo import synthetic_exam as demo_exam
+from lumbarseg.io import read_exam, read_labels
+from lumbarseg.resampling import reorient
+from lumbarseg.terminology import CATEGORY, Code, structure_codes
 from lumbarseg.volume import Array, Volume
-
-from . import machine
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).resolve().parent / "results" / "dicom.json"
 FRAME = generate_uid(entropy_srcs=["frame of reference"])
-FORMS = {"dicom-seg": ".seg.dcm", "dicom-labelmap": ".labelmap.dcm"}
+OUTPUT_FORMATS = {"dicom-seg": ".seg.dcm", "dicom-labelmap": ".labelmap.dcm"}
 _KEYS = (  # of dcmqi, in the order of _codes
     "SegmentedPropertyCategoryCodeSequence",
     "SegmentedPropertyTypeCodeSequence",
@@ -46,7 +45,7 @@ _KEYS = (  # of dcmqi, in the order of _codes
 
 
 @dataclass(frozen=True)
-class Way:
+class DicomVariant:
     """How the phantom is written. axes: where columns, rows and slices go; tilt: of the patient, degrees."""
 
     name: str
@@ -55,25 +54,25 @@ class Way:
     enhanced: bool = False
 
 
-WAYS = (
-    Way("sagittal, right to left", "PIL"),
-    Way("sagittal, left to right", "PIR"),
-    Way("sagittal, mirrored", "AIL"),
-    Way("sagittal, feet up", "PSL"),
-    Way("sagittal, oblique by 17 degrees", "PIL", 17.0),
-    Way("coronal", "LIP"),
-    Way("sagittal, one multi-frame file", "PIL", 5.0, True),
+DICOM_VARIANTS = (
+    DicomVariant("sagittal, right to left", "PIL"),
+    DicomVariant("sagittal, left to right", "PIR"),
+    DicomVariant("sagittal, mirrored", "AIL"),
+    DicomVariant("sagittal, feet up", "PSL"),
+    DicomVariant("sagittal, oblique by 17 degrees", "PIL", 17.0),
+    DicomVariant("coronal", "LIP"),
+    DicomVariant("sagittal, one multi-frame file", "PIL", 5.0, True),
 )
 
 
-def written(image: Volume, way: Way, folder: Path) -> Path:
+def write_dicom(image: Volume, variant: DicomVariant, folder: Path) -> Path:
     """The phantom as DICOM; files, or frames, in a random order."""
-    turned = reorient(image, way.axes)
-    c, s = np.cos(np.deg2rad(way.tilt)), np.sin(np.deg2rad(way.tilt))
+    turned = reorient(image, variant.axes)
+    c, s = np.cos(np.deg2rad(variant.tilt)), np.sin(np.deg2rad(variant.tilt))
     turn = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     volume = Volume(np.rint(turned.array).astype(np.int16), turn @ turned.affine)
-    if not way.enhanced:
-        write_series(folder, volume, Protocol(tags={"FrameOfReferenceUID": FRAME}), shuffle=len(way.name))
+    if not variant.enhanced:
+        write_series(folder, volume, Protocol(tags={"FrameOfReferenceUID": FRAME}), shuffle=len(variant.name))
         return folder
     path = write_enhanced(folder / "exam.dcm", [(volume, {"EchoTime": 100.0})], shuffle=1)
     dataset = pydicom.dcmread(path)
@@ -82,10 +81,10 @@ def written(image: Volume, way: Way, folder: Path) -> Path:
     return folder
 
 
-def judged(study: Path, form: str, folder: Path) -> Row:
+def check_output(study: Path, output_format: str, folder: Path) -> Row:
     """One answer as dcmqi reads it, against the label map and the table."""
     out = folder / "out"
-    words = [study, "-o", out, "--format", f"nifti,{form}", "--json"]
+    words = [study, "-o", out, "--format", f"nifti,{output_format}", "--json"]
     command = [sys.executable, "-m", "lumbarseg", "segment", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3):
@@ -94,12 +93,12 @@ def judged(study: Path, form: str, folder: Path) -> Row:
     grid = read_exam(study).volume.grid
     if not grid.same_as(labels.grid):
         raise SystemExit(f"{study.name}: the label map does not lie on the exam")
-    found, told = dcmqi.read(out / f"{study.name}{FORMS[form]}", folder / "dcmqi", grid)
+    found, told = dcmqi.read(out / f"{study.name}{OUTPUT_FORMATS[output_format]}", folder / "dcmqi", grid)
     return _compared(labels.array, found, told)
 
 
 def _compared(labels: Array, found: Array, told: Sequence[Row]) -> Row:
-    values = {item["labelID"]: by_name(item["SegmentLabel"]).label for item in told}
+    values = {item["labelID"]: structure_by_name(item["SegmentLabel"]).label for item in told}
     table = np.zeros(max(values) + 1, np.uint8)
     for number, value in values.items():
         table[number] = value
@@ -108,7 +107,9 @@ def _compared(labels: Array, found: Array, told: Sequence[Row]) -> Row:
         for item in told
         for key, expected in zip(_KEYS, _codes(item["SegmentLabel"]), strict=True)
     ]
-    colours = [np.subtract(item["recommendedDisplayRGBValue"], by_name(item["SegmentLabel"]).colour) for item in told]
+    colours = [
+        np.subtract(item["recommendedDisplayRGBValue"], structure_by_name(item["SegmentLabel"]).colour) for item in told
+    ]
     return {
         "segments": len(told),
         "segments_missing": len(set(np.unique(labels)) - {0} - set(values.values())),
@@ -121,7 +122,7 @@ def _compared(labels: Array, found: Array, told: Sequence[Row]) -> Row:
 
 
 def _codes(name: str) -> tuple[Code | None, ...]:
-    found = term(by_name(name))
+    found = structure_codes(structure_by_name(name))
     return CATEGORY, found.type, found.modifier, found.region
 
 
@@ -129,14 +130,14 @@ def _code(item: Row | None) -> tuple[str, ...] | None:
     return item and (item["CodingSchemeDesignator"], item["CodeValue"], item["CodeMeaning"])
 
 
-def run(ways: Sequence[Way], forms: Sequence[str]) -> list[Row]:
+def run(ways: Sequence[DicomVariant], forms: Sequence[str]) -> list[Row]:
     """Each way in each form."""
     image, rows = demo_exam(193).image, []
     for way in ways:
         with tempfile.TemporaryDirectory() as folder:
-            study = written(image, way, Path(folder) / "study")
+            study = write_dicom(image, way, Path(folder) / "study")
             for form in forms:
-                row = {"exam": way.name, "form": form, **judged(study, form, Path(folder) / form)}
+                row = {"exam": way.name, "form": form, **check_output(study, form, Path(folder) / form)}
                 print(table([row]).splitlines()[-1], flush=True)
                 rows.append(row)
     return rows
@@ -157,9 +158,9 @@ def main() -> int:
     args = parser.parse_args()
     if dcmqi.program() is None:
         raise SystemExit("dcmqi is not installed: pip install dcmqi")
-    rows = run(WAYS, tuple(FORMS))
-    print(f"\n{table(rows)}\n\n{machine.sentence(machine.facts())}")
-    args.out.write_text(json.dumps({"machine": machine.facts(), "rows": rows}, indent=2) + "\n")
+    rows = run(DICOM_VARIANTS, tuple(OUTPUT_FORMATS))
+    print(f"\n{table(rows)}\n\n{machine.describe_machine(machine.machine_facts())}")
+    args.out.write_text(json.dumps({"machine": machine.machine_facts(), "rows": rows}, indent=2) + "\n")
     wrong = sum(row["voxels_that_differ"] + row["codes_that_differ"] + row["segments_missing"] for row in rows)
     return int(wrong > 0)
 

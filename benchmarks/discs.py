@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from benchmarks import speed
 from lumbarseg.cli.main import main as lumbarseg
-from lumbarseg.files import read_image, read_labels, write_image, write_labels
+from lumbarseg.io import read_image, read_labels, write_image, write_labels
 from lumbarseg.volume import Array, Volume
-
-from . import speed
 
 DISC = 2  # in the slabs' files
 TAGS = (10, 9, 8, 7, 6)  # from the lowest disc upward
@@ -31,7 +30,7 @@ ELSE = ["background", "body", "arch", "canal", "sacrum"]  # drawn in the slabs' 
 PIECE = 0.2  # of the usual disc's size: less is a crumb of one
 
 
-def tagged(discs: Array, upward: Array) -> Array:
+def number_discs(discs: Array, upward: Array) -> Array:
     """Discs, (I, J, K) bool, with a tag each, uint8; upward: mm up for a step along each axis."""
     pieces, count = ndimage.label(discs)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
@@ -43,11 +42,13 @@ def tagged(discs: Array, upward: Array) -> Array:
     return lookup[pieces]
 
 
-def written(source: Path, target: Path) -> None:
+def write_dataset(source: Path, target: Path) -> None:
     """The exams of a folder of pairs with tagged discs, and the table that says what the tags mean."""
     for path in sorted(source.glob("*_labels.nii.gz")):
         labels = read_labels(path)
-        write_labels(Volume(tagged(labels.array == DISC, labels.affine[2, :3]), labels.affine), target / path.name, ())
+        write_labels(
+            Volume(number_discs(labels.array == DISC, labels.affine[2, :3]), labels.affine), target / path.name, ()
+        )
         image = path.name.replace("_labels", "_image")
         write_image(read_image(source / image), target / image)
     table = {"0": ELSE, str(ABOVE): ["disc"]} | {tag: [name] for tag, name in NAMES.items()}
@@ -73,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     for split, held in (("train", ()), ("test", ("--held-out", "0"))):
         pairs = args.o / "files" / split
-        written(args.real / "spider_space" / split, pairs)
+        write_dataset(args.real / "spider_space" / split, pairs)
         run("import", "folder", pairs, args.o / split, "--table", pairs / "labels.json", *held)
     for init, minutes in zip(("shipped", "none"), args.minutes, strict=True):
         place = args.o / init

@@ -19,17 +19,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lumbarseg.anatomy import STRUCTURES, Kind, Structure, by_name
+from benchmarks import accuracy
+from lumbarseg.anatomy import STRUCTURES, Kind, Structure, structure_by_name
 from lumbarseg.errors import LumbarsegError
-from lumbarseg.files import read_exam, read_labels
-from lumbarseg.model import Model, shipped
-from lumbarseg.phantom import Ranges, Recipe, draw, render
-from lumbarseg.report.sheet import picture
-from lumbarseg.score import every_name, score, wrong_names
-from lumbarseg.segment import Segmentation, segment
+from lumbarseg.inference import Model, bundled_model_path
+from lumbarseg.io import read_exam, read_labels
+from lumbarseg.metrics import find_wrong_names, own_label_table, score_structures
+from lumbarseg.phantom import Recipe, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.report.contact_sheet import render_tile_picture
+from lumbarseg.segmentation import Segmentation, segment
 from lumbarseg.volume import Volume
-
-from . import accuracy
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "failures.md"
 FOLDER = PAGE.with_suffix("")
@@ -45,7 +44,7 @@ class Failure:
     """One exam that came out badly. words: what went wrong; jpeg: what was found beside what is true."""
 
     title: str
-    words: str
+    description: str
     jpeg: bytes
 
 
@@ -58,7 +57,9 @@ def worst_real(model: Model, real: Path, rows: dict[str, list[dict[str, Any]]]) 
             image, drawn = read_exam(paths[row["exam"]][0]).volume, read_labels(paths[row["exam"]][1])
             truth = Volume(drawn.array, image.affine)
             found = segment(image, model)
-            told = picture(image, truth, [_tissue(value, names) for value, names in chosen.table.items() if value])
+            told = render_tile_picture(
+                image, truth, [_tissue(value, names) for value, names in chosen.table.items() if value]
+            )
             yield Failure(f"{chosen.name} {row['exam']}", _words(row), _beside(_found(image, found), told))
 
 
@@ -93,15 +94,17 @@ def _beside(left: bytes, right: bytes) -> bytes:
 
 
 def _found(image: Volume, found: Segmentation) -> bytes:
-    return picture(image, found.labels, [s for s in STRUCTURES if s.kind in _DRAWN])
+    return render_tile_picture(image, found.labels, [s for s in STRUCTURES if s.kind in _DRAWN])
 
 
-def hard(kind: str, seed: int) -> Recipe:
+def draw_hard_phantom(kind: str, seed: int) -> Recipe:
     """A phantom with one hard thing in it, or the first drawn one that has it by chance."""
     rng = np.random.default_rng([_SEED, seed])
-    ranges = Ranges(sequences=("T2", "T1", "STIR", "GRE"), lumbar=({"four": 4, "six": 6}.get(kind[:4].strip(), 5),))
+    ranges = RecipeRanges(
+        sequences=("T2", "T1", "STIR", "GRE"), lumbar_counts=({"four": 4, "six": 6}.get(kind[:4].strip(), 5),)
+    )
     while True:
-        recipe = draw(rng, replace(ranges, isotropic=0.0))
+        recipe = draw_recipe(rng, replace(ranges, isotropic_fraction=0.0))
         spine = recipe.spine
         low, high = spine.bodies[0], spine.bodies[5]
         has = {
@@ -129,29 +132,29 @@ KINDS = (
 def worst_phantoms(model: Model, each: int) -> Iterator[Failure]:
     """Of so many phantoms of each kind the worst, by the mean Dice of its bodies and discs whatever they are called."""
     for kind in KINDS:
-        answers = [_judged(model, hard(kind, number)) for number in range(each)]
+        answers = [_judged(model, draw_hard_phantom(kind, number)) for number in range(each)]
         known = [answer for answer in answers if answer is not None]
         mean, image, labels, found, wrong = min(known, key=lambda answer: answer[0])
         told = f"Mean Dice of bodies and discs by overlap {mean:.2f}, the worst of {len(known)}"
         told += f"; {', '.join(wrong)}" if wrong else "; all names right"
         marked = ", marked uncertain" if found.uncertain else ""
-        drawn = picture(image, labels, [s for s in STRUCTURES if s.kind in _DRAWN])
-        yield Failure(f"Phantom with {kind}", f"{told}{marked}.", _beside(_found(image, found), drawn))
+        drawn = render_tile_picture(image, labels, [s for s in STRUCTURES if s.kind in _DRAWN])
+        yield Failure(f"Phantom with {kind}", f"{format_unpictured}{marked}.", _beside(_found(image, found), drawn))
 
 
 def _judged(model: Model, recipe: Recipe) -> tuple[float, Volume, Volume, Segmentation, list[str]] | None:
-    made = render(recipe)
+    made = render_phantom(recipe)
     try:
         found = segment(made.image, model)
     except LumbarsegError:
         return None
-    rows = score(found.labels.array, made.labels.array, every_name([Kind.BODY, Kind.DISC]))
+    rows = score_structures(found.labels.array, made.labels.array, own_label_table([Kind.BODY, Kind.DISC]))
     seen = [row for row in rows if row.truth > 500]
-    wrong = wrong_names(row for row in seen if by_name(row.name).kind == Kind.BODY)
+    wrong = find_wrong_names(row for row in seen if structure_by_name(row.name).kind == Kind.BODY)
     return accuracy.mean([row.overlap or 0.0 for row in seen]), made.image, made.labels, found, wrong
 
 
-def told(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+def format_unpictured(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     """A line for the worst exam of each set that may not be pictured."""
     lines = []
     for name in TOLD:
@@ -164,7 +167,7 @@ def told(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
-def page(real: Sequence[Failure], phantoms: Sequence[Failure], words: Sequence[str]) -> str:
+def render_page(real: Sequence[Failure], phantoms: Sequence[Failure], words: Sequence[str]) -> str:
     """The page; its pictures are numbered in this order."""
     lines = [
         "# Where the model fails",
@@ -177,7 +180,7 @@ def page(real: Sequence[Failure], phantoms: Sequence[Failure], words: Sequence[s
     for number, failure in enumerate((*real, *phantoms), start=1):
         if number == len(real) + 1:
             lines += ["", "The worst of the others, in words:", "", *words, "", "## Phantoms with what is hard"]
-        lines += ["", f"### {failure.title}", failure.words, "", f"![found and drawn](failures/{number}.jpg)"]
+        lines += ["", f"### {failure.title}", failure.description, "", f"![found and drawn](failures/{number}.jpg)"]
         lines += ["", SOURCE] if number <= len(real) else []
     return "\n".join([*lines, ""])
 
@@ -193,12 +196,12 @@ def main() -> None:
     if not args.real.is_dir():
         parser.error(f"no real exams at {args.real}; say where with --real or LUMBARSEG_REAL")
     rows = json.loads(accuracy.RESULTS.read_text())["sets"]
-    model = Model.load(shipped())
+    model = Model.load(bundled_model_path())
     real, phantoms = list(worst_real(model, args.real, rows)), list(worst_phantoms(model, args.each))
     FOLDER.mkdir(exist_ok=True)
     for number, failure in enumerate((*real, *phantoms), start=1):
         (FOLDER / f"{number}.jpg").write_bytes(failure.jpeg)
-    PAGE.write_text(page(real, phantoms, told(rows)), encoding="utf-8")
+    PAGE.write_text(render_page(real, phantoms, format_unpictured(rows)), encoding="utf-8")
     print(f"{PAGE.name} and {len(real) + len(phantoms)} pictures written")
 
 

@@ -29,17 +29,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import machine, speed
 from lumbarseg.anatomy import STRUCTURES, Kind
 from lumbarseg.datasets import Case, Dataset
 from lumbarseg.datasets.importers import nnunet
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.workers import cores, each
-from lumbarseg.files import read_image, read_labels, write_image, write_labels
-from lumbarseg.prepare import Spec
-from lumbarseg.train.stacks import Codes, load
+from lumbarseg.datasets.workers import available_cores, map_in_processes
+from lumbarseg.io import read_image, read_labels, write_image, write_labels
+from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.training.training_volumes import PartialLabelCodec, load_volumes
 from lumbarseg.volume import Volume
-
-from . import machine, speed
 
 Row = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +55,7 @@ REAL = 8  # exams of spider_space among the volumes, where there are some
 TARGET = 3.0
 
 
-def volumes(folder: Path, count: int, real: Path | None, jobs: int) -> list[str]:
+def write_volumes(folder: Path, count: int, real: Path | None, jobs: int) -> list[str]:
     """Write `count` exams into nnU-Net's raw folder; gives their names."""
     place = folder / NAME
     found = sorted((real / "spider_space" / "train").glob("*_image.nii.gz"))[: min(REAL, count)] if real else []
@@ -66,14 +65,14 @@ def volumes(folder: Path, count: int, real: Path | None, jobs: int) -> list[str]
         labels = read_labels(path.with_name(path.name.replace("_image.", "_labels.")))
         _write(place, name, read_image(path), labels)
         names.append(name)
-    names += each(partial(_phantom, place), range(count - len(found)), jobs)
+    names += map_in_processes(partial(_phantom, place), range(count - len(found)), jobs)
     told = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": len(names), "file_ending": ".nii.gz"}
     (place / "dataset.json").write_text(json.dumps(told, indent=1))
     return names
 
 
 def _phantom(place: Path, number: int) -> str:
-    phantom = speed.routine(number, PIXELS[number % len(PIXELS)])
+    phantom = speed.routine_phantom(number, PIXELS[number % len(PIXELS)])
     lookup = np.zeros(256, np.uint8)
     for structure in STRUCTURES:
         lookup[structure.label] = KINDS.get(structure.kind, 0)
@@ -88,21 +87,21 @@ def _write(place: Path, name: str, image: Volume, labels: Volume) -> None:
     write_labels(labels, place / "labelsTr" / f"{name}.nii.gz", ())
 
 
-def prepared(raw: Path, folder: Path, jobs: int) -> Row:
+def import_and_preprocess(raw: Path, folder: Path, jobs: int) -> Row:
     """Import the raw files, then write every case as the network reads it; gives the seconds of both."""
     start = time.perf_counter()
-    done = import_source(nnunet.importer(raw / NAME), raw / NAME, folder / "set", jobs)
+    done = import_source(nnunet.make_importer(raw / NAME), raw / NAME, folder / "set", jobs)
     middle = time.perf_counter()
     out = folder / "ready"
     out.mkdir()
-    codes = Codes.of(case.table for case in done.dataset.cases())
-    task = partial(_standardised, replace(done.dataset, everything=()), codes, out)
-    made = sum(1 for _ in each(task, done.dataset.cases(), jobs))
+    codes = PartialLabelCodec.from_tables(case.label_table for case in done.dataset.cases())
+    task = partial(_standardised, replace(done.dataset, all_cases=()), codes, out)
+    made = sum(1 for _ in map_in_processes(task, done.dataset.cases(), jobs))
     return {"import": middle - start, "standardise": time.perf_counter() - middle, "made": made}
 
 
-def _standardised(dataset: Dataset, codes: Codes, out: Path, case: Case) -> str:
-    (stack,) = load([replace(dataset, everything=(case,))], case.split, codes, Spec())
+def _standardised(dataset: Dataset, codes: PartialLabelCodec, out: Path, case: Case) -> str:
+    (stack,) = load_volumes([replace(dataset, all_cases=(case,))], case.split, codes, PreprocessingSpec())
     np.savez(out / case.name, image=stack.image, codes=stack.codes)
     return case.name
 
@@ -125,18 +124,20 @@ def environment(folder: Path = ENVIRONMENT) -> Path:
     return programs
 
 
-def ours(raw: Path, folder: Path, jobs: int) -> Row:
+def time_ours(raw: Path, folder: Path, jobs: int) -> Row:
     """Seconds of our process, from the raw files to what the network reads, and of its two halves."""
     words = [sys.executable, "-m", "benchmarks.importing", "--ours", raw, folder, "--jobs", str(jobs)]
-    run = speed.process(words)
+    run = speed.run_process(words)
     return {"whole": run.seconds, "work": run.work, **json.loads(run.output.splitlines()[-1])}
 
 
-def theirs(programs: Path, raw: Path, folder: Path, jobs: int) -> Row:
+def time_nnunet(programs: Path, raw: Path, folder: Path, jobs: int) -> Row:
     """Seconds of nnU-Net's process, and how many cases it wrote."""
     os.environ.update({"nnUNet_raw": str(raw), "nnUNet_preprocessed": str(folder), "nnUNet_results": str(folder)})
     workers = ["-npfp", str(jobs), "-np", str(jobs)]
-    run = speed.process([programs / "nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", "3d_fullres", *workers])
+    run = speed.run_process(
+        [programs / "nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", "3d_fullres", *workers]
+    )
     made = len(list((folder / NAME).glob("nnUNetPlans_3d_fullres/*.pkl")))
     return {"whole": run.seconds, "work": run.work, "made": made}
 
@@ -145,17 +146,17 @@ def rounds(programs: Path, raw: Path, count: int, times: int, jobs: int) -> Iter
     """Both sides in turn, each on an empty folder; who begins changes from round to round."""
     for number in range(times):
         row: Row = {"load": round(os.getloadavg()[0], 2)}
-        sides = {"ours": partial(ours, raw), "theirs": partial(theirs, programs, raw)}
+        sides = {"ours": partial(time_ours, raw), "theirs": partial(time_nnunet, programs, raw)}
         for name in list(sides) if number % 2 == 0 else reversed(list(sides)):
             with tempfile.TemporaryDirectory() as folder:
                 row[name] = sides[name](Path(folder), jobs)
             if row[name]["made"] != count:
                 raise RuntimeError(f"{name}: {row[name]['made']} of {count} volumes were made")
-        print(f"round {number + 1}: {told(row)}", flush=True)
+        print(f"round {number + 1}: {format_round(row)}", flush=True)
         yield row
 
 
-def told(row: Row) -> str:
+def format_round(row: Row) -> str:
     """One round in words."""
     own, other = row["ours"], row["theirs"]
     halves = f"import {own['import']:.1f} s, standardise {own['standardise']:.1f} s"
@@ -163,10 +164,10 @@ def told(row: Row) -> str:
     return f"ours {own['whole']:.1f} s ({halves}), nnU-Net {other['whole']:.1f} s; {work}; load before {row['load']}"
 
 
-def start_up(programs: Path) -> float:
+def nnunet_startup_time(programs: Path) -> float:
     """Processor seconds of nnU-Net's command when it is only asked for help."""
     help_of = [programs / "nnUNetv2_plan_and_preprocess", "--help"]
-    return statistics.median(speed.process(help_of).work for _ in range(3))
+    return statistics.median(speed.run_process(help_of).work for _ in range(3))
 
 
 def result(runs: Sequence[Row], start: float, files: Row, jobs: int) -> Row:
@@ -175,7 +176,7 @@ def result(runs: Sequence[Row], start: float, files: Row, jobs: int) -> Row:
     ratio = statistics.median(ratios["whole"])
     bare = [(row["theirs"]["work"] - start) / row["ours"]["work"] for row in runs]
     return {
-        "machine": machine.facts(),
+        "machine": machine.machine_facts(),
         "files": files,
         "workers": jobs,
         "rounds": runs,
@@ -205,7 +206,7 @@ def result(runs: Sequence[Row], start: float, files: Row, jobs: int) -> Row:
 def measure(programs: Path, folder: Path, count: int, real: Path | None, times: int, jobs: int) -> Row:
     """All figures; files lie in `folder`."""
     before = time.perf_counter()
-    names = volumes(folder, count, real, jobs)
+    names = write_volumes(folder, count, real, jobs)
     size = sum(path.stat().st_size for path in folder.rglob("*.nii.gz"))
     files = {
         "volumes": len(names),
@@ -215,7 +216,7 @@ def measure(programs: Path, folder: Path, count: int, real: Path | None, times: 
         "megabytes": round(size / 1e6, 1),
     }
     print(f"{len(names)} volumes, {size / 1e6:.0f} MB, written in {time.perf_counter() - before:.0f} s", flush=True)
-    start = start_up(programs)
+    start = nnunet_startup_time(programs)
     return result(list(rounds(programs, folder, len(names), times, jobs)), start, files, jobs)
 
 
@@ -230,14 +231,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.importing", description=__doc__)
     parser.add_argument("-n", type=int, default=20, help="volumes (20)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of either side (3)")
-    parser.add_argument("--jobs", type=int, default=cores(), help="worker processes of either side (one per core)")
+    parser.add_argument(
+        "--jobs", type=int, default=available_cores(), help="worker processes of either side (one per core)"
+    )
     parser.add_argument("--real", type=Path, help="folder of real exams; LUMBARSEG_REAL says it too")
     parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, made when missing")
     parser.add_argument("--ours", type=Path, nargs=2, metavar=("RAW", "OUT"), help="do our side alone, once")
     parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
     args = parser.parse_args()
     if args.ours:
-        print(json.dumps(prepared(*args.ours, args.jobs)))
+        print(json.dumps(import_and_preprocess(*args.ours, args.jobs)))
         return
     os.environ["OMP_NUM_THREADS"] = "1"  # as nnU-Net advises; workers are the parallel part on both sides
     programs = environment(args.nnunet)
@@ -246,7 +249,9 @@ def main() -> None:
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(found, indent=1) + "\n")
     speeds, ratio = found["volumes_per_second"], found["ratio"]
-    print(f"\n{machine.sentence(found['machine'])}; {found['workers']} workers, {found['files']['volumes']} volumes")
+    print(
+        f"\n{machine.describe_machine(found['machine'])}; {found['workers']} workers, {found['files']['volumes']} volumes"
+    )
     print(f"ours {speeds['ours']:.2f} volumes a second, nnU-Net {speeds['theirs']:.2f}")
     spread = ", ".join(f"{value:.1f}" for value in ratio["in_each_round"])
     print(f"ratio {ratio['seconds']:.1f} ({spread}); of processor seconds {ratio['processor_seconds']:.1f}")

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 
-def facts() -> dict[str, str | int]:
+def machine_facts() -> dict[str, str | int]:
     """Processor, cores, system, versions and date."""
     return {
         "processor": _processor(),
@@ -24,7 +24,7 @@ def facts() -> dict[str, str | int]:
     }
 
 
-def sentence(values: dict[str, str | int]) -> str:
+def describe_machine(values: dict[str, str | int]) -> str:
     """The machine in one line."""
     return (
         f"{values['processor']}, {values['cores']} cores, no GPU used, Python {values['python']}, "

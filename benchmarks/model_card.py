@@ -1,6 +1,6 @@
 """The card of the shipped model as a page, docs/model-card.md: python -m benchmarks.model_card.
 
-Everything in it stands in benchmarks/results/accuracy.json and names.json, and in `benchmarks.card`. Intervals are 95 %
+Everything in it stands in benchmarks/results/accuracy.json and names.json, and in `benchmarks.card_facts`. Intervals are 95 %
 bootstrap intervals over exams, each of another patient but for spider_t2, where slices of one patient go together.
 """
 
@@ -11,16 +11,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lumbarseg.anatomy import by_name
-from lumbarseg.score.names import rank
-from lumbarseg.score.statistics import estimate
-
-from . import accuracy, card, machine, names
+from benchmarks import accuracy, card_facts, level_names, machine
+from lumbarseg.anatomy import structure_by_name
+from lumbarseg.metrics.bootstrap import bootstrap_mean
+from lumbarseg.metrics.structure_names import anatomical_sort_key
 
 Row = dict[str, Any]
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "model-card.md"
 
-HABITS = {
+REFERENCE_NOTES = {
     "chu": "whole bodies, drawn with their dark line, rounded towards the sides",
     "siegen": "bodies drawn tight, inside their dark line: what is right elsewhere is too large here",
     "myosegmentum": "bodies drawn with their dark line and one slice further to the sides",
@@ -44,7 +43,7 @@ PUBLISHED = (
 """Set, what of it, whose figure, Dice, and in what that differs. No two rows are of the same exams."""
 
 
-def estimates(rows: Sequence[Row], key: str = "dice") -> dict[str, tuple[list[float], list[str]]]:
+def values_by_structure(rows: Sequence[Row], key: str = "dice") -> dict[str, tuple[list[float], list[str]]]:
     """Values and patients of each structure."""
     out: dict[str, tuple[list[float], list[str]]] = {}
     for row in rows:
@@ -55,9 +54,9 @@ def estimates(rows: Sequence[Row], key: str = "dice") -> dict[str, tuple[list[fl
     return out
 
 
-def told(values: Sequence[float], patients: Sequence[str]) -> str:
+def format_mean(values: Sequence[float], patients: Sequence[str]) -> str:
     """A mean and its interval in words."""
-    found = estimate(values, patients)
+    found = bootstrap_mean(values, patients)
     if found.mean is None:
         return ""
     interval = f" ({found.low:.3f} to {found.high:.3f})" if found.low is not None else ""
@@ -88,7 +87,7 @@ def sets_table(sets: dict[str, list[Row]]) -> list[str]:
         for contrast in dict.fromkeys(row["contrast"] for row in rows):
             some = [row for row in rows if row["contrast"] == contrast]
             for what, wanted in _tissues(some).items():
-                cells = [told(*by_exam(some, key, wanted)) for key in ("dice", "overlap")]
+                cells = [format_mean(*by_exam(some, key, wanted)) for key in ("dice", "overlap")]
                 ratio = accuracy.mean(by_exam(some, "overlap_ratio" if what in ("body",) else "ratio", wanted)[0])
                 cells[1] = cells[1] if what in ("body", "disc") and name not in ("spider_space", "spider_t2") else ""
                 lines.append(f"| {name} | {contrast} | {what} | {len(some)} | {cells[0]} | {cells[1]} | {ratio:.2f} |")
@@ -100,7 +99,7 @@ def _tissues(rows: Sequence[Row]) -> dict[str, list[str]]:
     found = dict.fromkeys(name for row in rows for name in row["structures"])
     out: dict[str, list[str]] = {}
     for name in found:
-        level = by_name(name).kind if name not in ("vertebra", "disc", "canal", "sacrum") else name
+        level = structure_by_name(name).kind if name not in ("vertebra", "disc", "canal", "sacrum") else name
         out.setdefault(str(level), []).append(name)
     return out
 
@@ -108,10 +107,10 @@ def _tissues(rows: Sequence[Row]) -> dict[str, list[str]]:
 def levels_table(sets: dict[str, list[Row]]) -> list[str]:
     """A row per level, a column per set that names levels; each against what covers it, whatever it was called."""
     shown = [name for name in ("chu", "siegen", "myosegmentum", "discs") if name in sets]
-    found = {name: estimates(sets[name], "overlap") for name in shown}
+    found = {name: values_by_structure(sets[name], "overlap") for name in shown}
     lines = ["| | " + " | ".join(shown) + " |", "|---" + "|--:" * len(shown) + "|"]
-    for level in sorted({level for part in found.values() for level in part}, key=rank):
-        cells = [told(*found[name][level]) if level in found[name] else "" for name in shown]
+    for level in sorted({level for part in found.values() for level in part}, key=anatomical_sort_key):
+        cells = [format_mean(*found[name][level]) if level in found[name] else "" for name in shown]
         lines.append(f"| {level} | " + " | ".join(cells) + " |")
     return lines
 
@@ -129,14 +128,14 @@ def published_table(sets: dict[str, list[Row]]) -> list[str]:
     return lines
 
 
-def page(accurate: Row, trusted: Row) -> str:
+def render_page(accurate: Row, trusted: Row) -> str:
     """The whole card."""
     sets = accurate["sets"]
     parts = [
         "# Card of the shipped model",
         "",
         "*Written by `python -m benchmarks.model_card`; every figure of ours is a result of `make benchmark`.* "
-        f"Model {accurate['model']['digest'][:12]}, {machine.sentence(accurate['machine'])}.",
+        f"Model {accurate['model']['digest'][:12]}, {machine.describe_machine(accurate['machine'])}.",
         "",
         "**For** lumbar MRI, sagittal or nearly isotropic, of adults: research and teaching. **Not** for diagnosis; "
         "not a medical device. Where it fails is shown in [failures.md](failures.md), how it was made in "
@@ -151,19 +150,19 @@ def page(accurate: Row, trusted: Row) -> str:
         "",
         "What the references are like, which no model trained elsewhere can know:",
         "",
-        *(f"- **{name}**: {habit}." for name, habit in HABITS.items() if name in sets),
+        *(f"- **{name}**: {habit}." for name, habit in REFERENCE_NOTES.items() if name in sets),
         "",
         "Per level, by overlap:",
         "",
         *levels_table(sets),
         "",
         "## How far its names can be trusted",
-        "`python -m benchmarks.names`. An exam is right when every structure that its reference names lies under that "
+        "`python -m benchmarks.level_names`. An exam is right when every structure that its reference names lies under that "
         "name. Below a confidence of 0.75 names are marked uncertain. Crops hold three vertebrae and no sacrum, so "
         "their names are a guess and must be marked. Four and six lumbar vertebrae: the picture alone does not tell; "
         "the count from the sacrum is then off, and is not marked.",
         "",
-        names.tables(trusted),
+        level_names.tables(trusted),
         "",
         *(["Wrong and not marked:", "", *(f"- {text}" for text in _shortened(trusted["unmarked"])), ""]),
         "## Beside published figures",
@@ -173,11 +172,11 @@ def page(accurate: Row, trusted: Row) -> str:
         *published_table(sets),
         "",
         "## Data, recipe, limits",
-        *(f"- {text}." for text in card.DATA),
-        *(f"- {text}." for text in card.LICENCES),
-        *(f"- Made {text}." if index == 0 else f"- {text}." for index, text in enumerate(card.MADE)),
+        *(f"- {text}." for text in card_facts.DATA),
+        *(f"- {text}." for text in card_facts.LICENCES),
+        *(f"- Made {text}." if index == 0 else f"- {text}." for index, text in enumerate(card_facts.RECIPE)),
         "- Energy was not measured.",
-        *(f"- Limit: {text}." for text in card.LIMITS),
+        *(f"- Limit: {text}." for text in card_facts.LIMITS),
         "",
     ]
     return "\n".join(parts)
@@ -192,8 +191,8 @@ def _shortened(texts: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Write the page from the results that are there."""
-    results = [json.loads(path.read_text()) for path in (accuracy.RESULTS, names.RESULTS)]
-    PAGE.write_text(page(*results), encoding="utf-8")
+    results = [json.loads(path.read_text()) for path in (accuracy.RESULTS, level_names.RESULTS)]
+    PAGE.write_text(render_page(*results), encoding="utf-8")
     print(f"{PAGE.name} written")
 
 

@@ -22,16 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg.anatomy import LUMBAR, by_name
-from lumbarseg.cli.options import folds
+from benchmarks import speed
+from benchmarks.importing import ENVIRONMENT, NAME, NUMBER, environment
+from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
+from lumbarseg.cli.options import parse_fold
 from lumbarseg.datasets import Case, Dataset
-from lumbarseg.datasets.select import Selection, chosen
-from lumbarseg.datasets.splits import Splitting
-from lumbarseg.files import read_labels, write_labels
+from lumbarseg.datasets.selection import Selection, select_cases
+from lumbarseg.datasets.splits import SplitSettings
+from lumbarseg.io import read_labels, write_labels
 from lumbarseg.volume import Volume
-
-from . import speed
-from .importing import ENVIRONMENT, NAME, NUMBER, environment
 
 TRAINER = "MinutesTrainer"
 # A transformer of nnU-Net's, which is not used here, wants timm, which wants a torchvision built for graphics cards.
@@ -44,13 +43,13 @@ def __getattr__(name):
 
 
 @dataclass(frozen=True)
-class Places:
+class NnunetPaths:
     """Where nnU-Net finds and leaves things."""
 
     programs: Path
     folder: Path
 
-    def run(self, words: Sequence[str | Path], minutes: float = 0.0) -> speed.Run:
+    def run(self, words: Sequence[str | Path], minutes: float = 0.0) -> speed.ProcessRun:
         """One of nnU-Net's commands, to its end."""
         timm = self.folder / "standins" / "timm"
         for part in ("", "layers", "models", "models/eva"):
@@ -66,20 +65,21 @@ class Places:
             "nnUNet_compile": "false",
             "LUMBARSEG_MINUTES": str(minutes),
         }
-        return speed.process([self.programs / words[0], *words[1:]], os.environ | own)
+        return speed.run_process([self.programs / words[0], *words[1:]], os.environ | own)
 
 
-def written(places: Places, dataset: Dataset, fold: tuple[int, int]) -> list[Case]:
+def write_fold(places: NnunetPaths, dataset: Dataset, fold: tuple[int, int]) -> list[Case]:
     """The fold as nnU-Net wants it, bodies of L1 to L5 as 1 to 5; gives the held-out cases."""
     held = {
-        split: chosen([dataset], Selection(split=split), Splitting(fold))[0].everything for split in ("train", "val")
+        split: select_cases([dataset], Selection(split=split), SplitSettings(fold))[0].all_cases
+        for split in ("train", "val")
     }
     raw = places.folder / "raw" / NAME
     for case in (*held["train"], *held["val"]):
         (raw / "imagesTr").mkdir(parents=True, exist_ok=True)
         shutil.copy(dataset.folder / case.image, raw / "imagesTr" / f"{case.name}_0000.nii.gz")
         write_labels(_bodies(dataset, case), raw / "labelsTr" / f"{case.name}.nii.gz", ())
-    labels = {"background": 0} | {name: by_name(name).label for name in LUMBAR}
+    labels = {"background": 0} | {name: structure_by_name(name).label for name in LUMBAR_LEVELS}
     told = {"channel_names": {"0": "MR"}, "labels": labels, "file_ending": ".nii.gz"}
     told["numTraining"] = sum(len(cases) for cases in held.values())
     (raw / "dataset.json").write_text(json.dumps(told, indent=1))
@@ -94,13 +94,13 @@ def _bodies(dataset: Dataset, case: Case) -> Volume:
     """The bodies of L1 to L5 of a case, the rest being background."""
     labels = read_labels(dataset.folder / case.labels)
     lookup = np.zeros(256, np.uint8)
-    for value, names in case.table.items():
-        for name in set(names) & set(LUMBAR):
-            lookup[value] = by_name(name).label
+    for value, names in case.label_table.items():
+        for name in set(names) & set(LUMBAR_LEVELS):
+            lookup[value] = structure_by_name(name).label
     return Volume(lookup[labels.array], labels.affine)
 
 
-def trained(places: Places, configuration: str, minutes: float, out: Path) -> str:
+def train_and_predict(places: NnunetPaths, configuration: str, minutes: float, out: Path) -> str:
     """Train and predict the held-out exams; gives the effort in words."""
     words = ["nnUNetv2_train", str(NUMBER), configuration, "0", "-tr", TRAINER, "-device", "cpu"]
     run = places.run(words, minutes)
@@ -120,18 +120,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.nnunet", description=__doc__)
     parser.add_argument("dataset", type=Path, help="prepared dataset with vertebral bodies")
     parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="where everything goes")
-    parser.add_argument("--fold", type=folds, default=(1, 5), metavar="K/N", help="which fold is held out (1/5)")
+    parser.add_argument("--fold", type=parse_fold, default=(1, 5), metavar="K/N", help="which fold is held out (1/5)")
     parser.add_argument("--minutes", type=float, default=60.0, help="processor minutes of training (60)")
     parser.add_argument("--configurations", nargs="+", default=["2d", "3d_fullres"], help="2d 3d_fullres")
     parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, made when missing")
     args = parser.parse_args()
-    places = Places(environment(args.nnunet).absolute(), args.o.absolute() / "nnunet")
-    written(places, Dataset.open(args.dataset), args.fold)
+    places = NnunetPaths(environment(args.nnunet).absolute(), args.o.absolute() / "nnunet")
+    write_fold(places, Dataset.open(args.dataset), args.fold)
     configurations = ["-c", *args.configurations, "-np", *["2"] * len(args.configurations)]
     places.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), *configurations])
     k, n = args.fold
     for configuration in args.configurations:
-        print(trained(places, configuration, args.minutes, args.o / configuration), flush=True)
+        print(train_and_predict(places, configuration, args.minutes, args.o / configuration), flush=True)
         print(f"lumbarseg evaluate --labels {args.o / configuration} {args.dataset} --fold {k}/{n} --split val")
 
 

@@ -21,17 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lumbarseg.deploy.pack import FOLDER
-from lumbarseg.deploy.targets import PYTHONS
-from lumbarseg.files import write_image
-
-from . import machine, readme, speed
+from benchmarks import machine, readme, speed
+from lumbarseg.io import write_image
+from lumbarseg.packaging.offline_pack import PACK_FOLDER
+from lumbarseg.packaging.targets import PYTHON_VERSIONS
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).resolve().parent / "results" / "offline.json"
 PAGE = readme.README.parent / "docs" / "offline.md"
 NOBODY = 65534
-CANDIDATES = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python{python}" for python in PYTHONS))
+CANDIDATES = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python{python}" for python in PYTHON_VERSIONS))
 ALONE = """
 import json, os, socket
 from pathlib import Path
@@ -46,7 +45,7 @@ print(json.dumps({"uid": os.getuid(), "home": os.environ["HOME"], "routes": line
 
 
 @dataclass(frozen=True)
-class Stranger:
+class OfflineUser:
     """Another user on a computer without network. home: a new folder of theirs; python: the one they have."""
 
     home: Path
@@ -69,7 +68,7 @@ class Stranger:
         return time.perf_counter() - start, done.stdout
 
 
-def stranger(folder: Path, python: Path | None = None) -> Stranger:
+def create_offline_user(folder: Path, python: Path | None = None) -> OfflineUser:
     """Another user with a new home in `folder`; RuntimeError where this computer cannot show one.
 
     python: theirs; else the first of the system's that a pack can be made for.
@@ -83,15 +82,17 @@ def stranger(folder: Path, python: Path | None = None) -> Stranger:
     why = "none is there"
     for candidate in [python] if python else map(Path, CANDIDATES):
         try:
-            version = Stranger(home, candidate).run(candidate, "-c", "import venv, sys; print(*sys.version_info[:2])")[
-                1
-            ]
+            version = OfflineUser(home, candidate).run(
+                candidate, "-c", "import venv, sys; print(*sys.version_info[:2])"
+            )[1]
         except RuntimeError as error:
             why = str(error)
             continue
-        if ".".join(version.split()) in PYTHONS:
-            return Stranger(home, candidate)
-    raise RuntimeError(f"no network namespace, or no Python {', '.join(PYTHONS)} that another user may run: {why}")
+        if ".".join(version.split()) in PYTHON_VERSIONS:
+            return OfflineUser(home, candidate)
+    raise RuntimeError(
+        f"no network namespace, or no Python {', '.join(PYTHON_VERSIONS)} that another user may run: {why}"
+    )
 
 
 def version_of(python: Path) -> str:
@@ -100,7 +101,7 @@ def version_of(python: Path) -> str:
     return ".".join(said.stdout.split())
 
 
-def packed(out: Path, python: str, model: Path | None = None) -> Row:
+def make_pack(out: Path, python: str, model: Path | None = None) -> Row:
     """Make a pack for this computer; its size, and the seconds that it took. RuntimeError when it is refused."""
     start = time.perf_counter()
     words = [*([model] if model else []), "-o", out, "--python", python, "--json"]
@@ -122,7 +123,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def used(other: Stranger, pack: Path, exam: Path) -> tuple[Row, dict[str, float]]:
+def use_pack(other: OfflineUser, pack: Path, exam: Path) -> tuple[Row, dict[str, float]]:
     """What the other user's computer is like, and the seconds of each step from the zip file to the answer."""
     for file in (pack, exam):
         shutil.copy(file, other.home)
@@ -132,7 +133,7 @@ def used(other: Stranger, pack: Path, exam: Path) -> tuple[Row, dict[str, float]
         raise RuntimeError(f"there is a network: {like}")
     steps = {
         "unzip": other.run(other.python, "-m", "zipfile", "-e", pack.name, "."),
-        "install": other.run("sh", f"{FOLDER}/install.sh"),
+        "install": other.run("sh", f"{PACK_FOLDER}/install.sh"),
         "segment, the first time": other.run("lumbarseg", "segment", exam.name, "-o", "my answers"),
         "segment, again": other.run("lumbarseg", "segment", exam.name, "-o", "my answers", "--again"),
     }
@@ -145,30 +146,30 @@ def used(other: Stranger, pack: Path, exam: Path) -> tuple[Row, dict[str, float]
 def measure(folder: Path, python: Path | None = None) -> Row:
     """All figures; what is made lies in `folder`."""
     folder.chmod(0o755)
-    other = stranger(folder, python)
+    other = create_offline_user(folder, python)
     pack, exam = folder / "lumbarseg-offline.zip", folder / "routine.nii.gz"
-    made = packed(pack, version_of(other.python))
-    write_image(speed.exam(), exam)
-    like, steps = used(other, pack, exam)
+    made = make_pack(pack, version_of(other.python))
+    write_image(speed.routine_exam(), exam)
+    like, steps = use_pack(other, pack, exam)
     whole = sum(seconds for name, seconds in steps.items() if name != "segment, again")
     return {
-        "machine": machine.facts(),
+        "machine": machine.machine_facts(),
         "pack": made,
         "there": {name: value for name, value in like.items() if name != "home"},
         "steps": steps,
         "targets": [
-            speed.target("the pack, for one platform and one Python", 250, made["bytes"] / 1e6, "MB"),
-            speed.target("from the zip file to the first answer", 60, whole, "s"),
+            speed.target_row("the pack, for one platform and one Python", 250, made["bytes"] / 1e6, "MB"),
+            speed.target_row("from the zip file to the first answer", 60, whole, "s"),
         ],
     }
 
 
-def figures(result: Row) -> str:
+def format_results(result: Row) -> str:
     """What was measured, in Markdown."""
     there, steps = result["there"], result["steps"]
     return "\n".join(
         [
-            f"{machine.sentence(result['machine'])}; user {there['uid']}, {len(there['routes'])} routes, a connection: "
+            f"{machine.describe_machine(result['machine'])}; user {there['uid']}, {len(there['routes'])} routes, a connection: "
             f'"{there["a_connection"]}".',
             "",
             speed.table(result["targets"]),
@@ -194,8 +195,8 @@ def main() -> int:
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(result, indent=1) + "\n")
     if args.o == RESULTS:
-        PAGE.write_text(readme.filled(PAGE.read_text(), figures(result)))
-    print(f"\n{figures(result)}\nanswer: {result['there']['answer']}")
+        PAGE.write_text(readme.fill_readme(PAGE.read_text(), format_results(result)))
+    print(f"\n{format_results(result)}\nanswer: {result['there']['answer']}")
     print(f"\nwritten to {args.o}")
     return 0 if all(t["pass"] for t in result["targets"]) else 1
 

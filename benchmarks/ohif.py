@@ -17,50 +17,54 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.files.make_dicom import T2, write_series
-from tests.files.orthanc import put, running
-from tests.files.test_dicomseg import placed
+from tests.io.dicom.test_seg import placed
+from tests.io.make_dicom import T2, write_series
+from tests.io.orthanc import put, running
 
+from benchmarks.browser import chromium
 from lumbarseg.anatomy import STRUCTURES
-from lumbarseg.cli.demo import exam
-from lumbarseg.deploy import npm
-from lumbarseg.files import read_exam
-from lumbarseg.model import Model, default
-from lumbarseg.resample import reorient
-from lumbarseg.segment import segment
-from lumbarseg.serve import environment
-from lumbarseg.serve.server import Plan, begun
+from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.inference import Model, default_model_path
+from lumbarseg.io import read_exam
+from lumbarseg.packaging import npm_packages
+from lumbarseg.resampling import reorient
+from lumbarseg.segmentation import segment
+from lumbarseg.server import environment
+from lumbarseg.server.launcher import ServerOptions, running_server
 from lumbarseg.volume import Volume
-
-from .browser import chromium
 
 SEED, LABEL = 193, "L3"
 
 
-def study(folder: Path) -> Path:
+def write_study(folder: Path) -> Path:
     """The phantom as a scanner exports it."""
-    image = reorient(exam(SEED).image, "PIR")
+    image = reorient(synthetic_exam(SEED).image, "PIR")
     array = np.round(image.array - float(image.array.min())).astype(np.int16)
     write_series(folder, Volume(array, image.affine), placed(T2))
     return folder
 
 
-def seen(url: str, home: Path, shot: Path) -> dict[str, Any]:
+def inspect_ohif(url: str, home: Path, shot: Path) -> dict[str, Any]:
     """What OHIF held, and what was asked of the server."""
     browser, node = chromium(), shutil.which("node")
     if browser is None or node is None:
         raise SystemExit("Chromium and Node.js drive OHIF, and one of them is not installed")
-    plan = {"modules": str(npm.modules(testing=True)), "chromium": browser, "url": url, "patient": "Somebody"}
+    plan = {
+        "modules": str(npm_packages.ensure_node_modules(for_tests=True)),
+        "chromium": browser,
+        "url": url,
+        "patient": "Somebody",
+    }
     plan |= {"label": LABEL, "shot": str(shot), "out": str(home / "seen.json")}
     (home / "plan.json").write_text(json.dumps(plan))
     subprocess.run([node, str(Path(__file__).with_suffix(".mjs")), str(home / "plan.json")], check=True, timeout=900)
     return dict(json.loads((home / "seen.json").read_text()))
 
 
-def compared(told: dict[str, Any], folder: Path) -> bool:
+def compare_voxels(told: dict[str, Any], folder: Path) -> bool:
     """Print whether OHIF's voxels are the exam's and have the names of our own answer."""
     volume = read_exam(folder).volume
-    found = segment(volume, Model.load(default())).labels.array
+    found = segment(volume, Model.load(default_model_path())).labels.array
     same = np.array_equal(np.array(told["image"]["values"]), volume.array.ravel(order="F"))
     print(f"OHIF holds the exam's voxels in the exam's order: {same}")
     held = np.array(told["labels"]["values"], np.intp).reshape(found.shape, order="F")
@@ -77,20 +81,20 @@ def compared(told: dict[str, Any], folder: Path) -> bool:
 def main() -> int:
     """Start everything, look, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--env", type=Path, default=environment.place(), help="MONAI Label's environment")
+    parser.add_argument("--env", type=Path, default=environment.default_folder(), help="MONAI Label's environment")
     parser.add_argument("--shot", type=Path, default=Path("ohif.jpg"), help="the picture (default: %(default)s)")
     args = parser.parse_args()
     env = args.env.absolute()
-    python = environment.ready(env, print)
+    python = environment.ensure_installed(env, print)
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        folder = study(home / "study")
+        folder = write_study(home / "study")
         with running(home / "orthanc") as pacs:
             put(pacs, sorted(folder.iterdir()))
-            with begun(Plan(pacs, home / "app", port=0), python, env) as server:
+            with running_server(ServerOptions(pacs, home / "app", port=0), python, env) as server:
                 *_, ready = server.messages()
-                told = seen(f"http://127.0.0.1:{ready['ready']}", home, args.shot.absolute())
-        right = compared(told, folder)
+                told = inspect_ohif(f"http://127.0.0.1:{ready['ready']}", home, args.shot.absolute())
+        right = compare_voxels(told, folder)
     print(f"a point on {LABEL}: status {told['clicked']['status']}, sent {told['clicked']['params'].get(LABEL)}")
     print("what the page complained of:", "; ".join(told["said"]) or "nothing")
     return 0 if right and told["clicked"]["status"] == 200 else 1

@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.deploy.page import page
-from lumbarseg.files import read_image, read_labels
-from lumbarseg.model import Model, shipped
-from lumbarseg.segment import segment
-
-from . import browser, machine, readme
+from benchmarks import browser, machine, readme
+from lumbarseg.inference import Model, bundled_model_path
+from lumbarseg.io import read_image, read_labels
+from lumbarseg.packaging.browser_page import write_page
+from lumbarseg.segmentation import segment
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).resolve().parent / "results" / "page.json"
@@ -36,10 +35,10 @@ FIRST, NEXT = 10.0, 5.0  # s
 
 def measure(exams: Sequence[Path], folder: Path) -> Row:
     """Every exam through one page and through the library; files lie in `folder`."""
-    made = page(shipped(), folder / "lumbarseg.html")
+    made = write_page(bundled_model_path(), folder / "lumbarseg.html")
     steps = [{"open": str(path), "save": str(folder / f"{n}.nii.gz")} for n, path in enumerate(exams)]
     told = browser.drive(made.path, steps, patience=900)
-    model = Model.load(shipped(), "cpu")
+    model = Model.load(bundled_model_path(), "cpu")
     rows = []
     for n, (path, step) in enumerate(zip(exams, told["steps"], strict=True)):
         if step.get("refused"):
@@ -64,7 +63,7 @@ def measure(exams: Sequence[Path], folder: Path) -> Row:
         print(json.dumps(rows[-1]), flush=True)
     strange = [address for address in told["requests"] if not address.startswith(browser.OWN)]
     return {
-        "machine": machine.facts(),
+        "machine": machine.machine_facts(),
         "model": {"digest": model.card.digest},
         "page": {"bytes": made.size, "requests": strange},
         "exams": rows,
@@ -103,9 +102,9 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name.removesuffix('.nii.gz')}"
 
 
-def figures(result: Row) -> str:
+def format_results(result: Row) -> str:
     """The tables in Markdown."""
-    lines = [f"{machine.sentence(result['machine'])}; page of {result['page']['bytes'] / 1e6:.1f} MB.", ""]
+    lines = [f"{machine.describe_machine(result['machine'])}; page of {result['page']['bytes'] / 1e6:.1f} MB.", ""]
     lines += ["| what | asked | figure | |", "|---|--:|--:|---|"]
     lines += [
         f"| {t['what']} | {t['target']} | {t['figure']} | {'pass' if t['pass'] else '**miss**'} |"
@@ -137,8 +136,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         result = measure(exams, Path(folder))
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    DOCS.write_text(readme.filled(DOCS.read_text(), figures(result)))
-    print(figures(result))
+    DOCS.write_text(readme.fill_readme(DOCS.read_text(), format_results(result)))
+    print(format_results(result))
     return 0
 
 

@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.files import write_image
-
-from . import machine, speed
-from .importing import ENVIRONMENT, NAME, NUMBER, environment, volumes
-from .nnunet import Places
+from benchmarks import machine, speed
+from benchmarks.importing import ENVIRONMENT, NAME, NUMBER, environment, write_volumes
+from benchmarks.nnunet import NnunetPaths
+from lumbarseg.io import write_image
 
 Row = dict[str, Any]
 RESULTS = speed.ROOT / "benchmarks" / "results" / "peers.json"
@@ -52,9 +51,9 @@ for name, values in (("plans.json", plans), ("dataset.json", told)):
 """
 
 
-def untrained(places: Places) -> None:
+def untrained(places: NnunetPaths) -> None:
     """Plan for five routine exams, and a checkpoint with the weights that training begins with."""
-    volumes(places.folder / "raw", 5, None, 1)
+    write_volumes(places.folder / "raw", 5, None, 1)
     places.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", PLAN, "-np", "2"])
     place = places.folder / "preprocessed" / NAME
     told = place / "dataset.json"
@@ -93,22 +92,22 @@ def monai(exam: Path, out: Path) -> None:
     SaveImage(out, print_log=False, separate_folder=False)(labels)
 
 
-def commands(places: Places, exam: Path, folder: Path, program: Path) -> dict[str, Callable[[], speed.Run]]:
+def commands(places: NnunetPaths, exam: Path, folder: Path, program: Path) -> dict[str, Callable[[], speed.ProcessRun]]:
     """What runs, by name."""
     predict = ["nnUNetv2_predict", "-i", folder / "in", "-o", folder / "nn", "-d", str(NUMBER), "-c", PLAN]
     predict += ["-f", "0", "-device", "cpu"]
     own = [program, "segment", exam, "-o", folder / "own", "--again", "--device"]
     window = [sys.executable, "-m", "benchmarks.peers", "--window", exam, folder / "window"]
     return {
-        "onnxruntime": lambda: speed.process([*own, "cpu"]),
-        "openvino": lambda: speed.process([*own, "openvino"]),
-        MONAI: lambda: speed.process(window),
+        "onnxruntime": lambda: speed.run_process([*own, "cpu"]),
+        "openvino": lambda: speed.run_process([*own, "openvino"]),
+        MONAI: lambda: speed.run_process(window),
         WITHOUT: lambda: places.run([*predict, "--disable_tta"]),
         WITH: lambda: places.run(predict),
     }
 
 
-def rounds(runs: dict[str, Callable[[], speed.Run]], times: int) -> dict[str, list[Row]]:
+def rounds(runs: dict[str, Callable[[], speed.ProcessRun]], times: int) -> dict[str, list[Row]]:
     """Every program `times` times; ours before and after each of the others."""
     found: dict[str, list[Row]] = {name: [] for name in runs}
     own, others = [*runs][:2], [*runs][2:]
@@ -155,7 +154,7 @@ def result(found: dict[str, list[Row]]) -> Row:
         }
         for (engine, other), target in TARGETS.items()
     ]
-    facts = {"machine": machine.facts(), "shape": speed.SHAPE, "pixel": speed.PIXEL}
+    facts = {"machine": machine.machine_facts(), "shape": speed.SHAPE, "pixel": speed.PIXEL}
     return {**facts, "median": middle, "ratios": ratios, "rounds": found, "targets": targets}
 
 
@@ -173,15 +172,17 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        places = Places(environment(args.nnunet).absolute(), folder / "nnunet")
+        places = NnunetPaths(environment(args.nnunet).absolute(), folder / "nnunet")
         untrained(places)
         exam = folder / "in" / "exam_0000.nii.gz"
-        volume = speed.exam()
+        volume = speed.routine_exam()
         write_image(type(volume)(np.rint(volume.array).astype(np.int16), volume.affine), exam)
         found = result(rounds(commands(places, exam, folder, args.program), args.rounds))
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"\n{machine.sentence(found['machine'])}\n\n| | s | processor s | MB | times onnxruntime | times OpenVINO |")
+    print(
+        f"\n{machine.describe_machine(found['machine'])}\n\n| | s | processor s | MB | times onnxruntime | times OpenVINO |"
+    )
     print("|---|" + "--:|" * 5)
     for what, row in found["median"].items():
         times = [str(found["ratios"][own].get(what, {}).get("seconds", "")) for own in ("onnxruntime", "openvino")]

@@ -6,30 +6,30 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import accuracy, machine, speed
+from benchmarks import accuracy, machine, speed
 
 Row = dict[str, Any]
 README = Path(__file__).resolve().parent.parent / "README.md"
 OPEN, CLOSE = "<!-- figures -->", "<!-- end of figures -->"
 
 
-def figures(accurate: Row, quick: Row) -> str:
+def format_tables(accurate: Row, quick: Row) -> str:
     """Both tables, each with its machine and date."""
     return "\n".join(
         [
-            f"Accuracy, on exams that the model was never trained on ({machine.sentence(accurate['machine'])}; "
+            f"Accuracy, on exams that the model was never trained on ({machine.describe_machine(accurate['machine'])}; "
             f"model {accurate['model']['digest'][:12]}):",
             "",
-            accuracy.table(accurate["targets"]),
+            accuracy.targets_table(accurate["targets"]),
             "",
-            f"Speed and size ({machine.sentence(quick['machine'])}):",
+            f"Speed and size ({machine.describe_machine(quick['machine'])}):",
             "",
             speed.table(quick["targets"]),
         ]
     )
 
 
-def filled(text: str, figures: str) -> str:
+def fill_readme(text: str, figures: str) -> str:
     """The README with `figures` between its marks; ValueError when a mark is missing."""
     before, found, rest = text.partition(OPEN)
     _, closed, after = rest.partition(CLOSE)
@@ -41,7 +41,7 @@ def filled(text: str, figures: str) -> str:
 def main() -> None:
     """Fill the README from the results that are there."""
     results = [json.loads(path.read_text()) for path in (accuracy.RESULTS, speed.RESULTS)]
-    README.write_text(filled(README.read_text(), figures(*results)))
+    README.write_text(fill_readme(README.read_text(), format_tables(*results)))
     print(f"{README.name}: figures written")
 
 

@@ -22,17 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import machine
 from lumbarseg import phantom
 from lumbarseg.anatomy import STRUCTURES
-from lumbarseg.datasets import create, write_case
-from lumbarseg.model import shipped
-from lumbarseg.train.checkpoint import BEST, NAME, Checkpoint
-from lumbarseg.train.history import History
-from lumbarseg.train.settings import Settings
-from lumbarseg.train.weights import Start
+from lumbarseg.datasets import create_dataset, write_case
+from lumbarseg.inference import bundled_model_path
+from lumbarseg.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint
+from lumbarseg.training.history import History
+from lumbarseg.training.initial_weights import InitialWeights
+from lumbarseg.training.settings import TrainingSettings
 from lumbarseg.volume import Volume
-
-from . import machine
 
 RESULTS = Path(__file__).resolve().parent / "results" / "resume.json"
 BASE: dict[str, Any] = {"batch": 2, "crop": 64, "threads": 1, "precision": "float32", "checkpoint_every": 0.0}
@@ -43,8 +42,8 @@ WORKER = """
 import io, json, os, signal, sys
 import torch
 from lumbarseg.datasets import Dataset
-from lumbarseg.train import loop
-from lumbarseg.train.settings import Settings
+from lumbarseg.training import loop
+from lumbarseg.training.settings import Settings
 
 settings, folder, out, init, at, share = sys.argv[1:]
 step, save, saves = loop.step, torch.save, 0
@@ -74,10 +73,12 @@ loop.train(Settings.from_dict(json.loads(settings)), [Dataset.open(folder)], out
 
 def dataset(folder: Path, held_out: int) -> Path:
     """Three phantoms in coarse voxels, of which some are held out."""
-    create(folder, "phantoms", {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}})
+    create_dataset(folder, "phantoms", {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}})
     for number in range(3):
-        recipe = phantom.draw(np.random.default_rng([7, number]), phantom.Ranges(sequences=("T2",), isotropic=0.0))
-        exam = phantom.render(recipe)
+        recipe = phantom.draw_recipe(
+            np.random.default_rng([7, number]), phantom.RecipeRanges(sequences=("T2",), isotropic_fraction=0.0)
+        )
+        exam = phantom.render_phantom(recipe)
         split = "val" if number < held_out else "train"
         image = Volume(exam.image.array.astype(np.float32), exam.image.affine)
         write_case(folder, f"case-{number}", image, exam.labels, {"patient": str(number), "split": split})
@@ -88,12 +89,12 @@ def dataset(folder: Path, held_out: int) -> Path:
 class Plan:
     """What is trained. init: what it begins with, "" for nothing."""
 
-    settings: Settings
+    settings: TrainingSettings
     data: Path
     init: str
 
 
-class Child:
+class TrainingProcess:
     """A training process. at, share: the save within which it kills itself, after this share of the file."""
 
     def __init__(self, plan: Plan, out: Path, at: int = NOWHERE, share: float = 0) -> None:
@@ -117,13 +118,13 @@ class Child:
         return self.process.returncode
 
 
-def interrupted(plan: Plan, out: Path, kills: int, rng: np.random.Generator) -> list[str]:
+def run_interrupted(plan: Plan, out: Path, kills: int, rng: np.random.Generator) -> list[str]:
     """A run killed and resumed to its end; gives the moments, every third one within the writing of a checkpoint."""
     moments = []
     for kill in range(kills):
         count, share, wait = int(rng.integers(1, 5)), float(rng.random()), float(rng.uniform(0, 0.3))
         writing = kill % 3 == 2
-        child = Child(plan, out, count if writing else NOWHERE, share)
+        child = TrainingProcess(plan, out, count if writing else NOWHERE, share)
         if not writing:
             if child.steps(count):
                 time.sleep(wait)
@@ -131,45 +132,47 @@ def interrupted(plan: Plan, out: Path, kills: int, rng: np.random.Generator) -> 
         if child.end() != -signal.SIGKILL:
             raise SystemExit(f"the run ended, or failed, before kill {kill + 1}")
         moments.append(f"in save {count} after {share:.0%} of it" if writing else f"{wait:.2f} s after {count} steps")
-    if Child(plan, out).end() != 0:
+    if TrainingProcess(plan, out).end() != 0:
         raise SystemExit("the run fails when it is resumed")
     return moments
 
 
-def same(a: object, b: object) -> bool:
+def is_equal(a: object, b: object) -> bool:
     """Whether two nested values are equal to the last bit."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(is_equal(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and all(map(is_equal, a, b))
     return a == b
 
 
-def compared(first: Path, second: Path) -> dict[str, bool]:
+def compare_runs(first: Path, second: Path) -> dict[str, bool]:
     """What two runs left, and whether it is equal; times are left out."""
     out: dict[str, bool] = {}
-    for name in (NAME, BEST):
+    for name in (CHECKPOINT_FILE, BEST_FILE):
         if (first / name).exists() or (second / name).exists():
             both = [Checkpoint.load(folder / name) for folder in (first, second)]
             for part in ("step", "model", "average", "optimiser", "random"):
-                out[f"{name}: {part}"] = same(*(getattr(each, part) for each in both))
+                out[f"{name}: {part}"] = is_equal(*(getattr(each, part) for each in both))
     tables = [History.read(folder / "history.csv").rows for folder in (first, second)]
-    out["history.csv"] = same(*([{k: v for k, v in row.items() if k != "seconds"} for row in rows] for rows in tables))
+    out["history.csv"] = is_equal(
+        *([{k: v for k, v in row.items() if k != "seconds"} for row in rows] for rows in tables)
+    )
     return out
 
 
-def trial(name: str, settings: Settings, init: str, kills: int, place: Path, seed: int) -> Row:
+def run_trial(name: str, settings: TrainingSettings, init: str, kills: int, place: Path, seed: int) -> Row:
     """One run with and without breaks."""
     data = dataset(place / name / "data", held_out=1 if init else 0)
     whole, broken = place / name / "whole", place / name / "broken"
     plan = Plan(settings, data, init)
-    if Child(plan, whole).end() != 0:
+    if TrainingProcess(plan, whole).end() != 0:
         raise SystemExit(f"{name}: the run without breaks failed")
-    moments = interrupted(plan, broken, kills, np.random.default_rng(seed))
-    equal = compared(whole, broken)
-    steps = Checkpoint.load(whole / NAME).step
+    moments = run_interrupted(plan, broken, kills, np.random.default_rng(seed))
+    equal = compare_runs(whole, broken)
+    steps = Checkpoint.load(whole / CHECKPOINT_FILE).step
     print(f"{name}: {steps} steps of {settings.steps}, killed {len(moments)} times")
     print("\n".join(f"  {moment}" for moment in moments))
     print("\n".join(f"  {what:24} {'equal' if fine else 'DIFFERENT'}" for what, fine in equal.items()), flush=True)
@@ -182,18 +185,20 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
-    start = Start.of(shipped())
-    small = Settings(**BASE, steps=400, channels=(8, 12, 16), validate_every=1000, picture_every=1000)
-    tuned = Settings(
+    start = InitialWeights.load(bundled_model_path())
+    small = TrainingSettings(**BASE, steps=400, channels=(8, 12, 16), validate_every=1000, picture_every=1000)
+    tuned = TrainingSettings(
         **BASE, steps=400, channels=start.channels, rate=1e-4, validate_every=6, patience=4, picture_every=1000
     )
     with tempfile.TemporaryDirectory() as place:
         rows = [
-            trial("from nothing", small, "", args.kills, Path(place), args.seed),
-            trial("from the shipped weights", tuned, "shipped", args.kills, Path(place), args.seed + 1),
+            run_trial("from nothing", small, "", args.kills, Path(place), args.seed),
+            run_trial("from the shipped weights", tuned, "shipped", args.kills, Path(place), args.seed + 1),
         ]
     fine = all(all(row["equal"].values()) for row in rows)
-    RESULTS.write_text(json.dumps({"machine": machine.facts(), "runs": rows}, indent=1) + "\n", encoding="utf-8")
+    RESULTS.write_text(
+        json.dumps({"machine": machine.machine_facts(), "runs": rows}, indent=1) + "\n", encoding="utf-8"
+    )
     print("everything is equal" if fine else "NOT everything is equal")
     return 0 if fine else 1
 

@@ -2,7 +2,7 @@
 
 Both servers are asked over HTTP for the same routine exam, in the same environment, one after the other; the stock app
 with the untrained network that it starts with offline, for its time does not depend on its weights. Then errors are
-planted in synthetic exams of four orientations and clicked away in ours (`benchmarks.planted`). Prints seconds, Dice,
+planted in synthetic exams of four orientations and clicked away in ours (`benchmarks.injected_errors`). Prints seconds, Dice,
 and whether the same voxels changed; writes benchmarks/results/serve.json.
 """
 
@@ -24,14 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.cli.demo import exam
-from lumbarseg.files import write_image
-from lumbarseg.serve import environment
-from lumbarseg.serve.server import Plan, begun
-
-from . import machine
-from .planted import ERRORS, ORIENTATIONS, Row, Server, clicked, picture, post, work
-from .speed import routine
+from benchmarks import machine
+from benchmarks.injected_errors import ERRORS, ORIENTATIONS, Row, Server, cpu_seconds, measure_clicks, picture, post
+from benchmarks.speed import routine_phantom
+from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.io import write_image
+from lumbarseg.server import environment
+from lumbarseg.server.launcher import ServerOptions, running_server
 
 RESULTS = Path(__file__).resolve().parent / "results" / "serve.json"
 EXAM = "routine"
@@ -47,7 +46,7 @@ imwrite = SimpleITK.WriteImage
 
 
 @contextmanager
-def stock(python: Path, studies: Path, home: Path) -> Iterator[str]:
+def start_monai_label(python: Path, studies: Path, home: Path) -> Iterator[str]:
     """The radiology app of MONAI Label's wheel with its model deepedit, as its documentation starts it."""
     (home / "itk.py").write_text(_ITK)
     standins = Path(environment.__file__).parent / "standins"
@@ -68,14 +67,14 @@ def stock(python: Path, studies: Path, home: Path) -> Iterator[str]:
             [*apps, *words, "--conf", "scribbles", "false"], env=variables, stdout=log, stderr=log
         )
         try:
-            answers(f"http://127.0.0.1:{port}", process)
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.kill()
             process.wait()
 
 
-def answers(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     """Wait until a server answers."""
     end = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < end:
@@ -88,9 +87,9 @@ def answers(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def ours(python: Path, folder: Path, studies: Path, app: Path) -> Iterator[Server]:
+def start_ours(python: Path, folder: Path, studies: Path, app: Path) -> Iterator[Server]:
     """`lumbarseg serve`."""
-    with begun(Plan(str(studies), app, port=0), python, folder) as server:
+    with running_server(ServerOptions(str(studies), app, port=0), python, folder) as server:
         *_, ready = server.messages()
         yield Server(f"http://127.0.0.1:{ready['ready']}", server.process.pid)
 
@@ -98,37 +97,37 @@ def ours(python: Path, folder: Path, studies: Path, app: Path) -> Iterator[Serve
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--env", type=Path, default=environment.place(), help="MONAI Label's environment")
+    parser.add_argument("--env", type=Path, default=environment.default_folder(), help="MONAI Label's environment")
     parser.add_argument("--clicks", type=Path, help="a model that reads clicks")
     parser.add_argument("--without-stock", action="store_true", help="only ours")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a picture of each error there")
     parser.add_argument("--only-planted", action="store_true", help="other figures stay as they were measured")
     args = parser.parse_args()
     env = args.env.absolute()
-    python = environment.ready(env, print)
+    python = environment.ensure_installed(env, print)
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
         studies, app = home / "studies", home / "app"
         for folder in (studies, app / "model", home / "stock"):
             folder.mkdir(parents=True)
-        write_image(routine(7).image, studies / f"{EXAM}.nii.gz")
+        write_image(routine_phantom(7).image, studies / f"{EXAM}.nii.gz")
         if args.clicks:
             (app / "model" / "lumbar_deepedit.onnx").write_bytes(args.clicks.read_bytes())
-        told: dict[str, Any] = {"machine": machine.facts(), "load": os.getloadavg()[0]}
+        told: dict[str, Any] = {"machine": machine.machine_facts(), "load": os.getloadavg()[0]}
         if args.only_planted:
             told = json.loads(RESULTS.read_text())
         elif not args.without_stock:
-            with stock(python, studies, home / "stock") as url:
+            with start_monai_label(python, studies, home / "stock") as url:
                 told["stock first"], _ = post(f"{url}/infer/deepedit?image={EXAM}", {"spleen": [[7, 45, 20]]})
                 told["stock again"], _ = post(f"{url}/infer/deepedit?image={EXAM}", {"spleen": [[7, 45, 20]]})
-        with ours(python, env, studies, app) as server:
+        with start_ours(python, env, studies, app) as server:
             if not args.only_planted:
-                begun_at = work(server.pid)
+                begun_at = cpu_seconds(server.pid)
                 told["first"], _ = post(f"{server.url}/infer/lumbar_spine?image={EXAM}", {})
-                told["first work"] = round(work(server.pid) - begun_at, 2)
+                told["first work"] = round(cpu_seconds(server.pid) - begun_at, 2)
             told["planted load"] = os.getloadavg()[0]
             told["planted"] = {kind: _errors(server, kind, studies, args.pictures) for kind in ERRORS}
-    show(told)
+    print_results(told)
     RESULTS.write_text(json.dumps(told, indent=1) + "\n")
 
 
@@ -136,8 +135,8 @@ def _errors(server: Server, kind: str, studies: Path, pictures: Path | None) -> 
     """What clicks do about one kind of error, by exam and orientation; a picture of the first exam."""
     told: dict[str, Row] = {}
     for seed in SEEDS:
-        planted = ERRORS[kind](exam(seed))
-        rows = clicked(server, planted, studies, f"{kind} {seed}")
+        planted = ERRORS[kind](synthetic_exam(seed))
+        rows = measure_clicks(server, planted, studies, f"{kind} {seed}")
         first = rows[ORIENTATIONS[0]]
         same = {
             name: [bool((a == b).all()) for a, b in zip(row["answers"], first["answers"], strict=True)]
@@ -153,9 +152,9 @@ def _errors(server: Server, kind: str, studies: Path, pictures: Path | None) -> 
     return told
 
 
-def show(told: dict[str, Any]) -> None:
+def print_results(told: dict[str, Any]) -> None:
     """The figures for a person."""
-    print(machine.sentence(told["machine"]), f"load {told['load']:.1f}")
+    print(machine.describe_machine(told["machine"]), f"load {told['load']:.1f}")
     print(f"first automatic answer over HTTP: {told['first']:.2f} s, {told['first work']:.2f} of the processor")
     if "stock first" in told:
         print(f"the stock deepedit app: {told['stock first']:.2f} s, again {told['stock again']:.2f} s")

@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.files import write_image
-from lumbarseg.phantom import Phantom, Ranges, draw, render
+from benchmarks import machine
+from lumbarseg.io import write_image
+from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.volume import Volume
-
-from . import machine
 
 Row = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +36,7 @@ _BELOW = 90.0  # mm of the field of view below the middle of L5
 
 
 @dataclass(frozen=True)
-class Run:
+class ProcessRun:
     """One process. seconds: from start to end; peak: bytes of memory; work: processor seconds, with its children's."""
 
     seconds: float
@@ -46,14 +45,14 @@ class Run:
     work: float
 
 
-def exam(seed: int = 7) -> Volume:
+def routine_exam(seed: int = 7) -> Volume:
     """A T2 phantom on the grid of a routine exam."""
-    return routine(seed).image
+    return routine_phantom(seed).image
 
 
-def routine(seed: int, pixel: float = PIXEL) -> Phantom:
+def routine_phantom(seed: int, pixel: float = PIXEL) -> Phantom:
     """A T2 phantom on such a grid with pixels of `pixel` mm, L1 to the sacrum in view, and its labels."""
-    recipe = draw(np.random.default_rng(seed), Ranges(sequences=("T2",), lumbar=(5,)))
+    recipe = draw_recipe(np.random.default_rng(seed), RecipeRanges(sequences=("T2",), lumbar_counts=(5,)))
     scanner = recipe.scanner
     slices, rows, columns = SHAPE
     x, y, _ = scanner.corner
@@ -74,10 +73,10 @@ def routine(seed: int, pixel: float = PIXEL) -> Phantom:
         columns=columns,
         corner=corner,
     )
-    return render(replace(recipe, scanner=usual))
+    return render_phantom(replace(recipe, scanner=usual))
 
 
-def process(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
+def run_process(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> ProcessRun:
     """Run a command to its end, with other variables if given; RuntimeError with what it said when it fails."""
     with tempfile.TemporaryFile("w+") as told:
         start = time.perf_counter()
@@ -92,24 +91,24 @@ def process(command: Sequence[str | Path], environment: Mapping[str, str] | None
     if child.returncode not in (0, 3):
         raise RuntimeError(f"{command}: exit {child.returncode}: {output}")
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Run(seconds, peak, output, usage.ru_utime + usage.ru_stime)
+    return ProcessRun(seconds, peak, output, usage.ru_utime + usage.ru_stime)
 
 
-def median(command: Sequence[str | Path], times: int = 5) -> tuple[float, float]:
+def median_run(command: Sequence[str | Path], times: int = 5) -> tuple[float, float]:
     """Median seconds and largest peak of `times` runs after one that warms up."""
-    process(command)
-    runs = [process(command) for _ in range(times)]
+    run_process(command)
+    runs = [run_process(command) for _ in range(times)]
     return statistics.median(run.seconds for run in runs), max(run.peak for run in runs)
 
 
-def stages(command: Sequence[str | Path]) -> dict[str, float]:
+def stage_seconds(command: Sequence[str | Path]) -> dict[str, float]:
     """Seconds per stage, as the command's own --timings tell them."""
     words = [str(word) for word in (*command, "--timings", "--json")]
     told = subprocess.run(words, capture_output=True, text=True, check=False)
     return {name: float(seconds) for name, seconds in json.loads(told.stdout)["timings"].items()}
 
 
-def core_size() -> float:
+def core_install_size() -> float:
     """Bytes that `pip install .` brings into a fresh environment, pip itself included."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
@@ -122,24 +121,24 @@ def core_size() -> float:
 def measure(program: Path, folder: Path) -> Row:
     """All figures of the installed `program`; the exam and its answer lie in `folder`."""
     image = folder / "routine.nii.gz"
-    write_image(exam(), image)
+    write_image(routine_exam(), image)
     segment = [program, "segment", image, "-o", folder / "out", "--again"]
-    seconds, peak = median(segment)
-    help_seconds, _ = median([program, "--help"])
+    seconds, peak = median_run(segment)
+    help_seconds, _ = median_run([program, "--help"])
     return {
-        "machine": machine.facts(),
+        "machine": machine.machine_facts(),
         "exam": {"shape": SHAPE, "pixel": PIXEL, "spacing_of_slices": THICKNESS + GAP},
-        "stages": stages(segment),
+        "stages": stage_seconds(segment),
         "targets": [
-            target("`lumbarseg segment`, 16 x 448 x 448, whole process", 1.5, seconds, "s"),
-            target("peak memory of that", 600, peak / 1e6, "MB"),
-            target("`lumbarseg --help`", 0.3, help_seconds, "s"),
-            target("core install, without torch", 500, core_size() / 1e6, "MB"),
+            target_row("`lumbarseg segment`, 16 x 448 x 448, whole process", 1.5, seconds, "s"),
+            target_row("peak memory of that", 600, peak / 1e6, "MB"),
+            target_row("`lumbarseg --help`", 0.3, help_seconds, "s"),
+            target_row("core install, without torch", 500, core_install_size() / 1e6, "MB"),
         ],
     }
 
 
-def target(what: str, bound: float, figure: float, unit: str) -> Row:
+def target_row(what: str, bound: float, figure: float, unit: str) -> Row:
     """A figure that must stay under its bound."""
     return {"what": what, "target": bound, "figure": round(figure, 3), "unit": unit, "pass": figure <= bound}
 
@@ -165,7 +164,7 @@ def main() -> None:
         result = measure(args.program, Path(folder))
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{machine.sentence(result['machine'])}\n\n{table(result['targets'])}\n\nstages of one run, s:")
+    print(f"\n{machine.describe_machine(result['machine'])}\n\n{table(result['targets'])}\n\nstages of one run, s:")
     for name, seconds in result["stages"].items():
         print(f"  {name:12s} {seconds:.3f}")
     print(f"\nwritten to {args.o}")

@@ -25,19 +25,18 @@ from typing import Any
 import torch
 from torch.utils.data import RandomSampler
 
+from benchmarks import machine, speed
 from lumbarseg.anatomy import CLASSES, STRUCTURES
 from lumbarseg.cli.main import main as lumbarseg
 from lumbarseg.datasets import Dataset
-from lumbarseg.prepare import Spec
-from lumbarseg.train.batches import Source, stream
-from lumbarseg.train.data import gather
-from lumbarseg.train.loop import _begin, step
-from lumbarseg.train.losses import Sets
-from lumbarseg.train.networks import build
-from lumbarseg.train.settings import Settings
-from lumbarseg.train.sizes import sized
-
-from . import machine, speed
+from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.training.data import load_training_data
+from lumbarseg.training.losses import LabelSets
+from lumbarseg.training.memory_budget import settings_for_budget
+from lumbarseg.training.networks import build_network
+from lumbarseg.training.sampling import VolumeSampler, stream_batches
+from lumbarseg.training.settings import TrainingSettings
+from lumbarseg.training.trainer import _create_state, train_step
 
 Row = dict[str, Any]
 RESULTS = speed.ROOT / "benchmarks" / "results" / "training.json"
@@ -46,13 +45,13 @@ WARM = 2  # steps that are not timed
 SIDES = ("ours", "theirs")
 
 
-def settings_of(network: str, memory: float) -> Settings:
+def settings_of(network: str, memory: float) -> TrainingSettings:
     """The usual planar network, or another of the size that `memory` GB allow."""
-    base = Settings(steps=1_000_000)
-    return base if network == "planar" else sized(base, {"network": network, "memory": memory})
+    base = TrainingSettings(steps=1_000_000)
+    return base if network == "planar" else settings_for_budget(base, {"network": network, "memory": memory})
 
 
-def timed(steps: Iterator[float], seconds: float) -> Row:
+def time_steps(steps: Iterator[float], seconds: float) -> Row:
     """Steps for about so many seconds, after some that warm up; three at least."""
     for _ in range(WARM):
         next(steps)
@@ -65,17 +64,17 @@ def timed(steps: Iterator[float], seconds: float) -> Row:
     return {"steps": count, "per_step": spent / count, "work": work / count, "loss": loss, "peak": peak}
 
 
-def ours(settings: Settings, folder: Path) -> Iterator[float]:
+def our_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
     """The losses of our loop, step by step."""
     torch.set_num_threads(os.cpu_count() or 1)
-    data = gather(settings, [Dataset.open(folder)], Spec())
-    run = _begin(settings, data)
-    sets = Sets.of(torch.from_numpy(data.codes.allowed)).to(run.where)
-    for batch in stream(Source.of(data.train, ()), settings, 0, settings.steps):
-        yield step(run, batch, sets)
+    data = load_training_data(settings, [Dataset.open(folder)], PreprocessingSpec())
+    run = _create_state(settings, data)
+    sets = LabelSets.of(torch.from_numpy(data.codec.allowed)).to(run.device)
+    for batch in stream_batches(VolumeSampler.from_volumes(data.train, ()), settings, 0, settings.steps):
+        yield train_step(run, batch, sets)
 
 
-def theirs(settings: Settings, folder: Path) -> Iterator[float]:
+def monai_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
     """The losses of a loop as in MONAI's tutorials, with the same network."""
     from monai.data import CacheDataset, DataLoader
     from monai.losses import DiceCELoss
@@ -85,7 +84,7 @@ def theirs(settings: Settings, folder: Path) -> Iterator[float]:
     endless = RandomSampler(data, replacement=True, num_samples=1_000_000)  # no new workers at each small epoch
     loader = DataLoader(data, batch_size=settings.batch, sampler=endless, num_workers=settings.loaders)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = build(settings).to(device)
+    network = build_network(settings).to(device)
     loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
     optimiser = torch.optim.AdamW(network.parameters(), 1e-4)
     for found in loader:
@@ -99,7 +98,7 @@ def theirs(settings: Settings, folder: Path) -> Iterator[float]:
         yield float(value.detach())
 
 
-def _transforms(settings: Settings) -> Callable[[Any], Any]:
+def _transforms(settings: TrainingSettings) -> Callable[[Any], Any]:
     """Read, orient, one millimetre in plane, six classes; then crops, moved, bent in grey value, noisy."""
     from monai import transforms as t
 
@@ -142,14 +141,14 @@ def rounds(folder: Path, network: str, times: int, seconds: float, memory: float
     for number in range(times):
         row: Row = {"load": round(os.getloadavg()[0], 2)}
         for side in SIDES if number % 2 == 0 else reversed(SIDES):
-            row[side] = json.loads(speed.process([*words, "--side", side]).output.splitlines()[-1])
+            row[side] = json.loads(speed.run_process([*words, "--side", side]).output.splitlines()[-1])
         told = ", ".join(f"{side} {row[side]['per_step']:.2f} s a step" for side in SIDES)
         print(f"{network}, round {number + 1}: {told}; load before {row['load']}", flush=True)
         rows.append(row)
     return rows
 
 
-def result(network: str, runs: Sequence[Row], settings: Settings) -> Row:
+def result(network: str, runs: Sequence[Row], settings: TrainingSettings) -> Row:
     """The figures of one network."""
     ratios = {what: [row["theirs"][what] / row["ours"][what] for row in runs] for what in ("per_step", "work")}
     ratio = statistics.median(ratios["per_step"])
@@ -200,8 +199,8 @@ def main() -> None:
     args = parser.parse_args()
     networks = args.network or ["planar", "segresnet"]
     if args.side:
-        steps = {"ours": ours, "theirs": theirs}[args.side](settings_of(networks[0], args.memory), args.data)
-        print(json.dumps(timed(steps, args.seconds)))
+        steps = {"ours": our_steps, "theirs": monai_steps}[args.side](settings_of(networks[0], args.memory), args.data)
+        print(json.dumps(time_steps(steps, args.seconds)))
         return
     with tempfile.TemporaryDirectory() as folder:
         data = args.data or Path(folder) / "phantoms"
@@ -212,13 +211,13 @@ def main() -> None:
             for n in networks
         ]
     told = {
-        "machine": machine.facts() | {"torch": str(torch.__version__)},
+        "machine": machine.machine_facts() | {"torch": str(torch.__version__)},
         "networks": found,
         "targets": [row["target"] for row in found],
     }
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(told, indent=1) + "\n")
-    print(f"\n{machine.sentence(told['machine'])}\n\n{table(found)}\n\nwritten to {args.o}")
+    print(f"\n{machine.describe_machine(told['machine'])}\n\n{table(found)}\n\nwritten to {args.o}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg.datasets import Dataset, create, write_case
+from lumbarseg.datasets import Dataset, create_dataset, write_case
 from lumbarseg.volume import Volume
 
 TABLE: dict[int, tuple[str, ...]] = {
@@ -42,7 +42,7 @@ def write(
     folder: Path, train: int = 3, val: int = 1, table: Mapping[int, tuple[str, ...]] = TABLE, seed: int = 0
 ) -> Dataset:
     """A dataset of blobs with `train` and `val` cases."""
-    create(folder, folder.name, table)
+    create_dataset(folder, folder.name, table)
     values = min(set(range(256)) - set(table))
     for i in range(train + val):
         split = "train" if i < train else "val"

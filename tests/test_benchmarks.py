@@ -12,66 +12,68 @@ import pytest
 from benchmarks import (
     accuracy,
     batch,
-    card,
+    card_facts,
     clicks,
     gallery,
     importing,
+    level_names,
     model_card,
-    names,
     readme,
     resume,
     speed,
     training,
 )
 from tests import sets
-from tests.segment.test_refine import Listening
+from tests.segmentation.test_interactive import Listening
 
-from lumbarseg import files
-from lumbarseg.anatomy import LUMBAR
-from lumbarseg.cli.demo import exam
-from lumbarseg.datasets import create, write_case
+from lumbarseg import io
+from lumbarseg.anatomy import LUMBAR_LEVELS
+from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.datasets import create_dataset, write_case
 from lumbarseg.errors import ModelError
-from lumbarseg.files import write_image, write_labels
-from lumbarseg.model import Model, shipped
-from lumbarseg.score import every_name
+from lumbarseg.inference import Model, bundled_model_path
+from lumbarseg.io import write_image, write_labels
+from lumbarseg.metrics import own_label_table
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> accuracy.Row:
     """A phantom in the place of one exam of siegen, judged."""
     try:
-        model = Model.load(shipped())
+        model = Model.load(bundled_model_path())
     except ModelError as error:
         pytest.skip(str(error))
     real = tmp_path_factory.mktemp("real")
-    phantom = exam(193)
+    phantom = synthetic_exam(193)
     (real / "siegen").mkdir()
     write_image(phantom.image, real / "siegen" / "01_image.nii.gz")
     write_labels(phantom.labels, real / "siegen" / "01_labels.nii.gz")
-    return accuracy.run(model, real)
+    return accuracy.run_sets(model, real)
 
 
 def test_an_exam_is_judged_by_name(judged: accuracy.Row) -> None:
     (row,) = judged["sets"]["siegen"]
-    assert set(LUMBAR) <= set(row["structures"])
+    assert set(LUMBAR_LEVELS) <= set(row["structures"])
     assert not row["wrong"]
     figures = {line["what"]: line for line in judged["targets"]}
     assert figures["body Dice by name, L1-L5 and thoracic"]["figure"] > 0.8
     assert 0.8 < figures["body Dice by name, L1-L5 and thoracic"]["volume_ratio"] < 1.3
-    assert "| siegen | body Dice by name" in accuracy.table(judged["targets"])
+    assert "| siegen | body Dice by name" in accuracy.targets_table(judged["targets"])
 
 
 def test_wrong_and_doubtful_names_are_told_apart() -> None:
     rows = [{"wrong": ["L4 as L5"], "missing": [], "wrong_unmarked": []}, {"wrong": [], "missing": []}]
-    assert accuracy.named_right(rows) == 1
+    assert accuracy.count_named_right(rows) == 1
     level = {"name": "L4", "uncertain": False}
-    assert accuracy._claims({"levels": [level], "warnings": []})
-    assert not accuracy._claims({"levels": [level], "warnings": ["names are uncertain"]})
-    assert not accuracy._claims({"levels": [{**level, "uncertain": True}], "warnings": []})
+    assert accuracy._claims_lumbar_names({"levels": [level], "warnings": []})
+    assert not accuracy._claims_lumbar_names({"levels": [level], "warnings": ["names are uncertain"]})
+    assert not accuracy._claims_lumbar_names({"levels": [{**level, "uncertain": True}], "warnings": []})
 
 
 def test_levels_become_tissues() -> None:
-    table = accuracy.tissues({0: ("background", "sacrum"), 5: ("L5", "L5 arch"), 61: ("body", "arch"), 9: ("L4-L5",)})
+    table = accuracy.tissue_table(
+        {0: ("background", "sacrum"), 5: ("L5", "L5 arch"), 61: ("body", "arch"), 9: ("L4-L5",)}
+    )
     assert table == {0: ("background", "sacrum"), 5: ("arch", "body"), 61: ("arch", "body"), 9: ("disc",)}
 
 
@@ -93,40 +95,40 @@ def test_every_real_exam_has_its_reference(real: Path) -> None:
 
 
 def test_the_exam_of_the_speed_is_a_routine_one() -> None:
-    volume = speed.exam()
+    volume = speed.routine_exam()
     assert volume.array.shape == speed.SHAPE == (16, 448, 448)
     np.testing.assert_allclose(volume.grid.spacing, (4.4, 0.6, 0.6), atol=1e-6)
 
 
 def test_exams_of_a_batch_are_routine_ones_and_none_like_the_other(tmp_path: Path) -> None:
-    first, second = batch.exams(tmp_path, 2)
-    assert files.read_image(first).array.shape == speed.SHAPE
+    first, second = batch.write_exams(tmp_path, 2)
+    assert io.read_image(first).array.shape == speed.SHAPE
     assert first.read_bytes() != second.read_bytes()
 
 
 def test_a_process_is_measured_whole() -> None:
-    run = speed.process(
+    run = speed.run_process(
         [sys.executable, "-c", "import time; x = bytearray(80_000_000); time.sleep(0.2); print(len(x))"]
     )
     assert run.seconds > 0.2
     assert run.peak > 80e6
     assert run.output == "80000000\n"
     with pytest.raises(RuntimeError, match="exit 7"):
-        speed.process([sys.executable, "-c", "raise SystemExit(7)"])
+        speed.run_process([sys.executable, "-c", "raise SystemExit(7)"])
 
 
 def test_the_files_of_the_import_are_what_both_sides_read(tmp_path: Path) -> None:
-    assert importing.volumes(tmp_path, 1, None, jobs=1) == ["phantom_000"]
+    assert importing.write_volumes(tmp_path, 1, None, jobs=1) == ["phantom_000"]
     folder = tmp_path / importing.NAME
     image, labels = (
-        files.read_image(folder / "imagesTr" / "phantom_000_0000.nii.gz"),
-        files.read_labels(folder / "labelsTr" / "phantom_000.nii.gz"),
+        io.read_image(folder / "imagesTr" / "phantom_000_0000.nii.gz"),
+        io.read_labels(folder / "labelsTr" / "phantom_000.nii.gz"),
     )
     assert image.grid.same_as(labels.grid)
     assert image.array.shape == speed.SHAPE
     assert set(np.unique(labels.array)) == set(json.loads((folder / "dataset.json").read_text())["labels"].values())
     (tmp_path / "out").mkdir()
-    told = importing.prepared(tmp_path, tmp_path / "out", jobs=1)
+    told = importing.import_and_preprocess(tmp_path, tmp_path / "out", jobs=1)
     assert told["made"] == 1
     with np.load(tmp_path / "out" / "ready" / "phantom_000.npz") as ready:
         assert ready["image"].shape == ready["codes"].shape
@@ -146,15 +148,15 @@ def test_the_ratio_is_that_of_the_rounds() -> None:
 
 def test_the_readme_tells_the_figures_that_were_measured() -> None:
     text = readme.README.read_text()
-    assert readme.filled(text, "x").count("\nx\n") == 1
+    assert readme.fill_readme(text, "x").count("\nx\n") == 1
     if not (accuracy.RESULTS.exists() and speed.RESULTS.exists()):
         pytest.skip("no figures yet: make benchmark")
     results = [json.loads(path.read_text()) for path in (accuracy.RESULTS, speed.RESULTS)]
-    assert readme.filled(text, readme.figures(*results)) == text
+    assert readme.fill_readme(text, readme.format_tables(*results)) == text
 
 
 def test_the_card_names_data_licences_and_limits() -> None:
-    about = card.about()
+    about = card_facts.card_facts()
     assert any("SPIDER" in text for text in about["data"])
     assert any("CC BY 4.0" in text for text in about["licences"])
     assert about["limits"]
@@ -162,13 +164,13 @@ def test_the_card_names_data_licences_and_limits() -> None:
 
 def test_clicks_on_the_largest_error_make_an_answer_better(tmp_path: Path) -> None:
     try:
-        model = Listening(Model.load(shipped()), 50.0)
+        model = Listening(Model.load(bundled_model_path()), 50.0)
     except ModelError as error:
         pytest.skip(str(error))
-    create(tmp_path / "one", "one", {0: ("background",), **every_name()})
-    phantom = exam(193)
+    create_dataset(tmp_path / "one", "one", {0: ("background",), **own_label_table()})
+    phantom = synthetic_exam(193)
     case = write_case(tmp_path / "one", "a", phantom.image, phantom.labels, {})
-    row = clicks.clicked(model, case, 2)
+    row = clicks.simulate_clicks(model, case, 2)
     means = [clicks.mean(step["dice"].values()) for step in row["steps"]]
     assert len(means) == 3
     assert means[2] > means[0] > 0.7
@@ -183,8 +185,8 @@ def test_both_loops_train_the_same_network(tmp_path: Path) -> None:
     data = sets.write(tmp_path / "blobs", train=3, val=0).folder
     settings = training.settings_of("segresnet", 1.5)
     small = replace(settings, channels=(8, 16, 32), crop=32, batch=2, depth=4, threads=1, loaders=1)
-    for side in (training.ours, training.theirs):
-        told = training.timed(side(small, data), 0.0)
+    for side in (training.our_steps, training.monai_steps):
+        told = training.time_steps(side(small, data), 0.0)
         assert told["steps"] == 3
         assert np.isfinite(told["loss"])
         assert told["work"] > 0
@@ -205,28 +207,28 @@ def test_runs_that_were_killed_end_as_those_that_were_not(tmp_path: Path, monkey
 
 def test_names_are_counted_whole_and_in_crops_without_a_sacrum(tmp_path: Path) -> None:
     try:
-        model = Model.load(shipped())
+        model = Model.load(bundled_model_path())
     except ModelError as error:
         pytest.skip(str(error))
-    phantom = exam(193)
+    phantom = synthetic_exam(193)
     (tmp_path / "siegen").mkdir()
     write_image(phantom.image, tmp_path / "siegen" / "01_image.nii.gz")
     write_labels(phantom.labels, tmp_path / "siegen" / "01_labels.nii.gz")
-    whole, *crops = names.real(model, tmp_path)
+    whole, *crops = level_names.real_cases(model, tmp_path)
     assert whole.sacrum
     assert whole.right
     assert len(whole.levels) >= 5
     assert len(crops) >= 3
     assert not any(crop.sacrum or crop.unmarked for crop in crops)
     assert any(crop.wrong for crop in crops)  # the lowest is taken for L5, and marked
-    told = names.summary([whole, *crops])
+    told = level_names.summary([whole, *crops])
     assert told["sacrum_in_view"]["right"] == 1
     assert sum(row["count"] for row in told["exams"]["crops of real exams"]) == len(crops)
-    assert "siegen, cropped" in names.tables(told)
+    assert "siegen, cropped" in level_names.tables(told)
 
 
 def test_a_table_of_confidence_counts_each_answer_once() -> None:
-    rows = names.reliability([(0.1, False), (0.95, True), (1.0, True), (0.95, False)])
+    rows = level_names.reliability_table([(0.1, False), (0.95, True), (1.0, True), (0.95, False)])
     assert [(row["from"], row["to"], row["count"], row["right"]) for row in rows] == [
         (0.0, 0.3, 1, 0),
         (0.9, 1.0, 3, 2),
@@ -234,22 +236,22 @@ def test_a_table_of_confidence_counts_each_answer_once() -> None:
 
 
 def test_the_card_page_holds_what_was_judged(judged: accuracy.Row) -> None:
-    told = names.summary(
-        [names.Case("siegen", "01", True, 0.9, False, ("L4 as L5",), ("L4 as L5",), (), ((0.9, False),))]
+    told = level_names.summary(
+        [level_names.NamedCase("siegen", "01", True, 0.9, False, ("L4 as L5",), ("L4 as L5",), (), ((0.9, False),))]
     )
-    text = model_card.page(judged, told)
+    text = model_card.render_page(judged, told)
     (row,) = judged["sets"]["siegen"]
     dice = accuracy.mean([value["dice"] for value in row["structures"].values()])
     assert f"| siegen |  | body | 1 | {dice:.3f} |" in text
     assert f"| L3 | {row['structures']['L3']['overlap']:.3f} |" in text
     assert "- siegen 01: L4 as L5" in text
-    assert all(sentence in text for sentence in (*card.DATA, *card.LIMITS))
+    assert all(sentence in text for sentence in (*card_facts.DATA, *card_facts.LIMITS))
 
 
 @pytest.mark.parametrize("kind", gallery.KINDS)
 def test_a_hard_phantom_has_what_it_is_chosen_for(kind: str) -> None:
-    spine = gallery.hard(kind, 0).spine
-    assert spine.lumbar == {"four": 4, "six ": 6}.get(kind[:4], 5)
+    spine = gallery.draw_hard_phantom(kind, 0).spine
+    assert spine.lumbar_count == {"four": 4, "six ": 6}.get(kind[:4], 5)
     if kind == "metal":
         assert any(body.metal for body in spine.bodies)
     if kind == "two levels fused":

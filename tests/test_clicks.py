@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import grids
 
-from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, by_name
-from lumbarseg.clicks import Blob, Click, channels, parse, text_of
+from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, structure_by_name
+from lumbarseg.clicks import Click, ClickGaussian, encode_clicks, parse_clicks, text_of
 from lumbarseg.errors import FileError, LumbarsegError
-from lumbarseg.prepare import Spec, network_grid
+from lumbarseg.preprocessing import PreprocessingSpec, network_grid
 from lumbarseg.volume import Grid
 
 POINTS = st.tuples(*[st.floats(-200, 200)] * 3)
@@ -30,13 +30,13 @@ def grid_of(axes: str, turn: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Gr
 
 @given(st.lists(st.builds(Click, POINTS, NAMES, st.booleans()), max_size=5))
 def test_a_file_of_clicks_comes_back(clicks: list[Click]) -> None:
-    assert parse(text_of(clicks), "x") == tuple(clicks)
+    assert parse_clicks(text_of(clicks), "x") == tuple(clicks)
 
 
 def test_the_space_of_a_file_is_honoured() -> None:
     row = {"point": [1, 2.5, -3], "structure": "L3"}
-    (ras,) = parse(json.dumps({"space": "RAS+ mm", "clicks": [row]}), "x")
-    (lps,) = parse(json.dumps({"space": "LPS+ mm", "clicks": [row]}), "x")
+    (ras,) = parse_clicks(json.dumps({"space": "RAS+ mm", "clicks": [row]}), "x")
+    (lps,) = parse_clicks(json.dumps({"space": "LPS+ mm", "clicks": [row]}), "x")
     assert ras == Click((1.0, 2.5, -3.0), "L3")
     assert lps == Click((-1.0, -2.5, -3.0), "L3")
 
@@ -50,7 +50,7 @@ def test_markups_of_slicer_are_read() -> None:
         {"label": "L2", "position": [0, 0, 0], "positionStatus": "preview"},
     ]
     text = json.dumps({"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": points}]})
-    assert parse(text, "x") == (
+    assert parse_clicks(text, "x") == (
         Click((-1.0, -2.0, 3.0), "L3"),
         Click((-1.0, -2.0, 3.0), "L4-L5", positive=False),
         Click((-1.0, -2.0, 3.0), "L3-L4", positive=False),
@@ -80,7 +80,7 @@ def test_markups_of_slicer_are_read() -> None:
 )
 def test_a_file_that_is_none_is_refused_in_one_line(text: str, said: str) -> None:
     with pytest.raises(FileError, match=said) as error:
-        parse(text, "a.json")
+        parse_clicks(text, "a.json")
     assert str(error.value).startswith("a.json: ")
     assert "\n" not in str(error.value)
 
@@ -88,8 +88,8 @@ def test_a_file_that_is_none_is_refused_in_one_line(text: str, said: str) -> Non
 def test_a_click_knows_its_tissue_and_its_labels() -> None:
     assert Click((0, 0, 0), "L4-L5").channel == CLASSES.index(Kind.DISC)
     assert Click((0, 0, 0), "L4-L5", positive=False).channel == 0
-    assert Click((0, 0, 0), "L4-L5").labels == {by_name("L4-L5").label}
-    assert by_name("T12").label in Click((0, 0, 0), "body").labels
+    assert Click((0, 0, 0), "L4-L5").labels == {structure_by_name("L4-L5").label}
+    assert structure_by_name("T12").label in Click((0, 0, 0), "body").labels
     assert Click((0, 0, 0), "background").labels == {0}
     with pytest.raises(LumbarsegError):
         Click((0, 0, 0), "L99")
@@ -100,9 +100,9 @@ def test_a_click_knows_its_tissue_and_its_labels() -> None:
 def test_a_click_lies_where_it_was_set_whichever_way_an_exam_lies(
     axes: str, turn: tuple[float, float, float], point: tuple[float, float, float]
 ) -> None:
-    spec = Spec(clicks=Blob())
+    spec = PreprocessingSpec(clicks=ClickGaussian())
     grid = network_grid(grid_of(axes, turn), spec)
-    heat = channels([Click(point, "L3")], grid, Blob())[CLASSES.index(Kind.BODY)]
+    heat = encode_clicks([Click(point, "L3")], grid, ClickGaussian())[CLASSES.index(Kind.BODY)]
     top = np.array(np.unravel_index(heat.argmax(), heat.shape))
     away = (grid.to_index(np.array(point)) - top) * grid.spacing
     assert abs(away[0]) <= grid.spacing[0] / 2 + 1e-6
@@ -115,7 +115,9 @@ def test_a_click_lies_where_it_was_set_whichever_way_an_exam_lies(
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SLA"])
 def test_four_orientations_give_the_same_channels(axes: str) -> None:
     clicks = [Click((3.0, -20.0, 31.0), "L3"), Click((-11.0, 14.0, -40.0), "L4-L5", positive=False)]
-    found, plain = (channels(clicks, network_grid(grid_of(a), Spec()), Blob()) for a in (axes, "RAS"))
+    found, plain = (
+        encode_clicks(clicks, network_grid(grid_of(a), PreprocessingSpec()), ClickGaussian()) for a in (axes, "RAS")
+    )
     assert found.shape == plain.shape
     np.testing.assert_allclose(found, plain, atol=1e-4)
 
@@ -123,7 +125,7 @@ def test_four_orientations_give_the_same_channels(axes: str) -> None:
 def test_a_click_fades_from_slice_to_slice_and_stays_in_its_channel() -> None:
     grid = Grid((9, 60, 60), np.diag([4.4, 1.0, 1.0, 1.0]))
     point = tuple(grid.to_world(np.array([4, 30, 30])))
-    out = channels([Click(point, "canal"), Click(point, "L1", positive=False)], grid, Blob())
+    out = encode_clicks([Click(point, "canal"), Click(point, "L1", positive=False)], grid, ClickGaussian())
     assert out.dtype == np.float32
     assert sorted(np.flatnonzero(out.max(axis=(1, 2, 3)) > 0)) == [0, CLASSES.index(Kind.CANAL)]
     strengths = out[0].max(axis=(1, 2))
@@ -137,6 +139,6 @@ def test_a_click_fades_from_slice_to_slice_and_stays_in_its_channel() -> None:
 def test_clicks_of_one_channel_do_not_add_up() -> None:
     grid = Grid((3, 20, 20), np.diag([4.4, 1.0, 1.0, 1.0]))
     click = Click((4.4, 10.0, 10.0), "L1")
-    once, twice = channels([click], grid, Blob()), channels([click, click], grid, Blob())
+    once, twice = encode_clicks([click], grid, ClickGaussian()), encode_clicks([click, click], grid, ClickGaussian())
     np.testing.assert_array_equal(once, twice)
-    assert not channels([], grid, Blob()).any()
+    assert not encode_clicks([], grid, ClickGaussian()).any()

@@ -18,54 +18,57 @@ ROOMS = {
     "anatomy": "errors",
     "terminology": "anatomy",
     "volume": "errors",
-    "resample": "errors volume",
+    "resampling": "errors volume",
     "clicks": "errors anatomy volume",
-    "files": "errors anatomy terminology volume",
-    "measure": "anatomy volume resample",  # axes in RAS order first: one exact reorientation in the package
-    "score": "anatomy volume",
-    "prepare": "errors anatomy volume resample clicks",
-    "phantom": "errors anatomy volume resample",
-    "model": "errors anatomy volume clicks prepare",
-    "datasets": "errors anatomy volume files resample",
-    "segment": "errors anatomy volume clicks prepare model",
-    "train": "errors anatomy volume resample files clicks prepare score phantom datasets model segment",  # as used
-    "evaluate": "errors anatomy volume files resample score model datasets segment",  # anybody's answers, judged
-    "pseudo": "errors anatomy volume files resample score prepare model datasets segment",  # labels of models
-    "learn": "errors anatomy volume files resample score model datasets segment train evaluate pseudo",  # the loop
-    "report": "errors anatomy volume resample measure segment",  # pictures are drawn from RAS order
-    "batch": "errors files",  # many pieces of work of any kind; what is done with an exam, cli says
-    "deploy": "errors anatomy files model segment report",  # a leaf: packs and pages for computers without network
-    "serve": "errors anatomy terminology volume resample files clicks score model datasets segment train learn",  # late
-    "cli": "errors anatomy terminology volume resample clicks files measure score prepare phantom model datasets "
-    "segment train evaluate pseudo learn report deploy batch serve",
-    "__init__": "errors volume model files",
+    "io": "errors anatomy terminology volume",
+    "measurement": "anatomy volume resampling",  # axes in RAS order first: one exact reorientation in the package
+    "metrics": "anatomy volume",
+    "preprocessing": "errors anatomy volume resampling clicks",
+    "phantom": "errors anatomy volume resampling",
+    "inference": "errors anatomy volume clicks preprocessing",
+    "executors": "errors io",
+    "datasets": "errors anatomy volume io resampling",
+    "segmentation": "errors anatomy volume clicks preprocessing inference",
+    "training": "errors anatomy volume resampling io clicks preprocessing metrics phantom datasets inference segmentation",
+    "evaluation": "errors anatomy volume io resampling metrics inference datasets segmentation",
+    "active_learning": "errors anatomy volume io resampling metrics preprocessing inference datasets segmentation training "
+    "evaluation",
+    "report": "errors anatomy volume resampling measurement segmentation",  # pictures are drawn from RAS order
+    "batch": "errors anatomy volume clicks io executors measurement metrics preprocessing inference datasets segmentation "
+    "report terminology cli",
+    "packaging": "errors anatomy io inference segmentation report",
+    "server": "errors anatomy terminology volume resampling io clicks metrics inference datasets segmentation training "
+    "active_learning",
+    "cli": "errors anatomy terminology volume resampling clicks io measurement metrics preprocessing phantom inference "
+    "datasets segmentation training evaluation active_learning report packaging batch executors server",
+    "__init__": "errors volume inference io",
     "__main__": "cli",
 }
 # library: rooms that may import it
 HEAVY = {
-    "torch": "train",
-    "monai": "train",
-    "onnx": "train",
-    "tensorboard": "train",
-    "onnxruntime": "model",
-    "openvino": "model",
-    "distributed": "batch",
-    "monailabel": "serve",
-    "fastapi": "serve",
-    "uvicorn": "serve",
-    "nibabel": "files",
-    "pydicom": "files",
-    "highdicom": "files",
-    "dicomweb_client": "files serve",
-    "nrrd": "files",
+    "torch": "training",
+    "monai": "training",
+    "onnx": "training",
+    "tensorboard": "training",
+    "onnxruntime": "inference",
+    "openvino": "inference",
+    "distributed": "executors",
+    "monailabel": "server",
+    "fastapi": "server",
+    "uvicorn": "server",
+    "nibabel": "io",
+    "pydicom": "io",
+    "highdicom": "io",
+    "dicomweb_client": "io server",
+    "nrrd": "io",
     "PIL": "report",
     "matplotlib": "",
     "SimpleITK": "",
     "requests": "",
-    "urllib": "serve",  # takes addresses apart
+    "urllib": "server",  # takes addresses apart
     "http": "",
     "socket": "",
-    "pickle": "train",
+    "pickle": "training",
 }
 
 
@@ -109,12 +112,14 @@ def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
 
 
 def test_the_judge_sees_late_and_relative_imports() -> None:
-    assert faults("def f():\n    import torch", "lumbarseg.segment", "segment") == [
+    assert faults("def f():\n    import torch", "lumbarseg.segmentation", "segment") == [
         "torch belongs to train, not to segment"
     ]
-    assert faults("from .. import train", "lumbarseg.model", "model") == ["model must not import train"]
-    assert faults("from .train import loop", "lumbarseg", "prepare") == ["prepare must not import train"]
-    assert faults("from . import run\nfrom ..prepare import Spec", "lumbarseg.model", "model") == []
+    assert faults("from .. import train", "lumbarseg.inference", "model") == ["model must not import train"]
+    assert faults("from .training import trainer", "lumbarseg", "preprocessing") == [
+        "preprocessing must not import training"
+    ]
+    assert faults("from . import run\nfrom ..prepare import Spec", "lumbarseg.inference", "model") == []
 
 
 def test_the_table_has_no_cycle_and_no_empty_room() -> None:

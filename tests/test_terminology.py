@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from pydicom.sr import _cid_dict, _concepts_dict
 
-from lumbarseg.anatomy import STRUCTURES, Kind, Structure, by_name
-from lumbarseg.terminology import CATEGORY, SCHEME, Code, context, term
+from lumbarseg.anatomy import STRUCTURES, Kind, Structure, structure_by_name
+from lumbarseg.terminology import CATEGORY, CODING_SCHEME, Code, slicer_terminology, structure_codes
 
 STANDARD: Any = _concepts_dict.concepts
 LISTED: Any = _cid_dict.cid_concepts
-BY_VALUE = {(value, meaning) for found in STANDARD[SCHEME].values() for value, (meaning, _) in found.items()}
+BY_VALUE = {(value, meaning) for found in STANDARD[CODING_SCHEME].values() for value, (meaning, _) in found.items()}
 LISTS = {Kind.BODY: 7603, Kind.ARCH: 7603, Kind.DISC: 7604}
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda s: s.name)
 def test_a_structure_has_the_standards_code_and_meaning(structure: Structure) -> None:
-    found = term(structure)
+    found = structure_codes(structure)
     if structure.code:
         assert (found.type.value, found.type.meaning) in BY_VALUE
         assert found.type.value == structure.code
@@ -28,26 +28,31 @@ def test_a_structure_has_the_standards_code_and_meaning(structure: Structure) ->
         assert found.region is not None
         assert (found.region.value, found.region.meaning) in BY_VALUE
     if structure.code and structure.kind in LISTS:
-        names = LISTED[LISTS[structure.kind]][SCHEME]
-        assert found.type.value in {value for name in names for value in STANDARD[SCHEME][name]}
+        names = LISTED[LISTS[structure.kind]][CODING_SCHEME]
+        assert found.type.value in {value for name in names for value in STANDARD[CODING_SCHEME][name]}
 
 
 def test_a_body_is_a_part_of_its_vertebra_and_a_whole_one_is_not() -> None:
-    body, arch = term(by_name("L4")), term(by_name("L4 arch"))
-    assert body.type == arch.type == term(by_name("L4"), whole=True).type == Code("11994002", "L4 vertebra")
+    body, arch = structure_codes(structure_by_name("L4")), structure_codes(structure_by_name("L4 arch"))
+    assert (
+        body.type
+        == arch.type
+        == structure_codes(structure_by_name("L4"), whole_vertebra=True).type
+        == Code("11994002", "L4 vertebra")
+    )
     assert body.modifier == Code("3572006", "Vertebral body")
     assert arch.modifier == Code("40265002", "Arch of vertebra")
     assert (arch.modifier.value, arch.modifier.meaning) in BY_VALUE
-    assert term(by_name("L4"), whole=True).modifier is None
+    assert structure_codes(structure_by_name("L4"), whole_vertebra=True).modifier is None
 
 
 def test_terms_tell_all_structures_apart_but_discs_of_an_l6() -> None:
-    same = [s.name for s in STRUCTURES if sum(term(s) == term(other) for other in STRUCTURES) > 1]
+    same = [s.name for s in STRUCTURES if sum(structure_codes(s) == structure_codes(other) for other in STRUCTURES) > 1]
     assert same == [s.name for s in STRUCTURES if s.kind is Kind.DISC and not s.code]
 
 
 def test_the_list_for_slicer_has_every_term_once() -> None:
-    (category,) = json.loads(json.dumps(context()))["SegmentationCodes"]["Category"]
+    (category,) = json.loads(json.dumps(slicer_terminology()))["SegmentationCodes"]["Category"]
     assert (category["CodeValue"], category["CodeMeaning"]) == (CATEGORY.value, CATEGORY.meaning)
     listed = [
         (row["CodeValue"], part["CodeValue"], tuple(part["recommendedDisplayRGBValue"]))
@@ -56,7 +61,7 @@ def test_the_list_for_slicer_has_every_term_once() -> None:
     ]
     wanted = [
         (found.type.value, found.modifier.value if found.modifier else "", s.colour)
-        for s, found in ((s, term(s)) for s in STRUCTURES)
+        for s, found in ((s, structure_codes(s)) for s in STRUCTURES)
     ]
     assert len({row[:2] for row in listed}) == len(listed)
     assert set(listed) <= set(wanted)

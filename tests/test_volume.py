@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.grids import AXIS_ORDERS, affine_of, affines, filled, grids
 
 from lumbarseg.errors import GridError
-from lumbarseg.volume import Array, Grid, Volume, counts
+from lumbarseg.volume import Array, Grid, Volume, count_labels
 
 
 @pytest.mark.parametrize("axes", AXIS_ORDERS)
@@ -24,13 +24,13 @@ def test_axes_are_named_after_the_nearest_direction(
 ) -> None:
     turn = np.array(direction) / max(float(np.linalg.norm(direction)), 1e-3) * angle
     grid = Grid((3, 4, 5), affine_of(axes, spacing, (1, 2, 3), tuple(turn)))
-    assert grid.axes == axes
+    assert grid.axis_codes == axes
     assert grid.spacing == pytest.approx(spacing)
 
 
 def test_there_are_48_axis_orders() -> None:
     assert len(set(AXIS_ORDERS)) == 48
-    assert Grid((2, 2, 2), affine_of("PIR")).axes == "PIR"
+    assert Grid((2, 2, 2), affine_of("PIR")).axis_codes == "PIR"
     assert np.array_equal(affine_of("LPS")[:3, :3], np.diag([-1, -1, 1]))
 
 
@@ -116,12 +116,12 @@ def test_a_grid_neither_changes_nor_follows_the_affine_it_was_given(affine: Arra
 def test_the_grid_of_a_volume() -> None:
     volume = filled(Grid((3, 4, 5), affine_of("LIP", (1, 2, 3), (4, 5, 6))))
     assert volume.grid.shape == (3, 4, 5)
-    assert volume.grid.axes == "LIP"
+    assert volume.grid.axis_codes == "LIP"
     assert volume.affine.dtype == np.float64
 
 
 def test_values_are_counted_whatever_the_shape_and_order() -> None:
     labels = np.random.default_rng(0).integers(0, 256, (7, 800, 900)).astype(np.uint8)
     for array in (labels, labels.transpose(2, 0, 1), labels[::2, ::-1], np.asfortranarray(labels)):
-        np.testing.assert_array_equal(counts(array), [(array == value).sum() for value in range(256)])
-    assert counts(np.zeros((2, 0, 3), np.uint8)).tolist() == [0] * 256
+        np.testing.assert_array_equal(count_labels(array), [(array == value).sum() for value in range(256)])
+    assert count_labels(np.zeros((2, 0, 3), np.uint8)).tolist() == [0] * 256

@@ -46,7 +46,7 @@ def installed(wheel: Path) -> Path:
 def test_the_wheel_holds_the_model_the_licence_and_no_stray_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
-    assert 0 < sizes["lumbarseg/model/shipped.onnx"] < MODEL_LIMIT
+    assert 0 < sizes["lumbarseg/inference/shipped.onnx"] < MODEL_LIMIT
     assert "lumbarseg/py.typed" in sizes
     assert {Path(name).name for name in sizes if "licenses" in name} == {"LICENSE", "NOTICE"}
     assert {Path(name).suffix for name in sizes if name.startswith("lumbarseg/")} == {

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lumbarseg.model.card import Card, seal
-from lumbarseg.prepare import Spec
+from lumbarseg.inference.card import ModelCard, insert_digest
+from lumbarseg.preprocessing import PreprocessingSpec
 
 CLASSES = 6
 
 
-def write(path: Path, card: Card | None = None, seed: int = 0, inputs: int = 5) -> Path:
+def write(path: Path, card: ModelCard | None = None, seed: int = 0, inputs: int = 5) -> Path:
     """A sealed model file with weights drawn from `seed`."""
     path.write_bytes(sealed(proto(seed, inputs=inputs), card))
     return path
@@ -44,8 +44,8 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
-def sealed(proto: onnx.ModelProto, card: Card | None = None, change: Callable[[str], str] = str) -> bytes:
+def sealed(proto: onnx.ModelProto, card: ModelCard | None = None, change: Callable[[str], str] = str) -> bytes:
     """The model's bytes with a card and its digest; change: applied to the card's text before."""
-    for name, text in (card or Card(Spec(), about={"seed": 0})).to_metadata().items():
+    for name, text in (card or ModelCard(PreprocessingSpec(), details={"seed": 0})).to_metadata().items():
         proto.metadata_props.add(key=name, value=change(text))
-    return seal(proto.SerializeToString())
+    return insert_digest(proto.SerializeToString())

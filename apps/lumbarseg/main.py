@@ -1,3 +1,3 @@
 """What MONAI Label loads."""
 
-from lumbarseg.serve.app import LumbarApp  # noqa: F401
+from lumbarseg.server.app import LumbarApp  # noqa: F401

@@ -1,7 +1,7 @@
 """Names the vertebrae and discs of a lumbar MRI on a plain computer, offline.
 
 >>> from lumbarseg import Model, read_image, shipped
->>> from lumbarseg.segment import segment
+>>> from lumbarseg.segmentation import segment
 >>> found = segment(read_image("exam.nii.gz"), Model.load(shipped()))  # doctest: +SKIP
 
 Nothing heavy is imported before a name is used.
@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .errors import LumbarsegError
-    from .files import read_image, read_labels, write_image, write_labels
-    from .model import Model, shipped
-    from .volume import Grid, Volume
+    from lumbarseg.errors import LumbarsegError
+    from lumbarseg.inference import Model, bundled_model_path
+    from lumbarseg.io import read_image, read_labels, write_image, write_labels
+    from lumbarseg.volume import Grid, Volume
 
 _HOME = {
     "LumbarsegError": "errors",
     "Grid": "volume",
     "Volume": "volume",
-    "Model": "model",
-    "shipped": "model",
-    "read_image": "files",
-    "read_labels": "files",
-    "write_image": "files",
-    "write_labels": "files",
+    "Model": "inference",
+    "bundled_model_path": "inference",
+    "read_image": "io",
+    "read_labels": "io",
+    "write_image": "io",
+    "write_labels": "io",
 }
 
 __all__ = [
@@ -38,9 +38,9 @@ __all__ = [
     "Model",
     "Volume",
     "__version__",
+    "bundled_model_path",
     "read_image",
     "read_labels",
-    "shipped",
     "write_image",
     "write_labels",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 
-from .errors import LumbarsegError
+from lumbarseg.errors import LumbarsegError
 
 RGB = tuple[int, int, int]
 
@@ -100,7 +100,7 @@ _SACRUM_COLOUR: RGB = (163, 140, 140)
 _CANAL_COLOUR: RGB = (244, 214, 49)
 
 
-def _table() -> tuple[Structure, ...]:
+def _build_structures() -> tuple[Structure, ...]:
     rank = {level: 10 * i for i, level in enumerate(_VERTEBRAE)}
     rank["S1"] = 10 * len(_VERTEBRAE)
     rows = []
@@ -116,58 +116,58 @@ def _table() -> tuple[Structure, ...]:
     return tuple(sorted(rows, key=lambda s: (s.order, s.label)))
 
 
-STRUCTURES: tuple[Structure, ...] = _table()
+STRUCTURES: tuple[Structure, ...] = _build_structures()
 LEVELS: tuple[str, ...] = tuple(_VERTEBRAE)
 """Names of the vertebrae from head to foot, L6 last."""
-LUMBAR: tuple[str, ...] = tuple(level for level in LEVELS if level.startswith("L") and level != "L6")
+LUMBAR_LEVELS: tuple[str, ...] = tuple(level for level in LEVELS if level.startswith("L") and level != "L6")
 """The five regular lumbar vertebrae."""
 
 
 @cache
-def _by_label() -> dict[int, Structure]:
+def _structures_by_label() -> dict[int, Structure]:
     return {s.label: s for s in STRUCTURES}
 
 
 @cache
-def _by_name() -> dict[str, Structure]:
+def _structures_by_name() -> dict[str, Structure]:
     return {s.name: s for s in STRUCTURES}
 
 
-def by_label(label: int) -> Structure:
+def structure_by_label(label: int) -> Structure:
     """The structure with this label value; LumbarsegError when the table has none."""
-    if label not in _by_label():
+    if label not in _structures_by_label():
         raise LumbarsegError(f"label {label} is not in the table of structures")
-    return _by_label()[label]
+    return _structures_by_label()[label]
 
 
-def by_name(name: str) -> Structure:
+def structure_by_name(name: str) -> Structure:
     """The structure of this name ("L4", "L4 arch", "L4-L5", "sacrum"); LumbarsegError when the table has none."""
-    if name not in _by_name():
+    if name not in _structures_by_name():
         raise LumbarsegError(f"{name!r} is no structure of the table; names look like L4, L4-L5, 'L4 arch' or sacrum")
-    return _by_name()[name]
+    return _structures_by_name()[name]
 
 
 def disc_between(upper: str, lower: str) -> Structure:
     """The disc between two neighbouring vertebrae, "S1" meaning the sacrum."""
-    return by_name(f"{upper}-{lower}")
+    return structure_by_name(f"{upper}-{lower}")
 
 
-def arch_of(level: str) -> Structure:
+def arch_of_level(level: str) -> Structure:
     """The posterior elements of a vertebra."""
-    return by_name(f"{level} arch")
+    return structure_by_name(f"{level} arch")
 
 
-def beside(name: str) -> frozenset[str]:
+def name_and_levels(name: str) -> frozenset[str]:
     """A structure's name and the levels that it lies at: "L3-L4" with L3 and L4, "L3 arch" with L3."""
     return frozenset({name, *name.split(maxsplit=1)[0].split("-")})
 
 
-def labels_of(kind: Kind) -> tuple[int, ...]:
+def labels_of_kind(kind: Kind) -> tuple[int, ...]:
     """Label values of all structures of one kind, from head to foot."""
     return tuple(s.label for s in STRUCTURES if s.kind is kind)
 
 
-def column(lowest: str, count: int) -> list[str]:
+def levels_upward(lowest: str, count: int) -> list[str]:
     """Names of `count` vertebrae upward from `lowest`, the lowest first: column("L5", 3) is ["L5", "L4", "L3"]."""
     names = list(LEVELS)
     if lowest != "L6":
@@ -180,7 +180,7 @@ def column(lowest: str, count: int) -> list[str]:
     return upward[:count]
 
 
-def classes_of(names: Iterable[str]) -> frozenset[Kind]:
+def kinds_from_names(names: Iterable[str]) -> frozenset[Kind]:
     """Kinds that a set of structure names or kind names allows; {"unknown"} allows all of them."""
     allowed: set[Kind] = set()
     for name in names:
@@ -189,5 +189,5 @@ def classes_of(names: Iterable[str]) -> frozenset[Kind]:
         elif name in tuple(Kind):
             allowed.add(Kind(name))
         else:
-            allowed.add(by_name(name).kind)
+            allowed.add(structure_by_name(name).kind)
     return frozenset(allowed)

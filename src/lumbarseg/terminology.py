@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .anatomy import RGB, STRUCTURES, Kind, Structure
+from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure
 
-SCHEME = "SCT"
-CONTEXT = "Segmentation category and type - lumbarseg"
+CODING_SCHEME = "SCT"
+TERMINOLOGY_CONTEXT = "Segmentation category and type - lumbarseg"
 """Name of the list."""
 
 
@@ -26,7 +26,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Term:
+class StructureCodes:
     """What a segment is. type: which structure; modifier: which part of it; region: where, when `type` does not say."""
 
     type: Code
@@ -41,39 +41,39 @@ _VERTEBRA, _DISC = Code("51282000", "Vertebra"), Code("360499006", "Intervertebr
 _SINGLE = {Kind.SACRUM: "Sacrum", Kind.CANAL: "Vertebral canal"}
 
 
-def term(structure: Structure, whole: bool = False) -> Term:
+def structure_codes(structure: Structure, whole_vertebra: bool = False) -> StructureCodes:
     """The codes of a structure; whole: a vertebra drawn in one with its posterior elements, no part of it."""
-    part = None if whole else _PARTS.get(structure.kind)
+    part = None if whole_vertebra else _PARTS.get(structure.kind)
     if structure.kind in _SINGLE:
-        return Term(Code(structure.code, _SINGLE[structure.kind]))
+        return StructureCodes(Code(structure.code, _SINGLE[structure.kind]))
     if structure.kind is Kind.DISC:
         named = Code(structure.code, f"{structure.name.replace('-', '/')} disc")
-        return Term(named) if structure.code else Term(_DISC, region=_LUMBAR_SPINE)
+        return StructureCodes(named) if structure.code else StructureCodes(_DISC, region=_LUMBAR_SPINE)
     named = Code(structure.code, f"{structure.name.split()[0]} vertebra")
-    return Term(named, part) if structure.code else Term(_VERTEBRA, part, _LUMBAR_SPINE)
+    return StructureCodes(named, part) if structure.code else StructureCodes(_VERTEBRA, part, _LUMBAR_SPINE)
 
 
-def context() -> dict[str, Any]:
+def slicer_terminology() -> dict[str, Any]:
     """The list of structures as a terminology of 3D Slicer: saved as NAME.term.json, dropped on Slicer's window."""
     rows: dict[Code, dict[str, Any]] = {}
     for structure in STRUCTURES:
-        found = term(structure)
+        found = structure_codes(structure)
         if not found.modifier:
-            rows.setdefault(found.type, _row(found.type, structure.colour))
+            rows.setdefault(found.type, _coloured_code_json(found.type, structure.colour))
             continue
-        row = rows.setdefault(found.type, {**_row(found.type, structure.colour), "Modifier": []})
-        row["Modifier"].append(_row(found.modifier, structure.colour))
-    category = {**_code(CATEGORY), "showAnatomy": False, "Type": list(rows.values())}
+        row = rows.setdefault(found.type, {**_coloured_code_json(found.type, structure.colour), "Modifier": []})
+        row["Modifier"].append(_coloured_code_json(found.modifier, structure.colour))
+    category = {**_code_json(CATEGORY), "showAnatomy": False, "Type": list(rows.values())}
     return {
-        "SegmentationCategoryTypeContextName": CONTEXT,
+        "SegmentationCategoryTypeContextName": TERMINOLOGY_CONTEXT,
         "@schema": "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/segment-context-schema.json#",
         "SegmentationCodes": {"Category": [category]},
     }
 
 
-def _code(code: Code) -> dict[str, str]:
-    return {"CodingSchemeDesignator": SCHEME, "CodeValue": code.value, "CodeMeaning": code.meaning}
+def _code_json(code: Code) -> dict[str, str]:
+    return {"CodingSchemeDesignator": CODING_SCHEME, "CodeValue": code.value, "CodeMeaning": code.meaning}
 
 
-def _row(code: Code, colour: RGB) -> dict[str, Any]:
-    return {**_code(code), "recommendedDisplayRGBValue": list(colour)}
+def _coloured_code_json(code: Code, colour: RGB) -> dict[str, Any]:
+    return {**_code_json(code), "recommendedDisplayRGBValue": list(colour)}

@@ -11,11 +11,11 @@ from itertools import permutations
 
 import numpy as np
 
-from .errors import GridError
+from lumbarseg.errors import GridError
 
 Array = np.ndarray
-_PIECE = 2**22  # voxels that are counted at a time
-_LETTERS = ("LR", "PA", "IS")
+_CHUNK_VOXELS = 2**22  # voxels that are counted at a time
+_DIRECTION_LETTERS = ("LR", "PA", "IS")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,11 @@ class Grid:
         return float(i), float(j), float(k)
 
     @property
-    def axes(self) -> str:
+    def axis_codes(self) -> str:
         """Where each axis points, nearest anatomical direction: "RAS", "LPS", "PIR", ..."""
         cosines = self.affine[:3, :3] / np.array(self.spacing)
         best = max(permutations(range(3)), key=lambda p: sum(abs(cosines[p[a], a]) for a in range(3)))
-        return "".join(_LETTERS[world][int(cosines[world, axis] > 0)] for axis, world in enumerate(best))
+        return "".join(_DIRECTION_LETTERS[world][int(cosines[world, axis] > 0)] for axis, world in enumerate(best))
 
     def to_world(self, index: Array) -> Array:
         """index: (..., 3) voxel coordinates to (..., 3) RAS+ mm."""
@@ -87,10 +87,10 @@ class Volume:
         return Grid((i, j, k), self.affine)
 
 
-def counts(labels: Array) -> Array:
+def count_labels(labels: Array) -> Array:
     """How often each value occurs in labels of any shape, uint8: (256,), counted in pieces, for little memory."""
     flat = labels.ravel(order="K")
     found = np.zeros(256, np.int64)
-    for start in range(0, flat.size, _PIECE):
-        found += np.bincount(flat[start : start + _PIECE], minlength=256)
+    for start in range(0, flat.size, _CHUNK_VOXELS):
+        found += np.bincount(flat[start : start + _CHUNK_VOXELS], minlength=256)
     return found

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from onnx import helper, numpy_helper
 from tests import tiny
-from tests.segment.spines import Plan, build
+from tests.segmentation.spines import Plan, build
 
-from lumbarseg.files import write_image
-from lumbarseg.model.card import Card
-from lumbarseg.prepare import Normalisation, Spec
+from lumbarseg.inference.card import ModelCard
+from lumbarseg.io import write_image
+from lumbarseg.preprocessing import Normalisation, PreprocessingSpec
 from lumbarseg.volume import Volume
 
 VALUES = np.array([0.0, 1.0, 0.8, 0.6, 0.4, 0.2])  # of each class; the commonest tissue has the largest
@@ -23,9 +23,9 @@ def model(path: Path, sharp: float = _SHARP) -> Path:
     weights = np.zeros((tiny.CLASSES, 5, 1, 1), np.float32)
     weights[:, 2, 0, 0] = 2 * sharp * VALUES
     node = helper.make_node("Conv", ["images", "weights"], ["logits"])
-    spec = Spec(normalisation=Normalisation(power=1e-6))
+    spec = PreprocessingSpec(normalisation=Normalisation(power=1e-6))
     bias = tuple((-sharp * VALUES**2).tolist())
-    card = Card(spec, bias=bias, about={"data": ["drawn by hand"]})
+    card = ModelCard(spec, bias=bias, details={"data": ["drawn by hand"]})
     path.write_bytes(tiny.sealed(tiny.model([node], [numpy_helper.from_array(weights, "weights")]), card))
     return path
 

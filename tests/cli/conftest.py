@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lumbarseg.cli.demo import exam as demo_exam
+from lumbarseg.cli.demo import synthetic_exam as demo_exam
 from lumbarseg.errors import ModelError
-from lumbarseg.files import write_image
-from lumbarseg.model import shipped
+from lumbarseg.inference import bundled_model_path
+from lumbarseg.io import write_image
 from lumbarseg.phantom import Phantom
 from lumbarseg.volume import Volume
 
@@ -25,7 +25,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SRC), os.environ
 def model_file() -> Path:
     """The shipped model; a working copy without one cannot answer."""
     try:
-        return shipped()
+        return bundled_model_path()
     except ModelError as error:
         pytest.skip(str(error))
 

@@ -11,7 +11,7 @@ from tests.datasets import small
 
 from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.cli.main import main
-from lumbarseg.datasets import create, write_case
+from lumbarseg.datasets import create_dataset, write_case
 from lumbarseg.volume import Volume
 
 TABLE = {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}}
@@ -20,7 +20,7 @@ TABLE = {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}}
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("check") / "clean"
-    create(folder, "clean", TABLE)
+    create_dataset(folder, "clean", TABLE)
     for number, made in enumerate(small.exams(2)):
         write_case(folder, f"case-{number}", made.image, made.labels, {"patient": f"p{number}", "contrast": "T2"})
     return folder
@@ -30,7 +30,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spoiled(tmp_path: Path) -> Path:
     """One good exam, one with a level that is not drawn, one empty."""
     folder = tmp_path / "spoiled"
-    create(folder, "spoiled", TABLE)
+    create_dataset(folder, "spoiled", TABLE)
     for number, made in enumerate(small.exams(3)):
         array = made.labels.array.copy()
         array[(array == 3) & (number == 1)] = 0
@@ -58,10 +58,10 @@ def test_faults_are_told_by_case(spoiled: Path, capsys: pytest.CaptureFixture[st
 
 def test_warnings_alone_have_their_own_exit_code(spoiled: Path) -> None:
     from lumbarseg.datasets import Dataset
-    from lumbarseg.datasets.folder import save
+    from lumbarseg.datasets.dataset import save_dataset
 
     dataset = Dataset.open(spoiled)
-    save(type(dataset)(spoiled, "spoiled", dataset.table, dataset.everything[:2]))
+    save_dataset(type(dataset)(spoiled, "spoiled", dataset.label_table, dataset.all_cases[:2]))
     assert main(["check", str(spoiled), "--jobs", "1"]) == 3
     assert main(["check", str(spoiled), "--jobs", "1", "--strict"]) == 1
 

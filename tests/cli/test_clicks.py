@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lumbarseg.anatomy import by_name
+from lumbarseg.anatomy import structure_by_name
 from lumbarseg.cli.main import main
 from lumbarseg.clicks import Click, text_of
-from lumbarseg.files import read_labels
+from lumbarseg.io import read_labels
 from lumbarseg.volume import Volume
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("model_file")]
@@ -41,7 +41,7 @@ def answered(exam: Path, model: Path, folder: Path) -> Volume:
 
 
 def centre(labels: Volume, name: str) -> tuple[float, float, float]:
-    depth = ndimage.distance_transform_edt(labels.array == by_name(name).label, sampling=labels.grid.spacing)
+    depth = ndimage.distance_transform_edt(labels.array == structure_by_name(name).label, sampling=labels.grid.spacing)
     x, y, z = labels.grid.to_world(np.array(np.unravel_index(depth.argmax(), depth.shape)))
     return float(x), float(y), float(z)
 
@@ -55,8 +55,8 @@ def test_clicks_refine_an_answer(
     assert main([*words, "--clicks", str(tmp_path / "clicks.json"), "--json"]) in (0, 3)
     found = read_labels(tmp_path / "spine_labels.nii.gz")
     voxel = tuple(np.rint(found.grid.to_index(np.array(click.point))).astype(int))
-    assert answered.array[voxel] == by_name("L3-L4").label
-    assert found.array[voxel] != by_name("L3-L4").label
+    assert answered.array[voxel] == structure_by_name("L3-L4").label
+    assert found.array[voxel] != structure_by_name("L3-L4").label
     assert json.loads(capsys.readouterr().out)["exams"][0]["error"] is None
 
 

@@ -10,16 +10,16 @@ import pytest
 from tests import sets
 
 from lumbarseg.cli import evaluate, options
-from lumbarseg.cli.main import main, parser
-from lumbarseg.datasets import Dataset, create, write_case
-from lumbarseg.datasets.select import Selection
+from lumbarseg.cli.main import build_parser, main
+from lumbarseg.datasets import Dataset, create_dataset, write_case
+from lumbarseg.datasets.selection import Selection
 
 LEVELS = {0: ("background",), 1: ("L1",), 2: ("L2",), 3: ("L4 arch",)}
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[str]:
-    create(tmp_path / "levels", "levels", LEVELS)
+    create_dataset(tmp_path / "levels", "levels", LEVELS)
     for i, contrast in enumerate(("T1", "T2", "T2", "STIR")):
         facts = {"patient": f"p{i}", "contrast": contrast, "scanner": "Siemens Avanto"}
         write_case(tmp_path / "levels", f"exam-{i}", *sets.exam(i, values=4), facts)
@@ -91,8 +91,8 @@ def test_a_broken_case_is_left_out_with_a_warning(
 
 def test_evaluate_takes_the_same_words(two: list[str]) -> None:
     def names(*words: str) -> list[tuple[str, str]]:
-        args = parser().parse_args(["evaluate", "shipped", *two, *words])
-        return [(dataset, case.name) for dataset, case in evaluate.chosen(args, [Path(folder) for folder in two])]
+        args = build_parser().parse_args(["evaluate", "shipped", *two, *words])
+        return [(dataset, case.name) for dataset, case in evaluate.select_cases(args, [Path(folder) for folder in two])]
 
     assert len(names()) == 8
     assert names("--contrast", "STIR") == [("levels", "exam-3")]
@@ -105,14 +105,14 @@ def test_evaluate_takes_the_same_words(two: list[str]) -> None:
 @pytest.mark.parametrize("text", ["", "1", "0/5", "6/5", "1/1", "a/b", "1/5/2", "-1/5"])
 def test_a_fold_is_written_k_of_n(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="write K/N"):
-        options.folds(text)
+        options.parse_fold(text)
 
 
 def test_words_become_a_selection() -> None:
     words_of = argparse.ArgumentParser()
-    options.selection(words_of)
+    options.add_selection_options(words_of)
     words = "--structures L1 L2 --complete --contrast T2 STIR --scanner GE --patient p1 --split val --fold 2/5"
     args = words_of.parse_args(words.split())
     assert args.fold == (2, 5)
-    assert options.selected(args) == Selection(("L1", "L2"), ("T2", "STIR"), ("GE",), True, "val", ("p1",))
-    assert options.selected(words_of.parse_args([])) == Selection()
+    assert options.selection_from_args(args) == Selection(("L1", "L2"), ("T2", "STIR"), ("GE",), True, "val", ("p1",))
+    assert options.selection_from_args(words_of.parse_args([])) == Selection()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lumbarseg.anatomy import LUMBAR
+from lumbarseg.anatomy import LUMBAR_LEVELS
 from lumbarseg.cli.main import main
-from lumbarseg.files import read_image, read_labels
+from lumbarseg.io import read_image, read_labels
 
 pytestmark = pytest.mark.usefixtures("model_file")
 
@@ -31,6 +31,6 @@ def test_its_names_are_those_of_the_truth(tmp_path: Path, capsys: pytest.Capture
     assert main(["demo", "-o", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     scores = {row["name"]: row for row in told["scores"]}
-    assert all(scores[level]["found_as"] == level for level in LUMBAR)
-    assert all(scores[level]["dice"] > 0.85 for level in LUMBAR)
+    assert all(scores[level]["found_as"] == level for level in LUMBAR_LEVELS)
+    assert all(scores[level]["dice"] > 0.85 for level in LUMBAR_LEVELS)
     assert not told["warnings"]

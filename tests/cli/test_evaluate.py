@@ -11,7 +11,7 @@ import pytest
 from tests import tiny
 
 from lumbarseg.cli.main import main
-from lumbarseg.files import read_image, write_image
+from lumbarseg.io import read_image, write_image
 from lumbarseg.volume import Volume
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.files.make_nifti import SAGITTAL, saved
+from tests.io.make_nifti import SAGITTAL, saved
 
 from lumbarseg.cli.importing import CONTRASTS, PRESETS
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import Dataset
-from lumbarseg.datasets.importers import folder, ivdm3seg, myosegmentum
+from lumbarseg.datasets.importers import ivdm3seg, myosegmentum, paired_files
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_the_presets_are_those_of_the_importer() -> None:
-    assert set(PRESETS) == set(folder.PRESETS)
+    assert set(PRESETS) == set(paired_files.PRESETS)
 
 
 def test_contrasts_are_those_of_the_importers() -> None:
@@ -64,7 +64,7 @@ def test_a_table_of_ones_own(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text(json.dumps(table))
     words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
     assert main([*words, "--jobs", "1"]) == 0
-    assert Dataset.open(tmp_path / "set").table[2] == ("L4-L5",)
+    assert Dataset.open(tmp_path / "set").label_table[2] == ("L4-L5",)
 
 
 def test_what_does_not_fit_is_one_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

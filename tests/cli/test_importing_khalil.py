@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from tests.datasets import small
 
-from lumbarseg import files
+from lumbarseg import io
 from lumbarseg.cli import importing, layout
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import Dataset, read_case
-from lumbarseg.datasets.importers import IMPORTERS, traps
+from lumbarseg.datasets.importers import IMPORTERS, known_faults
 from lumbarseg.datasets.layouts import LAYOUTS, khalil
 
 
@@ -35,7 +35,7 @@ def test_traps_are_told_by_name_and_a_repaired_one_is_no_warning(
 ) -> None:
     assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--jobs", "1", "--held-out", "0"]) == 0
     out = capsys.readouterr().out
-    assert f"suffix: 1 case (S01_Avanto_sagittal_T2-TSE): {traps('khalil')['suffix']}" in out
+    assert f"suffix: 1 case (S01_Avanto_sagittal_T2-TSE): {known_faults('khalil')['suffix']}" in out
     assert "3 cases (3 train); 3 added, 0 there already, 0 refused" in out
     assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -80,8 +80,8 @@ def test_a_layout_comes_with_its_truth_and_is_imported(tmp_path: Path, capsys: p
     ]
     assert main(["import", "khalil", str(tmp_path / "raw"), str(tmp_path / "out"), "--jobs", "1"]) == 0
     (case,) = Dataset.open(tmp_path / "out").cases()
-    truth = files.read_labels(tmp_path / "raw-truth" / told["truth"][case.name]).array
-    drawn = [value for value in case.table if value]
+    truth = io.read_labels(tmp_path / "raw-truth" / told["truth"][case.name]).array
+    drawn = [value for value in case.label_table if value]
     np.testing.assert_array_equal(read_case(case)[1].array, np.where(np.isin(truth, drawn), truth, 0))
     capsys.readouterr()
     assert main(words) == 1

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import tiny
-from tests.files.make_nifti import SAGITTAL, saved
+from tests.io.make_nifti import SAGITTAL, saved
 
 from lumbarseg.cli.main import main
-from lumbarseg.model import Card
-from lumbarseg.prepare import Spec
-from lumbarseg.terminology import context
+from lumbarseg.inference import ModelCard
+from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.terminology import slicer_terminology
 
 
 def test_the_shipped_model_tells_its_data_licences_scores_and_limits(
@@ -29,8 +29,9 @@ def test_the_shipped_model_tells_its_data_licences_scores_and_limits(
 
 
 def test_any_model_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    card = Card(
-        Spec(), about={"seed": 7, "data": ["phantoms of this program, drawn by the seed", "mine"], "scores": {}}
+    card = ModelCard(
+        PreprocessingSpec(),
+        details={"seed": 7, "data": ["phantoms of this program, drawn by the seed", "mine"], "scores": {}},
     )
     path = tiny.write(tmp_path / "m.onnx", card)
     assert main(["info", str(path)]) == 0
@@ -69,6 +70,6 @@ def test_what_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_the_terminology_is_for_slicer(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--terminology"]) == 0
-    assert json.loads(capsys.readouterr().out) == context()
+    assert json.loads(capsys.readouterr().out) == slicer_terminology()
     assert main(["info", "exam.nii.gz", "--terminology"]) == 2
     assert "not allowed with" in capsys.readouterr().err

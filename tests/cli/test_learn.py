@@ -11,9 +11,9 @@ import pytest
 from tests import tiny
 from tests.datasets.small import exam
 
+from lumbarseg.active_learning.model_registry import ModelRegistry
 from lumbarseg.cli.main import main
 from lumbarseg.datasets.layouts import monailabel as layout
-from lumbarseg.learn.publish import Shelf
 from lumbarseg.volume import Volume
 
 SMALL = ["--init", "none", "--steps", "2", "--batch", "2", "--crop", "64", "--threads", "1", "--precision", "float32"]
@@ -36,7 +36,7 @@ def test_a_round_is_told_and_the_second_has_nothing_to_do(
     told = json.loads(capsys.readouterr().out)
     assert (told["round"], told["exams"], told["judges"]) == (1, 2, 1)
     assert code == (0 if told["published"] else 3)
-    assert told["published"] == Shelf(tmp_path / "app", "lumbar_spine").model.is_file()
+    assert told["published"] == ModelRegistry(tmp_path / "app", "lumbar_spine").model_path.is_file()
     assert main(words) == 0
     assert "nothing new since round 1" in capsys.readouterr().out
 
@@ -55,13 +55,13 @@ def test_errors_are_one_line(studies: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_an_older_version_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shelf = Shelf(tmp_path, "mine")
+    shelf = ModelRegistry(tmp_path, "mine")
     files = [tiny.write(tmp_path / f"{seed}.onnx", seed=seed) for seed in range(2)]
     for file in files:
         shelf.publish(file, {})
     assert main(["learn", "studies", "-o", str(tmp_path), "--name", "mine", "--back", "1"]) == 0
     assert "version 1 is in use again" in capsys.readouterr().out
-    assert shelf.model.read_bytes() == files[0].read_bytes()
+    assert shelf.model_path.read_bytes() == files[0].read_bytes()
 
 
 def test_next_tells_every_exam(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

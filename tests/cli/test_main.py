@@ -11,7 +11,7 @@ import pytest
 
 from lumbarseg import __version__
 from lumbarseg.cli import info
-from lumbarseg.cli.main import main, parser
+from lumbarseg.cli.main import build_parser, main
 
 COMMANDS = (
     *("segment", "demo", "info", "phantom", "import", "check", "combine"),
@@ -93,5 +93,5 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
 
 
 def test_commands_of_the_parser_and_of_this_list_are_the_same() -> None:
-    told = parser().format_help()
+    told = build_parser().format_help()
     assert sum(line.startswith("    ") and not line.startswith("     ") for line in told.splitlines()) == len(COMMANDS)

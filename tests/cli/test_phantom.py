@@ -9,7 +9,7 @@ import pytest
 
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import Dataset, read_case
-from lumbarseg.phantom import Recipe, render
+from lumbarseg.phantom import Recipe, render_phantom
 
 pytestmark = pytest.mark.slow
 
@@ -42,18 +42,18 @@ def test_a_finished_dataset_is_left_alone(made: Path, capsys: pytest.CaptureFixt
 
 def test_a_recipe_on_disk_makes_its_exam_again(made: Path) -> None:
     case = Dataset.open(made).cases()[1]
-    recipe = Recipe.from_dict(json.loads((made / case.about["recipe"]).read_text()))
-    phantom = render(recipe)
+    recipe = Recipe.from_dict(json.loads((made / case.metadata["recipe"]).read_text()))
+    phantom = render_phantom(recipe)
     image, labels = read_case(case)
     assert labels.grid.same_as(phantom.labels.grid)
     assert (labels.array == phantom.labels.array).all()
     assert abs(image.array - phantom.image.array).max() <= 0.5
-    assert case.about["truth"] == phantom.truth
+    assert case.metadata["truth"] == phantom.ground_truth
 
 
 def test_it_is_no_place_for_phantoms_when_its_labels_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from lumbarseg.datasets import create
+    from lumbarseg.datasets import create_dataset
 
-    create(tmp_path / "other", "other", {0: ["background"], 1: ["disc"]})
+    create_dataset(tmp_path / "other", "other", {0: ["background"], 1: ["disc"]})
     assert main(["phantom", str(tmp_path / "other"), "-n", "1"]) == 1
     assert "another label table" in capsys.readouterr().err

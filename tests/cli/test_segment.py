@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.cli.conftest import ENVIRONMENT, PROGRAM
-from tests.files.make_dicom import write_series
-from tests.files.make_nifti import saved, set_header
+from tests.io.make_dicom import write_series
+from tests.io.make_nifti import saved, set_header
 
-from lumbarseg.anatomy import LUMBAR, Kind, arch_of, by_label, by_name, labels_of
+from lumbarseg.anatomy import LUMBAR_LEVELS, Kind, arch_of_level, labels_of_kind, structure_by_label, structure_by_name
 from lumbarseg.cli.main import main
-from lumbarseg.files import read_image, read_labels
+from lumbarseg.io import read_image, read_labels
+from lumbarseg.metrics import score_structures
 from lumbarseg.phantom import Phantom
-from lumbarseg.resample import reorient
-from lumbarseg.score import score
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("model_file")
@@ -61,17 +61,19 @@ def test_the_labels_lie_on_the_exams_own_grid(answered: Path, exam: Path) -> Non
 
 
 def test_the_levels_are_the_phantoms_own(answered: Path, phantom: Phantom) -> None:
-    rows = score(read_labels(answered / "spine_labels.nii.gz").array, phantom.labels.array)
-    lumbar = {row.name: row for row in rows if row.name in LUMBAR}
-    assert set(lumbar) == set(LUMBAR)
-    assert all(row.named and row.dice > 0.8 for row in lumbar.values())
+    rows = score_structures(read_labels(answered / "spine_labels.nii.gz").array, phantom.labels.array)
+    lumbar = {row.name: row for row in rows if row.name in LUMBAR_LEVELS}
+    assert set(lumbar) == set(LUMBAR_LEVELS)
+    assert all(row.is_named_right and row.dice > 0.8 for row in lumbar.values())
 
 
 def test_the_report_names_levels_from_head_to_foot(answered: Path) -> None:
     report = json.loads((answered / "spine_report.json").read_text())
     found = [level["name"] for level in report["levels"]]
-    assert found[-5:] == list(LUMBAR)
-    assert found == [by_label(v).name for v in labels_of(Kind.BODY) if by_label(v).name in found]
+    assert found[-5:] == list(LUMBAR_LEVELS)
+    assert found == [
+        structure_by_label(v).name for v in labels_of_kind(Kind.BODY) if structure_by_label(v).name in found
+    ]
     assert "sacrum" in report["anchor"]
 
 
@@ -97,13 +99,13 @@ def test_json_is_for_programs(exam: Path, tmp_path: Path, capsys: pytest.Capture
 def test_posterior_elements_are_as_asked_for(option: str, answered: Path, exam: Path, tmp_path: Path) -> None:
     assert main(["segment", str(exam), "-o", str(tmp_path), option]) == 0
     apart, asked = (read_labels(folder / "spine_labels.nii.gz").array for folder in (answered, tmp_path))
-    arches = np.isin(apart, labels_of(Kind.ARCH))
+    arches = np.isin(apart, labels_of_kind(Kind.ARCH))
     assert arches.any()
     assert (asked[~arches] == apart[~arches]).all()
-    l3, of_l3 = by_name("L3").label, apart == arch_of("L3").label
+    l3, of_l3 = structure_by_name("L3").label, apart == arch_of_level("L3").label
     assert of_l3.any()
     assert (asked[of_l3] == (l3 if option == "--whole" else 0)).all()
-    assert not np.isin(asked, labels_of(Kind.ARCH)).any()
+    assert not np.isin(asked, labels_of_kind(Kind.ARCH)).any()
 
 
 def test_the_user_may_name_the_lowest(headless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,5 +316,7 @@ def test_a_header_with_front_and_back_exchanged_is_handled_and_told(real: Path, 
     assert any("front and back" in text for text in report["warnings"])
     truth = read_labels(real / "chu" / "named" / "Img_04_named.nii.gz")
     assert read_image(image).grid.same_as(truth.grid)
-    rows = {row.name: row for row in score(read_labels(tmp_path / "Img_04_labels.nii.gz").array, truth.array)}
-    assert all(rows[level].named for level in LUMBAR)
+    rows = {
+        row.name: row for row in score_structures(read_labels(tmp_path / "Img_04_labels.nii.gz").array, truth.array)
+    }
+    assert all(rows[level].is_named_right for level in LUMBAR_LEVELS)

@@ -10,9 +10,9 @@ import pytest
 from tests import sets
 
 from lumbarseg.cli.main import main
-from lumbarseg.model import shipped
-from lumbarseg.train.checkpoint import Checkpoint
-from lumbarseg.train.presets import PRESETS
+from lumbarseg.inference import bundled_model_path
+from lumbarseg.training.checkpoint import Checkpoint
+from lumbarseg.training.presets import PRESETS
 
 SMALL = ["--steps", "1", "--batch", "2", "--crop", "32", "--precision", "float32", "--threads", "1"]
 
@@ -33,7 +33,7 @@ def test_few_cases_begin_with_the_shipped_weights(model_file: Path, data: Path, 
     told = settings_of(tmp_path / "run")
     assert (told["rate"], told["distil"]) == (PRESETS["fine"].rate, PRESETS["fine"].distil)
     found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
-    assert found.about["init"]["file"] == shipped().name
+    assert found.about["init"]["file"] == bundled_model_path().name
     assert found.teacher
 
 

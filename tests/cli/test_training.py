@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lumbarseg.cli.main import main
-from lumbarseg.train.presets import PRESETS
+from lumbarseg.training.presets import PRESETS
 
 pytestmark = pytest.mark.slow
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from lumbarseg.datasets.layouts.exam import Exam
-from lumbarseg.phantom import Ranges, draw, render
+from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
 
 _PIXEL = 1.5  # mm
 
 
 def exam(number: int, seed: int = 0, sequence: str = "T2", bodies: int = 5, slices: int = 9) -> Exam:
     """Exam `number` of `seed`, five lumbar vertebrae, in view from the sacrum to `bodies` above it."""
-    recipe = draw(np.random.default_rng([seed, number]), Ranges(sequences=(sequence,), lumbar=(5,)))
+    recipe = draw_recipe(np.random.default_rng([seed, number]), RecipeRanges(sequences=(sequence,), lumbar_counts=(5,)))
     low, high = (np.array(recipe.spine.bodies[i].centre) for i in (0, bodies - 1))
     depth = abs(high[1] - low[1]) + 110
     scanner = replace(
@@ -30,8 +30,8 @@ def exam(number: int, seed: int = 0, sequence: str = "T2", bodies: int = 5, slic
         corner=(-22.0, float(min(high[1], low[1])) - 70, float(low[2]) - 50),
         turn=(0.02, -0.01, 0.03),
     )
-    phantom = render(replace(recipe, scanner=scanner))
-    return Exam(f"small-{seed}-{number}", phantom.image, phantom.labels, phantom.truth["sequence"])
+    phantom = render_phantom(replace(recipe, scanner=scanner))
+    return Exam(f"small-{seed}-{number}", phantom.image, phantom.labels, phantom.ground_truth["sequence"])
 
 
 def exams(count: int, seed: int = 0, sequence: str = "T2", bodies: int = 5) -> Iterator[Exam]:

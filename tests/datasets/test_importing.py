@@ -17,10 +17,10 @@ from tests import sets
 from tests.conftest import ROOT
 from tests.datasets import pairs
 
-from lumbarseg import files
-from lumbarseg.datasets import Dataset, create, read_case, write_case
+from lumbarseg import io
+from lumbarseg.datasets import Dataset, create_dataset, read_case, write_case
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.workers import alone
+from lumbarseg.datasets.workers import exclusive_folder
 from lumbarseg.errors import DatasetError, FileError
 from lumbarseg.volume import Volume
 
@@ -42,19 +42,19 @@ def times(folder: Path) -> dict[Path, int]:
 
 def test_cases_are_as_their_source_told(source: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
-    done = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, step=lambda *args: told.append(args))
+    done = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, on_case_done=lambda *args: told.append(args))
     assert done.added == tuple(NAMES)
-    assert (done.already, done.refused) == ((), {})
+    assert (done.unchanged, done.refused) == ((), {})
     assert told == [(name, 5) for name in NAMES]
-    assert done.traps() == {"tilted": ["d-1-tilted"]}
+    assert done.cases_by_fault() == {"tilted": ["d-1-tilted"]}
     for seed, case in enumerate(done.dataset.cases()):
         image, labels = read_case(case)
         expected = sets.exam(seed, shape=(3, 16, 24))
         np.testing.assert_allclose(image.array, expected[0].array, rtol=1e-5)
         np.testing.assert_array_equal(labels.array, expected[1].array)
         assert (case.patient, case.contrast, case.licence) == (case.name[0], "T2", "CC BY 4.0")
-        assert case.about["age"] == 40
-        assert set(case.about["imported"]["files"]) == {f"{case.name}.nii.gz", f"{case.name}_labels.nii.gz"}
+        assert case.metadata["age"] == 40
+        assert set(case.metadata["imported"]["files"]) == {f"{case.name}.nii.gz", f"{case.name}_labels.nii.gz"}
 
 
 def test_many_processes_make_the_same_files_as_one(source: Path, tmp_path: Path) -> None:
@@ -68,18 +68,18 @@ def test_importing_again_changes_nothing(source: Path, tmp_path: Path) -> None:
     first = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1)
     before, stamps = contents(tmp_path / "out"), times(tmp_path / "out")
     again = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, seed=5)
-    assert (again.added, again.already, again.refused) == ((), first.added, first.refused)
+    assert (again.added, again.unchanged, again.refused) == ((), first.added, first.refused)
     assert contents(tmp_path / "out") == before
     assert times(tmp_path / "out") == stamps
 
 
 def test_new_cases_come_to_the_old_ones_and_patients_stay_in_their_split(source: Path, tmp_path: Path) -> None:
-    first = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, seed=3, held_out=0.5)
+    first = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, seed=3, val_fraction=0.5)
     stamps = times(tmp_path / "out" / "images")
     old = {case.name: case for case in first.dataset.cases()}
     pairs.write(source / "more", [f"{patient}-3" for patient in "abcdefgh"])
-    grown = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, seed=4, held_out=0.5)
-    assert grown.already == tuple(NAMES)
+    grown = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, seed=4, val_fraction=0.5)
+    assert grown.unchanged == tuple(NAMES)
     assert len(grown.added) == 8
     assert times(tmp_path / "out" / "images").items() >= stamps.items()
     assert {case.name: case for case in grown.dataset.cases() if case.name in old} == old
@@ -106,10 +106,10 @@ def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path:
     (source / "c-1_labels.nii.gz").unlink()  # half a pair
     shutil.copytree(source, source / "copy", ignore=lambda _, names: [n for n in names if not n.startswith("a-2")])
     image, labels = sets.exam(1, shape=(3, 16, 24))
-    files.write_image(image, source / "e-1.nii.gz")
-    files.write_labels(Volume(labels.array + np.uint8(100), labels.affine), source / "e-1_labels.nii.gz", ())
-    files.write_image(image, source / "f-1.nii.gz")
-    files.write_labels(Volume(labels.array[:, :8], labels.affine), source / "f-1_labels.nii.gz", ())
+    io.write_image(image, source / "e-1.nii.gz")
+    io.write_labels(Volume(labels.array + np.uint8(100), labels.affine), source / "e-1_labels.nii.gz", ())
+    io.write_image(image, source / "f-1.nii.gz")
+    io.write_labels(Volume(labels.array[:, :8], labels.affine), source / "f-1_labels.nii.gz", ())
     for part in ("", "_labels"):
         (source / f"g-1{part}.nii.gz").symlink_to(tmp_path / "elsewhere" / f"far{part}.nii.gz")
     (source / "linked").symlink_to(tmp_path / "elsewhere")
@@ -147,14 +147,14 @@ def test_folders_that_do_not_fit_are_one_line(source: Path, tmp_path: Path) -> N
         with pytest.raises(DatasetError, match=told):
             import_source(pairs.IMPORTER, tmp_path / wrong, tmp_path / "out")
         assert not (tmp_path / "out").exists()
-    create(tmp_path / "other", "other", {0: ["background"], 1: ["disc"]})
+    create_dataset(tmp_path / "other", "other", {0: ["background"], 1: ["disc"]})
     with pytest.raises(DatasetError, match="another label table"):
         import_source(pairs.IMPORTER, source, tmp_path / "other")
-    create(tmp_path / "mine", "mine", sets.TABLE)
+    create_dataset(tmp_path / "mine", "mine", sets.TABLE)
     write_case(tmp_path / "mine", "a-1", *sets.exam(1), {})
     done = import_source(pairs.IMPORTER, source, tmp_path / "mine", jobs=1)
     assert "from another source" in done.refused["a-1"]
-    with alone(tmp_path / "mine"), pytest.raises(DatasetError, match="is writing here"):
+    with exclusive_folder(tmp_path / "mine"), pytest.raises(DatasetError, match="is writing here"):
         import_source(pairs.IMPORTER, source, tmp_path / "mine")
 
 
@@ -205,8 +205,8 @@ def test_an_import_that_is_struck_goes_on_where_it_stopped(blow: signal.Signals,
         time.sleep(0.05)
     assert not any(map(alive, workers))
     done = import_source(pairs.IMPORTER, source, target, jobs=1)
-    assert 3 <= len(done.already) < len(names)
-    assert set(done.added) | set(done.already) == set(names)
+    assert 3 <= len(done.unchanged) < len(names)
+    assert set(done.added) | set(done.unchanged) == set(names)
     import_source(pairs.IMPORTER, source, tmp_path / "whole" / "set", jobs=1)
     assert contents(tmp_path / "struck") == contents(tmp_path / "whole")
 

@@ -7,20 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumbarseg.anatomy import CLASSES, LEVELS, LUMBAR, STRUCTURES, Kind, Structure, by_name, classes_of
-from lumbarseg.datasets.folder import table_from
+from lumbarseg.anatomy import (
+    CLASSES,
+    LEVELS,
+    LUMBAR_LEVELS,
+    STRUCTURES,
+    Kind,
+    Structure,
+    kinds_from_names,
+    structure_by_name,
+)
+from lumbarseg.datasets.dataset import parse_label_table
 from lumbarseg.datasets.schemes import (
-    COLUMN,
+    REGULAR_VERTEBRAE,
     SCHEMES,
     disc_below,
-    encode,
-    labels_of,
-    names_of,
-    regular,
-    scheme,
-    undrawn,
-    value_of,
-    whole,
+    encode_labels,
+    get_scheme,
+    labels_for_names,
+    names_for_labels,
+    regular_structures,
+    unannotated_names,
+    value_for_structure,
+    whole_vertebra,
 )
 from lumbarseg.errors import DatasetError
 
@@ -37,14 +46,14 @@ def allows(names: tuple[str, ...], structure: Structure) -> bool:
 def test_every_structure_comes_back_or_is_said_to_be_undrawn(name: str, structure: Structure) -> None:
     """Only what no regular spine has may be missing from a scheme without a word."""
     table = SCHEMES[name]
-    value = value_of(table, structure.name)
+    value = value_for_structure(table, structure.name)
     assert allows(table[value], structure) or (not value and structure.name in RARE)
 
 
 @given(schemes, structures)
 def test_a_value_that_names_a_level_names_the_right_one(name: str, structure: Structure) -> None:
     table = SCHEMES[name]
-    value = value_of(table, structure.name)
+    value = value_for_structure(table, structure.name)
     named = [other for other in table[value] if value and other not in tuple(Kind)]
     assert not named or structure.name in named
 
@@ -52,8 +61,8 @@ def test_a_value_that_names_a_level_names_the_right_one(name: str, structure: St
 @pytest.mark.parametrize("name", SCHEMES)
 def test_schemes_are_valid_tables(name: str) -> None:
     rows = {str(value): list(names) for value, names in SCHEMES[name].items()}
-    assert table_from(rows, name) == SCHEMES[name]
-    assert frozenset(CLASSES) not in [classes_of(names) for value, names in SCHEMES[name].items() if value]
+    assert parse_label_table(rows, name) == SCHEMES[name]
+    assert frozenset(CLASSES) not in [kinds_from_names(names) for value, names in SCHEMES[name].items() if value]
 
 
 def test_schemes_have_the_numbers_of_their_programs() -> None:
@@ -70,20 +79,20 @@ def test_schemes_have_the_numbers_of_their_programs() -> None:
         "siegen": (1, 5, 13, 0, 0, 30, 0),
     }
     for name, values in expected.items():
-        assert tuple(value_of(SCHEMES[name], structure) for structure in asked) == values, name
-    assert value_of(SCHEMES["totalspineseg"], "T12-L1") == 91
-    assert value_of(SCHEMES["totalspineseg"], "T11-T12") == 82
-    assert value_of(SCHEMES["spineps"], "T12-L1") == 119
-    assert value_of(SCHEMES["spineps"], LEVELS[-1]) == 25
+        assert tuple(value_for_structure(SCHEMES[name], structure) for structure in asked) == values, name
+    assert value_for_structure(SCHEMES["totalspineseg"], "T12-L1") == 91
+    assert value_for_structure(SCHEMES["totalspineseg"], "T11-T12") == 82
+    assert value_for_structure(SCHEMES["spineps"], "T12-L1") == 119
+    assert value_for_structure(SCHEMES["spineps"], LEVELS[-1]) == 25
 
 
 def test_presets_of_real_exams_mean_what_was_drawn() -> None:
     default, space, slices = SCHEMES["default"], SCHEMES["spider_space"], SCHEMES["spider_t2"]
     assert {value: names[0] for value, names in default.items() if value} == {s.label: s.name for s in STRUCTURES}
     without_sacrum, vertebra = frozenset({Kind.BACKGROUND, Kind.SACRUM}), frozenset({Kind.BODY, Kind.ARCH})
-    assert classes_of(space[0]) == classes_of(slices[0]) == without_sacrum
-    assert {classes_of(slices[by_name(level).label]) for level in LUMBAR} == {vertebra}
-    assert [classes_of(space[value]) for value in (1, 2, 3)] == [vertebra, {Kind.DISC}, {Kind.CANAL}]
+    assert kinds_from_names(space[0]) == kinds_from_names(slices[0]) == without_sacrum
+    assert {kinds_from_names(slices[structure_by_name(level).label]) for level in LUMBAR_LEVELS} == {vertebra}
+    assert [kinds_from_names(space[value]) for value in (1, 2, 3)] == [vertebra, {Kind.DISC}, {Kind.CANAL}]
     assert {"T12", "disc", "canal", "arch"} <= set(SCHEMES["lumbar_bodies"][0])
     assert {"T12-L1", "body", "canal"} <= set(SCHEMES["lumbar_discs"][0])
 
@@ -91,33 +100,40 @@ def test_presets_of_real_exams_mean_what_was_drawn() -> None:
 @given(st.sets(structures, min_size=1))
 def test_names_of_a_set_of_structures_mean_that_set(chosen: set[Structure]) -> None:
     labels = frozenset(s.label for s in chosen)
-    assert labels_of(names_of(labels)) == labels
+    assert labels_for_names(names_for_labels(labels)) == labels
 
 
 @given(st.lists(st.sampled_from([s.name for s in STRUCTURES]), min_size=1, unique=True))
 def test_what_is_not_drawn_is_in_the_row_of_zero(names: list[str]) -> None:
-    row = undrawn([(name,) for name in names])
+    row = unannotated_names([(name,) for name in names])
     assert row[0] == Kind.BACKGROUND
     assert not set(row) & set(names)
     for kind in set(Kind) - {Kind.BACKGROUND}:
-        drawn = [name for name in names if by_name(name).kind is kind]
-        left = set(regular(kind)) - set(names)
+        drawn = [name for name in names if structure_by_name(name).kind is kind]
+        left = set(regular_structures(kind)) - set(names)
         assert (kind.value in row) == (not drawn) or kind.value in names
         assert not drawn or left <= set(row)
 
 
 def test_a_kind_drawn_in_part_says_nothing_of_the_rest() -> None:
-    assert undrawn([("canal",), ("body", "arch"), ("disc",)], partly=[Kind.CANAL]) == ("background", "canal", "sacrum")
+    assert unannotated_names([("canal",), ("body", "arch"), ("disc",)], partial_kinds=[Kind.CANAL]) == (
+        "background",
+        "canal",
+        "sacrum",
+    )
 
 
 def test_levels_of_the_column() -> None:
-    assert (COLUMN[0], COLUMN[-1], len(COLUMN)) == ("T1", "L5", 17)
+    assert (REGULAR_VERTEBRAE[0], REGULAR_VERTEBRAE[-1], len(REGULAR_VERTEBRAE)) == ("T1", "L5", 17)
     assert [disc_below(level) for level in ("T12", "L4", "L5", LEVELS[-1])] == ["T12-L1", "L4-L5", "L5-S1", "L6-S1"]
-    assert whole("L3") == ("L3", "L3 arch")
+    assert whole_vertebra("L3") == ("L3", "L3 arch")
 
 
 def test_labels_are_encoded_by_value() -> None:
-    labels = np.array([0, by_name("L5").label, by_name("L5 arch").label, by_name("L5-S1").label], np.uint8)
-    np.testing.assert_array_equal(encode(labels, scheme("spider")), [0, 1, 1, 201])
+    labels = np.array(
+        [0, structure_by_name("L5").label, structure_by_name("L5 arch").label, structure_by_name("L5-S1").label],
+        np.uint8,
+    )
+    np.testing.assert_array_equal(encode_labels(labels, get_scheme("spider")), [0, 1, 1, 201])
     with pytest.raises(DatasetError, match="no scheme of label values; choose one of default"):
-        scheme("khali")
+        get_scheme("khali")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lumbarseg.datasets.workers import alone, each
+from lumbarseg.datasets.workers import exclusive_folder, map_in_processes
 from lumbarseg.errors import DatasetError
 
 
@@ -27,7 +27,7 @@ def test_results_come_in_order_and_few_items_are_taken_ahead() -> None:
             yield number
 
     found = []
-    for result in each(doubled, items(), jobs=2):
+    for result in map_in_processes(doubled, items(), jobs=2):
         found.append(result)
         assert len(taken) - len(found) <= 6
     assert found == [2 * number for number in range(40)]
@@ -35,14 +35,14 @@ def test_results_come_in_order_and_few_items_are_taken_ahead() -> None:
 
 def test_a_worker_that_the_system_ends_is_told() -> None:
     with pytest.raises(DatasetError, match="a worker was ended by the system"):
-        list(each(ended, [1], jobs=1))
+        list(map_in_processes(ended, [1], jobs=1))
 
 
 def test_one_writes_at_a_time(tmp_path: Path) -> None:
-    with alone(tmp_path / "new"):
-        with pytest.raises(DatasetError, match="is writing here"), alone(tmp_path / "new"):
+    with exclusive_folder(tmp_path / "new"):
+        with pytest.raises(DatasetError, match="is writing here"), exclusive_folder(tmp_path / "new"):
             pass
-        with alone(tmp_path / "other"):
+        with exclusive_folder(tmp_path / "other"):
             pass
-    with alone(tmp_path / "new"):
+    with exclusive_folder(tmp_path / "new"):
         pass

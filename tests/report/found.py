@@ -7,17 +7,17 @@ from functools import cache
 import numpy as np
 
 from lumbarseg.anatomy import Kind
-from lumbarseg.measure import lordosis, measure
-from lumbarseg.phantom import Phantom, draw, render
-from lumbarseg.segment import Level, Segmentation
+from lumbarseg.measurement import lumbar_lordosis, measure_structures
+from lumbarseg.phantom import Phantom, draw_recipe, render_phantom
+from lumbarseg.segmentation import Level, Segmentation
 
 
 @cache
 def phantom() -> Phantom:
     """The first one that shows L1 to the sacrum."""
     for seed in range(100):
-        made = render(draw(np.random.default_rng([9, seed])))
-        if lordosis(measure(made.labels)) is not None:
+        made = render_phantom(draw_recipe(np.random.default_rng([9, seed])))
+        if lumbar_lordosis(measure_structures(made.labels)) is not None:
             return made
     raise AssertionError("no phantom shows the whole lumbar spine")
 
@@ -26,7 +26,7 @@ def phantom() -> Phantom:
 def found(uncertain: tuple[str, ...] = ()) -> Segmentation:
     labels = phantom().labels
     levels = []
-    for row in measure(labels):
+    for row in measure_structures(labels):
         if row.kind is Kind.BODY:
             doubt = row.name in uncertain
             reasons = ("counted without an anchor",) if doubt else ()

@@ -15,10 +15,10 @@ import slicerio
 from tests.cli.conftest import ENVIRONMENT, PROGRAM
 
 from lumbarseg.anatomy import LEVELS
-from lumbarseg.cli.demo import exam as demo_exam
+from lumbarseg.cli.demo import synthetic_exam as demo_exam
 from lumbarseg.errors import ModelError
-from lumbarseg.files import nrrd, read_image
-from lumbarseg.model import shipped
+from lumbarseg.inference import bundled_model_path
+from lumbarseg.io import nrrd, read_image
 from lumbarseg.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,11 +56,11 @@ def started(words: list[str]) -> subprocess.Popen[str]:
 
 def test_an_exam_of_slicer_is_answered(engine: Any, tmp_path: Path) -> None:
     try:
-        shipped()
+        bundled_model_path()
     except ModelError as error:
         pytest.skip(str(error))
     written(demo_exam(193).image, engine.exam(tmp_path))
-    assert nrrd.recognised(engine.exam(tmp_path).read_bytes())
+    assert nrrd.is_nrrd(engine.exam(tmp_path).read_bytes())
     told: list[str] = []
     words = engine.command(PROGRAM, tmp_path, engine.Wish(parts="whole"))
     engine.follow(started(words), told.append)
@@ -115,12 +115,12 @@ def test_an_old_slicer_is_told_so(engine: Any, version: tuple[int, ...], old: bo
 
 
 def test_words_are_those_of_the_command(engine: Any, tmp_path: Path) -> None:
-    from lumbarseg.cli.main import parser
+    from lumbarseg.cli.main import build_parser
 
     for lowest in engine.LOWEST:
         for parts in engine.PARTS:
             words = engine.command([], tmp_path, engine.Wish(lowest, parts, " my.onnx "))
-            args = parser().parse_args(words)
+            args = build_parser().parse_args(words)
             assert args.lowest == (None if lowest == engine.AUTOMATIC else lowest)
             assert (args.whole, args.bodies) == (parts == "whole", parts == "bodies")
             assert args.model == Path("my.onnx")

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lumbarseg.errors import FileError
-from lumbarseg.files import replacing
-from lumbarseg.files.disk import refusal
+from lumbarseg.io import atomic_write
+from lumbarseg.io.file_access import to_file_error
 
 Row = dict[str, Any]
 COLUMNS = ("exam", "error", "skipped", "levels", "anchor", "confidence", "uncertain", "warnings", "seconds", "labels")
 
 
-class Lines:
+class JsonLinesWriter:
     """A file that grows by one line of JSON per exam; failure: why it does so no more, None while it does."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path, self.stream = path, stream
         self.failure: FileError | None = None
 
-    def add(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         """One more exam; where the disk takes no more, no line is written again and the batch goes on."""
         if self.failure:
             return
@@ -35,19 +35,19 @@ class Lines:
             if self.stream.write(data) < len(data):
                 raise OSError(errno.ENOSPC, "the disk is full")
         except OSError as error:
-            self.failure = refusal(self.path, error, "written")
+            self.failure = to_file_error(self.path, error, "written")
 
 
 @contextmanager
-def lines(path: Path) -> Iterator[Lines]:
+def open_json_lines(path: Path) -> Iterator[JsonLinesWriter]:
     """A new file of JSON lines, each written as it comes; FileError when it cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("wb", buffering=0)
     except OSError as error:
-        raise refusal(path, error, "written") from error
+        raise to_file_error(path, error, "written") from error
     with stream:
-        yield Lines(path, stream)
+        yield JsonLinesWriter(path, stream)
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
@@ -55,12 +55,12 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_flat(row) for row in rows)
-    with replacing(path) as file:
+    writer.writerows(_table_row(row) for row in rows)
+    with atomic_write(path) as file:
         file.write(text.getvalue().encode())
 
 
-def _flat(row: Row) -> Row:
+def _table_row(row: Row) -> Row:
     """A row's values as text that fits a cell."""
     levels = " ".join(f"{level['name']}{'?' if level['uncertain'] else ''}" for level in row.get("levels", ()))
     files = row.get("files", {})

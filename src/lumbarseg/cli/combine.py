@@ -7,15 +7,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import options, say
+from . import console, options
 
 if TYPE_CHECKING:
-    from lumbarseg.datasets.combine import Combined, Settings
+    from lumbarseg.datasets.combine import CombineResult, CombineSettings
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "combine",
         "make one prepared dataset of several, or of a part",
@@ -29,15 +29,17 @@ def add(commands: options.Commands) -> None:
     parser.add_argument(
         "-o", dest="out", type=Path, required=True, metavar="OUT", help="the dataset to make or complete"
     )
-    options.selection(parser)
-    parser.add_argument("--seed", type=options.natural, metavar="S", help="of the folds; without --fold: split anew")
-    parser.add_argument("--val", type=options.share, default=0.1, metavar="X", help="share held out by --seed (0.1)")
-    parser.add_argument("--test", type=options.share, default=0.0, metavar="X", help="share for tests by --seed (0)")
+    options.add_selection_options(parser)
+    parser.add_argument(
+        "--seed", type=options.non_negative_int, metavar="S", help="of the folds; without --fold: split anew"
+    )
+    parser.add_argument("--val", type=options.fraction, default=0.1, metavar="X", help="share held out by --seed (0.1)")
+    parser.add_argument("--test", type=options.fraction, default=0.0, metavar="X", help="share for tests by --seed (0)")
     parser.add_argument(
         "--same-patients", action="store_true", help="a patient of one name is one person in all of the datasets"
     )
     parser.add_argument("--copy", action="store_true", help="copy images, never share one file between datasets")
-    parser.add_argument("--jobs", type=options.positive, metavar="J", help="processes (default: one per core)")
+    parser.add_argument("--jobs", type=options.positive_int, metavar="J", help="processes (default: one per core)")
     parser.add_argument("--json", action="store_true", help="print what was combined as JSON")
     parser.set_defaults(run=run)
 
@@ -45,47 +47,47 @@ def add(commands: options.Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Combine them."""
     from lumbarseg.datasets import Dataset
-    from lumbarseg.datasets.combine import combine
+    from lumbarseg.datasets.combine import combine_datasets
 
-    progress: list[say.Progress] = []
+    progress: list[console.Progress] = []
 
     def step(name: str, total: int) -> None:
         if not progress:
-            progress.append(say.Progress("cases", total))
+            progress.append(console.Progress("cases", total))
         progress[0].step(name)
 
     datasets = [Dataset.open(folder) for folder in args.datasets]
-    done = combine(datasets, args.out, _settings(args), args.jobs, step)
+    done = combine_datasets(datasets, args.out, _combine_settings(args), args.jobs, step)
     for bar in progress:
         bar.close()
     for name, reason in done.refused.items():
-        say.warning(f"{name}: refused: {reason}")
-    _tell(args, done)
-    return say.WARNED if done.refused else say.DONE
+        console.print_warning(f"{name}: refused: {reason}")
+    _print_result(args, done)
+    return console.EXIT_WARNINGS if done.refused else console.EXIT_OK
 
 
-def _settings(args: argparse.Namespace) -> Settings:
-    from lumbarseg.datasets.combine import Settings
-    from lumbarseg.datasets.splits import Splitting
+def _combine_settings(args: argparse.Namespace) -> CombineSettings:
+    from lumbarseg.datasets.combine import CombineSettings
+    from lumbarseg.datasets.splits import SplitSettings
 
-    splitting = Splitting(args.fold, args.seed, args.val, args.test)
-    return Settings(options.selected(args), splitting, args.same_patients, args.copy)
+    splitting = SplitSettings(args.fold, args.seed, args.val, args.test)
+    return CombineSettings(options.selection_from_args(args), splitting, args.same_patients, args.copy)
 
 
-def _tell(args: argparse.Namespace, done: Combined) -> None:
+def _print_result(args: argparse.Namespace, done: CombineResult) -> None:
     splits = Counter(case.split for case in done.dataset.cases())
     if args.json:
-        say.as_json(
+        console.print_json(
             {
                 "folder": str(args.out),
                 "cases": dict(splits),
                 "added": list(done.added),
-                "already": list(done.already),
+                "already": list(done.unchanged),
                 "refused": done.refused,
-                "labels": {str(value): list(names) for value, names in done.dataset.table.items()},
+                "labels": {str(value): list(names) for value, names in done.dataset.label_table.items()},
             }
         )
         return
     told = ", ".join(f"{count} {split}" for split, count in splits.items())
-    counts = f"{len(done.added)} added, {len(done.already)} there already, {len(done.refused)} refused"
+    counts = f"{len(done.added)} added, {len(done.unchanged)} there already, {len(done.refused)} refused"
     print(f"{args.out}: {len(done.dataset.cases())} cases ({told}); {counts}")

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import options, say
+from . import console, options
 
 if TYPE_CHECKING:
-    from lumbarseg.train.comparison import Line
+    from lumbarseg.training.run_comparison import ComparisonRow
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "compare",
         "training runs side by side",
@@ -35,29 +35,29 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read what the runs left, and tell it."""
-    from lumbarseg.train.comparison import lines
-    from lumbarseg.train.history import read_result
+    from lumbarseg.training.history import read_result
+    from lumbarseg.training.run_comparison import compare_runs
 
-    table = lines([(path, read_result(path)) for path in args.runs])
+    table = compare_runs([(path, read_result(path)) for path in args.runs])
     if args.csv:
-        _write(args.csv, table)
+        _write_csv(args.csv, table)
     if args.json:
-        say.as_json({"lines": [line.to_dict() for line in table]})
+        console.print_json({"lines": [line.to_dict() for line in table]})
     else:
-        print("\n".join(_told(table)))
-    return say.DONE
+        print("\n".join(_format_tables(table)))
+    return console.EXIT_OK
 
 
-_HEAD = ("run", "method", "folds", "tags", "exams", "held out", "epochs", "minutes", "mean Dice", "mixed up", "page")
+_COLUMNS = ("run", "method", "folds", "tags", "exams", "held out", "epochs", "minutes", "mean Dice", "mixed up", "page")
 
 
-def _told(table: Sequence[Line]) -> list[str]:
+def _format_tables(table: Sequence[ComparisonRow]) -> list[str]:
     """Both tables as text, and what is to be known of them."""
-    from lumbarseg.train.comparison import structures
+    from lumbarseg.training.run_comparison import structure_names
 
-    from .scores import aligned
+    from .evaluation_text import align_columns
 
-    rows = [list(_HEAD)]
+    rows = [list(_COLUMNS)]
     for line in table:
         name = line.name if line.finished else f"{line.name} (not ended)"
         tags = str(line.tags) if line.tags else "all"
@@ -65,12 +65,12 @@ def _told(table: Sequence[Line]) -> list[str]:
         mean = "-" if line.mean is None else f"{line.mean:.3f}"
         page = f"{line.founding.dice:.2f}" if line.founding else "-"
         rows.append([name, line.method, str(len(line.folds) or "-"), tags, *cost, mean, str(line.mixed), page])
-    out = [*aligned(rows, 2), ""]
-    names = structures(table)
+    out = [*align_columns(rows, 2), ""]
+    names = structure_names(table)
     if names:
         parts = [["Dice", *names]]
         parts += [[line.name, *(f"{line.dice[n]:.3f}" if n in line.dice else "-" for n in names)] for line in table]
-        out += [*aligned(parts, 1), ""]
+        out += [*align_columns(parts, 1), ""]
     notes = {line.name: line.founding for line in table if line.founding}
     for name, founding in notes.items():
         remark = f", {founding.remark}" if founding.remark else ""
@@ -78,11 +78,11 @@ def _told(table: Sequence[Line]) -> list[str]:
     return out if notes else out[:-1]
 
 
-def _write(path: Path, table: Sequence[Line]) -> None:
-    from lumbarseg.files import replacing
-    from lumbarseg.train.comparison import structures
+def _write_csv(path: Path, table: Sequence[ComparisonRow]) -> None:
+    from lumbarseg.io import atomic_write
+    from lumbarseg.training.run_comparison import structure_names
 
-    names = structures(table)
+    names = structure_names(table)
     plain = ("name", "method", "tags", "train", "held_out", "epochs", "minutes", "mean", "mixed", "finished")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -92,5 +92,5 @@ def _write(path: Path, table: Sequence[Line]) -> None:
         page = line.founding.dice if line.founding else None
         own = [" ".join(line.runs), " ".join(line.folds), *(values[name] for name in plain)]
         writer.writerow([*own, page, *(line.dice.get(name) for name in names)])
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.getvalue().encode())

@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import DatasetError, LumbarsegError
 
-from . import options, say
+from . import console, options
 
 if TYPE_CHECKING:
     from lumbarseg.datasets import Case
-    from lumbarseg.evaluate import Answerer
+    from lumbarseg.evaluation import CasePredictor
 
 Row = dict[str, Any]
-BY = ("level", "contrast", "scanner", "kind")
+GROUP_KEYS = ("level", "contrast", "scanner", "kind")
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationSubject:
     """One of what is compared. name: what the user called it; about: what the JSON says of it."""
 
     name: str
-    answer: Answerer
-    about: Row
+    predictor: CasePredictor
+    description: Row
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "evaluate",
         "score a model on prepared datasets, alone or against another",
@@ -61,13 +61,15 @@ def add(commands: options.Commands) -> None:
     )
     values.add_argument("--table", type=Path, metavar="FILE", help='JSON: {"0": ["background"], "1": ["L1"], ...}')
     parser.add_argument("--against", type=Path, metavar="MODEL", help="another model, or a folder of label files")
-    parser.add_argument("--by", type=_keys, default=(), metavar="KEYS", help=f"tables by these too: {','.join(BY)}")
+    parser.add_argument(
+        "--by", type=_parse_group_keys, default=(), metavar="KEYS", help=f"tables by these too: {','.join(GROUP_KEYS)}"
+    )
     parser.add_argument(
         "--distances", action=argparse.BooleanOptionalAction, default=True, help="distances of surfaces (default: yes)"
     )
-    options.selection(parser)
-    parser.add_argument("--seed", type=options.natural, default=0, metavar="S", help="of the folds")
-    options.device(parser)
+    options.add_selection_options(parser)
+    parser.add_argument("--seed", type=options.non_negative_int, default=0, metavar="S", help="of the folds")
+    options.add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one line per exam and structure")
     parser.add_argument("-o", dest="out", type=Path, metavar="DIR", help="write evaluation.json and evaluation.csv")
@@ -81,73 +83,78 @@ def run(args: argparse.Namespace) -> int:
         args.refuse("the following arguments are required: DATASET")
     if (args.table or args.scheme != "own") and not (args.labels or (args.against and args.against.is_dir())):
         args.refuse("--scheme and --table say what label files hold; give --labels FOLDER too")
-    cases = chosen(args, folders)
-    judged = _judged(args, len(cases))
-    exams, failed = _examined(args, cases, judged)
-    result = _result(args, judged, exams, failed)
+    cases = select_cases(args, folders)
+    judged = _subjects(args, len(cases))
+    exams, failed = _evaluate_cases(args, cases, judged)
+    result = _result_dict(args, judged, exams, failed)
     if args.out:
-        _write(args.out / "evaluation.json", json.dumps(result, indent=1, allow_nan=False))
+        _write_text(args.out / "evaluation.json", json.dumps(result, indent=1, allow_nan=False))
     for file in filter(None, (args.csv, args.out and args.out / "evaluation.csv")):
-        _write(file, _csv(judged, exams))
+        _write_text(file, _to_csv(judged, exams))
     if args.json:
-        say.as_json(result)
+        console.print_json(result)
     else:
-        print("\n".join(_told(args, judged, exams)))
+        print("\n".join(_format_tables(args, judged, exams)))
     if failed:
-        say.warning(f"{len(failed)} of {len(cases)} cases could not be scored and are in no figure")
-        return say.FAILED
-    return say.WARNED if any(row["error"] for rows in exams for row in rows) else say.DONE
+        console.print_warning(f"{len(failed)} of {len(cases)} cases could not be scored and are in no figure")
+        return console.EXIT_ERROR
+    return console.EXIT_WARNINGS if any(row["error"] for rows in exams for row in rows) else console.EXIT_OK
 
 
-def chosen(args: argparse.Namespace, folders: Sequence[Path]) -> list[tuple[str, Case]]:
+def select_cases(args: argparse.Namespace, folders: Sequence[Path]) -> list[tuple[str, Case]]:
     """The cases that the words ask for, each with the name of its dataset."""
-    from lumbarseg.datasets import Dataset, select
-    from lumbarseg.datasets.splits import Splitting
+    from lumbarseg.datasets import Dataset, selection
+    from lumbarseg.datasets.splits import SplitSettings
 
     datasets = [Dataset.open(folder) for folder in folders]
-    splitting = Splitting(args.fold, args.seed) if args.fold else None
-    wanted = select.chosen(datasets, options.selected(args), splitting)
+    splitting = SplitSettings(args.fold, args.seed) if args.fold else None
+    wanted = selection.select_cases(datasets, options.selection_from_args(args), splitting)
     return [(dataset.name, case) for dataset in wanted for case in dataset.cases()]
 
 
-def _judged(args: argparse.Namespace, exams: int) -> list[Judged]:
+def _subjects(args: argparse.Namespace, exams: int) -> list[EvaluationSubject]:
     """What is to be judged: one thing, or two with --against."""
-    first = _files(args, args.labels) if args.labels else _model(args, args.what[0], exams)
+    first = _label_files_subject(args, args.labels) if args.labels else _model_subject(args, args.what[0], exams)
     if not args.against:
         return [first]
-    return [first, _files(args, args.against) if args.against.is_dir() else _model(args, args.against, exams)]
+    return [
+        first,
+        _label_files_subject(args, args.against)
+        if args.against.is_dir()
+        else _model_subject(args, args.against, exams),
+    ]
 
 
-def _model(args: argparse.Namespace, path: Path, exams: int) -> Judged:
-    from lumbarseg.evaluate import modelled
-    from lumbarseg.model import Model, shipped
+def _model_subject(args: argparse.Namespace, path: Path, exams: int) -> EvaluationSubject:
+    from lumbarseg.evaluation import predictor_from_model
+    from lumbarseg.inference import Model, bundled_model_path
 
-    model = Model.load(shipped() if str(path) == "shipped" else path, args.device, exams)
-    return Judged(str(path), modelled(model), {"file": str(path), "digest": model.card.digest})
-
-
-def _files(args: argparse.Namespace, folder: Path) -> Judged:
-    from lumbarseg.evaluate import read_table, stored
-
-    table = read_table(args.table) if args.table else args.scheme
-    return Judged(str(folder), stored(folder, table), {"folder": str(folder)})
+    model = Model.load(bundled_model_path() if str(path) == "shipped" else path, args.device, exams)
+    return EvaluationSubject(str(path), predictor_from_model(model), {"file": str(path), "digest": model.card.digest})
 
 
-def _examined(
-    args: argparse.Namespace, cases: Sequence[tuple[str, Case]], judged: Sequence[Judged]
+def _label_files_subject(args: argparse.Namespace, folder: Path) -> EvaluationSubject:
+    from lumbarseg.evaluation import predictor_from_files, read_label_table
+
+    table = read_label_table(args.table) if args.table else args.scheme
+    return EvaluationSubject(str(folder), predictor_from_files(folder, table), {"folder": str(folder)})
+
+
+def _evaluate_cases(
+    args: argparse.Namespace, cases: Sequence[tuple[str, Case]], subjects: Sequence[EvaluationSubject]
 ) -> tuple[list[list[Row]], list[Row]]:
     """Rows of the exams for each of what is judged, in the same order, and those that could not be scored."""
-    from lumbarseg.evaluate import examine
+    from lumbarseg.evaluation import evaluate_case
 
-    progress = say.Progress("cases", len(cases))
-    exams: list[list[Row]] = [[] for _ in judged]
+    progress = console.Progress("cases", len(cases))
+    exams: list[list[Row]] = [[] for _ in subjects]
     failed = []
     for dataset, case in cases:
         try:
-            rows = examine(dataset, case, [each.answer for each in judged], args.distances)
+            rows = evaluate_case(dataset, case, [each.predictor for each in subjects], args.distances)
         except (LumbarsegError, OSError, MemoryError) as error:
-            failed.append({"dataset": dataset, "case": case.name, "error": say.reason(error)})
-            say.error(f"{case.name}: {failed[-1]['error']}")
+            failed.append({"dataset": dataset, "case": case.name, "error": console.describe_error(error)})
+            console.print_error(f"{case.name}: {failed[-1]['error']}")
         else:
             for i, row in enumerate(rows):
                 exams[i].append(row)
@@ -158,43 +165,53 @@ def _examined(
     return exams, failed
 
 
-def _result(args: argparse.Namespace, judged: Sequence[Judged], exams: Sequence[list[Row]], failed: list[Row]) -> Row:
-    from lumbarseg.evaluate import compared, tables
+def _result_dict(
+    args: argparse.Namespace, subjects: Sequence[EvaluationSubject], exams: Sequence[list[Row]], failed: list[Row]
+) -> Row:
+    from lumbarseg.evaluation import compare_evaluations, evaluation_tables
 
-    result: Row = {"model": judged[0].about, "cases": exams[0], "failed": failed}
-    result["tables"] = [table.to_dict() for table in tables(exams[0], args.by)]
-    if len(judged) > 1:
-        second = {"model": judged[1].about, "cases": exams[1]}
-        second["tables"] = [table.to_dict() for table in tables(exams[1], args.by)]
+    result: Row = {"model": subjects[0].description, "cases": exams[0], "failed": failed}
+    result["tables"] = [table.to_dict() for table in evaluation_tables(exams[0], args.by)]
+    if len(subjects) > 1:
+        second = {"model": subjects[1].description, "cases": exams[1]}
+        second["tables"] = [table.to_dict() for table in evaluation_tables(exams[1], args.by)]
         result["against"] = second
         result["differences"] = {
-            measure: [row.to_dict() for row in rows] for measure, rows in compared(exams[0], exams[1]).items()
+            measure: [row.to_dict() for row in rows]
+            for measure, rows in compare_evaluations(exams[0], exams[1]).items()
         }
     return result
 
 
-def _told(args: argparse.Namespace, judged: Sequence[Judged], exams: Sequence[list[Row]]) -> list[str]:
-    from lumbarseg.evaluate import compared, gaps, tables
-    from lumbarseg.score import exam_rows, worst
+def _format_tables(
+    args: argparse.Namespace, subjects: Sequence[EvaluationSubject], exams: Sequence[list[Row]]
+) -> list[str]:
+    from lumbarseg.evaluation import compare_evaluations, evaluation_tables, largest_deficits
+    from lumbarseg.metrics import exam_rows, worst_rows
 
-    from . import scores
+    from . import evaluation_text
 
     out = []
-    for one, rows in zip(judged, exams, strict=True):
-        out += ["", one.name if len(judged) > 1 else "", *scores.tables(tables(rows, args.by)), *scores.names(rows)]
-        out += scores.worst(worst(exam_rows(rows), "dice"))
-    if len(judged) > 1:
-        names = (judged[0].name, judged[1].name)
-        out += scores.differences(names, compared(exams[0], exams[1]))
-        out += scores.gaps(names, gaps(exams[0], exams[1]))
+    for one, rows in zip(subjects, exams, strict=True):
+        out += [
+            "",
+            one.name if len(subjects) > 1 else "",
+            *evaluation_text.format_tables(evaluation_tables(rows, args.by)),
+            *evaluation_text.format_wrong_names(rows),
+        ]
+        out += evaluation_text.format_worst_exams(worst_rows(exam_rows(rows), "dice"))
+    if len(subjects) > 1:
+        names = (subjects[0].name, subjects[1].name)
+        out += evaluation_text.format_differences(names, compare_evaluations(exams[0], exams[1]))
+        out += evaluation_text.format_deficits(names, largest_deficits(exams[0], exams[1]))
     return out[1:] if not out[0] else out
 
 
-def _csv(judged: Sequence[Judged], exams: Sequence[list[Row]]) -> str:
-    from lumbarseg.score import structure_rows
+def _to_csv(subjects: Sequence[EvaluationSubject], exams: Sequence[list[Row]]) -> str:
+    from lumbarseg.metrics import structure_rows
 
     rows = [
-        {"model": one.name} | row for one, those in zip(judged, exams, strict=True) for row in structure_rows(those)
+        {"model": one.name} | row for one, those in zip(subjects, exams, strict=True) for row in structure_rows(those)
     ]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["model"], lineterminator="\n")
@@ -203,17 +220,17 @@ def _csv(judged: Sequence[Judged], exams: Sequence[list[Row]]) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
-    from lumbarseg.files import replacing
+def _write_text(path: Path, text: str) -> None:
+    from lumbarseg.io import atomic_write
 
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 
-def _keys(text: str) -> tuple[str, ...]:
+def _parse_group_keys(text: str) -> tuple[str, ...]:
     """Keys of further tables, with commas between them."""
     keys = tuple(key.strip() for key in text.split(",") if key.strip())
     for key in keys:
-        if key not in BY:
-            raise argparse.ArgumentTypeError(f"{key!r} is none of {', '.join(BY)}")
+        if key not in GROUP_KEYS:
+            raise argparse.ArgumentTypeError(f"{key!r} is none of {', '.join(GROUP_KEYS)}")
     return keys

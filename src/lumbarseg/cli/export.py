@@ -10,14 +10,14 @@ from typing import Any
 from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.errors import FileError
 
-from . import options, say
+from . import console, options
 
 FORMATS = ("onnx", "monai-bundle")
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "export",
         "write a trained network as one model file",
@@ -36,7 +36,12 @@ def add(commands: options.Commands) -> None:
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write (default: %(default)s)")
     parser.add_argument("--about", type=Path, metavar="FILE", help="JSON for the card: data, licences, scores, limits")
     parser.add_argument(
-        "--bias", action="append", default=[], type=_bias, metavar="KIND=VALUE", help="added to the logits of a class"
+        "--bias",
+        action="append",
+        default=[],
+        type=_parse_bias,
+        metavar="KIND=VALUE",
+        help="added to the logits of a class",
     )
     parser.add_argument(
         "--last",
@@ -48,24 +53,24 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export one run, or several as one."""
-    from lumbarseg.train.export import export, moment
+    from lumbarseg.training.export import checkpoint_to_export, export_model
 
-    checkpoints = [moment(folder, args.last) for folder in args.runs]
+    checkpoints = [checkpoint_to_export(folder, args.last) for folder in args.runs]
     given = dict(args.bias)
     bias = [given.get(kind, 0.0) for kind in CLASSES] if given else None
-    about = _about(args.about) if args.about else None
+    about = _read_card_metadata(args.about) if args.about else None
     if args.format == "monai-bundle":
-        from lumbarseg.train.bundle import bundle
+        from lumbarseg.training.monai_bundle import export_bundle
 
-        path = bundle(checkpoints, args.out, about, bias)
+        path = export_bundle(checkpoints, args.out, about, bias)
         print(f"{path}: a MONAI bundle; {path / 'docs' / 'README.md'} says how to run it")
-        return say.DONE
-    path = export(checkpoints, args.out, about, bias)
+        return console.EXIT_OK
+    path = export_model(checkpoints, args.out, about, bias)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    return say.DONE
+    return console.EXIT_OK
 
 
-def _bias(text: str) -> tuple[Kind, float]:
+def _parse_bias(text: str) -> tuple[Kind, float]:
     """ "body=-1.2": a class of the network and a number."""
     kind, _, value = text.partition("=")
     try:
@@ -75,7 +80,7 @@ def _bias(text: str) -> tuple[Kind, float]:
         raise argparse.ArgumentTypeError(f"{text!r}: write KIND=VALUE, KIND being one of {kinds}") from None
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _read_card_metadata(path: Path) -> dict[str, Any]:
     """What a JSON file says for the card."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

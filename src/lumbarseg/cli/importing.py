@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import options, say
+from . import console, options
 
 if TYPE_CHECKING:
-    from lumbarseg.datasets.importers.raw import Importer
-    from lumbarseg.datasets.importing import Imported
+    from lumbarseg.datasets.importers.importer import Importer
+    from lumbarseg.datasets.importing import ImportResult
 
 PRESETS = (
     "default",
@@ -46,105 +46,115 @@ def add(commands: options.Commands) -> None:
         "Copies exams and labels into a prepared dataset: canonical axes, native spacing, a table of label values.\n"
         "An import that was interrupted goes on where it stopped; what is there already is left as it is."
     )
-    sources = options.command(
+    sources = options.add_command(
         commands, "import", "make a prepared dataset from exams and labels", text, SOURCES["khalil"][1]
     )
     kinds = sources.add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, (summary, example) in SOURCES.items():
         text = f"Imports {summary}. docs/datasets.md tells the layout that is expected."
-        parser = _words(kinds, name, summary, text, example)
+        parser = _add_source_parser(kinds, name, summary, text, example)
         if name in CONTRASTS:
             first = CONTRASTS[name][0]
             parser.add_argument("--contrast", choices=CONTRASTS[name], default=first, help=f"image (default: {first})")
-            parser.set_defaults(importer=_of_contrast)
-    _nnunet(kinds)
-    _folder(kinds)
-    _monailabel(kinds)
+            parser.set_defaults(importer=_contrast_importer)
+    _add_nnunet_parser(kinds)
+    _add_folder_parser(kinds)
+    _add_monailabel_parser(kinds)
 
 
-def _words(kinds: options.Commands, name: str, summary: str, text: str, example: str) -> argparse.ArgumentParser:
+def _add_source_parser(
+    kinds: options.Commands, name: str, summary: str, text: str, example: str
+) -> argparse.ArgumentParser:
     """A kind of source with the words that all of them have."""
-    parser = options.command(kinds, name, summary, text, example)
+    parser = options.add_command(kinds, name, summary, text, example)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the folder as it was downloaded and unpacked")
     parser.add_argument("target", type=Path, metavar="TARGET", help="the dataset; made, or completed")
     parser.add_argument(
-        "--held-out", type=options.share, default=0.1, metavar="SHARE", help="patients for validation (default: 0.1)"
+        "--held-out", type=options.fraction, default=0.1, metavar="SHARE", help="patients for validation (default: 0.1)"
     )
-    parser.add_argument("--seed", type=options.natural, default=0, metavar="S", help="another seed, other patients")
-    parser.add_argument("--jobs", type=options.positive, metavar="J", help="processes (default: one per core)")
+    parser.add_argument(
+        "--seed", type=options.non_negative_int, default=0, metavar="S", help="another seed, other patients"
+    )
+    parser.add_argument("--jobs", type=options.positive_int, metavar="J", help="processes (default: one per core)")
     parser.add_argument("--json", action="store_true", help="print what was imported as JSON")
-    parser.set_defaults(run=run, importer=_plain)
+    parser.set_defaults(run=run, importer=_importer_without_options)
     return parser
 
 
-def _plain(args: argparse.Namespace) -> Importer:
+def _importer_without_options(args: argparse.Namespace) -> Importer:
     """The importer of a source without options."""
-    from lumbarseg.datasets.importers import importer
+    from lumbarseg.datasets.importers import get_importer
 
-    return importer(args.kind)
+    return get_importer(args.kind)
 
 
 def run(args: argparse.Namespace) -> int:
     """Import one source."""
     from lumbarseg.datasets.importing import import_source
 
-    progress: list[say.Progress] = []
+    progress: list[console.Progress] = []
 
     def step(name: str, total: int) -> None:
         if not progress:
-            progress.append(say.Progress("exams", total))
+            progress.append(console.Progress("exams", total))
         progress[0].step(name)
 
     done = import_source(
-        args.importer(args), args.source, args.target, jobs=args.jobs, seed=args.seed, held_out=args.held_out, step=step
+        args.importer(args),
+        args.source,
+        args.target,
+        jobs=args.jobs,
+        seed=args.seed,
+        val_fraction=args.held_out,
+        on_case_done=step,
     )
     for bar in progress:
         bar.close()
     for name, reason in done.refused.items():
-        say.warning(f"{name}: refused: {reason}")
+        console.print_warning(f"{name}: refused: {reason}")
     if args.json:
-        say.as_json(_facts(args, done))
+        console.print_json(_result_dict(args, done))
     else:
-        _tell(args, done)
-    return say.WARNED if done.refused else say.DONE
+        _print_result(args, done)
+    return console.EXIT_WARNINGS if done.refused else console.EXIT_OK
 
 
-def _facts(args: argparse.Namespace, done: Imported) -> dict[str, object]:
+def _result_dict(args: argparse.Namespace, done: ImportResult) -> dict[str, object]:
     return {
         "folder": str(args.target),
         "cases": dict(Counter(case.split for case in done.dataset.cases())),
         "added": list(done.added),
-        "already": list(done.already),
+        "already": list(done.unchanged),
         "refused": done.refused,
         "warnings": done.warnings,
     }
 
 
-def _tell(args: argparse.Namespace, done: Imported) -> None:
+def _print_result(args: argparse.Namespace, done: ImportResult) -> None:
     """What came of it: traps that were met, by word, then one line of counts."""
-    from lumbarseg.datasets.importers import traps
+    from lumbarseg.datasets.importers import known_faults
 
-    meaning = traps(args.kind)
-    for trap, names in done.traps().items():
+    meaning = known_faults(args.kind)
+    for trap, names in done.cases_by_fault().items():
         few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         many = "1 case" if len(names) == 1 else f"{len(names)} cases"
         print(f"{trap}: {many} ({few}): {meaning.get(trap, 'see warnings in dataset.json')}")
     splits = Counter(case.split for case in done.dataset.cases())
     told = ", ".join(f"{count} {split}" for split, count in splits.items())
-    counts = f"{len(done.added)} added, {len(done.already)} there already, {len(done.refused)} refused"
+    counts = f"{len(done.added)} added, {len(done.unchanged)} there already, {len(done.refused)} refused"
     print(f"{args.target}: {len(done.dataset.cases())} cases ({told}); {counts}")
 
 
-def _of_contrast(args: argparse.Namespace) -> Importer:
+def _contrast_importer(args: argparse.Namespace) -> Importer:
     """The importer of one image of several."""
     from lumbarseg.datasets.importers import ivdm3seg, myosegmentum
 
     return {"myosegmentum": myosegmentum, "ivdm3seg": ivdm3seg}[args.kind].importer(args.contrast)
 
 
-def _nnunet(kinds: options.Commands) -> None:
+def _add_nnunet_parser(kinds: options.Commands) -> None:
     """A raw folder of nnU-Net or a task of the Decathlon."""
-    parser = _words(
+    parser = _add_source_parser(
         kinds,
         "nnunet",
         "nnU-Net's raw folder, or a task of the Decathlon",
@@ -154,19 +164,19 @@ def _nnunet(kinds: options.Commands) -> None:
     )
     parser.add_argument("--table", default="", metavar="FILE", help='JSON: {"0": ["background"], "1": ["L5"]}')
     parser.add_argument("--channel", default="", metavar="C", help="number or name (default: the first T2, else 0)")
-    _origin(parser)
-    parser.set_defaults(importer=_of_nnunet)
+    _add_origin_options(parser)
+    parser.set_defaults(importer=_nnunet_importer)
 
 
-def _of_nnunet(args: argparse.Namespace) -> Importer:
+def _nnunet_importer(args: argparse.Namespace) -> Importer:
     from lumbarseg.datasets.importers import nnunet
 
-    return nnunet.importer(args.source, args.table, args.channel, args.patient, args.licence, args.citation)
+    return nnunet.make_importer(args.source, args.table, args.channel, args.patient, args.licence, args.citation)
 
 
-def _folder(kinds: options.Commands) -> None:
+def _add_folder_parser(kinds: options.Commands) -> None:
     """Pairs of files below one folder, with their own table."""
-    parser = _words(
+    parser = _add_source_parser(
         kinds,
         "folder",
         "pairs of an image and a label map",
@@ -179,20 +189,23 @@ def _folder(kinds: options.Commands) -> None:
     table.add_argument("--table", type=Path, metavar="FILE", help='JSON: {"0": ["background"], "1": ["body", "arch"]}')
     parser.add_argument("--images", default="", metavar="PATTERN", help="as 'images/{name}.nii.gz'; needs --labels")
     parser.add_argument("--labels", default="", metavar="PATTERN", help="as 'labels/{name}_seg.nii.gz'")
-    _origin(parser)
-    parser.set_defaults(importer=_of_folder)
+    _add_origin_options(parser)
+    parser.set_defaults(importer=_folder_importer)
 
 
-def _of_folder(args: argparse.Namespace) -> Importer:
-    from lumbarseg.datasets.importers import folder
+def _folder_importer(args: argparse.Namespace) -> Importer:
+    from lumbarseg.datasets.importers import paired_files
 
-    table, citation = args.preset or args.table, args.citation or folder.citation_of(args.preset, args.source)
-    return folder.importer(table, args.images, args.labels, args.patient, args.licence, citation)
+    table, citation = (
+        args.preset or args.table,
+        args.citation or paired_files.default_citation(args.preset, args.source),
+    )
+    return paired_files.make_importer(table, args.images, args.labels, args.patient, args.licence, citation)
 
 
-def _monailabel(kinds: options.Commands) -> None:
+def _add_monailabel_parser(kinds: options.Commands) -> None:
     """What people drew with MONAI Label."""
-    parser = _words(
+    parser = _add_source_parser(
         kinds,
         "monailabel",
         "the studies folder of MONAI Label",
@@ -204,17 +217,17 @@ def _monailabel(kinds: options.Commands) -> None:
         "--tag", default="final", metavar="TAG", help="whose labels: final (default) or a version's tag"
     )
     parser.add_argument("--table", default="", metavar="FILE", help="JSON, for labels without names beside them")
-    _origin(parser)
-    parser.set_defaults(importer=_of_monailabel)
+    _add_origin_options(parser)
+    parser.set_defaults(importer=_monailabel_importer)
 
 
-def _of_monailabel(args: argparse.Namespace) -> Importer:
+def _monailabel_importer(args: argparse.Namespace) -> Importer:
     from lumbarseg.datasets.importers import monailabel
 
-    return monailabel.importer(args.tag, args.table, args.patient, args.licence, args.citation)
+    return monailabel.make_importer(args.tag, args.table, args.patient, args.licence, args.citation)
 
 
-def _origin(parser: argparse.ArgumentParser) -> None:
+def _add_origin_options(parser: argparse.ArgumentParser) -> None:
     """Words for whose exams they are, and whose data."""
     parser.add_argument("--patient", metavar="REGEX", help="what is the patient in a name: its first group, or all")
     parser.add_argument("--licence", default="", metavar="TEXT", help="the data's licence; goes into the model's card")

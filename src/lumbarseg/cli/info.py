@@ -8,15 +8,15 @@ from typing import Any
 
 from lumbarseg.errors import ModelError
 
-from . import options, say
+from . import console, options
 
-_FIRST = ("name", "data", "licences", "scores", "limits", "made", "sources")
+_FIRST_CARD_KEYS = ("name", "data", "licences", "scores", "limits", "made", "sources")
 """What a person asks a card first."""
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "info",
         "tell what a model, an exam or a dataset is",
@@ -30,8 +30,10 @@ def add(commands: options.Commands) -> None:
     what.add_argument(
         "--terminology", action="store_true", help="print names, codes and colours as a terminology of 3D Slicer"
     )
-    parser.add_argument("--volume", type=options.natural, metavar="N", help="which volume of a 4-D exam, from 0")
-    options.series(parser)
+    parser.add_argument(
+        "--volume", type=options.non_negative_int, metavar="N", help="which volume of a 4-D exam, from 0"
+    )
+    options.add_series_option(parser)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(run=run)
 
@@ -40,43 +42,43 @@ def run(args: argparse.Namespace) -> int:
     """Find out what the thing is and tell it."""
     thing: Path | None = args.thing
     if args.terminology:
-        from lumbarseg.terminology import context
+        from lumbarseg.terminology import slicer_terminology
 
-        say.as_json(context())
-        return say.DONE
+        console.print_json(slicer_terminology())
+        return console.EXIT_OK
     if thing is None or thing.suffix.lower() == ".onnx":
-        from lumbarseg.model.engines import available
+        from lumbarseg.inference.engines import available_devices
 
-        facts = model(thing) | {"devices": list(available())}
+        facts = model_info(thing) | {"devices": list(available_devices())}
     elif (thing / "dataset.json").is_file():
-        facts = dataset(thing)
+        facts = dataset_info(thing)
     else:
-        facts = exam(thing, args.volume, args.series)
+        facts = exam_info(thing, args.volume, args.series)
     if args.json:
-        say.as_json(facts)
+        console.print_json(facts)
     else:
-        print("\n".join(_lines(facts)))
-    return say.DONE
+        print("\n".join(_format_lines(facts)))
+    return console.EXIT_OK
 
 
-def model(path: Path | None) -> dict[str, Any]:
+def model_info(path: Path | None) -> dict[str, Any]:
     """The card of a model file; no engine is started for it."""
-    from lumbarseg.model import default
-    from lumbarseg.model.run import checked
+    from lumbarseg.inference import default_model_path
+    from lumbarseg.inference.model import read_verified_card
 
-    path = path or default()
+    path = path or default_model_path()
     try:
         data = path.read_bytes()
-        card = checked(data)
+        card = read_verified_card(data)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     head = {"model": str(path), "size": f"{len(data) / 1e6:.1f} MB", "digest": card.digest}
-    first = {name: card.about[name] for name in _FIRST if name in card.about}
+    first = {name: card.details[name] for name in _FIRST_CARD_KEYS if name in card.details}
     made_for = {"classes": list(card.classes), "preparation": card.spec.to_dict(), "bias": list(card.bias)}
-    return head | first | made_for | {name: value for name, value in card.about.items() if name not in first}
+    return head | first | made_for | {name: value for name, value in card.details.items() if name not in first}
 
 
-def dataset(folder: Path) -> dict[str, Any]:
+def dataset_info(folder: Path) -> dict[str, Any]:
     """What a prepared dataset holds."""
     from collections import Counter
 
@@ -93,31 +95,31 @@ def dataset(folder: Path) -> dict[str, Any]:
         "contrasts": dict(Counter(case.contrast or "not said" for case in cases)),
         "licences": sorted({case.licence or "not said" for case in cases}),
         "sources": sorted({case.source or "not said" for case in cases}),
-        "labels": {str(value): " or ".join(names) for value, names in found.table.items()},
+        "labels": {str(value): " or ".join(names) for value, names in found.label_table.items()},
         "warnings": [f"{case.name}: {text}" for case in cases for text in case.warnings],
     }
 
 
-def exam(path: Path, volume: int | None, series: str | None = None) -> dict[str, Any]:
+def exam_info(path: Path, volume: int | None, series: str | None = None) -> dict[str, Any]:
     """How an exam is read, and what the network would see of it."""
-    from lumbarseg.files import read_exam
-    from lumbarseg.prepare import Spec, network_grid
+    from lumbarseg.io import read_exam
+    from lumbarseg.preprocessing import PreprocessingSpec, network_grid
 
     found = read_exam(path, volume, series)
-    grid, spec = found.volume.grid, Spec()
+    grid, spec = found.volume.grid, PreprocessingSpec()
     seen = network_grid(grid, spec)
     planes = {"R": "sagittal", "A": "coronal", "S": "axial"}
     thick = max(range(3), key=lambda axis: grid.spacing[axis])
-    across = next(world for world in planes if grid.axes[thick] in {"R": "RL", "A": "AP", "S": "SI"}[world])
+    across = next(world for world in planes if grid.axis_codes[thick] in {"R": "RL", "A": "AP", "S": "SI"}[world])
     even = max(grid.spacing) < 1.3 * min(grid.spacing)
     return {
         "exam": str(path),
         "shape": list(grid.shape),
         "spacing_mm": [round(step, 4) for step in grid.spacing],
-        "axes": grid.axes,
+        "axes": grid.axis_codes,
         "slices": "as thick as wide" if even else f"{planes[across]}, {grid.spacing[thick]:.2f} mm apart",
         "values": [float(found.volume.array.min()), float(found.volume.array.max())],
-        "file": found.about,
+        "file": found.metadata,
         "notes": found.notes,
         "network_sees": {
             "slices": seen.shape[0],
@@ -127,22 +129,24 @@ def exam(path: Path, volume: int | None, series: str | None = None) -> dict[str,
     }
 
 
-def _lines(values: Any, indent: str = "") -> list[str]:
+def _format_lines(values: Any, indent: str = "") -> list[str]:
     """Plain values as readable lines: short lists on one line, long ones and nested things under their name."""
     lines = []
     for name, value in values.items():
         title = f"{indent}{str(name).replace('_', ' ')}:"
         if isinstance(value, dict) and value:
-            lines += [title, *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and any(len(_told(part)) > 20 for part in value):
-            lines += [title, *(f"{indent}  - {_told(part)}" for part in value)]
+            lines += [title, *_format_lines(value, indent + "  ")]
+        elif isinstance(value, list) and any(len(_format_value(part)) > 20 for part in value):
+            lines += [title, *(f"{indent}  - {_format_value(part)}" for part in value)]
         else:
-            lines.append(f"{title} {_told(value) or '-'}")
+            lines.append(f"{title} {_format_value(value) or '-'}")
     return lines
 
 
-def _told(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A value in one line, "" for nothing."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_told(part)}" for name, part in value.items())
-    return ", ".join(_told(part) for part in value) if isinstance(value, list) else say.line(value)
+        return ", ".join(f"{name} {_format_value(part)}" for name, part in value.items())
+    return (
+        ", ".join(_format_value(part) for part in value) if isinstance(value, list) else console.printable_line(value)
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lumbarseg.errors import DatasetError
 
-from . import say
+from . import console
 
 if TYPE_CHECKING:
     from lumbarseg.datasets.layouts.exam import Exam
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from lumbarseg.datasets.layouts import layout
-    from lumbarseg.files import replacing
+    from lumbarseg.io import atomic_write
 
     folder: Path = args.folder
     truth = folder.with_name(f"{folder.name}-truth")
@@ -58,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
         "traps": [asdict(trap) for trap in planted],
         "truth": {name: f"labels/{name}.nii.gz" for name in names},
     }
-    with replacing(truth / "traps.json") as file:
+    with atomic_write(truth / "traps.json") as file:
         file.write(json.dumps(told, indent=1).encode())
     if args.json:
-        say.as_json({"folder": str(folder), "truth": str(truth), **told})
+        console.print_json({"folder": str(folder), "truth": str(truth), **told})
     else:
         print(f"{folder}: {len(names)} exams, {len(planted)} traps; what they are, and the true labels, in {truth}")
-    return say.DONE
+    return console.EXIT_OK
 
 
 def draw_exam(number: int, seed: int, sequences: tuple[str, ...]) -> Exam:
@@ -72,22 +72,22 @@ def draw_exam(number: int, seed: int, sequences: tuple[str, ...]) -> Exam:
     import numpy as np
 
     from lumbarseg.datasets.layouts.exam import Exam
-    from lumbarseg.phantom import Ranges, draw, render
+    from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
 
-    ranges = Ranges(sequences=(sequences[number % len(sequences)],), lumbar=(5,))
-    phantom = render(draw(np.random.default_rng([seed, number]), ranges))
-    return Exam(f"phantom-{seed}-{number:05d}", phantom.image, phantom.labels, phantom.truth["sequence"])
+    ranges = RecipeRanges(sequences=(sequences[number % len(sequences)],), lumbar_counts=(5,))
+    phantom = render_phantom(draw_recipe(np.random.default_rng([seed, number]), ranges))
+    return Exam(f"phantom-{seed}-{number:05d}", phantom.image, phantom.labels, phantom.ground_truth["sequence"])
 
 
 def _exams(args: argparse.Namespace, module: ModuleType) -> Iterator[Exam]:
     """`args.n` exams that the layout can take, drawn side by side."""
-    from lumbarseg.datasets.workers import each
+    from lumbarseg.datasets.workers import map_in_processes
 
     make = partial(draw_exam, seed=args.seed, sequences=getattr(module, "SEQUENCES", ("T2",)))
     usable = getattr(module, "usable", None)
-    progress = say.Progress("phantoms", args.n)
+    progress = console.Progress("phantoms", args.n)
     done = 0
-    for drawn, exam in enumerate(each(make, count(args.start), args.jobs)):
+    for drawn, exam in enumerate(map_in_processes(make, count(args.start), args.jobs)):
         if usable is None or usable(exam):
             yield exam
             done += 1
@@ -101,10 +101,10 @@ def _exams(args: argparse.Namespace, module: ModuleType) -> Iterator[Exam]:
 
 def _with_truth(exams: Iterator[Exam], module: ModuleType, truth: Path, names: list[str]) -> Iterator[Exam]:
     """The exams, their labels written to `truth` on the way, and how the importer will call them put into `names`."""
-    from lumbarseg import files
+    from lumbarseg import io
 
     for number, exam in enumerate(exams):
         name = module.case_of(number) if hasattr(module, "case_of") else exam.name
-        files.write_labels(exam.labels, truth / "labels" / f"{name}.nii.gz")
+        io.write_labels(exam.labels, truth / "labels" / f"{name}.nii.gz")
         names.append(name)
         yield exam

@@ -6,18 +6,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options, say
+from . import console, options
 
 if TYPE_CHECKING:
-    from lumbarseg.learn.publish import Version
-    from lumbarseg.learn.round import Outcome, Wish
+    from lumbarseg.active_learning.model_registry import ModelVersion
+    from lumbarseg.active_learning.rounds import RoundOptions, RoundResult
 
-_CHANGES = ("minutes", "steps", "batch", "crop", "rate", "threads", "precision", "checkpoint_every")
+_TRAINING_OPTIONS = ("minutes", "steps", "batch", "crop", "rate", "threads", "precision", "checkpoint_every")
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "learn",
         "train on what people corrected in MONAI Label, and publish if not worse",
@@ -37,55 +37,59 @@ def add(commands: options.Commands) -> None:
         "--judge", nargs="+", default=[], metavar="DATASET", help="judge by the cases val of these (default: see next)"
     )
     parser.add_argument(
-        "--held-out", type=options.share, default=0.2, metavar="SHARE", help="corrected patients that judge (0.2)"
+        "--held-out", type=options.fraction, default=0.2, metavar="SHARE", help="corrected patients that judge (0.2)"
     )
     parser.add_argument("--patient", metavar="REGEX", help="what is the patient in an exam's name")
-    parser.add_argument("--seed", type=options.natural, default=0, metavar="S", help="of who judges, and of training")
+    parser.add_argument(
+        "--seed", type=options.non_negative_int, default=0, metavar="S", help="of who judges, and of training"
+    )
     for name, kind, text in (
         ("minutes", float, "of training at most"),
-        ("steps", options.positive, "of training"),
-        ("batch", options.positive, "samples per step"),
-        ("crop", options.positive, "size of a sample, mm"),
+        ("steps", options.positive_int, "of training"),
+        ("batch", options.positive_int, "samples per step"),
+        ("crop", options.positive_int, "size of a sample, mm"),
         ("rate", float, "highest learning rate"),
         ("precision", str, "auto, bf16, float16 or float32"),
-        ("threads", options.natural, "of the arithmetic; 0: one per core"),
+        ("threads", options.non_negative_int, "of the arithmetic; 0: one per core"),
         ("checkpoint-every", float, "seconds of work that an interruption may cost"),
     ):
         parser.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=text)
     more = parser.add_mutually_exclusive_group()
     more.add_argument("--anew", action="store_true", help="leave an unfinished round; learn even if nothing is new")
-    more.add_argument("--back", type=options.positive, metavar="V", help="only put version V in use again")
+    more.add_argument("--back", type=options.positive_int, metavar="V", help="only put version V in use again")
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """One round, or back to an older model."""
-    from lumbarseg.learn.publish import Shelf
-    from lumbarseg.learn.round import learn
+    from lumbarseg.active_learning.model_registry import ModelRegistry
+    from lumbarseg.active_learning.rounds import run_round
 
-    wish = _wish(args)
-    shelf = Shelf(args.app, wish.model)
+    wish = _round_options(args)
+    shelf = ModelRegistry(args.app, wish.model)
     if args.back:
-        print(f"{shelf.back(args.back)}: version {args.back} is in use again")
-        return say.DONE
-    done = learn(args.studies, args.app, wish, args.anew)
-    for name, reason in done.refused.items():
-        say.warning(f"{name}: left out: {reason}")
+        print(f"{shelf.restore(args.back)}: version {args.back} is in use again")
+        return console.EXIT_OK
+    done = run_round(args.studies, args.app, wish, args.anew)
+    for name, reason in done.rejected.items():
+        console.print_warning(f"{name}: left out: {reason}")
     if args.json:
-        say.as_json(_facts(done))
+        console.print_json(_result_dict(done))
     else:
-        print("\n".join(_told(done, shelf.current())))
-    if done.verdict is not None and not done.published:
-        return say.WARNED
-    return say.WARNED if done.refused else say.DONE
+        print("\n".join(_result_lines(done, shelf.current())))
+    if done.comparison is not None and not done.published:
+        return console.EXIT_WARNINGS
+    return console.EXIT_WARNINGS if done.rejected else console.EXIT_OK
 
 
-def _wish(args: argparse.Namespace) -> Wish:
-    from lumbarseg.learn.round import Wish
+def _round_options(args: argparse.Namespace) -> RoundOptions:
+    from lumbarseg.active_learning.rounds import RoundOptions
 
-    changes: dict[str, Any] = {name: getattr(args, name) for name in _CHANGES if getattr(args, name) is not None}
-    return Wish(
+    changes: dict[str, Any] = {
+        name: getattr(args, name) for name in _TRAINING_OPTIONS if getattr(args, name) is not None
+    }
+    return RoundOptions(
         args.name,
         args.init,
         tuple(args.base),
@@ -97,29 +101,31 @@ def _wish(args: argparse.Namespace) -> Wish:
     )
 
 
-def _facts(done: Outcome) -> dict[str, Any]:
+def _result_dict(done: RoundResult) -> dict[str, Any]:
     return {
         "round": done.number,
-        "exams": done.exams,
-        "judges": done.judges,
+        "exams": done.training_exams,
+        "judges": done.validation_exams,
         "published": done.published,
         "version": done.version,
-        "model": str(done.path) if done.path else None,
-        "verdict": done.verdict.to_dict() if done.verdict else None,
-        "refused": dict(done.refused),
+        "model": str(done.model_path) if done.model_path else None,
+        "verdict": done.comparison.to_dict() if done.comparison else None,
+        "refused": dict(done.rejected),
     }
 
 
-def _told(done: Outcome, current: Version | None) -> list[str]:
+def _result_lines(done: RoundResult, current: ModelVersion | None) -> list[str]:
     """What came of a round, in lines for a person."""
-    verdict = done.verdict
+    verdict = done.comparison
     if verdict is None:
         return [f"nothing new since round {done.number}: no exam was finished or changed; --anew trains all the same"]
-    lines = [f"round {done.number}: learned from {done.exams} exams, judged by {done.judges}: {verdict.reason}"]
+    lines = [
+        f"round {done.number}: learned from {done.training_exams} exams, judged by {done.validation_exams}: {verdict.reason}"
+    ]
     if verdict.difference and verdict.difference[1] is not None:
         mean, low, high = verdict.difference
         lines.append(f"difference {mean:+.4f}, 95 % interval over patients {low:+.4f} to {high:+.4f}")
     if done.published:
-        return [*lines, f"{done.path}: version {done.version} is in use"]
+        return [*lines, f"{done.model_path}: version {done.version} is in use"]
     kept = f"version {current.number} stays in use" if current else "the model before stays in use"
     return [*lines, f"not better, so not published: {kept}"]

@@ -14,20 +14,20 @@ from importlib import import_module
 import lumbarseg
 from lumbarseg.errors import LumbarsegError
 
-from . import say
+from . import console
 
 COMMANDS = (
     *("segment", "demo", "info", "phantom", "importing", "check", "combine"),
-    *("train", "compare", "evaluate", "export", "pseudo", "learn", "next"),
+    *("train", "compare", "evaluate", "export", "pseudo_label", "learn", "next"),
     *("pack", "page", "serve"),
 )
 """Files of this folder, one command each, in the order of the help page."""
 
-TRAINING = ("torch", "monai", "onnx", "tensorboard")
+TRAINING_LIBRARIES = ("torch", "monai", "onnx", "tensorboard")
 """What the extra `train` brings; the answering half runs without."""
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The whole command line; commands import what they need when they run."""
     top = argparse.ArgumentParser(
         prog="lumbarseg",
@@ -49,23 +49,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        args = parser().parse_args(argv)
+        args = build_parser().parse_args(argv)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else say.DONE if stop.code is None else say.error(stop.code)
+        return (
+            stop.code
+            if isinstance(stop.code, int)
+            else console.EXIT_OK
+            if stop.code is None
+            else console.print_error(stop.code)
+        )
     except KeyboardInterrupt:
-        say.error("interrupted; what was written is whole, the rest was not begun")
-        return say.INTERRUPTED
+        console.print_error("interrupted; what was written is whole, the rest was not begun")
+        return console.EXIT_INTERRUPTED
     except BrokenPipeError:
-        say.silence()
-        return say.FAILED
+        console.discard_stdout()
+        return console.EXIT_ERROR
     except (LumbarsegError, OSError, MemoryError) as error:
-        return say.error(say.reason(error))
+        return console.print_error(console.describe_error(error))
     except Exception as error:
         if os.environ.get("LUMBARSEG_DEBUG"):
             raise
-        if isinstance(error, ModuleNotFoundError) and error.name in TRAINING:
-            return say.error(f"this command needs {error.name}: pip install torch, then pip install 'lumbarseg[train]'")
-        return say.error(say.fault(error))
+        if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_LIBRARIES:
+            return console.print_error(
+                f"this command needs {error.name}: pip install torch, then pip install 'lumbarseg[train]'"
+            )
+        return console.print_error(console.describe_bug(error))

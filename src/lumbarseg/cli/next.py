@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import options, say
+from . import console, options
 
-_SHOWN = 2  # reasons per exam
+_MAX_REASONS = 2  # reasons per exam
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "next",
         "which exams a person should correct first",
@@ -25,28 +25,28 @@ def add(commands: options.Commands) -> None:
     parser.add_argument("--against", type=Path, metavar="FILE", help="a second model to compare with")
     parser.add_argument("--memory", type=Path, metavar="FILE", help="keep doubts here, so that each exam is seen once")
     parser.add_argument("--seconds", type=float, metavar="S", help="look at no further exam after this time")
-    options.device(parser)
+    options.add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print all as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Look at every exam and tell them, the most doubtful first."""
-    from lumbarseg.learn.order import order
-    from lumbarseg.model import Model, default
-    from lumbarseg.pseudo.importer import sources
+    from lumbarseg.active_learning.pseudo_label_importer import group_exams_by_folder
+    from lumbarseg.active_learning.uncertainty import rank_exams
+    from lumbarseg.inference import Model, default_model_path
 
-    exams = {name: path for group in sources(args.exams).values() for name, path in group.items()}
-    model = Model.load(args.model or default(), args.device, len(exams))
+    exams = {name: path for group in group_exams_by_folder(args.exams).values() for name, path in group.items()}
+    model = Model.load(args.model or default_model_path(), args.device, len(exams))
     other = Model.load(args.against, args.device, len(exams)) if args.against else None
-    progress = say.Progress("exams", len(exams))
-    found = order(exams, model, other, args.memory, args.seconds, lambda name, _: progress.step(name))
+    progress = console.Progress("exams", len(exams))
+    found = rank_exams(exams, model, other, args.memory, args.seconds, lambda name, _: progress.step(name))
     progress.close()
     if args.json:
-        say.as_json({"exams": [one.to_dict() for one in found.doubts], "waiting": list(found.waiting)})
-        return say.DONE
-    for one in found.doubts:
-        print(f"{one.value:.3f}  {one.name}: {'; '.join(one.reasons[:_SHOWN]) or 'no doubt'}")
-    for name in found.waiting:
+        console.print_json({"exams": [one.to_dict() for one in found.scores], "waiting": list(found.not_scored)})
+        return console.EXIT_OK
+    for one in found.scores:
+        print(f"{one.value:.3f}  {one.name}: {'; '.join(one.reasons[:_MAX_REASONS]) or 'no doubt'}")
+    for name in found.not_scored:
         print(f"    ?  {name}: not looked at yet")
-    return say.DONE
+    return console.EXIT_OK

@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING
 from lumbarseg.anatomy import LEVELS
 
 if TYPE_CHECKING:
-    from lumbarseg.datasets.select import Selection
+    from lumbarseg.datasets.selection import Selection
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DEVICES = ("auto", "cpu", "cuda", "coreml", "directml", "openvino")
 
 
-def command(commands: Commands, name: str, summary: str, text: str, example: str) -> argparse.ArgumentParser:
+def add_command(commands: Commands, name: str, summary: str, description: str, example: str) -> argparse.ArgumentParser:
     """A command with its one-line summary, its longer text and an example."""
     return commands.add_parser(
         name,
         help=summary,
-        description=text,
+        description=description,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     """A whole number from 1 up."""
-    return _whole(text, 1)
+    return _parse_int(text, 1)
 
 
-def natural(text: str) -> int:
+def non_negative_int(text: str) -> int:
     """A whole number from 0 up."""
-    return _whole(text, 0)
+    return _parse_int(text, 0)
 
 
-def gigabytes(text: str) -> float:
+def memory_size_gb(text: str) -> float:
     """ "8GB", "8" or "6000MB", from half a gigabyte up."""
     number, unit = text.upper().removesuffix("B"), 1.0
     if number[-1:] in ("G", "M"):
@@ -53,7 +53,7 @@ def gigabytes(text: str) -> float:
     return size
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """A number from 0 up, below 1."""
     try:
         number = float(text)
@@ -64,35 +64,35 @@ def share(text: str) -> float:
     return number
 
 
-def _whole(text: str, least: int) -> int:
+def _parse_int(text: str, minimum: int) -> int:
     try:
         number = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-    if number < least:
-        raise argparse.ArgumentTypeError(f"must be {least} or more, not {number}")
+    if number < minimum:
+        raise argparse.ArgumentTypeError(f"must be {minimum} or more, not {number}")
     return number
 
 
-def engine(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model answers, and on what."""
     parser.add_argument("--model", type=Path, metavar="FILE", help="a model file (default: the installed one)")
-    device(parser)
+    add_device_option(parser)
 
 
-def device(parser: argparse.ArgumentParser) -> None:
+def add_device_option(parser: argparse.ArgumentParser) -> None:
     """On what the model runs."""
     parser.add_argument("--device", choices=DEVICES, default="auto", help="what computes (default: %(default)s)")
 
 
-def series(parser: argparse.ArgumentParser) -> None:
+def add_series_option(parser: argparse.ArgumentParser) -> None:
     """Which series of a DICOM study."""
     parser.add_argument(
         "--series", metavar="WHICH", help="of a DICOM study, take this one: its number, or part of its description"
     )
 
 
-def folds(text: str) -> tuple[int, int]:
+def parse_fold(text: str) -> tuple[int, int]:
     """ "2/5": the second of five folds."""
     k, slash, n = text.partition("/")
     if not (slash and k.isdecimal() and n.isdecimal()) or int(n) < 2 or not 1 <= int(k) <= int(n):
@@ -100,7 +100,7 @@ def folds(text: str) -> tuple[int, int]:
     return int(k), int(n)
 
 
-def selection(parser: argparse.ArgumentParser) -> None:
+def add_selection_options(parser: argparse.ArgumentParser) -> None:
     """Which cases of prepared datasets are wanted."""
     group = parser.add_argument_group("which cases (default: all)")
     for name, text in (
@@ -116,12 +116,14 @@ def selection(parser: argparse.ArgumentParser) -> None:
         help="in which all of the --structures are annotated, or all that any case of the dataset shows",
     )
     group.add_argument("--split", choices=("train", "val", "test"), help="of this split")
-    group.add_argument("--fold", type=folds, metavar="K/N", help="split by patient: fold K of N is val, the rest train")
+    group.add_argument(
+        "--fold", type=parse_fold, metavar="K/N", help="split by patient: fold K of N is val, the rest train"
+    )
 
 
-def selected(args: argparse.Namespace) -> Selection:
+def selection_from_args(args: argparse.Namespace) -> Selection:
     """What the words of `selection` ask for; DatasetError on a structure that there is not."""
-    from lumbarseg.datasets.select import Selection
+    from lumbarseg.datasets.selection import Selection
 
     return Selection(
         structures=tuple(args.structures),
@@ -133,7 +135,7 @@ def selected(args: argparse.Namespace) -> Selection:
     )
 
 
-def pin(text: str) -> tuple[str, tuple[float, float, float]]:
+def parse_pin(text: str) -> tuple[str, tuple[float, float, float]]:
     """ "L3@12.5,-40,85": the vertebra's name and the point in RAS+ mm."""
     name, _, place = text.partition("@")
     try:
@@ -142,10 +144,10 @@ def pin(text: str) -> tuple[str, tuple[float, float, float]]:
         raise argparse.ArgumentTypeError(f"{text!r}: write NAME@x,y,z in mm, for example L3@12.5,-40,85") from None
     if not all(math.isfinite(value) for value in (x, y, z)):
         raise argparse.ArgumentTypeError(f"{text!r}: the point must be finite")
-    return level(name), (x, y, z)
+    return parse_level(name), (x, y, z)
 
 
-def level(text: str) -> str:
+def parse_level(text: str) -> str:
     """The name of a vertebra."""
     if text not in LEVELS:
         raise argparse.ArgumentTypeError(f"{text!r} is no vertebra; names run from {LEVELS[0]} to {LEVELS[-1]}")

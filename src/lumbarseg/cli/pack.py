@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import options, say
+from . import console, options
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "pack",
         "put everything for a computer without network into one file",
@@ -45,26 +45,26 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pack."""
-    from lumbarseg.deploy.pack import pack
-    from lumbarseg.deploy.targets import targets
-    from lumbarseg.model import default
+    from lumbarseg.inference import default_model_path
+    from lumbarseg.packaging.offline_pack import write_pack
+    from lumbarseg.packaging.targets import select_targets
 
-    wanted = targets(args.platform, args.python)
-    progress = say.Progress("steps", len(wanted) + 2, pause=0.0)
-    made = pack(args.model or default(), args.out, wanted, progress.step)
+    wanted = select_targets(args.platform, args.python)
+    progress = console.Progress("steps", len(wanted) + 2, pause=0.0)
+    made = write_pack(args.model or default_model_path(), args.out, wanted, progress.step)
     progress.close()
     if args.json:
-        say.as_json(
+        console.print_json(
             {
                 "file": str(made.path),
                 "bytes": made.size,
-                "sha256": made.digest,
-                "wheels": made.wheels,
-                "model": made.model,
+                "sha256": made.sha256,
+                "wheels": made.wheel_count,
+                "model": made.model_file,
                 "targets": [str(target) for target in wanted],
             }
         )
     else:
-        print(f"{made.path}: {made.size / 1e6:.1f} MB, {made.wheels} wheels\nsha256 {made.digest}")
+        print(f"{made.path}: {made.size / 1e6:.1f} MB, {made.wheel_count} wheels\nsha256 {made.sha256}")
         print("there: unzip it, then sh lumbarseg-offline/install.sh, or lumbarseg-offline\\install.bat on Windows")
-    return say.DONE
+    return console.EXIT_OK

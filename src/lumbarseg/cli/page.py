@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import options, say
+from . import console, options
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "page",
         "write one HTML file that names a spine in a browser, offline",
@@ -31,12 +31,12 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
-    from lumbarseg.deploy.page import page
-    from lumbarseg.model import default
+    from lumbarseg.inference import default_model_path
+    from lumbarseg.packaging.browser_page import write_page
 
-    made = page(args.model or default(), args.out)
+    made = write_page(args.model or default_model_path(), args.out)
     if args.json:
-        say.as_json({"file": str(made.path), "bytes": made.size, "model": made.digest})
+        console.print_json({"file": str(made.path), "bytes": made.size, "model": made.model_digest})
     else:
         print(f"{made.path}: {made.size / 1e6:.1f} MB; open it in a browser")
-    return say.DONE
+    return console.EXIT_OK

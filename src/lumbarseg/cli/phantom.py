@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from lumbarseg.errors import DatasetError
 
-from . import layout, options, say
+from . import console, layout, options
 
 if TYPE_CHECKING:
     from lumbarseg.datasets import Case, Dataset
 
-_ENTER_EVERY = 20.0  # seconds between two entries of finished cases in dataset.json
+_SAVE_INTERVAL_S = 20.0  # seconds between two entries of finished cases in dataset.json
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "phantom",
         "make synthetic exams with exact labels",
@@ -33,10 +33,14 @@ def add(commands: options.Commands) -> None:
         "lumbarseg phantom data/phantoms -n 500 --seed 1 --jobs 8",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the dataset; made where it is missing")
-    parser.add_argument("-n", type=options.positive, default=10, metavar="N", help="how many cases (default: 10)")
-    parser.add_argument("--seed", type=options.natural, default=0, metavar="S", help="another seed, other exams")
-    parser.add_argument("--start", type=options.natural, default=0, metavar="K", help="number of the first case")
-    parser.add_argument("--jobs", type=options.positive, metavar="J", help="processes (default: one per core)")
+    parser.add_argument("-n", type=options.positive_int, default=10, metavar="N", help="how many cases (default: 10)")
+    parser.add_argument(
+        "--seed", type=options.non_negative_int, default=0, metavar="S", help="another seed, other exams"
+    )
+    parser.add_argument(
+        "--start", type=options.non_negative_int, default=0, metavar="K", help="number of the first case"
+    )
+    parser.add_argument("--jobs", type=options.positive_int, metavar="J", help="processes (default: one per core)")
     parser.add_argument("--layout", choices=layout.LAYOUTS, help="write raw files as this source has them")
     parser.add_argument("--traps", action="store_true", help="with --layout: plant every fault that is known of it")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
@@ -56,15 +60,15 @@ def run(args: argparse.Namespace) -> int:
         raise DatasetError("--traps: goes with --layout")
     from lumbarseg.datasets import Dataset, add_cases
 
-    dataset = _dataset(args.folder)
+    dataset = _open_or_create_dataset(args.folder)
     there = {case.name for case in dataset.cases()}
     numbers = [k for k in range(args.start, args.start + args.n) if case_name(args.seed, k) not in there]
     made: list[Case] = []
     entered = time.monotonic()
     try:
-        for case in _made(args.folder, args.seed, numbers, args.jobs):
+        for case in _make_cases(args.folder, args.seed, numbers, args.jobs):
             made.append(case)
-            if time.monotonic() - entered > _ENTER_EVERY:
+            if time.monotonic() - entered > _SAVE_INTERVAL_S:
                 add_cases(args.folder, made)
                 made, entered = [], time.monotonic()
     finally:
@@ -72,59 +76,61 @@ def run(args: argparse.Namespace) -> int:
             add_cases(args.folder, made)
     dataset = Dataset.open(args.folder)
     if args.json:
-        say.as_json({"folder": str(args.folder), "made": len(numbers), "cases": len(dataset.cases())})
+        console.print_json({"folder": str(args.folder), "made": len(numbers), "cases": len(dataset.cases())})
     else:
         print(f"{args.folder}: {len(numbers)} cases made, {len(dataset.cases())} in the dataset")
-    return say.DONE
+    return console.EXIT_OK
 
 
-def make(folder: Path, seed: int, number: int) -> Case:
+def make_case(folder: Path, seed: int, number: int) -> Case:
     """Draw, render and store case `number` of `seed`, without entering it in `dataset.json`."""
     import numpy as np
 
-    from lumbarseg.datasets import Dataset, store_case
-    from lumbarseg.files import replacing
-    from lumbarseg.phantom import draw, render
+    from lumbarseg.datasets import Dataset, write_case_files
+    from lumbarseg.io import atomic_write
+    from lumbarseg.phantom import draw_recipe, render_phantom
     from lumbarseg.volume import Volume
 
     name = case_name(seed, number)
-    recipe = draw(np.random.default_rng([seed, number]))
-    phantom = render(recipe)
-    with replacing(folder / "recipes" / f"{name}.json") as file:
+    recipe = draw_recipe(np.random.default_rng([seed, number]))
+    phantom = render_phantom(recipe)
+    with atomic_write(folder / "recipes" / f"{name}.json") as file:
         file.write(json.dumps(recipe.to_dict()).encode())
     about = {
         "patient": name,
-        "contrast": phantom.truth["sequence"],
+        "contrast": phantom.ground_truth["sequence"],
         "source": "lumbarseg phantom",
         "licence": "none needed: synthetic",
         "recipe": f"recipes/{name}.json",
-        "truth": phantom.truth,
+        "truth": phantom.ground_truth,
     }
     whole = np.rint(phantom.image.array).clip(0, np.iinfo(np.int16).max).astype(np.int16)  # as scanners store them
-    return store_case(Dataset.open(folder), name, Volume(whole, phantom.image.affine), phantom.labels, about)
+    return write_case_files(Dataset.open(folder), name, Volume(whole, phantom.image.affine), phantom.labels, about)
 
 
-def _dataset(folder: Path) -> Dataset:
+def _open_or_create_dataset(folder: Path) -> Dataset:
     """The dataset to complete, or a new one."""
-    from lumbarseg.datasets import Dataset, create
+    from lumbarseg.datasets import Dataset, create_dataset
     from lumbarseg.datasets.schemes import SCHEMES
 
     if not (folder / "dataset.json").exists():
-        return create(folder, folder.name or "phantoms", SCHEMES["default"])
+        return create_dataset(folder, folder.name or "phantoms", SCHEMES["default"])
     dataset = Dataset.open(folder)
-    if dataset.table != SCHEMES["default"]:
+    if dataset.label_table != SCHEMES["default"]:
         raise DatasetError(f"{folder}: a dataset with another label table; choose another folder for phantoms")
     return dataset
 
 
-def _made(folder: Path, seed: int, numbers: list[int], jobs: int | None) -> Iterator[Case]:
+def _make_cases(folder: Path, seed: int, numbers: list[int], jobs: int | None) -> Iterator[Case]:
     """The cases as they are finished, made by `jobs` processes."""
-    from lumbarseg.datasets.workers import cores, each
+    from lumbarseg.datasets.workers import available_cores, map_in_processes
 
     if not numbers:
         return
-    progress = say.Progress("phantoms", len(numbers))
-    for case in each(partial(make, folder, seed), numbers, min(jobs or cores(), len(numbers))):
+    progress = console.Progress("phantoms", len(numbers))
+    for case in map_in_processes(
+        partial(make_case, folder, seed), numbers, min(jobs or available_cores(), len(numbers))
+    ):
         yield case
         progress.step()
     progress.close()

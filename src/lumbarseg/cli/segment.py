@@ -10,21 +10,22 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lumbarseg.batch import exam_result, label_encoding, output_formats, remote_exams, runner
+from lumbarseg.batch.exam_task import ExamResult
+from lumbarseg.batch.jobs import find_jobs
 from lumbarseg.errors import SegmentError
 
-from . import answers, batch, options, outputs, remote, say, values
-from .jobs import jobs
-from .work import Outcome
+from . import console, options
 
 if TYPE_CHECKING:
-    from lumbarseg.batch.summary import Lines
+    from lumbarseg.batch.summary import JsonLinesWriter
 
 Row = dict[str, Any]
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "segment",
         "name the vertebrae and discs of exams",
@@ -37,15 +38,15 @@ def add(commands: options.Commands) -> None:
     parser.add_argument(
         "exams",
         nargs="+",
-        type=remote.exam,
+        type=remote_exams.parse_exam,
         metavar="EXAM",
         help="files, ZIPs, DICOM folders, folders of exams, or a study on a server: dicomweb:https://SERVER/studies/UID",
     )
     parser.add_argument("-o", dest="out", type=Path, metavar="DIR", help="where the answers go")
-    options.engine(parser)
+    options.add_model_options(parser)
     parser.add_argument(
         "--lowest",
-        type=options.level,
+        type=options.parse_level,
         metavar="LEVEL",
         help="name of the lowest whole vertebra in view, for example L5",
     )
@@ -53,7 +54,7 @@ def add(commands: options.Commands) -> None:
         "--pin",
         action="append",
         default=[],
-        type=options.pin,
+        type=options.parse_pin,
         metavar="L3@x,y,z",
         help="a vertebra at a point, RAS+ mm",
     )
@@ -67,9 +68,9 @@ def add(commands: options.Commands) -> None:
         "--format",
         action="append",
         default=[],
-        type=outputs.formats,
+        type=output_formats.parse_formats,
         metavar="NAME[,NAME]",
-        help=f"what the label map is written as: {', '.join(outputs.FORMS)} (default: {outputs.DEFAULT[0]})",
+        help=f"what the label map is written as: {', '.join(output_formats.OUTPUT_FORMATS)} (default: {output_formats.DEFAULT_FORMATS[0]})",
     )
     parser.add_argument(
         "--store", action="store_true", help="send DICOM objects back to the server of the exam: dicom-seg, dicom-sr"
@@ -79,13 +80,15 @@ def add(commands: options.Commands) -> None:
     parts.add_argument("--bodies", action="store_true", help="leave posterior elements out")
     parser.add_argument(
         "--scheme",
-        choices=values.SCHEMES,
-        default=values.OWN,
+        choices=label_encoding.OUTPUT_SCHEMES,
+        default=label_encoding.DEFAULT_SCHEME,
         help="whose label values are written (default: %(default)s, the package's own)",
     )
-    parser.add_argument("--volume", type=options.natural, metavar="N", help="which volume of a 4-D file, from 0")
-    options.series(parser)
-    batch.add(parser)
+    parser.add_argument(
+        "--volume", type=options.non_negative_int, metavar="N", help="which volume of a 4-D file, from 0"
+    )
+    options.add_series_option(parser)
+    runner.add_batch_options(parser)
     parser.add_argument("--timings", action="store_true", help="tell how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
@@ -94,69 +97,73 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer every exam; one that fails does not stop the rest."""
-    with remote.visit(args) as call:
+    with remote_exams.fetched_exams(args) as call:
         return _run(call, keep=args.out is not None)
 
 
 def _run(args: argparse.Namespace, keep: bool) -> int:
     """keep: whether the files of answers stay."""
-    todo = list(jobs(args.exams, args.out, outputs.asked(args)))
+    todo = list(find_jobs(args.exams, args.out, output_formats.requested_formats(args)))
     if args.clicks and len(todo) > 1:
         raise SegmentError(f"{args.clicks}: clicks belong to one exam, and {len(todo)} are given; name that one")
-    clock, call = answers.Clock(), batch.Batch(args.out)
+    clock, call = exam_result.StageTimer(), runner.BatchRun(args.out)
     with _lines(args.jsonl) as lines:
-        outcomes = call.outcomes(args, todo, clock)
-        rows = _told(args, remote.stored(outcomes, todo, keep) if args.store else outcomes, len(todo), lines)
-    if call.left:
-        many = f"{len(call.left)} exams were" if len(call.left) > 1 else "1 exam was"
-        say.error(f"{args.out}: the disk is full: {many} not begun; make room and run it again, it goes on")
-    places = {name: n for n, job in enumerate(todo) for name in (job.exam, str(job.path.absolute()))}
+        outcomes = call.results(args, todo, clock)
+        rows = _told(
+            args, remote_exams.store_results(outcomes, todo, keep) if args.store else outcomes, len(todo), lines
+        )
+    if call.not_started:
+        many = f"{len(call.not_started)} exams were" if len(call.not_started) > 1 else "1 exam was"
+        console.print_error(f"{args.out}: the disk is full: {many} not begun; make room and run it again, it goes on")
+    places = {name: n for n, job in enumerate(todo) for name in (job.display_name, str(job.path.absolute()))}
     rows.sort(key=lambda row: places[row["exam"]])
     if args.table:
         from lumbarseg.batch.summary import write_table
 
         write_table(rows, args.table)
-    timings = {name: round(seconds, 3) for name, seconds in (clock.stages | _whole()).items()}
+    timings = {name: round(seconds, 3) for name, seconds in (clock.seconds | _whole()).items()}
     if args.json:
-        say.as_json({"exams": rows} | ({"timings": timings} if args.timings else {}))
+        console.print_json({"exams": rows} | ({"timings": timings} if args.timings else {}))
     elif args.timings:
         print("\n".join(f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()))
     code = _code(rows, args.strict)
-    return say.error(lines.failure) if lines and lines.failure else code
+    return console.print_error(lines.failure) if lines and lines.failure else code
 
 
-def _told(args: argparse.Namespace, outcomes: Iterator[Outcome], count: int, lines: Lines | None) -> list[Row]:
+def _told(
+    args: argparse.Namespace, outcomes: Iterator[ExamResult], count: int, lines: JsonLinesWriter | None
+) -> list[Row]:
     """The rows of all exams, each told as it comes."""
-    progress = say.Progress("exams", count) if args.json and count > 1 else None
+    progress = console.Progress("exams", count) if args.json and count > 1 else None
     rows = []
     for outcome in outcomes:
         row = outcome.row
         rows.append(row)
         if lines:
-            lines.add(row)
-        if row["error"] and outcome.begun:
-            say.error(row["error"])
+            lines.write_row(row)
+        if row["error"] and outcome.started:
+            console.print_error(row["error"])
         elif not row["error"] and not args.json:
-            print("\n  ".join([row["exam"], *outcome.told, "  ".join(row["files"].values())]), flush=True)
+            print("\n  ".join([row["exam"], *outcome.text_lines, "  ".join(row["files"].values())]), flush=True)
         if progress:
             progress.step()
     return rows
 
 
-def _lines(path: Path | None) -> AbstractContextManager[Lines | None]:
+def _lines(path: Path | None) -> AbstractContextManager[JsonLinesWriter | None]:
     if path is None:
         return nullcontext()
-    from lumbarseg.batch.summary import lines
+    from lumbarseg.batch.summary import open_json_lines
 
-    return lines(path)
+    return open_json_lines(path)
 
 
 def _code(rows: Sequence[Row], strict: bool) -> int:
     if any(row["error"] for row in rows):
-        return say.FAILED
+        return console.EXIT_ERROR
     if any(row["warnings"] for row in rows):
-        return say.FAILED if strict else say.WARNED
-    return say.DONE
+        return console.EXIT_ERROR if strict else console.EXIT_WARNINGS
+    return console.EXIT_OK
 
 
 def _whole() -> dict[str, float]:

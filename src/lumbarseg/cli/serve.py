@@ -10,12 +10,12 @@ from typing import Any
 
 from lumbarseg.errors import ServeError
 
-from . import options, say
+from . import console, options
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "serve",
         "annotate in 3D Slicer or OHIF, and train on what you correct",
@@ -28,7 +28,9 @@ def add(commands: options.Commands) -> None:
     parser.add_argument(
         "studies", nargs="?", metavar="STUDIES", help="folder of exams, or http://... of a DICOMweb server"
     )
-    parser.add_argument("--port", type=options.natural, default=8000, metavar="N", help="default: %(default)s; 0: any")
+    parser.add_argument(
+        "--port", type=options.non_negative_int, default=8000, metavar="N", help="default: %(default)s; 0: any"
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="NAME", help="address to listen on (default: %(default)s)"
     )
@@ -36,7 +38,12 @@ def add(commands: options.Commands) -> None:
         "--token", default="", metavar="TEXT", help="that every request must carry; the password in 3D Slicer"
     )
     parser.add_argument(
-        "--origin", action="append", default=[], type=_origin, metavar="URL", help="a web page elsewhere that may ask"
+        "--origin",
+        action="append",
+        default=[],
+        type=_origin_argument,
+        metavar="URL",
+        help="a web page elsewhere that may ask",
     )
     parser.add_argument(
         "--app",
@@ -52,67 +59,73 @@ def add(commands: options.Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    from lumbarseg.serve import environment
-    from lumbarseg.serve.server import begun
+    from lumbarseg.server import environment
+    from lumbarseg.server.launcher import running_server
 
-    plan = None if args.install and not args.studies else _plan(args)
-    folder = (args.env or environment.place()).expanduser().absolute()
-    python = environment.ready(folder, _told)
+    plan = None if args.install and not args.studies else _server_options(args)
+    folder = (args.env or environment.default_folder()).expanduser().absolute()
+    python = environment.ensure_installed(folder, _print)
     if args.install or plan is None:
         print(python)
-        return say.DONE
+        return console.EXIT_OK
     if plan.token and not plan.local:
-        say.warning(f"others can reach this server on {plan.host}; what they send and get is not encrypted")
-    signal.signal(signal.SIGTERM, _stop)
+        console.print_warning(f"others can reach this server on {plan.host}; what they send and get is not encrypted")
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     start = time.monotonic()
-    with begun(plan, python, folder) as server:
+    with running_server(plan, python, folder) as server:
         for message in server.messages():
             if "ready" in message:
-                _ready(plan, message, time.monotonic() - start)
+                _print_ready(plan, message, time.monotonic() - start)
             else:
-                _told(str(message.get("stage", "")))
+                _print(str(message.get("stage", "")))
         try:
             code = server.wait()
         except KeyboardInterrupt:
-            _told("stopping")
-            return say.DONE
+            _print("stopping")
+            return console.EXIT_OK
     return (
-        say.DONE if code == 0 else say.error(f"the server ended with code {code}; see {plan.app / 'logs' / 'app.log'}")
+        console.EXIT_OK
+        if code == 0
+        else console.print_error(f"the server ended with code {code}; see {plan.app / 'logs' / 'app.log'}")
     )
 
 
-def _plan(args: argparse.Namespace) -> Any:
-    from lumbarseg.serve.server import Plan
+def _server_options(args: argparse.Namespace) -> Any:
+    from lumbarseg.server.launcher import ServerOptions
 
     if not args.studies:
         raise ServeError("name the folder of exams, or the address of a DICOMweb server: lumbarseg serve STUDIES")
-    plan = Plan(args.studies, args.app, args.host, args.port, args.token, tuple(args.origin))
-    if not plan.remote and not Path(plan.studies).is_dir():
+    plan = ServerOptions(args.studies, args.app, args.host, args.port, args.token, tuple(args.origin))
+    if not plan.is_dicomweb and not Path(plan.studies).is_dir():
         raise ServeError(f"{plan.studies}: no folder; make it, and put exams into it")
     return plan
 
 
-def _ready(plan: Any, message: dict[str, Any], seconds: float) -> None:
+def _print_ready(server_options: Any, message: dict[str, Any], seconds: float) -> None:
     """What the server offers, for a person."""
     exams = message["exams"]
-    host = plan.host if ":" not in plan.host or plan.host.startswith("[") else f"[{plan.host}]"
+    host = (
+        server_options.host
+        if ":" not in server_options.host or server_options.host.startswith("[")
+        else f"[{server_options.host}]"
+    )
     print(f"answers at http://{host}:{message['ready']} after {seconds:.0f} s; Ctrl-C ends it")
     print(f"  {exams['total']} exams, {exams['completed']} with a label; models: {', '.join(message['models'])}")
-    print(f"  models and runs: {plan.app.resolve()}", flush=True)
+    print(f"  models and runs: {server_options.app.resolve()}", flush=True)
 
 
-def _told(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)
 
 
-def _stop(*_: object) -> None:
+def _raise_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _origin(text: str) -> str:
-    from lumbarseg.serve.guard import origin_of
+def _origin_argument(text: str) -> str:
+    from lumbarseg.server.access_control import parse_origin
 
     try:
-        return origin_of(text)
+        return parse_origin(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

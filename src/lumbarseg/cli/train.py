@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import ModelError
-from lumbarseg.train.presets import PRESETS, TABLE
-from lumbarseg.train.settings import NETWORKS
+from lumbarseg.training.presets import PRESETS, TABLE
+from lumbarseg.training.settings import NETWORKS
 
-from . import options, say
+from . import console, options
 
 if TYPE_CHECKING:
     from lumbarseg.datasets import Dataset
-    from lumbarseg.train.settings import Settings
+    from lumbarseg.training.settings import TrainingSettings
 
 METHODS = ("segmentation", "deepedit")
-FEW = 200
+SMALL_DATASET_CASES = 200
 """Training cases below which a run begins with the shipped weights unless told otherwise."""
 
 
 def add(commands: options.Commands) -> None:
     """The command's words."""
-    parser = options.command(
+    parser = options.add_command(
         commands,
         "train",
         "train a network on prepared datasets",
@@ -33,7 +33,7 @@ def add(commands: options.Commands) -> None:
         "was best on held-out exams (best.pt), a page to look at (index.html), its figures (history.csv and\n"
         "result.json), the settings and a log for TensorBoard. A run that was stopped goes on with --resume as if it\n"
         "had not been; with more --epochs, --steps or --minutes it goes on longer.\n\n"
-        f"With fewer than {FEW} training cases and no --preset it begins with the shipped weights (--init shipped)\n"
+        f"With fewer than {SMALL_DATASET_CASES} training cases and no --preset it begins with the shipped weights (--init shipped)\n"
         "and the preset fine, else from nothing. The network learns tissues; names are counted along the column, so\n"
         "--targets never changes what L4 is. A tissue that nobody drew, and the first weights did not know, is never\n"
         "found. best.pt was chosen on the held-out exams, so their scores flatter it a little; export --last takes\n"
@@ -45,7 +45,7 @@ def add(commands: options.Commands) -> None:
     parser.add_argument(
         "--preset", choices=PRESETS, metavar="NAME", help="a recipe with a name; other options change it"
     )
-    parser.add_argument("--list-presets", action=_List, nargs=0, help="tell the recipes and leave")
+    parser.add_argument("--list-presets", action=_ListPresets, nargs=0, help="tell the recipes and leave")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its settings")
     start.add_argument("--init", metavar="FROM", help="begin with: shipped, none, a RUN or a model file")
@@ -62,7 +62,7 @@ def add(commands: options.Commands) -> None:
     )
     parser.add_argument(
         "--memory",
-        type=options.gigabytes,
+        type=options.memory_size_gb,
         metavar="SIZE",
         help="what training may need, like 8GB: sets channels, batch and crop of MONAI's networks (default there: 8GB) "
         "and the batch of the planar one, unless these are given",
@@ -75,19 +75,19 @@ def add(commands: options.Commands) -> None:
         'spine (all bodies as one), or names like "L1 L2" or L4-L5 (default: everything that was drawn)',
     )
     for name, kind, text in (
-        ("epochs", options.positive, "how often each training slice is seen, on average; instead of --steps"),
-        ("steps", options.positive, "how many steps in all"),
+        ("epochs", options.positive_int, "how often each training slice is seen, on average; instead of --steps"),
+        ("steps", options.positive_int, "how many steps in all"),
         ("minutes", float, "of work at most; the learning rate falls with the time"),
-        ("patience", options.natural, "validations without a better score after which to stop; 0: never"),
+        ("patience", options.non_negative_int, "validations without a better score after which to stop; 0: never"),
         ("fold", str, "K/N: hold out every N-th patient, the K-th kind of them"),
-        ("seed", options.natural, "of everything that is drawn, folds too"),
-        ("batch", options.positive, "samples per step, of all processes together"),
-        ("crop", options.positive, "size of a sample, mm"),
+        ("seed", options.non_negative_int, "of everything that is drawn, folds too"),
+        ("batch", options.positive_int, "samples per step, of all processes together"),
+        ("crop", options.positive_int, "size of a sample, mm"),
         ("rate", float, "highest learning rate"),
         ("precision", str, "auto, bf16, float16 or float32"),
-        ("threads", options.natural, "of the arithmetic; 0: one per core"),
-        ("loaders", options.positive, "threads that prepare samples"),
-        ("validate-every", options.positive, "steps between validations"),
+        ("threads", options.non_negative_int, "of the arithmetic; 0: one per core"),
+        ("loaders", options.positive_int, "threads that prepare samples"),
+        ("validate-every", options.positive_int, "steps between validations"),
     ):
         parser.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=text)
     parser.add_argument("--shares", type=float, nargs="+", metavar="S", help="share of the samples, per dataset")
@@ -95,7 +95,7 @@ def add(commands: options.Commands) -> None:
     parser.set_defaults(run=run)
 
 
-class _List(argparse.Action):
+class _ListPresets(argparse.Action):
     """Tells the recipes, as --help tells the options."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
@@ -103,11 +103,11 @@ class _List(argparse.Action):
         width = max(map(len, TABLE))
         for name, preset in TABLE.items():
             start = f"; begins with: {preset.init}" if preset.init != "none" else ""
-            print(f"{name:{width}}  {preset.text}{start}")
+            print(f"{name:{width}}  {preset.description}{start}")
         parser.exit()
 
 
-CHANGES = (
+SETTING_OPTIONS = (
     *("targets", "epochs", "steps", "minutes", "patience", "fold", "seed", "batch", "crop", "rate", "precision"),
     *("method", "network", "memory", "threads", "loaders", "validate_every", "shares", "contrast"),
 )
@@ -117,26 +117,26 @@ CHANGES = (
 def run(args: argparse.Namespace) -> int:
     """Train to the last step."""
     from lumbarseg.datasets import Dataset
-    from lumbarseg.train.chosen import chosen
-    from lumbarseg.train.crew import leads
-    from lumbarseg.train.loop import train
+    from lumbarseg.training.case_selection import select_cases
+    from lumbarseg.training.distributed import is_main_process
+    from lumbarseg.training.trainer import train
 
-    from .watching import PAGE, show
+    from .run_page import PAGE_FILE, update_run_page
 
     datasets = [Dataset.open(folder) for folder in args.datasets]
-    init = None if args.resume else _init(args, datasets)
+    init = None if args.resume else _choose_initial_weights(args, datasets)
     settings = _settings(args, init)
     about = {"fold": settings.fold} if settings.fold else {}
     about |= {"preset": args.preset} if args.preset else {}
-    path = train(settings, chosen(settings, datasets), args.out, args.resume, init, about, show)
-    if leads():
-        print(f"{path}\n{args.out / PAGE}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
-    return say.DONE
+    path = train(settings, select_cases(settings, datasets), args.out, args.resume, init, about, update_run_page)
+    if is_main_process():
+        print(f"{path}\n{args.out / PAGE_FILE}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
+    return console.EXIT_OK
 
 
-def _init(args: argparse.Namespace, datasets: list[Dataset]) -> str | None:
+def _choose_initial_weights(args: argparse.Namespace, datasets: list[Dataset]) -> str | None:
     """What the run begins with, None for nothing."""
-    from lumbarseg.model import shipped
+    from lumbarseg.inference import bundled_model_path
 
     if args.init:
         return None if args.init == "none" else str(args.init)
@@ -144,26 +144,26 @@ def _init(args: argparse.Namespace, datasets: list[Dataset]) -> str | None:
         return None
     if args.network not in (None, "planar"):  # the shipped weights are planar
         return None
-    if not args.preset and sum(len(dataset.cases("train")) for dataset in datasets) >= FEW:
+    if not args.preset and sum(len(dataset.cases("train")) for dataset in datasets) >= SMALL_DATASET_CASES:
         return None
     try:
-        return str(shipped())
+        return str(bundled_model_path())
     except ModelError:
         return None
 
 
-def _settings(args: argparse.Namespace, init: str | None) -> Settings:
+def _settings(args: argparse.Namespace, init: str | None) -> TrainingSettings:
     """The preset's, or the resumed run's own, changed by what was said."""
-    from lumbarseg.train.settings import Settings
-    from lumbarseg.train.weights import Start
+    from lumbarseg.training.initial_weights import InitialWeights
+    from lumbarseg.training.settings import TrainingSettings
 
-    changes: dict[str, Any] = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None}
+    changes: dict[str, Any] = {name: getattr(args, name) for name in SETTING_OPTIONS if getattr(args, name) is not None}
     if args.steps:
         changes.setdefault("epochs", 0)
     preset = args.preset or ("fine" if init else None)
-    base = TABLE[preset].begun(init is not None) if preset else Settings()
+    base = TABLE[preset].settings_for(init is not None) if preset else TrainingSettings()
     if init:
-        start = Start.of(init)
+        start = InitialWeights.load(init)
         if args.network not in (None, start.network):
             raise ModelError(f"{start.path}: is a {start.network} network, no {args.network}; begin with --init none")
         base = replace(base, channels=start.channels, network=start.network, depth=start.spec.depth)
@@ -171,11 +171,11 @@ def _settings(args: argparse.Namespace, init: str | None) -> Settings:
     if args.resume:
         path = args.out / "settings.json"
         try:
-            base = Settings.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            base = TrainingSettings.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ModelError(f"{path}: cannot be read, so there is no run to resume: {error}") from error
     elif args.memory or changes.get("network", base.network) != "planar":
-        from lumbarseg.train.sizes import sized
+        from lumbarseg.training.memory_budget import settings_for_budget
 
-        return sized(base, changes)
+        return settings_for_budget(base, changes)
     return replace(base, **changes)

@@ -1,5 +1,5 @@
 """Cases in one form: canonical axes, native spacing, a label table of sets, and where each came from."""
 
-from .folder import Case, Dataset, add_cases, create, read_case, store_case, write_case
+from .dataset import Case, Dataset, add_cases, create_dataset, read_case, write_case, write_case_files
 
-__all__ = ["Case", "Dataset", "add_cases", "create", "read_case", "store_case", "write_case"]
+__all__ = ["Case", "Dataset", "add_cases", "create_dataset", "read_case", "write_case", "write_case_files"]

@@ -8,66 +8,68 @@ from dataclasses import dataclass, replace
 
 from lumbarseg.errors import DatasetError
 
-from .folder import Case
+from .dataset import Case
 
-_PARTS = 2.0**64
+_HASH_RANGE = 2.0**64
 
 
 @dataclass(frozen=True)
-class Splitting:
+class SplitSettings:
     """How a dataset is split: in folds, anew by a seed, or as it says itself.
 
     folds: (k, n), patients of the split "test" staying there; seed: of the folds, or of the split anew; val, test:
     shares of the patients in a split anew.
     """
 
-    folds: tuple[int, int] | None = None
+    fold: tuple[int, int] | None = None
     seed: int | None = None
-    val: float = 0.1
-    test: float = 0.0
+    val_fraction: float = 0.1
+    test_fraction: float = 0.0
 
-    def apply(self, cases: Iterable[Case]) -> list[Case]:
+    def assign(self, cases: Iterable[Case]) -> list[Case]:
         """The same cases with their split; DatasetError as `fold` and `official`."""
         held = list(cases)
-        if self.folds:
-            kept = {patient_of(case) for case in held if case.split == "test"}
-            split = fold([case for case in held if patient_of(case) not in kept], *self.folds, self.seed or 0)
+        if self.fold:
+            kept = {patient_id(case) for case in held if case.split == "test"}
+            split = fold_splits([case for case in held if patient_id(case) not in kept], *self.fold, self.seed or 0)
         elif self.seed is not None:
-            split = reseeded(held, self.seed, self.val, self.test)
+            split = random_splits(held, self.seed, self.val_fraction, self.test_fraction)
         else:
-            split = official(held)
+            split = predefined_splits(held)
         return [replace(case, split=split.get(case.name, "test")) for case in held]
 
 
-def patient_of(case: Case) -> str:
+def patient_id(case: Case) -> str:
     """Whose exam it is; an exam of which nobody said so is its own patient."""
     return case.patient or case.name
 
 
-def stable(patient: str, seed: int, val: float, test: float) -> str:
+def split_from_hash(patient: str, seed: int, val_fraction: float, test_fraction: float) -> str:
     """The split of a patient from a hash of seed and name alone: whoever comes later, nobody moves.
 
     val, test: shares of the patients, 0..1, reached on average; with few patients a split may stay empty.
     """
-    check_shares(val, test)
-    place = _place(patient, seed)
-    if place < test:
+    check_fractions(val_fraction, test_fraction)
+    place = _hash_fraction(patient, seed)
+    if place < test_fraction:
         return "test"
-    return "val" if place < test + val else "train"
+    return "val" if place < test_fraction + val_fraction else "train"
 
 
-def check_shares(val: float, test: float) -> None:
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
     """DatasetError when the shares leave nobody to train on."""
-    if not (val >= 0 and test >= 0 and val + test < 1):
-        raise DatasetError(f"splits: val {val:g} and test {test:g} must be 0 or more, and below 1 together")
+    if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
+        raise DatasetError(
+            f"splits: val {val_fraction:g} and test {test_fraction:g} must be 0 or more, and below 1 together"
+        )
 
 
-def reseeded(cases: Iterable[Case], seed: int, val: float, test: float) -> dict[str, str]:
+def random_splits(cases: Iterable[Case], seed: int, val_fraction: float, test_fraction: float) -> dict[str, str]:
     """Name to split: each patient's `stable` one."""
-    return {case.name: stable(patient_of(case), seed, val, test) for case in cases}
+    return {case.name: split_from_hash(patient_id(case), seed, val_fraction, test_fraction) for case in cases}
 
 
-def fold(cases: Iterable[Case], k: int, n: int, seed: int = 0) -> dict[str, str]:
+def fold_splits(cases: Iterable[Case], k: int, n: int, seed: int = 0) -> dict[str, str]:
     """Name to split: "val" in fold `k` of 1..n, else "train"; over all folds every patient is validated once.
 
     Patients are dealt out by falling number of exams, each to the fold that has the fewest, so that folds differ by one
@@ -78,34 +80,34 @@ def fold(cases: Iterable[Case], k: int, n: int, seed: int = 0) -> dict[str, str]
         raise DatasetError(f"fold {k}/{n}: write K/N with N of 2 or more and K from 1 to N")
     exams: dict[str, int] = {}
     for case in held:
-        exams[patient_of(case)] = exams.get(patient_of(case), 0) + 1
+        exams[patient_id(case)] = exams.get(patient_id(case), 0) + 1
     if len(exams) < n:
         few = "all cases are of one patient" if len(exams) == 1 else f"there are only {len(exams)} patients"
         raise DatasetError(f"fold {k}/{n}: {few}; choose fewer folds, or say who is who in the field patient")
     sizes, of = [0] * n, {}
-    for patient in sorted(exams, key=lambda name: (-exams[name], _place(name, seed), name)):
+    for patient in sorted(exams, key=lambda name: (-exams[name], _hash_fraction(name, seed), name)):
         of[patient] = sizes.index(min(sizes))
         sizes[of[patient]] += exams[patient]
-    return {case.name: "val" if of[patient_of(case)] == k - 1 else "train" for case in held}
+    return {case.name: "val" if of[patient_id(case)] == k - 1 else "train" for case in held}
 
 
-def official(cases: Iterable[Case]) -> dict[str, str]:
+def predefined_splits(cases: Iterable[Case]) -> dict[str, str]:
     """Name to split, as the dataset says; DatasetError when a patient is in two splits."""
     held = list(cases)
-    for patient, splits in leaks(held).items():
+    for patient, splits in patients_in_several_splits(held).items():
         raise DatasetError(f"patient {patient} is in the splits {' and '.join(splits)}; split anew with --seed")
     return {case.name: case.split for case in held}
 
 
-def leaks(cases: Iterable[Case]) -> dict[str, Sequence[str]]:
+def patients_in_several_splits(cases: Iterable[Case]) -> dict[str, Sequence[str]]:
     """Patients whose exams are in more than one split: patient to those splits."""
     seen: dict[str, set[str]] = {}
     for case in cases:
-        seen.setdefault(patient_of(case), set()).add(case.split)
+        seen.setdefault(patient_id(case), set()).add(case.split)
     return {patient: sorted(splits) for patient, splits in sorted(seen.items()) if len(splits) > 1}
 
 
-def _place(patient: str, seed: int) -> float:
+def _hash_fraction(patient: str, seed: int) -> float:
     """A number in 0..1, the same for ever."""
     digest = hashlib.sha256(f"{seed}\0{patient}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / _PARTS
+    return int.from_bytes(digest[:8], "big") / _HASH_RANGE

@@ -20,19 +20,21 @@ from lumbarseg.errors import DatasetError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AHEAD = 3  # pieces of work on their way per process: one is worked on, the others are ready when it ends
+_ITEMS_PER_PROCESS = 3  # pieces of work on their way per process: one is worked on, the others are ready when it ends
 
 
-def each(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None) -> Iterator[R]:
+def map_in_processes(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None) -> Iterator[R]:
     """What `function`, picklable, gives for each item, in the items' order, made by `jobs` processes (one per core).
 
     Never more than three items per process are taken ahead of the one that is waited for, so memory does not grow with
     their number. Whatever `function` raises is raised here; DatasetError when the system ended a process.
     """
     todo = iter(items)
-    jobs = jobs or cores()
-    with _pool(jobs) as pool:
-        waiting: deque[Future[R]] = deque(pool.submit(function, item) for item in islice(todo, _AHEAD * jobs))
+    jobs = jobs or available_cores()
+    with _process_pool(jobs) as pool:
+        waiting: deque[Future[R]] = deque(
+            pool.submit(function, item) for item in islice(todo, _ITEMS_PER_PROCESS * jobs)
+        )
         while waiting:
             try:
                 result = waiting.popleft().result()
@@ -43,13 +45,13 @@ def each(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None
             yield result
 
 
-def cores() -> int:
+def available_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_folder(folder: Path) -> Iterator[None]:
     """DatasetError when another import or combination writes into the same folder; where the system can tell."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -72,12 +74,12 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+def _process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Processes of one thread each: rounding, and so every voxel, is then the same for any number of them."""
     alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in alone}
     os.environ.update(alone)
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_initialize_worker)
     try:
         yield pool
     finally:
@@ -86,13 +88,13 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _begin() -> None:
+def _initialize_worker() -> None:
     """Ctrl-C is for the parent, which lets its workers finish their case; without a parent a worker ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,6 +1,6 @@
 """Procedural lumbar exams with exactly known truth: draw a recipe, then render it."""
 
-from .exam import Phantom, render
-from .recipe import Ranges, Recipe, draw
+from .recipe import Recipe, RecipeRanges, draw_recipe
+from .rendering import Phantom, render_phantom
 
-__all__ = ["Phantom", "Ranges", "Recipe", "draw", "render"]
+__all__ = ["Phantom", "Recipe", "RecipeRanges", "draw_recipe", "render_phantom"]

@@ -33,7 +33,7 @@ TISSUES = (
     "organ",
     "metal",
 )
-TISSUE = {name: index for index, name in enumerate(TISSUES)}
+TISSUE_INDEX = {name: index for index, name in enumerate(TISSUES)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +48,10 @@ class Canvas:
     z: Array
     tissue: Array
     labels: Array
-    part: Array
+    part_index: Array
 
     @classmethod
-    def blank(cls, x: Array, y: Array, z: Array) -> Canvas:
+    def empty(cls, x: Array, y: Array, z: Array) -> Canvas:
         """A canvas of air and background."""
         shape = (len(x), len(y), len(z))
         x, y, z = (np.asarray(a, np.float32) for a in (x, y, z))
@@ -73,29 +73,29 @@ class Canvas:
             found.append(slice(int(first), int(last)))
         return found[0], found[1], found[2]
 
-    def mesh(self, where: tuple[slice, slice, slice]) -> tuple[Array, Array, Array]:
+    def world_coordinates(self, region: tuple[slice, slice, slice]) -> tuple[Array, Array, Array]:
         """World coordinates inside a box, ready to broadcast."""
-        return self.x[where[0]][:, None, None], self.y[where[1]][None, :, None], self.z[where[2]][None, None, :]
+        return self.x[region[0]][:, None, None], self.y[region[1]][None, :, None], self.z[region[2]][None, None, :]
 
-    def local(
-        self, where: tuple[slice, slice, slice], centre: Array | Sequence[float], frame: Array
+    def local_coordinates(
+        self, region: tuple[slice, slice, slice], centre: Array | Sequence[float], frame: Array
     ) -> tuple[Array, Array, Array]:
         """Coordinates (lateral, anterior, up) in a structure's own frame inside a box, each (X, Y, Z) float32."""
-        x, y, z = (c - np.float32(o) for c, o in zip(self.mesh(where), centre, strict=True))
+        x, y, z = (c - np.float32(o) for c, o in zip(self.world_coordinates(region), centre, strict=True))
         f = np.asarray(frame, np.float32)
         first, second, third = ((x * f[0, k] + y * f[1, k]) + z * f[2, k] for k in range(3))
         return first, second, third
 
 
-def noise(canvas: Canvas, scale: tuple[float, float, float], rng: Generator) -> Array:
+def smooth_noise(canvas: Canvas, correlation_mm: tuple[float, float, float], rng: Generator) -> Array:
     """(X, Y, Z) float32 smooth texture of mean 0 and standard deviation 1; scale: correlation length in mm per axis."""
     knots = []
-    for axis, length in zip((canvas.x, canvas.y, canvas.z), scale, strict=True):
+    for axis, length in zip((canvas.x, canvas.y, canvas.z), correlation_mm, strict=True):
         knots.append(np.arange(axis[0] - length * rng.random(), axis[-1] + 2 * length, length))
     field = rng.standard_normal([len(k) for k in knots], dtype=np.float32)
     first, second, third = (
         np.maximum(0, 1 - np.abs(axis[:, None] - k[None]) / length).astype(np.float32)
-        for axis, k, length in zip((canvas.x, canvas.y, canvas.z), knots, scale, strict=True)
+        for axis, k, length in zip((canvas.x, canvas.y, canvas.z), knots, correlation_mm, strict=True)
     )
     field = (second @ field) @ third.T
     field = (first @ field.reshape(len(field), -1)).reshape(canvas.shape)

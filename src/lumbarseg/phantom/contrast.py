@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy import ndimage
 
-from .canvas import TISSUE, TISSUES, Canvas, noise
+from .canvas import TISSUE_INDEX, TISSUES, Canvas, smooth_noise
 from .spine import Spine
 
 Array = np.ndarray
@@ -78,7 +78,7 @@ class Contrast:
     void: float
 
 
-def draw(rng: Generator, sequence: str) -> Contrast:
+def draw_contrast(rng: Generator, sequence: str) -> Contrast:
     """Signals of one exam of a sequence named in `SEQUENCES`."""
     means = dict.fromkeys(TISSUES, 0.02)
     for name, (low, high) in SEQUENCES[sequence].items():
@@ -104,64 +104,65 @@ def draw(rng: Generator, sequence: str) -> Contrast:
     )
 
 
-def fat_share() -> Array:
+def fat_fractions() -> Array:
     """(tissues,) float32: the part of a tissue's signal that comes from fat."""
     return np.array([_FAT_SHARE.get(name, 0.0) for name in TISSUES], np.float32)
 
 
-def signal(canvas: Canvas, spine: Spine, contrast: Contrast, rng: Generator) -> Array:
+def render_signal(canvas: Canvas, spine: Spine, contrast: Contrast, rng: Generator) -> Array:
     """(X, Y, Z) float32: the signal of every sample, textures and differences between discs and bodies included."""
     means, spreads = np.array(contrast.means, np.float32), np.array(contrast.spreads, np.float32)
-    texture = 0.6 * sum(noise(canvas, (s, s, s), rng) for s in (2.2, 6.0, 16.0))
+    texture = 0.6 * sum(smooth_noise(canvas, (s, s, s), rng) for s in (2.2, 6.0, 16.0))
     image = means[canvas.tissue] * (1 + spreads[canvas.tissue] * texture)
     gain, fade = np.ones(256, np.float32), np.ones(256, np.float32)
     for index, body in enumerate(spine.bodies):
         gain[1 + index] = body.gain
-    nucleus, annulus = max(float(means[TISSUE["nucleus"]]), 0.05), float(means[TISSUE["annulus"]])
+    nucleus, annulus = max(float(means[TISSUE_INDEX["nucleus"]]), 0.05), float(means[TISSUE_INDEX["annulus"]])
     for index, disc in enumerate(spine.discs):
         gain[101 + index] = disc.gain
         dark = contrast.dark * disc.degeneration**0.8 if contrast.sequence != "T1" else 0.3 * disc.degeneration
         fade[101 + index] = 1 - dark + dark * annulus / nucleus
-    image *= gain[canvas.part]
-    inside = canvas.tissue == TISSUE["nucleus"]
-    image[inside] *= fade[canvas.part[inside]]
-    _modic(image, canvas, spine)
+    image *= gain[canvas.part_index]
+    inside = canvas.tissue == TISSUE_INDEX["nucleus"]
+    image[inside] *= fade[canvas.part_index[inside]]
+    _add_modic_changes(image, canvas, spine)
     if contrast.patches:
-        _patches(image, canvas, contrast, rng)
+        _add_marrow_patches(image, canvas, contrast, rng)
     if any(body.metal for body in spine.bodies):
-        _voids(image, canvas, contrast.void)
+        _add_metal_artifacts(image, canvas, contrast.void)
     return np.maximum(image, 0)
 
 
-def _modic(image: Array, canvas: Canvas, spine: Spine) -> None:
+def _add_modic_changes(image: Array, canvas: Canvas, spine: Spine) -> None:
     """Endplate changes: marrow beside a disc that is brighter or darker, fading towards the middle of the body."""
     for index, body in enumerate(spine.bodies):
         where = canvas.box(body.centre, body.width * 1.2)
         if not body.modic or where is None:
             continue
-        _, _, u = canvas.local(where, body.centre, np.array(body.frame))
+        _, _, u = canvas.local_coordinates(where, body.centre, np.array(body.frame))
         side = 1 if index % 2 else -1
         strength = body.modic * np.clip(side * u / body.height * 2 - 0.6, 0, 1)
-        marrow = (canvas.part[where] == 1 + index) & (canvas.tissue[where] == TISSUE["marrow"])
+        marrow = (canvas.part_index[where] == 1 + index) & (canvas.tissue[where] == TISSUE_INDEX["marrow"])
         image[where] *= np.where(marrow, 1 + strength, 1)
 
 
-def _patches(image: Array, canvas: Canvas, contrast: Contrast, rng: Generator) -> None:
+def _add_marrow_patches(image: Array, canvas: Canvas, contrast: Contrast, rng: Generator) -> None:
     """Marrow that is not even: patches with soft edges, brighter or darker than the rest, over a third of it."""
     strength, size = contrast.patches
-    share = np.clip(noise(canvas, (size, size, size), rng) * 1.5, 0, 1)
-    marrow = np.isin(canvas.tissue, [TISSUE[name] for name in ("marrow", "arch marrow", "sacral marrow")])
+    share = np.clip(smooth_noise(canvas, (size, size, size), rng) * 1.5, 0, 1)
+    marrow = np.isin(canvas.tissue, [TISSUE_INDEX[name] for name in ("marrow", "arch marrow", "sacral marrow")])
     image *= np.where(marrow, 1 + np.float32(strength) * share, 1)
 
 
-def _voids(image: Array, canvas: Canvas, reach: float) -> None:
+def _add_metal_artifacts(image: Array, canvas: Canvas, radius_mm: float) -> None:
     """The signal about metal is lost, and what is lost comes back as a bright rim: its field bends that of the scanner.
 
     reach: about how far, mm; it is further in gradient echo, where nothing refocuses the spins.
     """
-    metal = (canvas.tissue == TISSUE["metal"]).astype(np.float32)
+    metal = (canvas.tissue == TISSUE_INDEX["metal"]).astype(np.float32)
     steps = [float(np.mean(np.diff(axis))) for axis in (canvas.x, canvas.y, canvas.z)]
     near, far = (
-        ndimage.gaussian_filter(metal, [radius / step for step in steps], truncate=2.5) for radius in (reach, 2 * reach)
+        ndimage.gaussian_filter(metal, [radius / step for step in steps], truncate=2.5)
+        for radius in (radius_mm, 2 * radius_mm)
     )
     image *= np.clip(1 - 6 * near, 0, 1) * (1 + 1.5 * np.clip(far - near, 0, 0.3))

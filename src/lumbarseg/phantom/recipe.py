@@ -15,15 +15,15 @@ from . import contrast, scanner, spine, surroundings
 
 
 @dataclass(frozen=True)
-class Ranges:
+class RecipeRanges:
     """What `draw` chooses from. sequences: names of `contrast.SEQUENCES`, more often named, more often drawn.
 
     lumbar: numbers of lumbar vertebrae, drawn with equal chance; isotropic: share of exams with thin slices.
     """
 
     sequences: tuple[str, ...] = ("T2", "T2", "T2", "T1", "STIR", "GRE", "GRE", "SPACE", "random")
-    lumbar: tuple[int, ...] = (5,) * 18 + (4, 6)
-    isotropic: float = 0.08
+    lumbar_counts: tuple[int, ...] = (5,) * 18 + (4, 6)
+    isotropic_fraction: float = 0.08
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """The inverse of `to_dict`."""
-        values = _tuples(values)
+        values = _lists_to_tuples(values)
         return cls(
             seed=values["seed"],
             spine=spine.from_dict(values["spine"]),
@@ -53,23 +53,23 @@ class Recipe:
         )
 
 
-def draw(rng: Generator, ranges: Ranges | None = None) -> Recipe:
+def draw_recipe(rng: Generator, ranges: RecipeRanges | None = None) -> Recipe:
     """A recipe drawn from `ranges` (by default, from everything that lumbar exams show)."""
-    ranges = ranges or Ranges()
-    column = spine.draw(rng, lumbar=int(rng.choice(ranges.lumbar)))
+    ranges = ranges or RecipeRanges()
+    column = spine.draw_spine(rng, lumbar_count=int(rng.choice(ranges.lumbar_counts)))
     sequence = str(rng.choice(ranges.sequences))
-    thin = bool(rng.random() < ranges.isotropic) or (sequence == "SPACE" and bool(rng.random() < 0.5))
+    thin = bool(rng.random() < ranges.isotropic_fraction) or (sequence == "SPACE" and bool(rng.random() < 0.5))
     return Recipe(
         seed=int(rng.integers(2**31)),
         spine=column,
-        surroundings=surroundings.draw(rng, column),
-        contrast=contrast.draw(rng, sequence),
-        scanner=scanner.draw(rng, column, thin=thin, gradient_echo=sequence == "GRE"),
+        surroundings=surroundings.draw_surroundings(rng, column),
+        contrast=contrast.draw_contrast(rng, sequence),
+        scanner=scanner.draw_scanner(rng, column, thin=thin, gradient_echo=sequence == "GRE"),
     )
 
 
-def _tuples(value: Any) -> Any:
+def _lists_to_tuples(value: Any) -> Any:
     """Lists that came from JSON as tuples again."""
     if isinstance(value, dict):
-        return {key: _tuples(v) for key, v in value.items()}
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+        return {key: _lists_to_tuples(v) for key, v in value.items()}
+    return tuple(_lists_to_tuples(v) for v in value) if isinstance(value, list | tuple) else value

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy import ndimage
 
-from .spine import Spine, axial, coronal, sagittal
+from .spine import Spine, axial_rotation, coronal_rotation, sagittal_rotation
 
 Array = np.ndarray
 
@@ -39,7 +39,7 @@ class Scanner:
     opposed: float  # cosine of the phase between fat and water: 1 in phase, -1 opposed
 
 
-def draw(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) -> Scanner:
+def draw_scanner(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) -> Scanner:
     """A scanner set on one spine. thin: near-isotropic slices; gradient_echo: fat may oppose water."""
     u = rng.uniform
     thickness, gap = (u(0.9, 1.5), 0.0) if thin else (u(2.8, 5.2), u(0, 0.2))
@@ -78,7 +78,7 @@ def draw(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) -> Scann
     )
 
 
-def positions(scanner: Scanner) -> tuple[Array, Array, Array]:
+def sample_positions(scanner: Scanner) -> tuple[Array, Array, Array]:
     """x, y, z of the canvas samples, mm; x holds `samples` places for each slice, none in the gaps."""
     x0, y0, z0 = scanner.corner
     inside = ((np.arange(scanner.samples) + 0.5) / scanner.samples - 0.5) * scanner.thickness
@@ -87,16 +87,18 @@ def positions(scanner: Scanner) -> tuple[Array, Array, Array]:
     return x, y0 + np.arange(scanner.rows) * scanner.pixel, z0 + np.arange(scanner.columns) * scanner.pixel
 
 
-def affine(scanner: Scanner) -> Array:
+def slice_affine(scanner: Scanner) -> Array:
     """(4, 4) voxel to RAS+ mm of the acquired slices, in the turned patient."""
     matrix = np.diag([scanner.thickness + scanner.gap, scanner.pixel, scanner.pixel, 1.0])
     matrix[:3, 3] = scanner.corner
     turn = np.eye(4)
-    turn[:3, :3] = axial(scanner.turn[0]) @ coronal(scanner.turn[1]) @ sagittal(scanner.turn[2])
+    turn[:3, :3] = (
+        axial_rotation(scanner.turn[0]) @ coronal_rotation(scanner.turn[1]) @ sagittal_rotation(scanner.turn[2])
+    )
     return turn @ matrix
 
 
-def average(samples: Array, scanner: Scanner) -> Array:
+def average_slices(samples: Array, scanner: Scanner) -> Array:
     """(X, Y, Z) samples to (slices, Y, Z) float32, the mean over each slice's thickness and its profile's tails."""
     shape = (scanner.slices, scanner.samples, *samples.shape[1:])
     slices = samples.reshape(shape).mean(axis=1, dtype=np.float32)
@@ -106,7 +108,7 @@ def average(samples: Array, scanner: Scanner) -> Array:
     return slices + np.float32(scanner.tails) * (beside - 2 * slices)
 
 
-def majority(labels: Array, scanner: Scanner) -> Array:
+def majority_labels(labels: Array, scanner: Scanner) -> Array:
     """(X, Y, Z) uint8 labels to (slices, Y, Z): the label that fills most of a voxel."""
     parts = labels.reshape(scanner.slices, scanner.samples, *labels.shape[1:])
     if scanner.samples == 1:
@@ -123,15 +125,15 @@ def majority(labels: Array, scanner: Scanner) -> Array:
     return out
 
 
-def degrade(water: Array, fat: Array, scanner: Scanner, rng: Generator) -> Array:
+def simulate_acquisition(water: Array, fat: Array, scanner: Scanner, rng: Generator) -> Array:
     """water, fat: (slices, Y, Z) float32 to the image as the console shows it, float32, about 0 to 1."""
     if any(scanner.fat_shift):
         fat = ndimage.shift(fat, (0, *scanner.fat_shift), order=1, mode="nearest")
     image = np.sqrt(np.maximum(water**2 + fat**2 + 2 * water * fat * scanner.opposed, 0))
     image = ndimage.gaussian_filter(image, (0, *scanner.blur), truncate=3)
     if scanner.ringing < 1:
-        image = _truncated(image, scanner.ringing)
-    image = image * _field(image.shape[1:], scanner, rng)
+        image = _truncate_kspace(image, scanner.ringing)
+    image = image * _coil_sensitivity(image.shape[1:], scanner, rng)
     image = image * rng.normal(1, scanner.slice_gain, (len(image), 1, 1))
     if scanner.ghost:
         amplitude, shift, axis = scanner.ghost
@@ -141,14 +143,14 @@ def degrade(water: Array, fat: Array, scanner: Scanner, rng: Generator) -> Array
     return (image**scanner.gamma).astype(np.float32)
 
 
-def _truncated(image: Array, share: float) -> Array:
+def _truncate_kspace(image: Array, kept_fraction: float) -> Array:
     """Ripples at edges: the outer part of k-space along `up` was not acquired."""
     spectrum = np.fft.rfft(image, axis=2)
-    spectrum[..., int(spectrum.shape[2] * share) :] = 0
+    spectrum[..., int(spectrum.shape[2] * kept_fraction) :] = 0
     return np.abs(np.fft.irfft(spectrum, n=image.shape[2], axis=2)).astype(np.float32)
 
 
-def _field(shape: tuple[int, ...], scanner: Scanner, rng: Generator) -> Array:
+def _coil_sensitivity(shape: tuple[int, ...], scanner: Scanner, rng: Generator) -> Array:
     """Sensitivity of a surface coil behind the patient, with the saturation band in front."""
     decay, spread, centre, exponent, lumps = scanner.shading
     y, z = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")

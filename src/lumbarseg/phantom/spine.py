@@ -18,11 +18,11 @@ Array = np.ndarray
 Vector = tuple[float, float, float]
 Frame = tuple[Vector, Vector, Vector]
 
-BODIES = 13  # vertebrae grown above the sacrum: more than any drawn field of view holds
+VERTEBRA_COUNT = 13  # vertebrae grown above the sacrum: more than any drawn field of view holds
 
 # share of the lumbar lordosis in each disc and body from L5-S1 upward, and their heights at size 1
-_DISC_SHARE = (0.26, 0.22, 0.17, 0.13, 0.10, 0.07, 0.04, 0.02, 0.0, 0.0, 0.0, 0.0, 0.0)
-_BODY_SHARE = (0.15, 0.05, 0.01, 0.0, -0.02, -0.04, -0.05, -0.05, -0.05, -0.05, -0.05, -0.05, -0.05)
+_DISC_LORDOSIS_FRACTION = (0.26, 0.22, 0.17, 0.13, 0.10, 0.07, 0.04, 0.02, 0.0, 0.0, 0.0, 0.0, 0.0)
+_BODY_LORDOSIS_FRACTION = (0.15, 0.05, 0.01, 0.0, -0.02, -0.04, -0.05, -0.05, -0.05, -0.05, -0.05, -0.05, -0.05)
 _DISC_HEIGHT = (7.6, 8.4, 8.0, 7.3, 6.6, 5.5, 4.5, 4.0, 3.8, 3.8, 3.7, 3.6, 3.5, 0.76, 0.74, 0.72)
 _DEPTH = (1.0, 1.02, 1.02, 1.0, 0.98, 0.95, 0.92, 0.89, 0.86, 0.83, 0.81, 0.78, 0.76)
 _WIDTH = (1.08, 1.04, 1.0, 0.96, 0.92, 0.88, 0.84, 0.80, 0.77, 0.75, 0.73, 0.71, 0.70)
@@ -77,7 +77,7 @@ class Disc:
 
 
 @dataclass(frozen=True)
-class Segment:
+class SacralSegment:
     """One sacral vertebra; gap: half height of the rudimentary disc below it, mm."""
 
     centre: Vector
@@ -97,13 +97,13 @@ class Spine:
     size: float
     bodies: tuple[Body, ...]
     discs: tuple[Disc, ...]
-    segments: tuple[Segment, ...]
+    segments: tuple[SacralSegment, ...]
     canal_depth: float
     canal_width: float
     conus: float  # height of the cord's end, mm
 
     @property
-    def lumbar(self) -> int:
+    def lumbar_count(self) -> int:
         """Number of lumbar vertebrae."""
         return sum(body.level.startswith("L") for body in self.bodies)
 
@@ -113,57 +113,59 @@ def from_dict(values: dict[str, Any]) -> Spine:
     parts = {
         "bodies": tuple(Body(**b) for b in values["bodies"]),
         "discs": tuple(Disc(**d) for d in values["discs"]),
-        "segments": tuple(Segment(**s) for s in values["segments"]),
+        "segments": tuple(SacralSegment(**s) for s in values["segments"]),
     }
     return Spine(**{**values, **parts})
 
 
-def sagittal(angle: float) -> Array:
+def sagittal_rotation(angle: float) -> Array:
     """Rotation that tilts the up axis forward by `angle` radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
 
 
-def coronal(angle: float) -> Array:
+def coronal_rotation(angle: float) -> Array:
     """Rotation that tilts the up axis sideways by `angle` radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
-def axial(angle: float) -> Array:
+def axial_rotation(angle: float) -> Array:
     """Rotation about the up axis by `angle` radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def _vector(v: Array) -> Vector:
+def _to_vector(v: Array) -> Vector:
     return float(v[0]), float(v[1]), float(v[2])
 
 
-def _frame(m: Array) -> Frame:
-    return _vector(m[0]), _vector(m[1]), _vector(m[2])
+def _to_frame(m: Array) -> Frame:
+    return _to_vector(m[0]), _to_vector(m[1]), _to_vector(m[2])
 
 
-def draw(rng: Generator, lumbar: int = 5) -> Spine:
+def draw_spine(rng: Generator, lumbar_count: int = 5) -> Spine:
     """A spine standing upright about the origin at the top of S1, with all its faults drawn."""
     size = rng.uniform(0.84, 1.16)
     slope, lordosis = np.deg2rad(np.clip(rng.normal(40, 9), 15, 65)), np.deg2rad(np.clip(rng.normal(44, 13), 8, 80))
-    bend = _scoliosis(rng)
+    bend = _draw_scoliosis(rng)
     depth, width, height = (
         mean * size * rng.uniform(*spread)
         for mean, spread in ((16.8, (0.92, 1.1)), (21.4, (0.9, 1.1)), (13.6, (0.92, 1.08)))
     )
-    names = anatomy.column(f"L{lumbar}", BODIES)
-    degeneration = np.clip(rng.beta(1.2, 1.6) + rng.normal(0, 0.25, BODIES), 0, 1)
-    operated = _operated(rng)
+    names = anatomy.levels_upward(f"L{lumbar_count}", VERTEBRA_COUNT)
+    degeneration = np.clip(rng.beta(1.2, 1.6) + rng.normal(0, 0.25, VERTEBRA_COUNT), 0, 1)
+    operated = _draw_bodies_with_metal(rng)
     bodies: list[Body] = []
     discs: list[Disc] = []
     top, angle = np.zeros(3), slope
     below = (depth * 1.02, width * 1.06)
     for i, level in enumerate(names):
-        lumbar_part = 1.0 if i < lumbar else 0.0
-        disc_wedge = lordosis * _DISC_SHARE[i] * rng.normal(1, 0.15) + (1 - lumbar_part) * rng.normal(0, 0.02)
-        thickness = _disc_height(rng, size * _DISC_HEIGHT[i], degeneration[i])
+        lumbar_part = 1.0 if i < lumbar_count else 0.0
+        disc_wedge = lordosis * _DISC_LORDOSIS_FRACTION[i] * rng.normal(1, 0.15) + (1 - lumbar_part) * rng.normal(
+            0, 0.02
+        )
+        thickness = _draw_disc_height(rng, size * _DISC_HEIGHT[i], degeneration[i])
         disc_wedge = float(np.clip(disc_wedge, -0.05, min(0.38, 0.75 * thickness / below[0])))
         here = (depth * _DEPTH[i] * rng.uniform(0.97, 1.03), width * _WIDTH[i] * rng.uniform(0.97, 1.03))
         slip = rng.uniform(-0.18, 0.35) * below[0] if rng.random() < (0.08 if i < 2 else 0.02) else 0.0
@@ -173,24 +175,26 @@ def draw(rng: Generator, lumbar: int = 5) -> Spine:
         centre = top + bend(angle, i)[:, 2] * thickness * 0.5 + frame[:, 1] * slip * 0.5
         name = f"{level}-{names[i - 1] if i else 'S1'}"
         discs.append(
-            _disc(rng, name, centre, frame, (below[0] + here[0]) / 2, (below[1] + here[1]) / 2, size)(
+            _draw_disc(rng, name, centre, frame, (below[0] + here[0]) / 2, (below[1] + here[1]) / 2, size)(
                 thickness / 2, disc_wedge / 2, 1.0 if fused else float(degeneration[i])
             )
         )
         top = top + frame[:, 2] * thickness + frame[:, 1] * slip
         angle -= disc_wedge
-        body_wedge = lordosis * _BODY_SHARE[i] + rng.normal(0, 0.025) - (1 - lumbar_part) * rng.uniform(0, 0.05)
+        body_wedge = (
+            lordosis * _BODY_LORDOSIS_FRACTION[i] + rng.normal(0, 0.025) - (1 - lumbar_part) * rng.uniform(0, 0.05)
+        )
         crush = rng.uniform(0.15, 0.55) if rng.random() < 0.06 else 0.0
         body_wedge = float(np.clip(body_wedge - crush * 0.45 * rng.random(), -0.4, 0.2))
         tall = height * _HEIGHT[i] * rng.uniform(0.95, 1.05) * (1 - crush * 0.5)
         frame = bend(angle - body_wedge / 2, i + 1)
         centre = top + frame[:, 2] * tall
-        make = _body(rng, level, centre, frame, here, size)
+        make = _draw_body(rng, level, centre, frame, here, size)
         bodies.append(make(tall, body_wedge / 2, crush, float(degeneration[i]), i in operated))
         top = centre + frame[:, 2] * tall
         angle -= body_wedge
         below = here
-    segments = _sacrum(rng, slope, depth * 1.02, width * 1.1, height * 1.02, bend)
+    segments = _draw_sacrum(rng, slope, depth * 1.02, width * 1.1, height * 1.02, bend)
     grown = Spine(
         size=size,
         bodies=tuple(bodies),
@@ -200,17 +204,17 @@ def draw(rng: Generator, lumbar: int = 5) -> Spine:
         canal_width=rng.uniform(9.5, 12.5) * size,
         conus=0.0,
     )
-    upright = _upright(rng, grown)
-    return replace(upright, conus=upright.bodies[lumbar - 1].centre[2] + rng.normal(-8, 15))
+    upright = _turn_upright(rng, grown)
+    return replace(upright, conus=upright.bodies[lumbar_count - 1].centre[2] + rng.normal(-8, 15))
 
 
-def _operated(rng: Generator) -> range:
+def _draw_bodies_with_metal(rng: Generator) -> range:
     """Which bodies, counted from the lowest, hold metal: two to four that follow each other in one spine of twenty."""
     first, count = int(rng.integers(4)), int(rng.integers(2, 5))
     return range(first, first + count) if rng.random() < 0.05 else range(0)
 
 
-def _scoliosis(rng: Generator) -> Any:
+def _draw_scoliosis(rng: Generator) -> Any:
     """A function (sagittal angle, height in levels) -> frame, with a sideways curve and the rotation coupled to it."""
     kind = rng.random()
     amplitude = rng.normal(0, 0.3) if kind < 0.12 else rng.normal(0, 0.07) if kind < 0.5 else rng.normal(0, 0.02)
@@ -218,22 +222,22 @@ def _scoliosis(rng: Generator) -> Any:
 
     def frame(angle: float, height: float) -> Array:
         side = amplitude * np.sin(pitch * height + phase)
-        return axial(turn + 0.6 * side) @ coronal(side) @ sagittal(angle)
+        return axial_rotation(turn + 0.6 * side) @ coronal_rotation(side) @ sagittal_rotation(angle)
 
     return frame
 
 
-def _disc_height(rng: Generator, typical: float, degeneration: float) -> float:
+def _draw_disc_height(rng: Generator, typical: float, degeneration: float) -> float:
     return float(max(typical * rng.uniform(0.82, 1.14) * (1 - 0.55 * degeneration**2 * rng.uniform(0.3, 1.1)), 1.8))
 
 
-def _disc(rng: Generator, name: str, centre: Array, frame: Array, depth: float, width: float, size: float) -> Any:
+def _draw_disc(rng: Generator, name: str, centre: Array, frame: Array, depth: float, width: float, size: float) -> Any:
     def make(height: float, wedge: float, degeneration: float) -> Disc:
         hernia = rng.uniform(2, 6) if rng.random() < 0.25 * degeneration + 0.05 else 0.0
         return Disc(
             name=name,
-            centre=_vector(centre),
-            frame=_frame(frame),
+            centre=_to_vector(centre),
+            frame=_to_frame(frame),
             depth=depth * rng.uniform(0.97, 1.04) + degeneration * rng.uniform(0, 2),
             width=width * rng.uniform(0.95, 1.02),
             height=height,
@@ -250,7 +254,7 @@ def _disc(rng: Generator, name: str, centre: Array, frame: Array, depth: float, 
     return make
 
 
-def _body(rng: Generator, level: str, centre: Array, frame: Array, half: tuple[float, float], size: float) -> Any:
+def _draw_body(rng: Generator, level: str, centre: Array, frame: Array, half: tuple[float, float], size: float) -> Any:
     def make(height: float, wedge: float, crush: float, degeneration: float, metal: bool) -> Body:
         depth, width = half
         lumbar = level.startswith("L")
@@ -269,8 +273,8 @@ def _body(rng: Generator, level: str, centre: Array, frame: Array, half: tuple[f
         ]
         return Body(
             level=level,
-            centre=_vector(centre),
-            frame=_frame(frame),
+            centre=_to_vector(centre),
+            frame=_to_frame(frame),
             depth=depth,
             width=width,
             height=height,
@@ -301,7 +305,9 @@ def _body(rng: Generator, level: str, centre: Array, frame: Array, half: tuple[f
     return make
 
 
-def _sacrum(rng: Generator, slope: float, depth: float, width: float, height: float, bend: Any) -> tuple[Segment, ...]:
+def _draw_sacrum(
+    rng: Generator, slope: float, depth: float, width: float, height: float, bend: Any
+) -> tuple[SacralSegment, ...]:
     """Four sacral vertebrae downward from the top of S1 at the origin."""
     segments = []
     top, angle = np.zeros(3), slope
@@ -310,9 +316,9 @@ def _sacrum(rng: Generator, slope: float, depth: float, width: float, height: fl
         centre = top - frame[:, 2] * height
         gap = rng.uniform(0.8, 3.2) if j == 0 else rng.uniform(0.4, 1.5)
         segments.append(
-            Segment(
-                centre=_vector(centre),
-                frame=_frame(frame),
+            SacralSegment(
+                centre=_to_vector(centre),
+                frame=_to_frame(frame),
                 depth=depth,
                 width=width,
                 height=height,
@@ -327,17 +333,17 @@ def _sacrum(rng: Generator, slope: float, depth: float, width: float, height: fl
     return tuple(segments)
 
 
-def _upright(rng: Generator, spine: Spine) -> Spine:
+def _turn_upright(rng: Generator, spine: Spine) -> Spine:
     """The chain turned so that S1 to T12 stands upright, give or take; a patient lies a little turned as well.
 
     Without this half of the phantoms would lean by 45 degrees and look like nothing real.
     """
     lean = np.array(spine.bodies[5].centre) - np.array(spine.segments[0].centre)
-    turn = sagittal(-np.arctan2(lean[1], lean[2]) + np.deg2rad(rng.normal(0, 6)))
-    turn = axial(rng.normal(0, 0.06)) @ coronal(rng.normal(0, 0.04)) @ turn
+    turn = sagittal_rotation(-np.arctan2(lean[1], lean[2]) + np.deg2rad(rng.normal(0, 6)))
+    turn = axial_rotation(rng.normal(0, 0.06)) @ coronal_rotation(rng.normal(0, 0.04)) @ turn
 
     def turned(part: Any) -> Any:
-        return replace(part, centre=_vector(turn @ part.centre), frame=_frame(turn @ np.array(part.frame)))
+        return replace(part, centre=_to_vector(turn @ part.centre), frame=_to_frame(turn @ np.array(part.frame)))
 
     return replace(
         spine,

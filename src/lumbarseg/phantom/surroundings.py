@@ -35,7 +35,7 @@ class Surroundings:
     ribs: bool
 
 
-def draw(rng: Generator, spine: Spine) -> Surroundings:
+def draw_surroundings(rng: Generator, spine: Spine) -> Surroundings:
     """Surroundings for one spine."""
     u = rng.uniform
     size = spine.size

@@ -1,5 +1,5 @@
 """One result told three ways: facts for programs, a picture, a page."""
 
-from .facts import About, facts
+from .exam_report import Provenance, build_report
 
-__all__ = ["About", "facts"]
+__all__ = ["Provenance", "build_report"]

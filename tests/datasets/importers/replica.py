@@ -10,11 +10,11 @@ from types import ModuleType
 import numpy as np
 
 from lumbarseg.anatomy import STRUCTURES, Kind
-from lumbarseg.datasets.folder import Table
-from lumbarseg.datasets.importers.raw import Importer, Read
+from lumbarseg.datasets.dataset import LabelTable
+from lumbarseg.datasets.importers.importer import Importer, LoadedCase
 from lumbarseg.datasets.layouts.exam import Exam, Planted
 from lumbarseg.errors import LumbarsegError
-from lumbarseg.resample import reorient
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
 
@@ -23,7 +23,7 @@ class Replica:
     """What came of importing a layout. met: (case, trap) pairs of warnings and refusals."""
 
     planted: list[Planted]
-    read: dict[str, Read] = field(default_factory=dict)
+    read: dict[str, LoadedCase] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -39,23 +39,23 @@ class Replica:
 def imported(layout: ModuleType, importer: Importer, folder: Path, exams: Sequence[Exam], traps: bool) -> Replica:
     """The exams written in a layout and read back, case by case."""
     out = Replica(layout.write(folder, iter(exams), np.random.default_rng(5), traps))
-    found = importer.find(folder)
+    found = importer.list_cases(folder)
     out.refused = dict(found.refused)
-    for raw in found.raws:
+    for raw in found.cases:
         try:
-            out.read[raw.name] = importer.read(raw)
+            out.read[raw.name] = importer.load_case(raw)
         except LumbarsegError as error:
             out.refused[raw.name] = str(error)
     return out
 
 
-def disagreement(read: Read, truth: Volume, table: Table) -> Array:
+def disagreement(read: LoadedCase, truth: Volume, table: LabelTable) -> Array:
     """(I, J, K) bool, RAS: where a label allows nothing of what the truth, in the package's own values, is."""
     labels, true = reorient(read.labels, "RAS"), reorient(truth, "RAS").array
     out = np.zeros(true.shape, bool)
     for value in np.unique(labels.array):
         here = labels.array == value
-        names = set((read.table or table)[int(value)])
+        names = set((read.label_table or table)[int(value)])
         fitting = [s.label for s in STRUCTURES if names & {s.name, s.kind.value}]
         fitting += [0] if Kind.BACKGROUND.value in names else []
         out[here] = ~np.isin(true[here], fitting)

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from tests.datasets.small import exam
 
-from lumbarseg import files
-from lumbarseg.anatomy import by_name
-from lumbarseg.datasets.importers.chu import BODIES, IMPORTER, TABLE, TRAPS
-from lumbarseg.datasets.importers.raw import Raw
+from lumbarseg import io
+from lumbarseg.anatomy import structure_by_name
+from lumbarseg.datasets.importers.chu import BODIES, IMPORTER, KNOWN_FAULTS, LABEL_TABLE
+from lumbarseg.datasets.importers.importer import SourceCase
 from lumbarseg.datasets.layouts import chu as layout
 from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError, FileError
-from lumbarseg.resample import reorient
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
 from .replica import Replica, imported
 
-LABELS = [by_name(level).label for level in BODIES]
+LABELS = [structure_by_name(level).label for level in BODIES]
 
 
 @cache
@@ -43,7 +43,7 @@ def truth(name: str) -> Array:
 def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
     assert len(replica.planted) > 8
     assert replica.met == replica.expected
-    assert {trap for _, trap in replica.met} - {"refused"} <= set(TRAPS)
+    assert {trap for _, trap in replica.met} - {"refused"} <= set(KNOWN_FAULTS)
 
 
 def test_the_bodies_are_the_phantoms_voxel_for_voxel(replica: Replica) -> None:
@@ -52,7 +52,7 @@ def test_the_bodies_are_the_phantoms_voxel_for_voxel(replica: Replica) -> None:
         touching = any(text.startswith("touching") for text in read.warnings)
         here = true > 0 if touching else np.ones(true.shape, bool)  # the bridge between two bodies belongs to none
         np.testing.assert_array_equal(found[here], true[here])
-        assert set(np.unique(found)) == {0, *LABELS} <= set(TABLE)
+        assert set(np.unique(found)) == {0, *LABELS} <= set(LABEL_TABLE)
         np.testing.assert_allclose(read.image.affine, read.labels.affine)
 
 
@@ -76,9 +76,9 @@ def test_any_reversed_axis_is_put_right_without_mirroring_twice(tmp_path: Path, 
     tag = np.isin(labels.array, LABELS).astype(np.uint8)
     wrong = np.diag([*(np.array(signs) * image.grid.spacing), 1.0])
     paths = (tmp_path / "Img_07.nii", tmp_path / "Img_07_Labels.nii")
-    files.write_image(Volume(image.array, wrong), paths[0])
-    files.write_labels(Volume(tag, wrong), paths[1], table=())
-    read = IMPORTER.read(IMPORTER.find(tmp_path).raws[0])
+    io.write_image(Volume(image.array, wrong), paths[0])
+    io.write_labels(Volume(tag, wrong), paths[1], structures=())
+    read = IMPORTER.load_case(IMPORTER.list_cases(tmp_path).cases[0])
     diagonal = np.diag(read.image.affine)[:3]
     assert (np.sign(diagonal[1:]) == 1).all() and np.linalg.det(read.image.affine) * np.prod(signs) > 0
     upright = reorient(read.labels, "RAS").array
@@ -91,43 +91,43 @@ def test_a_body_too_few_or_too_far_is_refused_with_the_reason(replica: Replica, 
     assert "6 bodies, 7 are expected" in replica.refused[six] or "5 bodies, 7" in replica.refused[six]
     one = exam(0, seed=3, bodies=8)
     labels = reorient(one.labels, "LPS")
-    upper = {by_name("T10").label, *LABELS} - {by_name("L2").label}
+    upper = {structure_by_name("T10").label, *LABELS} - {structure_by_name("L2").label}
     affine = np.diag([*labels.grid.spacing, 1.0])
-    files.write_image(Volume(reorient(one.image, "LPS").array, affine), tmp_path / "Img_01.nii")
+    io.write_image(Volume(reorient(one.image, "LPS").array, affine), tmp_path / "Img_01.nii")
     tag = np.isin(labels.array, sorted(upper)).astype(np.uint8)
-    files.write_labels(Volume(tag, affine), tmp_path / "Img_01_Labels.nii", table=())
+    io.write_labels(Volume(tag, affine), tmp_path / "Img_01_Labels.nii", structures=())
     with pytest.raises(DatasetError, match=r"Img_01_Labels\.nii: its 7 bodies lie .* mm apart"):
-        IMPORTER.read(IMPORTER.find(tmp_path).raws[0])
+        IMPORTER.load_case(IMPORTER.list_cases(tmp_path).cases[0])
 
 
 def test_bad_files_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no Img_NN"):
-        IMPORTER.find(tmp_path)
+        IMPORTER.list_cases(tmp_path)
     volume = Volume(np.zeros((3, 4, 5), np.uint8), np.eye(4))
     image, labels = tmp_path / "Img_01.nii", tmp_path / "Img_01_Labels.nii"
-    raw = Raw("Img_01", "01", (image, labels))
-    files.write_image(volume, image)
-    files.write_labels(volume, labels, table=())
+    raw = SourceCase("Img_01", "01", (image, labels))
+    io.write_image(volume, image)
+    io.write_labels(volume, labels, structures=())
     with pytest.raises(DatasetError, match=r"Img_01_Labels\.nii: holds the values 0; one tag"):
-        IMPORTER.read(raw)
-    files.write_labels(Volume(np.arange(60, dtype=np.uint8).reshape(3, 4, 5), np.eye(4)), labels, table=())
+        IMPORTER.load_case(raw)
+    io.write_labels(Volume(np.arange(60, dtype=np.uint8).reshape(3, 4, 5), np.eye(4)), labels, structures=())
     with pytest.raises(DatasetError, match=r"holds the values 0, 1, 2, 3, 4, 5; one tag"):
-        IMPORTER.read(raw)
+        IMPORTER.load_case(raw)
     noise = np.random.default_rng(0).integers(0, 2, (3, 4, 5)).astype(np.uint8)
-    files.write_labels(Volume(noise, np.eye(4)), labels, table=())
+    io.write_labels(Volume(noise, np.eye(4)), labels, structures=())
     with pytest.raises(DatasetError, match="bodies, 7 are expected"):
-        IMPORTER.read(raw)
+        IMPORTER.load_case(raw)
     labels.write_bytes(labels.read_bytes()[:380])
     with pytest.raises(FileError, match=r"Img_01_Labels\.nii: .*truncated"):
-        IMPORTER.read(raw)
+        IMPORTER.load_case(raw)
 
 
 def test_the_real_exams_come_out_named_and_turned(real: Path) -> None:
-    found = IMPORTER.find(real / "chu")
-    assert len(found.raws) == 10 and not found.refused
-    for raw in found.raws:
-        read = IMPORTER.read(raw)
-        named = files.read_labels(real / "chu" / "named" / f"{raw.name}_named.nii.gz")
+    found = IMPORTER.list_cases(real / "chu")
+    assert len(found.cases) == 10 and not found.refused
+    for raw in found.cases:
+        read = IMPORTER.load_case(raw)
+        named = io.read_labels(real / "chu" / "named" / f"{raw.name}_named.nii.gz")
         np.testing.assert_array_equal(read.labels.array, named.array)
         np.testing.assert_allclose(read.image.affine, np.diag([-2, -1.25, 1.25, 1]))
         assert [text.partition(":")[0] for text in read.warnings] == ["axis"]
@@ -136,9 +136,9 @@ def test_the_real_exams_come_out_named_and_turned(real: Path) -> None:
 
 def test_a_real_exam_that_was_put_right_is_left_alone(real: Path, tmp_path: Path) -> None:
     for name in ("Img_05.nii.gz", "Img_05_Labels.nii.gz"):
-        labels = files.read_labels(real / "chu" / name) if "Labels" in name else files.read_image(real / "chu" / name)
-        write = files.write_labels if "Labels" in name else files.write_image
+        labels = io.read_labels(real / "chu" / name) if "Labels" in name else io.read_image(real / "chu" / name)
+        write = io.write_labels if "Labels" in name else io.write_image
         write(Volume(labels.array, np.diag([-2, -1.25, 1.25, 1.0])), tmp_path / name)
-    read = IMPORTER.read(IMPORTER.find(tmp_path).raws[0])
+    read = IMPORTER.load_case(IMPORTER.list_cases(tmp_path).cases[0])
     assert read.warnings == ()
     np.testing.assert_allclose(read.image.affine, np.diag([-2, -1.25, 1.25, 1]))

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from tests.datasets.small import exam
 
-from lumbarseg import files
-from lumbarseg.anatomy import Kind, labels_of
+from lumbarseg import io
+from lumbarseg.anatomy import Kind, labels_of_kind
 from lumbarseg.datasets.importers import ivdm3seg
 from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.layouts import ivdm3seg as layout
 from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
-from lumbarseg.resample import reorient
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 from .replica import Replica, imported
@@ -55,18 +55,18 @@ def test_planted_traps_are_reported_and_discs_are_the_truth(replica: Replica) ->
     for number, one in enumerate(phantoms()):
         read = replica.read[layout.case_of(number)]
         labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
-        np.testing.assert_array_equal(labels, np.where(np.isin(truth, labels_of(Kind.DISC)), truth, 0))
-        assert read.table is not None and {"T1-T2", "body", "canal"} <= set(read.table[0])
-        assert set(np.unique(labels)) == set(read.table)
+        np.testing.assert_array_equal(labels, np.where(np.isin(truth, labels_of_kind(Kind.DISC)), truth, 0))
+        assert read.label_table is not None and {"T1-T2", "body", "canal"} <= set(read.label_table[0])
+        assert set(np.unique(labels)) == set(read.label_table)
         np.testing.assert_array_equal(reorient(read.image, "RAS").array, reorient(one.image, "RAS").array)
 
 
 def test_the_image_is_the_contrast_that_was_asked_for(copy: Path) -> None:
-    importer = ivdm3seg.importer("wat")
-    inn, wat = (i.read(i.find(copy).raws[0]).image.array for i in (IMPORTER, importer))
+    importer = ivdm3seg.make_importer("wat")
+    inn, wat = (i.load_case(i.list_cases(copy).cases[0]).image.array for i in (IMPORTER, importer))
     np.testing.assert_array_equal(wat, (inn * 0.5).astype(int))
     with pytest.raises(DatasetError, match="choose one of inn, opp, wat, fat"):
-        ivdm3seg.importer("t2")
+        ivdm3seg.make_importer("t2")
 
 
 def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, tmp_path: Path) -> None:
@@ -76,11 +76,11 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
             path.rename(path.with_name(path.name.replace("01", f"0{number}")))
     (copy / "02" / "02_Labels.nii").unlink()
     (copy / "03" / "03_inn.nii").unlink()
-    tag = files.read_labels(copy / "04" / "04_Labels.nii")
+    tag = io.read_labels(copy / "04" / "04_Labels.nii")
     middle = tag.array.copy()
     middle[:, :, : 2 * tag.array.shape[2] // 3] = 0
-    files.write_labels(Volume(middle, tag.affine), copy / "04" / "04_Labels.nii", ())
-    files.write_labels(Volume(tag.array + (middle > 0), tag.affine), copy / "05" / "05_Labels.nii", ())
+    io.write_labels(Volume(middle, tag.affine), copy / "04" / "04_Labels.nii", ())
+    io.write_labels(Volume(tag.array + (middle > 0), tag.affine), copy / "05" / "05_Labels.nii", ())
     shutil.copy(copy / "06" / "06_inn.nii", copy / "06" / "06-inn.nii")
     (copy / "01" / "01_Labels.nii").rename(copy / "01" / "01-Labels.nii")
     done = import_source(IMPORTER, copy, tmp_path / "out", jobs=1)
@@ -98,6 +98,6 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
 
 
 def test_a_folder_of_another_kind(tmp_path: Path) -> None:
-    files.write_image(phantoms()[0].image, tmp_path / "a_image.nii.gz")
+    io.write_image(phantoms()[0].image, tmp_path / "a_image.nii.gz")
     with pytest.raises(DatasetError, match="holds no NN/NN_inn"):
-        IMPORTER.find(tmp_path)
+        IMPORTER.list_cases(tmp_path)

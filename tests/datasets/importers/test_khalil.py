@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from tests.datasets import small
 
-from lumbarseg import files
-from lumbarseg.anatomy import Kind, by_name, classes_of
+from lumbarseg import io
+from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
 from lumbarseg.datasets import Case, read_case
-from lumbarseg.datasets.importers import column, khalil
-from lumbarseg.datasets.importing import Imported, import_source
+from lumbarseg.datasets.importers import khalil, mask_levels
+from lumbarseg.datasets.importing import ImportResult, import_source
 from lumbarseg.datasets.layouts import khalil as layout
 from lumbarseg.datasets.layouts.exam import Exam, Planted
 from lumbarseg.errors import DatasetError
@@ -51,16 +51,16 @@ def labels_dir(source: Path) -> Path:
 
 
 def truth(exam: Exam, missing: set[str] = frozenset()) -> np.ndarray:
-    drawn = [by_name(name).label for name in column.SLOTS if name not in missing]
+    drawn = [structure_by_name(name).label for name in mask_levels.COLUMN_STRUCTURES if name not in missing]
     return np.where(np.isin(exam.labels.array, drawn), exam.labels.array, 0)
 
 
-def one(source: Path, target: Path) -> Imported:
+def one(source: Path, target: Path) -> ImportResult:
     return import_source(khalil.IMPORTER, source, target, jobs=1)
 
 
 def gaps(case: Case) -> set[str]:
-    return set(column.SLOTS) - {names[0] for value, names in case.table.items() if value}
+    return set(mask_levels.COLUMN_STRUCTURES) - {names[0] for value, names in case.label_table.items() if value}
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_every_planted_trap_is_reported_none_invented_and_every_voxel_is_true(tm
     assert len({case.patient for case in cases.values()}) == 39
     reported = {(name, text.partition(":")[0]) for name, texts in done.warnings.items() for text in texts}
     assert reported == {(trap.case, trap.trap) for trap in planted}
-    assert {trap for _, trap in reported} == set(khalil.TRAPS)
+    assert {trap for _, trap in reported} == set(khalil.KNOWN_FAULTS)
     for number, exam in enumerate(exams):
         case = cases[layout.case_of(number)]
         missing = {
@@ -82,7 +82,7 @@ def test_every_planted_trap_is_reported_none_invented_and_every_voxel_is_true(tm
         image, labels = read_case(case)
         np.testing.assert_array_equal(labels.array, truth(exam, missing))
         np.testing.assert_array_equal(image.array, exam.image.array)
-        assert gaps(case) == missing <= set(case.table[0])
+        assert gaps(case) == missing <= set(case.label_table[0])
     splits: dict[str, set[str]] = {}
     for case in cases.values():
         splits.setdefault(case.patient, set()).add(case.split)
@@ -99,18 +99,19 @@ def test_a_replica_without_traps_is_imported_without_a_word(two: Replica, tmp_pa
     assert {first.scanner, second.scanner} == {"Avanto", "Ingenia"}
     assert first.geometry["axes"] == "RAS"
     for case, exam in zip((first, second), exams, strict=True):
-        assert files.read_image(case.image).grid.same_as(exam.image.grid, tolerance=1e-2)
-        np.testing.assert_array_equal(files.read_labels(case.labels).array, truth(exam))
+        assert io.read_image(case.image).grid.same_as(exam.image.grid, tolerance=1e-2)
+        np.testing.assert_array_equal(io.read_labels(case.labels).array, truth(exam))
 
 
 def test_the_table_leaves_open_what_nobody_drew() -> None:
-    undrawn = set(khalil.TABLE[0])
+    undrawn = set(khalil.LABEL_TABLE[0])
     assert {"canal", "sacrum", "arch", "background", "T12", "L6", "L5-S1"} <= undrawn
-    assert not undrawn & {*column.SLOTS, "body", "disc"}
-    assert [names[0] for value, names in khalil.TABLE.items() if value] == [
-        by_name(name).name for name in sorted(column.SLOTS, key=lambda name: by_name(name).label)
+    assert not undrawn & {*mask_levels.COLUMN_STRUCTURES, "body", "disc"}
+    assert [names[0] for value, names in khalil.LABEL_TABLE.items() if value] == [
+        structure_by_name(name).name
+        for name in sorted(mask_levels.COLUMN_STRUCTURES, key=lambda name: structure_by_name(name).label)
     ]
-    assert classes_of(khalil.TABLE[0]) == set(Kind)
+    assert kinds_from_names(khalil.LABEL_TABLE[0]) == set(Kind)
 
 
 def test_shallower_and_deeper_folders_and_a_single_wrapping_one(source: Path, tmp_path: Path) -> None:
@@ -129,17 +130,17 @@ def test_a_wrong_folder_is_one_line(tmp_path: Path, source: Path) -> None:
     (tmp_path / "x" / "y" / "T2.nii.gz").write_bytes(b"")
     for folder in (tmp_path / "x" / "y", tmp_path / "x"):
         with pytest.raises(DatasetError, match="not Al Khalil's layout"):
-            khalil.find(folder)
+            khalil.list_cases(folder)
     shutil.copy(source / "S01" / "Avanto" / "sagittal" / "T2_TSE.nii.gz", source / "loose_T2.nii.gz")
     shutil.rmtree(labels_dir(source))
-    found = khalil.find(source)
-    assert [raw.scanner for raw in found.raws] == ["Ingenia"]
+    found = khalil.list_cases(source)
+    assert [raw.scanner for raw in found.cases] == ["Ingenia"]
     told = dict(found.refused)
     assert "no masks in a folder Labels or Masks" in told["S01_Avanto_sagittal_T2-TSE"]
     assert "in no folder of a patient" in told["loose-T2"]
 
 
-def spoiled(source: Path, tmp_path: Path) -> tuple[str, Imported]:
+def spoiled(source: Path, tmp_path: Path) -> tuple[str, ImportResult]:
     done = one(source, tmp_path / "out")
     assert len(done.dataset.cases()) == 1
     (reason,) = done.refused.values()
@@ -149,35 +150,35 @@ def spoiled(source: Path, tmp_path: Path) -> tuple[str, Imported]:
 
 def test_a_mask_of_another_size_that_lies_elsewhere_is_refused(source: Path, tmp_path: Path) -> None:
     path = labels_dir(source) / "L3.nii.gz"
-    mask = files.read_image(path)
-    files.write_image(Volume(mask.array[:-2], np.diag([2.0, 2, 2, 1])), path)
+    mask = io.read_image(path)
+    io.write_image(Volume(mask.array[:-2], np.diag([2.0, 2, 2, 1])), path)
     assert "L3.nii.gz: " in (reason := spoiled(source, tmp_path)[0]) and "give labels on its grid" in reason
 
 
 def test_a_header_that_puts_a_mask_elsewhere_in_the_image_is_not_believed(source: Path, tmp_path: Path) -> None:
     path = labels_dir(source) / "L3.nii.gz"
-    mask = files.read_image(path)
+    mask = io.read_image(path)
     high, low = (mask.grid.to_world(index) for index in (np.array(mask.array.shape) - 1, np.zeros(3)))
     turned = np.diag([*(np.sign(high - low) * mask.grid.spacing), 1.0])  # other axes, about the same middle
     turned[:3, 3] = (high + low) / 2 - turned[:3, :3] @ (np.array(mask.array.shape) - 1) / 2
-    files.write_image(Volume(mask.array.astype(np.uint8), turned), path)
+    io.write_image(Volume(mask.array.astype(np.uint8), turned), path)
     done = one(source, tmp_path / "out")
-    assert list(done.traps()) == ["mask-header"]
-    np.testing.assert_array_equal(files.read_labels(done.dataset.cases()[0].labels).array, truth(small.exam(0)))
+    assert list(done.cases_by_fault()) == ["mask-header"]
+    np.testing.assert_array_equal(io.read_labels(done.dataset.cases()[0].labels).array, truth(small.exam(0)))
 
 
 def test_a_finer_mask_is_brought_to_the_image_by_nearest_voxels(source: Path, tmp_path: Path) -> None:
     path = labels_dir(source) / "L3.nii.gz"
-    mask = files.read_image(path)
+    mask = io.read_image(path)
     fine = mask.affine.copy()
     fine[:3, 3] = mask.grid.to_world(np.full(3, -1 / 3))
     fine[:3, :3] /= 3
     thrice = mask.array.astype(np.uint8).repeat(3, 0).repeat(3, 1).repeat(3, 2)
-    files.write_image(Volume(thrice, fine), path)
+    io.write_image(Volume(thrice, fine), path)
     done = one(source, tmp_path / "out")
-    assert list(done.traps()) == ["mask-grid"]
+    assert list(done.cases_by_fault()) == ["mask-grid"]
     case = done.dataset.cases()[0]
-    np.testing.assert_array_equal(files.read_labels(case.labels).array, truth(small.exam(0)))
+    np.testing.assert_array_equal(io.read_labels(case.labels).array, truth(small.exam(0)))
 
 
 def test_one_structure_in_two_files_or_one_too_many_is_refused(source: Path, tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_levels_that_cannot_be_told_are_refused_unless_the_names_tell(source: Pa
 
 
 def test_names_from_foot_to_head_are_refused(source: Path, tmp_path: Path) -> None:
-    stems = [name.replace("-", "_") for name in column.SLOTS]
+    stems = [name.replace("-", "_") for name in mask_levels.COLUMN_STRUCTURES]
     for stem in stems:
         (labels_dir(source) / f"{stem}.nii.gz").rename(labels_dir(source) / f"{stem}.tmp")
     for stem, other in zip(stems, reversed(stems), strict=True):
@@ -220,4 +221,4 @@ def test_a_broken_mask_is_named(source: Path, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_a_file_name_says(stem: str, said: str | None) -> None:
-    assert column.named(stem) == said
+    assert mask_levels.structure_from_file_name(stem) == said

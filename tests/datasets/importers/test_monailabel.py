@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 from tests.datasets.small import exam
 
-from lumbarseg import files
-from lumbarseg.anatomy import STRUCTURES, by_name
-from lumbarseg.datasets import Dataset, datastore
-from lumbarseg.datasets.importers.monailabel import TABLE, TRAPS, importer
+from lumbarseg import io
+from lumbarseg.anatomy import STRUCTURES, structure_by_name
+from lumbarseg.datasets import Dataset, monailabel_datastore
+from lumbarseg.datasets.importers.monailabel import KNOWN_FAULTS, LABEL_TABLE, make_importer
 from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.layouts import monailabel as layout
 from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
-from lumbarseg.files import segnrrd
-from lumbarseg.resample import reorient
-from lumbarseg.terminology import term
+from lumbarseg.io import seg_nrrd
+from lumbarseg.resampling import reorient
+from lumbarseg.terminology import structure_codes
 from lumbarseg.volume import Array, Volume
 
 from .replica import Replica, imported
 
-DRAWN = sorted(by_name(name).label for name in layout.NAMES)
+DRAWN = sorted(structure_by_name(name).label for name in layout.NAMES)
 
 
 @cache
@@ -46,7 +46,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def replica(studies: Path) -> Replica:
-    return imported(layout, importer(), studies, phantoms(), traps=True)
+    return imported(layout, make_importer(), studies, phantoms(), traps=True)
 
 
 def truth(name: str) -> Array:
@@ -58,7 +58,7 @@ def truth(name: str) -> Array:
 def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
     assert len(replica.planted) > 6
     assert replica.met == replica.expected
-    assert {trap for _, trap in replica.met} - {"refused"} <= set(TRAPS)
+    assert {trap for _, trap in replica.met} - {"refused"} <= set(KNOWN_FAULTS)
     waiting = {f"case-{number}" for number in range(len(layout.PLAN)) if layout.waits(number)}
     assert waiting and not waiting & {*replica.read, *replica.refused}
 
@@ -69,10 +69,10 @@ def test_segments_are_what_their_names_say_whatever_their_numbers(replica: Repli
     assert len(whole) > 3
     for name, read in whole.items():
         np.testing.assert_array_equal(reorient(read.labels, "RAS").array, truth(name))
-        assert read.table is not None
-        assert set(DRAWN) <= set(read.table)
-        assert {"arch", "background"} <= set(read.table[0])
-        assert not {"body", "disc", "L3"} & set(read.table[0])
+        assert read.label_table is not None
+        assert set(DRAWN) <= set(read.label_table)
+        assert {"arch", "background"} <= set(read.label_table[0])
+        assert not {"body", "disc", "L3"} & set(read.label_table[0])
 
 
 def test_a_segment_without_a_meaning_is_unknown_and_two_of_one_name_are_one(replica: Replica) -> None:
@@ -82,19 +82,21 @@ def test_a_segment_without_a_meaning_is_unknown_and_two_of_one_name_are_one(repl
     np.testing.assert_array_equal(found[found != 255], true[found != 255])
     twice = next(trap.case for trap in replica.planted if trap.trap == "twice")
     found, true = reorient(replica.read[twice].labels, "RAS").array, truth(twice)
-    np.testing.assert_array_equal(found, np.where(true == by_name("L1").label, by_name("L2").label, true))
+    np.testing.assert_array_equal(
+        found, np.where(true == structure_by_name("L1").label, structure_by_name("L2").label, true)
+    )
 
 
 def test_who_when_and_which_model_stay_with_each_case(replica: Replica) -> None:
     for read in replica.read.values():
-        told = read.about["annotated"]
+        told = read.metadata["annotated"]
         assert (told["by"], told["model"], told["tag"]) == ("reader one", "lumbar_spine", "final")
         assert told["at"].startswith("2025-10-") and told["at"].endswith("+00:00")
         assert told["other_tags"] == ["original"]
     plain = next(name for name, read in replica.read.items() if not read.warnings)
-    told = replica.read[plain].about["annotated"]
+    told = replica.read[plain].metadata["annotated"]
     half = truth(plain)  # the answer lacks a part of L3, and nothing else
-    assert 0 < told["changed_voxels"] < (half == by_name("L3").label).sum()
+    assert 0 < told["changed_voxels"] < (half == structure_by_name("L3").label).sum()
     assert 0.9 < told["answer_dice"] < 1
 
 
@@ -114,35 +116,35 @@ def test_a_table_given_by_the_user_explains_labels_without_names(
     case = next(trap.case for trap in replica.planted if trap.detail == "no names")
     table = tmp_path / "table.json"
     table.write_text(json.dumps({"0": ["background"], **{str(v): ["body"] for v in range(1, 13)}}))
-    told = importer(table=table)
-    raw = next(raw for raw in told.find(studies).raws if raw.name == case)
-    read = told.read(raw)
+    told = make_importer(table=table)
+    raw = next(raw for raw in told.list_cases(studies).cases if raw.name == case)
+    read = told.load_case(raw)
     np.testing.assert_array_equal(reorient(read.labels, "RAS").array > 0, truth(case) > 0)
 
 
 def test_other_tags_are_left_alone_unless_asked_for(studies: Path, replica: Replica) -> None:
-    answers = importer(tag="original").find(studies)
-    assert len(answers.raws) == len(layout.PLAN) - 1  # one image was removed
+    answers = make_importer(tag="original").list_cases(studies)
+    assert len(answers.cases) == len(layout.PLAN) - 1  # one image was removed
     with pytest.raises(DatasetError, match=r"none of its \d+ exams has a label under second; .*--tag"):
-        importer(tag="second").find(_alone(studies, replica))
+        make_importer(tag="second").list_cases(_alone(studies, replica))
 
 
 def _alone(studies: Path, replica: Replica) -> Path:
     """A datastore in which every file is in its place."""
     folder = studies.parent / "whole"
     shutil.copytree(studies, folder, dirs_exist_ok=True)
-    values = json.loads((folder / datastore.FILE).read_text())
+    values = json.loads((folder / monailabel_datastore.DATASTORE_FILE).read_text())
     removed = next(trap.case for trap in replica.planted if trap.detail == "image removed")
     del values["objects"][removed]
     (folder / "labels" / "final" / f"{removed}.nii.gz").unlink()
-    (folder / datastore.FILE).write_text(json.dumps(values))
+    (folder / monailabel_datastore.DATASTORE_FILE).write_text(json.dumps(values))
     return folder
 
 
 def test_what_lies_in_final_but_in_no_table_is_told(studies: Path, replica: Replica) -> None:
     folder = _alone(studies, replica)
     shutil.copy(folder / "labels/final/case-0.nii.gz", folder / "labels/final/stray.nii.gz")
-    assert "does not list" in dict(importer().find(folder).refused)["stray"]
+    assert "does not list" in dict(make_importer().list_cases(folder).refused)["stray"]
 
 
 def test_a_segmentation_of_slicer_names_its_values_itself(tmp_path: Path) -> None:
@@ -150,35 +152,40 @@ def test_a_segmentation_of_slicer_names_its_values_itself(tmp_path: Path) -> Non
     rows = dict(enumerate(("L4", "sacrum", "L2-L3"), start=1))
     lookup = np.zeros(256, np.uint8)
     for place, name in rows.items():
-        lookup[by_name(name).label] = place
-    segments = [segnrrd.Segment(place, name, by_name(name).colour, term(by_name(name))) for place, name in rows.items()]
+        lookup[structure_by_name(name).label] = place
+    segments = [
+        seg_nrrd.Segment(place, name, structure_by_name(name).colour, structure_codes(structure_by_name(name)))
+        for place, name in rows.items()
+    ]
     _datastore(tmp_path, one, {"label_info": [{"name": "L1", "idx": 1}]}, ".seg.nrrd")
     path = tmp_path / "labels" / "final" / "one.seg.nrrd"
     path.unlink()
-    segnrrd.write(Volume(lookup[one.labels.array], one.labels.affine), segments, path)
-    read = importer().read(importer().find(tmp_path).raws[0])
-    assert {names[0] for value, names in (read.table or {}).items() if value} == set(rows.values())
+    seg_nrrd.write(Volume(lookup[one.labels.array], one.labels.affine), segments, path)
+    read = make_importer().load_case(make_importer().list_cases(tmp_path).cases[0])
+    assert {names[0] for value, names in (read.label_table or {}).items() if value} == set(rows.values())
 
 
 def _datastore(folder: Path, one: Exam, info: dict[str, object], ending: str = ".nii.gz") -> None:
     """One exam, its labels as they are."""
-    files.write_image(one.image, folder / "one.nii.gz")
+    io.write_image(one.image, folder / "one.nii.gz")
     path = folder / "labels" / "final" / "one.nii.gz"
-    files.write_labels(one.labels, path, table=())
+    io.write_labels(one.labels, path, structures=())
     if ending != ".nii.gz":
         path.rename(path.with_name(f"one{ending}"))
     rows = {"image": {"ext": ".nii.gz", "info": {}}, "labels": {"final": {"ext": ending, "info": info}}}
-    (folder / datastore.FILE).write_text(json.dumps({"name": "", "description": "", "objects": {"one": rows}}))
+    (folder / monailabel_datastore.DATASTORE_FILE).write_text(
+        json.dumps({"name": "", "description": "", "objects": {"one": rows}})
+    )
 
 
 @pytest.mark.parametrize("name", ["../one", "/etc/one"])
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     _datastore(tmp_path, phantoms()[0], {"values": "declared"})
-    values = json.loads((tmp_path / datastore.FILE).read_text())
+    values = json.loads((tmp_path / monailabel_datastore.DATASTORE_FILE).read_text())
     values["objects"] = {name: values["objects"]["one"]}
-    (tmp_path / datastore.FILE).write_text(json.dumps(values))
-    found = importer().find(tmp_path)
-    assert not found.raws
+    (tmp_path / monailabel_datastore.DATASTORE_FILE).write_text(json.dumps(values))
+    found = make_importer().list_cases(tmp_path)
+    assert not found.cases
     assert any("leads out" in reason or "not there" in reason for _, reason in found.refused)
 
 
@@ -193,18 +200,18 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str
 )
 def test_a_folder_of_another_kind_is_told(tmp_path: Path, text: str | None, told: str) -> None:
     if text is not None:
-        (tmp_path / datastore.FILE).write_text(text)
+        (tmp_path / monailabel_datastore.DATASTORE_FILE).write_text(text)
     with pytest.raises(DatasetError, match=told):
-        importer().find(tmp_path)
+        make_importer().list_cases(tmp_path)
 
 
 def test_the_import_is_whole_and_done_twice_changes_nothing(studies: Path, replica: Replica, tmp_path: Path) -> None:
-    first = import_source(importer(), studies, tmp_path / "data", jobs=1, held_out=0.0)
+    first = import_source(make_importer(), studies, tmp_path / "data", jobs=1, val_fraction=0.0)
     assert set(first.added) == set(replica.read)
     before = (tmp_path / "data" / "dataset.json").read_bytes()
-    again = import_source(importer(), studies, tmp_path / "data", jobs=1, held_out=0.0)
+    again = import_source(make_importer(), studies, tmp_path / "data", jobs=1, val_fraction=0.0)
     assert not again.added
     assert (tmp_path / "data" / "dataset.json").read_bytes() == before
     dataset = Dataset.open(tmp_path / "data")
-    assert dataset.table == dict(sorted(TABLE.items()))
-    assert {s.label for s in STRUCTURES} < set(dataset.table)
+    assert dataset.label_table == dict(sorted(LABEL_TABLE.items()))
+    assert {s.label for s in STRUCTURES} < set(dataset.label_table)

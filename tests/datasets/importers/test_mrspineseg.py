@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from tests.datasets.small import exam
 
-from lumbarseg import files
-from lumbarseg.anatomy import Kind, arch_of, by_name
-from lumbarseg.datasets.importers.mrspineseg import IMPORTER, TABLE, TRAPS
-from lumbarseg.datasets.importers.raw import Raw
+from lumbarseg import io
+from lumbarseg.anatomy import Kind, arch_of_level, structure_by_name
+from lumbarseg.datasets.importers.importer import SourceCase
+from lumbarseg.datasets.importers.mrspineseg import IMPORTER, KNOWN_FAULTS, LABEL_TABLE
 from lumbarseg.datasets.layouts import mrspineseg as layout
 from lumbarseg.datasets.layouts.exam import Exam
-from lumbarseg.datasets.schemes import COLUMN, SCHEMES
+from lumbarseg.datasets.schemes import REGULAR_VERTEBRAE, SCHEMES
 from lumbarseg.errors import DatasetError, FileError
-from lumbarseg.resample import reorient
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 from .replica import Replica, disagreement, imported
@@ -42,7 +42,7 @@ def replica(folder: Path) -> Replica:
 
 def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
     assert replica.met == replica.expected
-    assert {trap for _, trap in replica.met} - {"refused"} <= set(TRAPS)
+    assert {trap for _, trap in replica.met} - {"refused"} <= set(KNOWN_FAULTS)
     assert len(replica.read) == 3
 
 
@@ -51,58 +51,60 @@ def test_the_labels_allow_the_truth_in_every_voxel_and_hold_all_that_the_source_
         read = replica.read.get(layout.case_of(number))
         if read is None:
             continue
-        table = read.table or TABLE
-        assert not disagreement(read, one.labels, TABLE).any()
+        table = read.label_table or LABEL_TABLE
+        assert not disagreement(read, one.labels, LABEL_TABLE).any()
         labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
-        undrawn = [by_name(name).label for name in table[0] if name not in tuple(Kind)] + [by_name("canal").label]
+        undrawn = [structure_by_name(name).label for name in table[0] if name not in tuple(Kind)] + [
+            structure_by_name("canal").label
+        ]
         np.testing.assert_array_equal(labels > 0, (truth > 0) & ~np.isin(truth, undrawn))
 
 
 def test_upper_vertebrae_that_lack_are_unknown_and_the_others_are_not(replica: Replica) -> None:
     cut, whole = replica.read["Case5"], replica.read["Case1"]
-    assert cut.table is not None
-    names = {*UPPER, *(arch_of(level).name for level in UPPER), "T9-T10", "T10-T11"}
-    assert names <= set(cut.table[0]) and not names & {n for v, row in cut.table.items() if v for n in row}
-    assert not names & set((whole.table or TABLE)[0])
-    for table in (cut.table, TABLE):
+    assert cut.label_table is not None
+    names = {*UPPER, *(arch_of_level(level).name for level in UPPER), "T9-T10", "T10-T11"}
+    assert names <= set(cut.label_table[0]) and not names & {n for v, row in cut.label_table.items() if v for n in row}
+    assert not names & set((whole.label_table or LABEL_TABLE)[0])
+    for table in (cut.label_table, LABEL_TABLE):
         assert Kind.CANAL.value in table[0] and Kind.SACRUM.value not in table[0]
-        assert set(COLUMN[:8]) <= set(table[0]) and not set(COLUMN[10:]) & set(table[0])
+        assert set(REGULAR_VERTEBRAE[:8]) <= set(table[0]) and not set(REGULAR_VERTEBRAE[10:]) & set(table[0])
 
 
 @pytest.mark.parametrize("value", [value for value in SCHEMES["mrspineseg"] if value])
 def test_a_value_keeps_its_meaning(value: int, tmp_path: Path) -> None:
-    read = IMPORTER.read(write(tmp_path, np.array([0, 2, value], np.uint8)))
-    assert (read.table or TABLE)[int(read.labels.array.ravel()[2])] == SCHEMES["mrspineseg"][value]
+    read = IMPORTER.load_case(write(tmp_path, np.array([0, 2, value], np.uint8)))
+    assert (read.label_table or LABEL_TABLE)[int(read.labels.array.ravel()[2])] == SCHEMES["mrspineseg"][value]
     assert read.warnings == ()
 
 
 def test_every_exam_is_a_patient_in_the_order_of_numbers(tmp_path: Path) -> None:
     for number in (10, 9, 2):
         write(tmp_path, np.array([0, 1, 2], np.uint8), number)
-    found = IMPORTER.find(tmp_path)
-    assert [(raw.name, raw.patient) for raw in found.raws] == [("Case2", "2"), ("Case9", "9"), ("Case10", "10")]
+    found = IMPORTER.list_cases(tmp_path)
+    assert [(raw.name, raw.patient) for raw in found.cases] == [("Case2", "2"), ("Case9", "9"), ("Case10", "10")]
 
 
 def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no MR/Case1"):
-        IMPORTER.find(tmp_path)
+        IMPORTER.list_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"mask_case1\.nii\.gz: holds the value 20"):
-        IMPORTER.read(write(tmp_path, np.array([0, 1, 20], np.uint8)))
+        IMPORTER.load_case(write(tmp_path, np.array([0, 1, 20], np.uint8)))
     with pytest.raises(DatasetError, match="nothing is drawn"):
-        IMPORTER.read(write(tmp_path, np.zeros(3, np.uint8)))
+        IMPORTER.load_case(write(tmp_path, np.zeros(3, np.uint8)))
     raw = write(tmp_path, np.array([0, 1, 2], np.uint8))
     raw.files[1].write_bytes(raw.files[1].read_bytes()[:40])
     with pytest.raises(FileError, match=r"mask_case1\.nii\.gz: "):
-        IMPORTER.read(raw)
+        IMPORTER.load_case(raw)
     (raw.files[1].parent / "mask_case7.nii.gz").write_bytes(raw.files[0].read_bytes())
-    found = IMPORTER.find(tmp_path)
-    assert [raw.name for raw in found.raws] == ["Case1"]
+    found = IMPORTER.list_cases(tmp_path)
+    assert [raw.name for raw in found.cases] == ["Case1"]
     assert found.refused[0][0] == "Case7" and "MR/Case7" in found.refused[0][1]
 
 
-def write(folder: Path, values: np.ndarray, number: int = 1) -> Raw:
+def write(folder: Path, values: np.ndarray, number: int = 1) -> SourceCase:
     """A pair of one row of voxels."""
     mask = Volume(values.reshape(-1, 1, 1), np.eye(4))
-    files.write_image(Volume(np.zeros_like(mask.array), np.eye(4)), folder / "train" / "MR" / f"Case{number}.nii.gz")
-    files.write_labels(mask, folder / "train" / "Mask" / f"mask_case{number}.nii.gz", table=())
-    return IMPORTER.find(folder).raws[0]
+    io.write_image(Volume(np.zeros_like(mask.array), np.eye(4)), folder / "train" / "MR" / f"Case{number}.nii.gz")
+    io.write_labels(mask, folder / "train" / "Mask" / f"mask_case{number}.nii.gz", structures=())
+    return IMPORTER.list_cases(folder).cases[0]

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from tests.datasets.small import exam
 
-from lumbarseg import files
-from lumbarseg.anatomy import LUMBAR, by_name
+from lumbarseg import io
+from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
 from lumbarseg.datasets.importers import myosegmentum
-from lumbarseg.datasets.importers.raw import Importer
+from lumbarseg.datasets.importers.importer import Importer
 from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.layouts import myosegmentum as layout
 from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
-from lumbarseg.files import metaimage
-from lumbarseg.resample import reorient
+from lumbarseg.io import metaimage
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 from .replica import Replica, disagreement, imported
 
 IMPORTER: Importer = myosegmentum.IMPORTER
-BODIES = [by_name(level).label for level in LUMBAR]
+BODIES = [structure_by_name(level).label for level in LUMBAR_LEVELS]
 
 
 @cache
@@ -60,33 +60,33 @@ def test_planted_traps_are_reported_and_bodies_are_the_truth(replica: Replica) -
     assert {trap for _, trap in replica.met} == {"grey-mask", "overlap", "label-header"}
     for number, one in enumerate(phantoms()):
         read = replica.read[layout.case_of(number)]
-        assert not disagreement(read, one.labels, IMPORTER.table).any()
+        assert not disagreement(read, one.labels, IMPORTER.label_table).any()
         labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
         np.testing.assert_array_equal(labels > 0, np.isin(truth, BODIES))
 
 
 def test_the_image_is_the_contrast_that_was_asked_for(copy: Path) -> None:
     water, fat, fraction = (
-        importer.read(importer.find(copy).raws[0]).image.array
-        for importer in map(myosegmentum.importer, ("water", "fat", "pdff"))
+        importer.load_case(importer.list_cases(copy).cases[0]).image.array
+        for importer in map(myosegmentum.make_importer, ("water", "fat", "pdff"))
     )
     np.testing.assert_array_equal(water, phantoms()[0].image.array)
     np.testing.assert_array_equal(fat, fraction)
     assert not np.array_equal(water, fat)
     with pytest.raises(DatasetError, match="choose one of water, fat, pdff"):
-        myosegmentum.importer("t2")
+        myosegmentum.make_importer("t2")
 
 
 def test_one_label_map_beside_or_above_the_image_is_taken(copy: Path, tmp_path: Path) -> None:
     image, labels = phantoms()[0].image, phantoms()[0].labels
     bodies = Volume(np.where(np.isin(labels.array, BODIES), labels.array, 0), labels.affine)
     for name, place in (("s1", "s1"), ("s2", "s2/masks")):
-        files.write_image(image, tmp_path / "other" / name / "sub_water.nii.gz")
-        files.write_labels(bodies, tmp_path / "other" / place / "vertebrae_seg.nii.gz")
-    found = IMPORTER.find(tmp_path / "other")
-    assert [raw.name for raw in found.raws] == ["s1", "s2"]
-    for raw in found.raws:
-        np.testing.assert_array_equal(IMPORTER.read(raw).labels.array, bodies.array)
+        io.write_image(image, tmp_path / "other" / name / "sub_water.nii.gz")
+        io.write_labels(bodies, tmp_path / "other" / place / "vertebrae_seg.nii.gz")
+    found = IMPORTER.list_cases(tmp_path / "other")
+    assert [raw.name for raw in found.cases] == ["s1", "s2"]
+    for raw in found.cases:
+        np.testing.assert_array_equal(IMPORTER.load_case(raw).labels.array, bodies.array)
 
 
 def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
     shutil.copytree(copy / "01", extra)
     (folder_of(copy, 0) / "L2_01.mha").unlink()
     (folder_of(copy, 1) / "WATER.nii.gz").rename(folder_of(copy, 1) / "WATER.dcm")
-    mask = files.read_labels(folder_of(copy, 2) / "L5_03.mha")
+    mask = io.read_labels(folder_of(copy, 2) / "L5_03.mha")
     metaimage.write(Volume(mask.array * 0, mask.affine), folder_of(copy, 2) / "L5_03.mha")
     (folder_of(copy, 3) / "L1_04.mha").write_bytes(b"no volume at all")
     done = import_source(IMPORTER, copy, tmp_path / "out", jobs=1)
@@ -111,6 +111,6 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
 
 
 def test_a_folder_of_another_kind(tmp_path: Path) -> None:
-    files.write_image(phantoms()[0].image, tmp_path / "a_image.nii.gz")
+    io.write_image(phantoms()[0].image, tmp_path / "a_image.nii.gz")
     with pytest.raises(DatasetError, match="holds no folder with masks L1 to L5"):
-        IMPORTER.find(tmp_path)
+        IMPORTER.list_cases(tmp_path)

@@ -12,16 +12,16 @@ import pytest
 from tests import sets
 from tests.datasets.small import exam
 
-from lumbarseg import files
-from lumbarseg.anatomy import by_name
+from lumbarseg import io
+from lumbarseg.anatomy import structure_by_name
 from lumbarseg.datasets.importers import nnunet
-from lumbarseg.datasets.importers.nnunet import table_from_names
+from lumbarseg.datasets.importers.nnunet import label_table_from_names
 from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.layouts import msd
 from lumbarseg.datasets.layouts import nnunet as layout
 from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
-from lumbarseg.resample import reorient
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 from .replica import disagreement, imported
@@ -39,8 +39,8 @@ def raw_folder(place: Path, labels: dict[str, Any], names: tuple[str, ...] = ("a
     """A raw folder of blobs with values 0 to 3."""
     for seed, name in enumerate(names):
         image, mask = sets.exam(seed, 4, SHAPE)
-        files.write_image(image, place / "imagesTr" / f"{name}_0000.nii.gz")
-        files.write_labels(mask, place / "labelsTr" / f"{name}.nii.gz", ())
+        io.write_image(image, place / "imagesTr" / f"{name}_0000.nii.gz")
+        io.write_labels(mask, place / "labelsTr" / f"{name}.nii.gz", ())
     told = {"channel_names": {"0": "T2"}, "labels": labels, "file_ending": ".nii.gz", **more}
     (place / "dataset.json").write_text(json.dumps(told))
     return place
@@ -51,24 +51,24 @@ LABELS = {"background": 0, "vertebrae": 1, "discs": 2, "canal": 3}
 
 def test_a_replica_gives_the_truth_in_every_voxel(tmp_path: Path) -> None:
     written = layout.write(tmp_path, iter(phantoms()), np.random.default_rng(0), True)
-    importer = nnunet.importer(tmp_path)
+    importer = nnunet.make_importer(tmp_path)
     replica = imported(layout, importer, tmp_path, phantoms(), traps=True)
     assert replica.met == replica.expected == {(phantoms()[1].name, "label-header")} and len(written) == 1
     for one in phantoms():
         labels, truth = (reorient(v, "RAS").array for v in (replica.read[one.name].labels, one.labels))
         ignored = labels == layout.LABELS["ignore"]
-        assert not (disagreement(replica.read[one.name], one.labels, importer.table) & ~ignored).any()
-        assert not np.isin(truth[ignored], [0, *(by_name(name).label for name in layout.NAMES)]).any()
-    assert importer.table[layout.LABELS["L3 arch"]] == ("L3 arch",)
-    assert importer.table[layout.LABELS["ignore"]] == ("unknown",)
+        assert not (disagreement(replica.read[one.name], one.labels, importer.label_table) & ~ignored).any()
+        assert not np.isin(truth[ignored], [0, *(structure_by_name(name).label for name in layout.NAMES)]).any()
+    assert importer.label_table[layout.LABELS["L3 arch"]] == ("L3 arch",)
+    assert importer.label_table[layout.LABELS["ignore"]] == ("unknown",)
 
 
 def test_a_replica_of_the_decathlon(tmp_path: Path) -> None:
     msd.write(tmp_path, iter(phantoms()), np.random.default_rng(0), True)
-    importer = nnunet.importer(tmp_path)
+    importer = nnunet.make_importer(tmp_path)
     replica = imported(msd, importer, tmp_path, phantoms(), traps=True)
     assert not replica.met
-    assert importer.table == {
+    assert importer.label_table == {
         0: ("background",),
         1: ("body",),
         2: ("arch",),
@@ -77,28 +77,28 @@ def test_a_replica_of_the_decathlon(tmp_path: Path) -> None:
         5: ("canal",),
     }
     for one in phantoms():
-        assert not disagreement(replica.read[one.name], one.labels, importer.table).any()
+        assert not disagreement(replica.read[one.name], one.labels, importer.label_table).any()
         np.testing.assert_array_equal(replica.read[one.name].labels.array > 0, one.labels.array > 0)
 
 
 def test_regions_are_read_as_what_they_have_in_common() -> None:
     labels = {"background": 0, "vertebrae": [1, 2], "vertebral bodies": 2, "discs": 3}
-    table, notes = table_from_names(labels, ANY)
+    table, notes = label_table_from_names(labels, ANY)
     assert table == {0: ("background", "canal", "sacrum"), 1: ("arch",), 2: ("body",), 3: ("disc",)}
     assert not notes
 
 
 def test_what_no_name_draws_is_in_the_row_of_zero() -> None:
-    table, _ = table_from_names({"background": 0, "vertebrae L4": 1, "vertebrae L5": 2, "spinal cord": 3}, ANY)
+    table, _ = label_table_from_names({"background": 0, "vertebrae L4": 1, "vertebrae L5": 2, "spinal cord": 3}, ANY)
     assert {"disc", "sacrum", "canal", "L3", "L3 arch"} <= set(table[0])
     assert not {"L4", "L5 arch", "L6"} & set(table[0])
 
 
 def test_a_bare_level_is_a_body_only_where_arches_have_names() -> None:
-    table, notes = table_from_names({"background": 0, "L5": 1}, ANY)
+    table, notes = label_table_from_names({"background": 0, "L5": 1}, ANY)
     assert table[1] == ("L5", "L5 arch") and "arch" in table[0]
     assert notes == ("bare-level: L5",)
-    table, notes = table_from_names({"background": 0, "L5": 1, "posterior elements": 2}, ANY)
+    table, notes = label_table_from_names({"background": 0, "L5": 1, "posterior elements": 2}, ANY)
     assert table[1] == ("L5",) and not notes
 
 
@@ -114,14 +114,14 @@ def test_a_bare_level_is_a_body_only_where_arches_have_names() -> None:
 )
 def test_names_that_cannot_be_used(labels: Any, told: str) -> None:
     with pytest.raises(DatasetError, match=told):
-        table_from_names(labels, ANY)
+        label_table_from_names(labels, ANY)
 
 
 def test_a_table_takes_the_place_of_names(tmp_path: Path) -> None:
     place = raw_folder(tmp_path / "in", {"background": 0, "thing": 1})
     (tmp_path / "t.json").write_text(json.dumps({str(v): ["disc"] for v in range(1, 4)} | {"0": ["background"]}))
-    done = import_source(nnunet.importer(place, tmp_path / "t.json"), place, tmp_path / "out", jobs=1)
-    assert len(done.added) == 2 and done.dataset.table[1] == ("disc",)
+    done = import_source(nnunet.make_importer(place, tmp_path / "t.json"), place, tmp_path / "out", jobs=1)
+    assert len(done.added) == 2 and done.dataset.label_table[1] == ("disc",)
 
 
 def test_good_cases_are_kept_and_the_others_told(tmp_path: Path) -> None:
@@ -132,11 +132,13 @@ def test_good_cases_are_kept_and_the_others_told(tmp_path: Path) -> None:
     (place / "imagesTr" / "alone_0000.nii.gz").unlink()
     (place / "imagesTr" / "broken_0000.nii.gz").write_bytes(b"\x1f\x8b\x00")
     image, labels = sets.exam(3, 4, SHAPE)
-    files.write_labels(Volume(labels.array + np.uint8(1), labels.affine), place / "labelsTr" / "strange.nii.gz", ())
+    io.write_labels(Volume(labels.array + np.uint8(1), labels.affine), place / "labelsTr" / "strange.nii.gz", ())
     for name in ("t1", "t2"):
-        files.write_image(image, place / "imagesTs" / f"{name}_0000.nii.gz")
-    files.write_labels(labels, place / "labelsTs" / "t2.nii.gz", ())
-    done = import_source(nnunet.importer(tmp_path, patient="^[^_]+"), tmp_path, tmp_path / "out", jobs=1, held_out=0.0)
+        io.write_image(image, place / "imagesTs" / f"{name}_0000.nii.gz")
+    io.write_labels(labels, place / "labelsTs" / "t2.nii.gz", ())
+    done = import_source(
+        nnunet.make_importer(tmp_path, patient="^[^_]+"), tmp_path, tmp_path / "out", jobs=1, val_fraction=0.0
+    )
     assert set(done.added) == {"good", "p1_a", "p1_b", "t2"}
     assert {case.name: case.split for case in done.dataset.cases()}["t2"] == "test"
     assert {case.patient for case in done.dataset.cases() if case.name.startswith("p1")} == {"p1"}
@@ -157,13 +159,13 @@ def test_of_several_channels_the_first_t2_is_read(tmp_path: Path) -> None:
     place = raw_folder(tmp_path / "in", LABELS, ("a",), channel_names=channels)
     image = sets.exam(0, 4, SHAPE)[0]
     for channel in (1, 2):
-        files.write_image(Volume(image.array + channel, image.affine), place / "imagesTr" / f"a_000{channel}.nii.gz")
+        io.write_image(Volume(image.array + channel, image.affine), place / "imagesTr" / f"a_000{channel}.nii.gz")
     for wanted, channel in (("", 1), ("fat", 2), ("0", 0)):
-        importer = nnunet.importer(place, channel=wanted)
-        (raw,) = importer.find(place).raws
-        np.testing.assert_allclose(importer.read(raw).image.array, image.array + channel, rtol=1e-6)
+        importer = nnunet.make_importer(place, channel=wanted)
+        (raw,) = importer.list_cases(place).cases
+        np.testing.assert_allclose(importer.load_case(raw).image.array, image.array + channel, rtol=1e-6)
     with pytest.raises(DatasetError, match="no channel STIR; choose one of 0 T1, 1 T2 TSE, 2 fat"):
-        nnunet.importer(place, channel="STIR")
+        nnunet.make_importer(place, channel="STIR")
 
 
 def test_channels_of_the_decathlon_lie_in_one_file(tmp_path: Path) -> None:
@@ -180,10 +182,10 @@ def test_channels_of_the_decathlon_lie_in_one_file(tmp_path: Path) -> None:
     }
     del told["channel_names"]
     (place / "dataset.json").write_text(json.dumps(told))
-    importer = nnunet.importer(place)
-    found = importer.find(place)
+    importer = nnunet.make_importer(place)
+    found = importer.list_cases(place)
     assert found.refused == (("imagesTs", "1 exams without reference labels left out"),)
-    np.testing.assert_allclose(importer.read(found.raws[0]).image.array, image.array + 7, rtol=1e-6)
+    np.testing.assert_allclose(importer.load_case(found.cases[0]).image.array, image.array + 7, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -202,19 +204,19 @@ def test_a_wrong_dataset_json_is_one_line(tmp_path: Path, change: dict[str, Any]
     values = json.loads((place / "dataset.json").read_text())
     (place / "dataset.json").write_text(json.dumps(values | change))
     with pytest.raises(DatasetError, match=told):
-        nnunet.importer(place)
+        nnunet.make_importer(place)
 
 
 def test_a_folder_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no dataset\.json in it"):
-        nnunet.importer(tmp_path)
+        nnunet.make_importer(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "dataset.json").write_text("[]")
     with pytest.raises(DatasetError, match=r"no dataset\.json of nnU-Net"):
-        nnunet.importer(tmp_path)
+        nnunet.make_importer(tmp_path)
     (tmp_path / "a" / "dataset.json").write_text("{")
     with pytest.raises(DatasetError, match="no JSON"):
-        nnunet.importer(tmp_path)
+        nnunet.make_importer(tmp_path)
     empty = raw_folder(tmp_path / "b", LABELS, ()) if (tmp_path / "b").mkdir() is None else tmp_path
     with pytest.raises(DatasetError, match="no pair of image and labels"):
-        nnunet.importer(empty).find(empty)
+        nnunet.make_importer(empty).list_cases(empty)

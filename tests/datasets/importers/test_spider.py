@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from tests.datasets.small import exam
 
-from lumbarseg import files
-from lumbarseg.anatomy import Kind, by_name, classes_of
-from lumbarseg.datasets.importers.raw import Raw
-from lumbarseg.datasets.importers.spider import IMPORTER, TABLE, TRAPS
+from lumbarseg import io
+from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
+from lumbarseg.datasets.importers.importer import SourceCase
+from lumbarseg.datasets.importers.spider import IMPORTER, KNOWN_FAULTS, LABEL_TABLE
 from lumbarseg.datasets.layouts import spider as layout
 from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.datasets.schemes import SCHEMES
 from lumbarseg.errors import DatasetError, FileError
-from lumbarseg.files import metaimage
-from lumbarseg.resample import reorient
+from lumbarseg.io import metaimage
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 from .replica import Replica, disagreement, imported
@@ -42,7 +42,7 @@ def replica(folder: Path) -> Replica:
 
 
 def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
-    assert {trap for _, trap in replica.met} == {*TRAPS, "refused"} - {"label-grid"}
+    assert {trap for _, trap in replica.met} == {*KNOWN_FAULTS, "refused"} - {"label-grid"}
     assert replica.met == replica.expected
 
 
@@ -57,83 +57,85 @@ def test_the_labels_allow_the_truth_in_every_voxel_and_say_no_more_than_was_draw
         read = replica.read.get(layout.case_of(number))
         if read is None:
             continue
-        assert not disagreement(read, one.labels, TABLE).any()
+        assert not disagreement(read, one.labels, LABEL_TABLE).any()
         labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
-        sacrum = by_name("sacrum").label
+        sacrum = structure_by_name("sacrum").label
         np.testing.assert_array_equal(labels > 0, (truth > 0) & (truth != sacrum))
-        canal = by_name("canal").label
+        canal = structure_by_name("canal").label
         np.testing.assert_array_equal(labels == canal, truth == canal)
         assert read.image.grid.same_as(read.labels.grid)
         np.testing.assert_array_equal(reorient(read.image, "RAS").array, reorient(one.image, "RAS").array)
 
 
 def test_what_the_image_cuts_off_has_values_of_its_own(replica: Replica) -> None:
-    partly = {name: read.about["partly_in_view"] for name, read in replica.read.items() if read.about}
+    partly = {name: read.metadata["partly_in_view"] for name, read in replica.read.items() if read.metadata}
     assert partly
     for name, levels in partly.items():
         labels = replica.read[name].labels.array
         for level in levels:
-            assert (labels == 100 + by_name(level).label).any() and not (labels == by_name(level).label).any()
+            assert (labels == 100 + structure_by_name(level).label).any() and not (
+                labels == structure_by_name(level).label
+            ).any()
 
 
 def test_the_tables_tell_split_scanner_and_contrast(folder: Path, replica: Replica) -> None:
-    raws = {raw.name: raw for raw in IMPORTER.find(folder).raws}
+    raws = {raw.name: raw for raw in IMPORTER.list_cases(folder).cases}
     assert {name for name, raw in raws.items() if raw.split == "val"} == {"10_t2", "10_t2_SPACE", "25_t2"} & set(raws)
     for name, raw in raws.items():
         assert raw.patient == name.partition("_")[0]
-        unknown = "new_file_name" not in raw.about
+        unknown = "new_file_name" not in raw.metadata
         assert raw.scanner == ("" if unknown else "SIEMENS Avanto")
-        assert raw.about.get("sex", "F") in ("F", "M") and "birth_date" not in raw.about
-        assert isinstance(raw.about.get("age", 50), int)
-        json.dumps(raw.about)
-        assert len(raw.about["gradings"]) in (5, 6)
+        assert raw.metadata.get("sex", "F") in ("F", "M") and "birth_date" not in raw.metadata
+        assert isinstance(raw.metadata.get("age", 50), int)
+        json.dumps(raw.metadata)
+        assert len(raw.metadata["gradings"]) in (5, 6)
     assert (
         raws["4_t2"].contrast == "STIR" and raws["10_t2"].contrast == "T2" and raws["10_t2_SPACE"].contrast == "SPACE"
     )
 
 
 def test_nobody_drew_the_sacrum() -> None:
-    assert classes_of(TABLE[0]) == {Kind.BACKGROUND, Kind.SACRUM}
+    assert kinds_from_names(LABEL_TABLE[0]) == {Kind.BACKGROUND, Kind.SACRUM}
 
 
 @pytest.mark.parametrize("value", SCHEMES["spider"])
 def test_a_value_keeps_its_meaning(value: int, tmp_path: Path) -> None:
     raw = write(tmp_path, np.array([0, 1, value], np.uint8))
-    read = IMPORTER.read(raw)
-    assert TABLE[int(read.labels.array.ravel()[2])] == SCHEMES["spider"][value]
+    read = IMPORTER.load_case(raw)
+    assert LABEL_TABLE[int(read.labels.array.ravel()[2])] == SCHEMES["spider"][value]
     above = value != 100 and value % 100 > 17
     assert [text.partition(":")[0] for text in read.warnings] == ["above-T1"] * above + ["no-overview"]
 
 
 def test_a_disc_below_the_lowest_is_kept_and_told(tmp_path: Path) -> None:
-    read = IMPORTER.read(write(tmp_path, np.array([0, 1, 200], np.uint8)))
-    assert TABLE[int(read.labels.array.ravel()[2])] == (Kind.DISC.value,)
+    read = IMPORTER.load_case(write(tmp_path, np.array([0, 1, 200], np.uint8)))
+    assert LABEL_TABLE[int(read.labels.array.ravel()[2])] == (Kind.DISC.value,)
     assert read.warnings[0].startswith("counting: the mask has a disc 200")
 
 
 def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no images/1_t1"):
-        IMPORTER.find(tmp_path)
+        IMPORTER.list_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"1_t2\.mha: holds the value 57"):
-        IMPORTER.read(write(tmp_path, np.array([0, 1, 57], np.uint8)))
+        IMPORTER.load_case(write(tmp_path, np.array([0, 1, 57], np.uint8)))
     with pytest.raises(DatasetError, match="nothing is drawn"):
-        IMPORTER.read(write(tmp_path, np.zeros(3, np.uint8)))
+        IMPORTER.load_case(write(tmp_path, np.zeros(3, np.uint8)))
     raw = write(tmp_path, np.array([0, 1, 2], np.uint8))
     raw.files[1].write_bytes(raw.files[1].read_bytes()[:-8])
     with pytest.raises(FileError, match=r"masks/1_t2\.mha: "):
-        IMPORTER.read(raw)
+        IMPORTER.load_case(raw)
     metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "images" / "x y.mha")
     metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "x y.mha")
     metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "9_t1.mha")
-    found = IMPORTER.find(tmp_path)
-    assert [raw.name for raw in found.raws] == ["1_t2"]
+    found = IMPORTER.list_cases(tmp_path)
+    assert [raw.name for raw in found.cases] == ["1_t2"]
     assert {name for name, _ in found.refused} == {"x-y", "9_t1"}
 
 
-def write(folder: Path, values: np.ndarray) -> Raw:
+def write(folder: Path, values: np.ndarray) -> SourceCase:
     """A pair of one row of voxels."""
     mask = Volume(values.reshape(-1, 1, 1), np.eye(4))
     metaimage.write(Volume(np.zeros_like(mask.array), np.eye(4)), folder / "images" / "1_t2.mha")
     metaimage.write(mask, folder / "masks" / "1_t2.mha")
-    assert files.read_labels(folder / "masks" / "1_t2.mha").array.shape == mask.array.shape
-    return next(raw for raw in IMPORTER.find(folder).raws if raw.name == "1_t2")
+    assert io.read_labels(folder / "masks" / "1_t2.mha").array.shape == mask.array.shape
+    return next(raw for raw in IMPORTER.list_cases(folder).cases if raw.name == "1_t2")

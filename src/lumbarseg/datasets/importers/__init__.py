@@ -6,9 +6,9 @@ from importlib import import_module
 
 from lumbarseg.errors import DatasetError
 
-from .raw import Importer
+from .importer import Importer
 
-__all__ = ["IMPORTERS", "importer", "traps"]
+__all__ = ["IMPORTERS", "get_importer", "known_faults"]
 
 IMPORTERS = {
     name: name
@@ -27,7 +27,7 @@ IMPORTERS = {
 """Name of a source: its file in this folder, with `IMPORTER` or, where it needs options, a function `importer`."""
 
 
-def importer(name: str) -> Importer:
+def get_importer(name: str) -> Importer:
     """The importer of a source that needs no options; DatasetError when there is none."""
     if name not in IMPORTERS:
         raise DatasetError(f"{name!r} is no source; choose one of {', '.join(IMPORTERS)}")
@@ -35,6 +35,6 @@ def importer(name: str) -> Importer:
     return found
 
 
-def traps(name: str) -> dict[str, str]:
+def known_faults(name: str) -> dict[str, str]:
     """What the words mean with which an importer's warnings begin."""
     return dict(getattr(import_module(f".{IMPORTERS[name]}", __package__), "TRAPS", {}))

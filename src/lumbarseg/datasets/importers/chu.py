@@ -11,40 +11,40 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from lumbarseg import files
-from lumbarseg.anatomy import LUMBAR, Kind, by_name, column
-from lumbarseg.datasets.anatomy_axes import Judgement, facing
-from lumbarseg.datasets.folder import Table, voxels
-from lumbarseg.datasets.schemes import undrawn
+from lumbarseg import io
+from lumbarseg.anatomy import LUMBAR_LEVELS, Kind, levels_upward, structure_by_name
 from lumbarseg.errors import DatasetError
 from lumbarseg.volume import Array, Volume
 
-from . import fit
-from .pairs import find_pairs
-from .raw import Found, Importer, Raw, Read
+from ..dataset import LabelTable, count_voxels
+from ..orientation import OrientationEstimate, estimate_orientation
+from ..schemes import unannotated_names
+from . import label_grid
+from .file_pairs import find_pairs
+from .importer import Importer, LoadedCase, SourceCase, SourceListing
 
-BODIES = tuple(column(LUMBAR[-1], 7))
+BODIES = tuple(levels_upward(LUMBAR_LEVELS[-1], 7))
 """What the tag holds, from the lowest up."""
 
-_ROWS: Table = {by_name(level).label: (level,) for level in BODIES}
-TABLE: Table = {0: undrawn(_ROWS.values()), **_ROWS}
+_BODY_ROWS: LabelTable = {structure_by_name(level).label: (level,) for level in BODIES}
+LABEL_TABLE: LabelTable = {0: unannotated_names(_BODY_ROWS.values()), **_BODY_ROWS}
 
-TRAPS = {
-    **fit.TRAPS,
+KNOWN_FAULTS = {
+    **label_grid.KNOWN_FAULTS,
     "axis": "the header reverses axes, as the anatomy shows; corrected. Left and right cannot be verified",
     "unsure": "the anatomy does not tell which way an axis points; left as the header says",
     "touching": "neighbouring bodies were drawn as one; cut where the tag is narrow",
     "speck": "voxels of the tag apart from every body; left out",
 }
 
-_PIECE = 0.25  # of the usual body's size: less is no body
-_OPENINGS = 3  # voxels by which the tag is shrunk at most until its bodies come apart
-_APART = 10.0  # mm from every body: a speck, not a part of one
-_STEPS = (0.55, 1.6)  # of the usual distance between neighbours
+_BODY_FRACTION = 0.25  # of the usual body's size: less is no body
+_MAX_OPENINGS = 3  # voxels by which the tag is shrunk at most until its bodies come apart
+_SPECK_DISTANCE = 10.0  # mm from every body: a speck, not a part of one
+_STEP_RANGE = (0.55, 1.6)  # of the usual distance between neighbours
 _IMAGE, _LABELS = "**/Img_{name:[0-9][0-9]}", "**/Img_{name:[0-9][0-9]}_Labels"
 
 
-def find(source: Path) -> Found:
+def list_cases(source: Path) -> SourceListing:
     """The exams `Img_NN.nii` with `Img_NN_Labels.nii` beside them, packed or not, wherever they lie in the folder."""
     try:
         pairs, refused = find_pairs(source, _IMAGE, _LABELS)
@@ -52,55 +52,57 @@ def find(source: Path) -> Found:
         raise DatasetError(
             f"{source}: holds no Img_NN.nii with Img_NN_Labels.nii; give the folder with the files of Zenodo 22304"
         ) from error
-    raws = [Raw(f"Img_{number}", number, paths, "T2", "Siemens 1.5 T") for number, paths in pairs.items()]
-    return Found(tuple(raws), tuple((f"Img_{number}", reason.replace("**/", "")) for number, reason in refused))
+    raws = [SourceCase(f"Img_{number}", number, paths, "T2", "Siemens 1.5 T") for number, paths in pairs.items()]
+    return SourceListing(tuple(raws), tuple((f"Img_{number}", reason.replace("**/", "")) for number, reason in refused))
 
 
-def read(raw: Raw) -> Read:
+def load_case(raw: SourceCase) -> LoadedCase:
     """One exam with its bodies named and its axes put right; DatasetError when the tag does not hold seven bodies."""
     path = raw.files[1]
-    image = files.read_image(raw.files[0])
-    tag, warnings = fit.on_grid(files.read_labels(path), image, path)
-    values = list(voxels(tag.array))
+    image = io.read_image(raw.files[0])
+    tag, warnings = label_grid.labels_on_image_grid(io.read_labels(path), image, path)
+    values = list(count_voxels(tag.array))
     if len(values) != 2 or values[0] != 0:
         told = ", ".join(map(str, values[:6]))
         raise DatasetError(f"{path}: holds the values {told}; one tag on a background of 0 is expected")
-    bodies, notes = _separate(tag, path)
-    judged = facing(image, bodies, dict.fromkeys(range(1, len(BODIES) + 1), (Kind.BODY.value,)))
-    affine, told_axes = turned(image.affine, judged)
+    bodies, notes = _separate_bodies(tag, path)
+    judged = estimate_orientation(image, bodies, dict.fromkeys(range(1, len(BODIES) + 1), (Kind.BODY.value,)))
+    affine, told_axes = corrected_affine(image.affine, judged)
     image, bodies = Volume(image.array, affine), Volume(bodies.array, affine)
-    labels, order = _named(bodies, path)
+    labels, order = _name_bodies(bodies, path)
     warnings = (*warnings, *(note.format(*order) for note in notes), *told_axes)
-    return Read(image, labels, warnings=warnings, about={"axes_judged_by": list(judged.reasons)})
+    return LoadedCase(image, labels, warnings=warnings, metadata={"axes_judged_by": list(judged.reasons)})
 
 
-def _separate(tag: Volume, path: Path) -> tuple[Volume, list[str]]:
+def _separate_bodies(tag: Volume, path: Path) -> tuple[Volume, list[str]]:
     """The tag's bodies, numbered from 1; notes name a body as {number - 1}. No voxel of the tag near them is lost."""
     mask = tag.array > 0
     pieces, count = ndimage.label(mask)
-    cores, numbers = pieces, _bodies(pieces, count)
+    cores, numbers = pieces, _number_large_components(pieces, count)
     seen = width = 0
     while numbers.max() != len(BODIES):
         seen, width = seen or int(numbers.max()), width + 1
-        if width > _OPENINGS or seen > len(BODIES):
+        if width > _MAX_OPENINGS or seen > len(BODIES):
             raise DatasetError(
                 f"{path}: its tag shows {seen} bodies, {len(BODIES)} are expected; look at it, separate or complete "
                 "the bodies"
             )
         cores, found = ndimage.label(ndimage.binary_opening(mask, iterations=width))
-        numbers = _bodies(cores, found)
-    return _given_back(numbers.astype(np.uint8)[cores], pieces, count, tag)
+        numbers = _number_large_components(cores, found)
+    return _restore_opened_voxels(numbers.astype(np.uint8)[cores], pieces, count, tag)
 
 
-def _bodies(cores: Array, count: int) -> Array:
+def _number_large_components(cores: Array, count: int) -> Array:
     """(count + 1,) a number from 1 for each component that is large enough for a body, 0 for the others."""
     sizes = np.bincount(cores.ravel(), minlength=count + 1)
     sizes[0] = 0
-    large = sizes >= max(1.0, _PIECE * float(np.median(np.sort(sizes[1:])[-len(BODIES) :]))) if count else sizes > 0
+    large = (
+        sizes >= max(1.0, _BODY_FRACTION * float(np.median(np.sort(sizes[1:])[-len(BODIES) :]))) if count else sizes > 0
+    )
     return np.where(large, np.cumsum(large), 0)
 
 
-def _given_back(cores: Array, pieces: Array, count: int, tag: Volume) -> tuple[Volume, list[str]]:
+def _restore_opened_voxels(cores: Array, pieces: Array, count: int, tag: Volume) -> tuple[Volume, list[str]]:
     """Voxels that opening took go to their piece's own body, or to the nearest where a piece holds several."""
     if count == cores.max() and np.array_equal(pieces > 0, cores > 0):
         return Volume(cores, tag.affine), []
@@ -116,7 +118,7 @@ def _given_back(cores: Array, pieces: Array, count: int, tag: Volume) -> tuple[V
         elif len(held) > 1:
             names = " and ".join(f"{{{number - 1}}}" for number in held)
             notes.append(f"touching: {names} were drawn as one piece; cut where it is narrow")
-        elif distance[box][here].min() > _APART:
+        elif distance[box][here].min() > _SPECK_DISTANCE:
             out[box][here] = 0
             specks += int(here.sum())
     if specks:
@@ -124,13 +126,13 @@ def _given_back(cores: Array, pieces: Array, count: int, tag: Volume) -> tuple[V
     return Volume(out, tag.affine), notes
 
 
-def turned(affine: Array, judged: Judgement) -> tuple[Array, list[str]]:
+def corrected_affine(affine: Array, estimate: OrientationEstimate) -> tuple[Array, list[str]]:
     """The affine with what is reversed put right, keeping the exam from being a mirror image, and what to say.
 
     One reversed axis alone would mirror the patient, so right and left turn with it.
     """
     names = ("front and back", "head and feet")
-    verdicts = (judged.front_back, judged.up_down)
+    verdicts = (estimate.anterior_posterior, estimate.superior_inferior)
     signs = np.array([1.0, *(-1.0 if verdict < 0 else 1.0 for verdict in verdicts), 1.0])
     signs[0] = signs[1] * signs[2]
     warnings = []
@@ -144,28 +146,28 @@ def turned(affine: Array, judged: Judgement) -> tuple[Array, list[str]]:
     return np.diag(signs) @ affine, warnings
 
 
-def _named(bodies: Volume, path: Path) -> tuple[Volume, list[str]]:
+def _name_bodies(bodies: Volume, path: Path) -> tuple[Volume, list[str]]:
     """Numbers as label values, from the lowest body up, and the level of each number; DatasetError when one lacks."""
     where = np.nonzero(bodies.array)
     of, places = bodies.array[where], bodies.grid.to_world(np.stack(where, axis=1))
     centres = np.stack([np.bincount(of, axis)[1:] / np.bincount(of)[1:] for axis in places.T], axis=1)
     upward = np.argsort(centres[:, 2])
     steps = np.linalg.norm(np.diff(centres[upward], axis=0), axis=1)
-    if steps.min() < _STEPS[0] * np.median(steps) or steps.max() > _STEPS[1] * np.median(steps):
+    if steps.min() < _STEP_RANGE[0] * np.median(steps) or steps.max() > _STEP_RANGE[1] * np.median(steps):
         told = ", ".join(f"{step:.0f}" for step in steps)
         raise DatasetError(
             f"{path}: its {len(BODIES)} bodies lie {told} mm apart, which no spine does; is one missing or cut in two?"
         )
     levels = [BODIES[place] for place in np.argsort(upward)]
-    lut = np.array([0, *(by_name(level).label for level in levels)], np.uint8)
+    lut = np.array([0, *(structure_by_name(level).label for level in levels)], np.uint8)
     return Volume(lut[bodies.array], bodies.affine), levels
 
 
 IMPORTER = Importer(
     name="chu",
-    table=TABLE,
+    label_table=LABEL_TABLE,
     citation="Chu et al., PLoS ONE 10(11):e0143327, 2015; Zenodo 22304",
     licence="Zenodo record; confirm before redistribution",
-    find=find,
-    read=read,
+    list_cases=list_cases,
+    load_case=load_case,
 )

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, by_name
-from lumbarseg.datasets.folder import Table
+from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, structure_by_name
 from lumbarseg.errors import DatasetError
-from lumbarseg.resample import reorient
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
-from .column import SLOTS, Part, named, part_of, places
-from .fit import on_grid
-from .raw import Found, Importer, Raw, Read
+from ..dataset import LabelTable
+from .importer import Importer, LoadedCase, SourceCase, SourceListing
+from .label_grid import labels_on_image_grid
+from .mask_levels import COLUMN_STRUCTURES, MaskGeometry, assign_structures, measure_mask, structure_from_file_name
 
 CITATION = "Khalil et al., Sci Data 9:97 (2022), doi 10.1038/s41597-022-01222-8"
 LICENCE = "see the data's page at the Open Science Framework; the paper is CC BY 4.0"
 
-TRAPS = {
+KNOWN_FAULTS = {
     "suffix": "a file is packed though its name ends in .nii, or plain though it ends in .gz; read by its content",
     "image-header": "the image's own header is odd; it was read as told",
     "mask-header": "a mask's header says another place than the image's; the image's was used",
@@ -38,64 +38,66 @@ TRAPS = {
     "file-name": "a file's name says another structure than its place; its place was believed",
 }
 
-_DRAWN = {by_name(name).label: name for name in SLOTS}
-_UNDRAWN = (
+_ANNOTATED = {structure_by_name(name).label: name for name in COLUMN_STRUCTURES}
+_UNANNOTATED = (
     *(str(kind) for kind in CLASSES if kind not in (Kind.BODY, Kind.DISC)),
-    *(s.name for s in STRUCTURES if s.kind in (Kind.BODY, Kind.DISC) and s.name not in SLOTS),
+    *(s.name for s in STRUCTURES if s.kind in (Kind.BODY, Kind.DISC) and s.name not in COLUMN_STRUCTURES),
 )
-TABLE: Table = {0: _UNDRAWN, **{value: (name,) for value, name in sorted(_DRAWN.items())}}
+LABEL_TABLE: LabelTable = {0: _UNANNOTATED, **{value: (name,) for value, name in sorted(_ANNOTATED.items())}}
 """Undrawn voxels may be anything but a lumbar body or a disc between two of them."""
 
 _T2 = re.compile(r"t2", re.IGNORECASE)
-_OTHER = re.compile(r"fat|water|label|seg|mask", re.IGNORECASE)
-_MASKS = re.compile(r"(label|mask)s?", re.IGNORECASE)
-_VOLUME = re.compile(r"\.nii(\.gz)?|\.gz", re.IGNORECASE)
-_DEPTH = 4  # SUBJECT/SCANNER/FOLDER/FILE
-_SAME = 0.5  # share of the smaller of two masks that both claim: more is one structure drawn twice
-_MANY = 3  # warnings of one kind that are told one by one
+_NO_IMAGE = re.compile(r"fat|water|label|seg|mask", re.IGNORECASE)
+_MASK_FOLDER = re.compile(r"(label|mask)s?", re.IGNORECASE)
+_VOLUME_SUFFIX = re.compile(r"\.nii(\.gz)?|\.gz", re.IGNORECASE)
+_PATH_DEPTH = 4  # SUBJECT/SCANNER/FOLDER/FILE
+_DUPLICATE_OVERLAP = 0.5  # share of the smaller of two masks that both claim: more is one structure drawn twice
+_MAX_WARNINGS = 3  # warnings of one kind that are told one by one
 
 
-def find(source: Path) -> Found:
+def list_cases(source: Path) -> SourceListing:
     """The T2 images with their masks; DatasetError when there are none."""
-    images = [file for file in _volumes(source) if _T2.search(file.name) and not _OTHER.search(file.name)]
-    images = [image for image in images if not any(_MASKS.fullmatch(part) for part in image.relative_to(source).parts)]
+    images = [file for file in _volume_files(source) if _T2.search(file.name) and not _NO_IMAGE.search(file.name)]
+    images = [
+        image for image in images if not any(_MASK_FOLDER.fullmatch(part) for part in image.relative_to(source).parts)
+    ]
     if not images:
         raise DatasetError(f"{source}: not Al Khalil's layout: no file SUBJECT/SCANNER/FOLDER/*T2*.nii.gz in it")
     parts = [image.relative_to(source).parts for image in images]
-    outer = 1 if min(map(len, parts)) > _DEPTH and len({part[0] for part in parts}) == 1 else 0
+    outer = 1 if min(map(len, parts)) > _PATH_DEPTH and len({part[0] for part in parts}) == 1 else 0
     raws, refused = [], []
     for image in images:
         inside = image.relative_to(source).parts[outer:]
-        name = "_".join(_plain(part) for part in (*inside[:-1], _VOLUME.sub("", inside[-1])))
-        masks = _masks(image, source)
+        name = "_".join(_clean_path_part(part) for part in (*inside[:-1], _VOLUME_SUFFIX.sub("", inside[-1])))
+        masks = _mask_files(image, source)
         if len(inside) == 1:
             refused.append((name, f"{image}: in no folder of a patient; SUBJECT/SCANNER/FOLDER/ is expected"))
         elif not masks:
             refused.append((name, f"{image}: no masks in a folder Labels or Masks beside it"))
         else:
             scanner = inside[1] if len(inside) > 2 else ""
-            raws.append(Raw(name, inside[0], (image, *masks), contrast="T2", scanner=scanner))
+            raws.append(SourceCase(name, inside[0], (image, *masks), contrast="T2", scanner=scanner))
     if not raws:
         raise DatasetError(f"{source}: not Al Khalil's layout: {refused[0][1]}")
-    return Found(tuple(raws), tuple(refused))
+    return SourceListing(tuple(raws), tuple(refused))
 
 
-def _volumes(folder: Path) -> Iterator[Path]:
+def _volume_files(folder: Path) -> Iterator[Path]:
     files = (file for file in folder.rglob("*") if not file.name.startswith(".") and not file.is_dir())
-    yield from sorted(file for file in files if _VOLUME.search(file.name))
+    yield from sorted(file for file in files if _VOLUME_SUFFIX.search(file.name))
 
 
-def _masks(image: Path, source: Path) -> tuple[Path, ...]:
+def _mask_files(image: Path, source: Path) -> tuple[Path, ...]:
     """The files of the folder Labels or Masks beside the image, or else beside the image's folder."""
     for folder in (image.parent, image.parent.parent):
         if folder.is_relative_to(source) and folder != source:
             for place in sorted(folder.iterdir()):
-                if _MASKS.fullmatch(place.name) and place.is_dir():
-                    return tuple(_volumes(place))
+                if _MASK_FOLDER.fullmatch(place.name) and place.is_dir():
+                    return tuple(_volume_files(place))
     return ()
 
 
-def _plain(part: str) -> str:
+def _clean_path_part(part: str) -> str:
     """A part of a path as part of a case's name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-.") or "x"
 
@@ -104,56 +106,56 @@ def _plain(part: str) -> str:
 class _Mask:
     """One mask on the image's voxels. array: (I, J, K) bool; part: where it lies, for the column."""
 
-    file: str
+    file_name: str
     array: Array
-    part: Part
+    geometry: MaskGeometry
 
 
-def read(raw: Raw) -> Read:
+def load_case(raw: SourceCase) -> LoadedCase:
     """One exam, its masks merged to the values of `TABLE`."""
-    from lumbarseg import files
+    from lumbarseg import io
 
     path, *masks = raw.files
-    exam = files.read_exam(path)
+    exam = io.read_exam(path)
     image = exam.volume
-    told = [text for file in raw.files for text in _suffix(file)]
+    told = [text for file in raw.files for text in _check_suffix(file)]
     told += [f"image-header: {path.name}: {note}" for note in exam.notes]
     drawn: list[_Mask] = []
     for file in masks:
-        mask, warnings = _mask(file, image)
+        mask, warnings = _load_mask(file, image)
         told += warnings
         if mask is not None:
             drawn.append(mask)
     if not drawn:
         raise DatasetError(f"{path}: all its masks are empty")
-    _check_twice(drawn, masks[0].parent)
-    drawn.sort(key=lambda mask: (-mask.part.centre[2], mask.file))
-    names = places([mask.part for mask in drawn], str(masks[0].parent))
+    _check_duplicates(drawn, masks[0].parent)
+    drawn.sort(key=lambda mask: (-mask.geometry.centre[2], mask.file_name))
+    names = assign_structures([mask.geometry for mask in drawn], str(masks[0].parent))
     told += [
-        f"file-name: {mask.file} draws {name} by its place"
+        f"file-name: {mask.file_name} draws {name} by its place"
         for mask, name in zip(drawn, names, strict=True)
-        if mask.part.said not in (None, name)
+        if mask.geometry.name_in_file not in (None, name)
     ]
-    labels, overlaps = _merged(drawn, names)
-    missing = [name for name in SLOTS if name not in names]
+    labels, overlaps = _merge_masks(drawn, names)
+    missing = [name for name in COLUMN_STRUCTURES if name not in names]
     told += overlaps + [f"missing: {name} is not drawn" for name in missing]
-    table = {value: row for value, row in TABLE.items() if value == 0 or row[0] not in missing}
-    table[0] = (*TABLE[0], *missing)
-    return Read(image, Volume(labels, image.affine), table if missing else None, _shortened(told))
+    table = {value: row for value, row in LABEL_TABLE.items() if value == 0 or row[0] not in missing}
+    table[0] = (*LABEL_TABLE[0], *missing)
+    return LoadedCase(image, Volume(labels, image.affine), table if missing else None, _summarize_warnings(told))
 
 
-def _shortened(told: list[str]) -> tuple[str, ...]:
+def _summarize_warnings(told: list[str]) -> tuple[str, ...]:
     """The warnings, those of one trap as one where there are many."""
     by_trap: dict[str, list[str]] = {}
     for text in told:
         by_trap.setdefault(text.partition(":")[0], []).append(text)
     short = []
     for texts in by_trap.values():
-        short += texts if len(texts) <= _MANY else [f"{texts[0]}; so do {len(texts) - 1} others"]
+        short += texts if len(texts) <= _MAX_WARNINGS else [f"{texts[0]}; so do {len(texts) - 1} others"]
     return tuple(short)
 
 
-def _suffix(file: Path) -> list[str]:
+def _check_suffix(file: Path) -> list[str]:
     with file.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
     if packed == file.name.lower().endswith(".gz"):
@@ -161,72 +163,74 @@ def _suffix(file: Path) -> list[str]:
     return [f"suffix: {file.name} is {'packed with gzip' if packed else 'not packed'}"]
 
 
-def _mask(file: Path, image: Volume) -> tuple[_Mask | None, list[str]]:
+def _load_mask(file: Path, image: Volume) -> tuple[_Mask | None, list[str]]:
     """A mask on the image's voxels, None for an empty one, and what was met on the way."""
-    from lumbarseg import files
+    from lumbarseg import io
 
-    volume = files.read_image(file)
+    volume = io.read_image(file)
     above = volume.array[volume.array > 0]
     told = []
     if above.size and above.min() != above.max():
         told.append(f"grey-mask: {file.name} holds values from {above.min():g} to {above.max():g}")
-    mask, moved = _placed(Volume((volume.array > 0).astype(np.uint8), volume.affine), image, file)
+    mask, moved = _mask_on_image_grid(Volume((volume.array > 0).astype(np.uint8), volume.affine), image, file)
     if not mask.array.any():
         return None, told
-    array, part, pieces = part_of(mask.array > 0, image.grid, named(_VOLUME.sub("", file.name)))
+    array, part, pieces = measure_mask(
+        mask.array > 0, image.grid, structure_from_file_name(_VOLUME_SUFFIX.sub("", file.name))
+    )
     told += [f"speck: {file.name} has {voxels} voxels {distance:.0f} mm away" for voxels, distance in pieces]
     return _Mask(file.name, array, part), told + moved
 
 
-def _placed(mask: Volume, image: Volume, file: Path) -> tuple[Volume, list[str]]:
+def _mask_on_image_grid(mask: Volume, image: Volume, file: Path) -> tuple[Volume, list[str]]:
     """A mask on the image's voxels, and how it came there.
 
     One of the image's shape is on the image's voxels whatever its header says, as long as that does not name the very
     same voxels in another order: the published headers are wrong by so much that a structure may seem to lie elsewhere
     in the image.
     """
-    turned = reorient(mask, image.grid.axes)
+    turned = reorient(mask, image.grid.axis_codes)
     near = turned.grid.same_as(image.grid, 0.5 * min(image.grid.spacing))
     if mask.array.shape == image.array.shape and not near:
         return Volume(mask.array, image.affine), [f"mask-header: {file.name} lies elsewhere by its header"]
-    moved, told = on_grid(mask, image, file)
+    moved, told = labels_on_image_grid(mask, image, file)
     return moved, [text.replace("label-", "mask-", 1) for text in told]
 
 
-def _check_twice(masks: list[_Mask], folder: Path) -> None:
+def _check_duplicates(masks: list[_Mask], folder: Path) -> None:
     """DatasetError when two files draw one structure, or there are more files than structures."""
     for i, first in enumerate(masks):
         for second in masks[:i]:
-            if _shared(first, second) > _SAME * min(first.part.voxels, second.part.voxels):
+            if _count_shared(first, second) > _DUPLICATE_OVERLAP * min(first.geometry.voxels, second.geometry.voxels):
                 raise DatasetError(
-                    f"{folder}: {second.file} and {first.file} draw the same structure; keep one of them"
+                    f"{folder}: {second.file_name} and {first.file_name} draw the same structure; keep one of them"
                 )
-    if len(masks) > len(SLOTS):
+    if len(masks) > len(COLUMN_STRUCTURES):
         raise DatasetError(f"{folder}: {len(masks)} masks; nine are expected, for five bodies and four discs")
 
 
-def _shared(first: _Mask, second: _Mask) -> int:
+def _count_shared(first: _Mask, second: _Mask) -> int:
     box = tuple(
         slice(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
-        for a, b in zip(first.part.box, second.part.box, strict=True)
+        for a, b in zip(first.geometry.box, second.geometry.box, strict=True)
     )
     return int(np.count_nonzero(first.array[box] & second.array[box]))
 
 
-def _merged(masks: list[_Mask], names: list[str]) -> tuple[Array, list[str]]:
+def _merge_masks(masks: list[_Mask], names: list[str]) -> tuple[Array, list[str]]:
     """The masks, from top to bottom, as one label map, and what two of them claim."""
     told = [
-        f"overlap: {upper.file} and {lower.file} share {shared} voxels"
+        f"overlap: {upper.file_name} and {lower.file_name} share {shared} voxels"
         for i, lower in enumerate(masks)
         for upper in masks[:i]
-        if (shared := _shared(upper, lower))
+        if (shared := _count_shared(upper, lower))
     ]
     labels = np.zeros(masks[0].array.shape, np.uint8)
-    order = sorted(range(len(masks)), key=lambda i: (by_name(names[i]).kind is Kind.DISC, -i))
+    order = sorted(range(len(masks)), key=lambda i: (structure_by_name(names[i]).kind is Kind.DISC, -i))
     for i in order:  # the last one keeps what it claims
-        box = masks[i].part.box
-        labels[box][masks[i].array[box]] = by_name(names[i]).label
+        box = masks[i].geometry.box
+        labels[box][masks[i].array[box]] = structure_by_name(names[i]).label
     return labels, told
 
 
-IMPORTER = Importer("khalil", TABLE, CITATION, LICENCE, find, read)
+IMPORTER = Importer("khalil", LABEL_TABLE, CITATION, LICENCE, list_cases, load_case)

@@ -10,105 +10,117 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg.anatomy import LEVELS, LUMBAR, Kind, arch_of, by_name, classes_of
-from lumbarseg.datasets.folder import Table
-from lumbarseg.datasets.schemes import SCHEMES, WHOLE, undrawn, whole
+from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, Kind, arch_of_level, kinds_from_names, structure_by_name
 from lumbarseg.errors import DatasetError
-from lumbarseg.files.discover import SUFFIXES, stem
+from lumbarseg.io.discovery import IMAGE_SUFFIXES, exam_name
 from lumbarseg.volume import Array, Volume
 
-from . import fit
-from .pairs import clean, patients, walk
-from .raw import Found, Raw, Read
+from ..dataset import LabelTable
+from ..schemes import SCHEMES, UNNAMED_VERTEBRA, unannotated_names, whole_vertebra
+from . import label_grid
+from .file_pairs import clean_case_name, patients_from_names, walk_paths
+from .importer import LoadedCase, SourceCase, SourceListing
 
-TRAPS = {
+KNOWN_FAULTS = {
     "unnamed": "vertebrae are counted from the top of the image, not named; they were kept without names",
     "no-instances": "there is no seg-vert mask, so nothing has a name",
     "no-subregions": "there is no seg-spine mask, so bodies and posterior elements are one and the canal is not drawn",
 }
 
-_BOTH = (Kind.BODY.value, Kind.DISC.value)
-_PLATE, _BODY, _ARCH, _DISC, _VERTEBRA = range(200, 205)
-_WHOLE = 100  # above a body's own value: the vertebra with its posterior elements
+_BODY_OR_DISC = (Kind.BODY.value, Kind.DISC.value)
+_ENDPLATE, _BODY, _ARCH, _DISC, _VERTEBRA = range(200, 205)
+_WHOLE_VERTEBRA_OFFSET = 100  # above a body's own value: the vertebra with its posterior elements
 
-TABLE: Table = {
+LABEL_TABLE: LabelTable = {
     **SCHEMES["default"],
-    **{_WHOLE + by_name(level).label: whole(level) for level in LEVELS},
-    _PLATE: _BOTH,
+    **{_WHOLE_VERTEBRA_OFFSET + structure_by_name(level).label: whole_vertebra(level) for level in LEVELS},
+    _ENDPLATE: _BODY_OR_DISC,
     _BODY: (Kind.BODY.value,),
     _ARCH: (Kind.ARCH.value,),
     _DISC: (Kind.DISC.value,),
-    _VERTEBRA: WHOLE,
+    _VERTEBRA: UNNAMED_VERTEBRA,
 }
 """Values of the prepared dataset: the package's own, whole vertebrae 100 above, and what has no name from 200 on."""
 
-_PARTS = SCHEMES["spineps_subregions"]
+_SUBREGIONS = SCHEMES["spineps_subregions"]
 _INSTANCES = SCHEMES["spineps"]
-_FIRST = min(value for value, names in _INSTANCES.items() if LEVELS[0] in names)
-_FIRST_LUMBAR = min(value for value, names in _INSTANCES.items() if LUMBAR[0] in names)
-_SIXTH = min(value for value, names in _INSTANCES.items() if LEVELS[-1] in names)
+_FIRST_THORACIC = min(value for value, names in _INSTANCES.items() if LEVELS[0] in names)
+_FIRST_LUMBAR = min(value for value, names in _INSTANCES.items() if LUMBAR_LEVELS[0] in names)
+_SIXTH_LUMBAR = min(value for value, names in _INSTANCES.items() if LEVELS[-1] in names)
 _SACRUM = min(value for value, names in _INSTANCES.items() if Kind.SACRUM.value in names)
-_UNDER_FIFTH = 100 + _SIXTH - 1
-_KINDS = (("seg-spine", "seg-subreg"), ("seg-vert",))
+_DISC_BELOW_L5 = 100 + _SIXTH_LUMBAR - 1
+_MASK_KINDS = (("seg-spine", "seg-subreg"), ("seg-vert",))
 
 
-def find(source: Path, patient: str | None = None) -> Found:
+def list_cases(source: Path, patient: str | None = None) -> SourceListing:
     """Exams with one or both masks; DatasetError when there is no mask at all."""
-    images, masks = _files(source)
+    images, masks = _find_files(source)
     if not masks:
         raise DatasetError(f"{source}: holds no file like *_seg-spine_msk.nii.gz or *_seg-vert_msk.nii.gz of SPINEPS")
-    known, unknown = patients(["_".join(key) for key in masks], patient)
+    known, unknown = patients_from_names(["_".join(key) for key in masks], patient)
     raws, refused = [], list(unknown)
     for key, (spine, vert) in sorted(masks.items()):
         name = "_".join(key)
         several = [paths for paths in (images.get(key, []), spine, vert) if len(paths) > 1]
         if key not in images:
-            refused.append((clean(name), f"{(spine + vert)[0].name}: its image {name}.nii.gz is missing"))
+            refused.append((clean_case_name(name), f"{(spine + vert)[0].name}: its image {name}.nii.gz is missing"))
         elif several:
-            refused.append((clean(name), f"{several[0][0].name}: {len(several[0])} such files of one exam; keep one"))
+            refused.append(
+                (clean_case_name(name), f"{several[0][0].name}: {len(several[0])} such files of one exam; keep one")
+            )
         elif name in known:
             about = {"spine": spine[0].name if spine else "", "vert": vert[0].name if vert else ""}
             contrast = key[-1].removesuffix("w") if key[-1].endswith("w") else ""
             files = (*images[key], *spine, *vert)
-            raws.append(Raw(clean(name), clean(known[name]), files, contrast=contrast, about={"masks": about}))
-    return Found(tuple(raws), tuple(refused))
+            raws.append(
+                SourceCase(
+                    clean_case_name(name),
+                    clean_case_name(known[name]),
+                    files,
+                    contrast=contrast,
+                    metadata={"masks": about},
+                )
+            )
+    return SourceListing(tuple(raws), tuple(refused))
 
 
-def read(raw: Raw) -> Read:
+def load_case(raw: SourceCase) -> LoadedCase:
     """The image, and its masks made one."""
-    from lumbarseg import files
+    from lumbarseg import io
 
-    image = files.read_image(raw.files[0])
+    image = io.read_image(raw.files[0])
     paths = {path.name: path for path in raw.files[1:]}
-    spine, warnings = _mask(paths.get(raw.about["masks"]["spine"]), image, _PARTS)
-    vert, more = _mask(paths.get(raw.about["masks"]["vert"]), image, _INSTANCES)
+    spine, warnings = _load_mask(paths.get(raw.metadata["masks"]["spine"]), image, _SUBREGIONS)
+    vert, more = _load_mask(paths.get(raw.metadata["masks"]["vert"]), image, _INSTANCES)
     warnings += more
     values = set(np.flatnonzero(np.bincount(vert.ravel(), minlength=256)).tolist())
     vertebrae = {value for value in values if 0 < value < _SACRUM}
-    named = not vertebrae or min(vertebrae) >= _FIRST or max(vertebrae) >= _FIRST_LUMBAR
-    table = TABLE
+    named = not vertebrae or min(vertebrae) >= _FIRST_THORACIC or max(vertebrae) >= _FIRST_LUMBAR
+    table = LABEL_TABLE
     if not named:
         warnings += (f"unnamed: vertebrae are numbered {min(vertebrae)} to {max(vertebrae)}",)
-    if not raw.about["masks"]["vert"]:
+    if not raw.metadata["masks"]["vert"]:
         warnings += ("no-instances: only tissues are known",)
-    if not raw.about["masks"]["spine"]:
+    if not raw.metadata["masks"]["spine"]:
         warnings += ("no-subregions: only whole vertebrae and discs are known",)
-        rows = [_INSTANCES[value] for value in values - {0}] + [WHOLE, (Kind.DISC.value,)]
-        table = {**TABLE, 0: undrawn(rows)}
-    labels = _pairs(named, _SIXTH in vertebrae)[spine, vert]
-    return Read(image, Volume(labels, image.affine), table, warnings)
+        rows = [_INSTANCES[value] for value in values - {0}] + [UNNAMED_VERTEBRA, (Kind.DISC.value,)]
+        table = {**LABEL_TABLE, 0: unannotated_names(rows)}
+    labels = _value_lookup(named, _SIXTH_LUMBAR in vertebrae)[spine, vert]
+    return LoadedCase(image, Volume(labels, image.affine), table, warnings)
 
 
-def _files(source: Path) -> tuple[dict[tuple[str, ...], list[Path]], dict[tuple[str, ...], tuple[list[Path], ...]]]:
+def _find_files(
+    source: Path,
+) -> tuple[dict[tuple[str, ...], list[Path]], dict[tuple[str, ...], tuple[list[Path], ...]]]:
     """Images, and masks of tissues and vertebrae, by the parts of their names that tell the exam."""
     images: dict[tuple[str, ...], list[Path]] = {}
     masks: dict[tuple[str, ...], tuple[list[Path], ...]] = {}
-    for relative in walk(source):
+    for relative in walk_paths(source):
         path = source / relative
-        if not path.name.lower().endswith(SUFFIXES) or path.is_dir():
+        if not path.name.lower().endswith(IMAGE_SUFFIXES) or path.is_dir():
             continue
-        parts = stem(path.name).split("_")
-        which = [i for i, names in enumerate(_KINDS) if set(names) & set(parts)]
+        parts = exam_name(path.name).split("_")
+        which = [i for i, names in enumerate(_MASK_KINDS) if set(names) & set(parts)]
         if parts[-1] != "msk":
             images.setdefault(tuple(parts), []).append(path)
         elif which:
@@ -118,43 +130,47 @@ def _files(source: Path) -> tuple[dict[tuple[str, ...], list[Path]], dict[tuple[
     return images, masks
 
 
-def _mask(path: Path | None, image: Volume, table: Table) -> tuple[Array, tuple[str, ...]]:
+def _load_mask(path: Path | None, image: Volume, table: LabelTable) -> tuple[Array, tuple[str, ...]]:
     """A mask on the image's grid, uint8, zeros where there is none."""
-    from lumbarseg import files
+    from lumbarseg import io
 
     if path is None:
         return np.zeros(image.array.shape, np.uint8), ()
-    labels = files.read_labels(path)
-    fit.check_values(labels.array, table, path, "it is no mask of SPINEPS as its documentation has them")
-    moved, warnings = fit.on_grid(labels, image, path)
+    labels = io.read_labels(path)
+    label_grid.check_label_values(labels.array, table, path, "it is no mask of SPINEPS as its documentation has them")
+    moved, warnings = label_grid.labels_on_image_grid(labels, image, path)
     return moved.array, warnings
 
 
-def _pairs(named: bool, sixth: bool) -> Array:
+def _value_lookup(named: bool, sixth: bool) -> Array:
     """(256, 256) uint8: what a voxel is by its values in both masks. sixth: whether there is an L6."""
     table = np.zeros((256, 256), np.uint8)
     for vert in (0, *_INSTANCES):
         names = _INSTANCES[vert] if named and vert else ()
-        if vert == _UNDER_FIFTH and sixth:
+        if vert == _DISC_BELOW_L5 and sixth:
             names = tuple(f"{n.partition('-')[0]}-{LEVELS[-1]}" for n in names)
-        for spine in (0, *_PARTS):
-            table[spine, vert] = _value(spine, vert, names)
+        for spine in (0, *_SUBREGIONS):
+            table[spine, vert] = _combined_value(spine, vert, names)
     return table
 
 
-def _value(spine: int, vert: int, names: tuple[str, ...]) -> int:
+def _combined_value(spine: int, vert: int, names: tuple[str, ...]) -> int:
     """The value in `TABLE` of a voxel. names: what `vert` means, () where it has no name."""
-    kinds = frozenset(classes_of(_PARTS[spine] if spine else _INSTANCES[vert] if vert else (Kind.BACKGROUND.value,)))
+    kinds = frozenset(
+        kinds_from_names(_SUBREGIONS[spine] if spine else _INSTANCES[vert] if vert else (Kind.BACKGROUND.value,))
+    )
     level = next((name for name in names if name in LEVELS), "")
-    disc = next((n for n in names if n not in tuple(Kind) and classes_of([n]) == {Kind.DISC}), "")
+    disc = next((n for n in names if n not in tuple(Kind) and kinds_from_names([n]) == {Kind.DISC}), "")
     exact = {
-        frozenset({Kind.BODY}): by_name(level).label if level else _BODY,
-        frozenset({Kind.ARCH}): arch_of(level).label if level else _ARCH,
-        frozenset({Kind.DISC}): by_name(disc).label if disc else _DISC,
-        frozenset({Kind.BODY, Kind.ARCH}): _WHOLE + by_name(level).label if level else _VERTEBRA,
-        frozenset({Kind.BODY, Kind.DISC}): _PLATE,
-        frozenset({Kind.SACRUM}): by_name(Kind.SACRUM.value).label,
-        frozenset({Kind.CANAL}): by_name(Kind.CANAL.value).label,
+        frozenset({Kind.BODY}): structure_by_name(level).label if level else _BODY,
+        frozenset({Kind.ARCH}): arch_of_level(level).label if level else _ARCH,
+        frozenset({Kind.DISC}): structure_by_name(disc).label if disc else _DISC,
+        frozenset({Kind.BODY, Kind.ARCH}): _WHOLE_VERTEBRA_OFFSET + structure_by_name(level).label
+        if level
+        else _VERTEBRA,
+        frozenset({Kind.BODY, Kind.DISC}): _ENDPLATE,
+        frozenset({Kind.SACRUM}): structure_by_name(Kind.SACRUM.value).label,
+        frozenset({Kind.CANAL}): structure_by_name(Kind.CANAL.value).label,
         frozenset({Kind.BACKGROUND}): 0,
     }
     return exact[kinds]

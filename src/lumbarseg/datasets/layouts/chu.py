@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.anatomy import LEVELS, LUMBAR, by_name, column
-from lumbarseg.resample import reorient
+from lumbarseg import io
+from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, levels_upward, structure_by_name
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
 from .exam import Exam, Planted
 
 SEQUENCES = ("T2",)
-_BODIES = column(LUMBAR[-1], 7)
+_BODIES = levels_upward(LUMBAR_LEVELS[-1], 7)
 PLAN = ("axis", "touching", "right", "speck", "six", "label-header")
 """What is planted in one exam after the other: "right" has a header that is right, "six" lacks a body."""
 
@@ -27,7 +27,7 @@ def usable(exam: Exam) -> bool:
     """Whether T11 to L5, and no L6, are whole in view."""
     array = reorient(exam.labels, "RAS").array
     present = set(np.flatnonzero(np.bincount(array.ravel())).tolist())
-    wanted, sixth = {by_name(level).label for level in _BODIES}, by_name(LEVELS[-1]).label
+    wanted, sixth = {structure_by_name(level).label for level in _BODIES}, structure_by_name(LEVELS[-1]).label
     ends = set(np.unique(array[..., [0, -1]]).tolist())
     return wanted <= present and not wanted & ends and sixth not in present
 
@@ -45,17 +45,17 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
         trap = PLAN[number % len(PLAN)] if traps else "axis"
         name = case_of(number)
         image, labels = reorient(exam.image, "LPS"), reorient(exam.labels, "LPS")
-        tag = np.isin(labels.array, [by_name(level).label for level in _BODIES]).astype(np.uint8)
+        tag = np.isin(labels.array, [structure_by_name(level).label for level in _BODIES]).astype(np.uint8)
         affine = labels.affine if trap == "right" else np.diag([*labels.grid.spacing, 1.0])
         tag, words = _spoilt(tag, labels.array, trap, rng)
         found = [Planted(name, word, detail) for word, detail in words]
         if trap not in ("right", "six"):
             found.append(Planted(name, "axis", "front and back reversed"))
         if trap == "six" and number < len(PLAN):
-            files.write_image(Volume(image.array, affine), folder / f"Img_{_LONELY}.nii")
+            io.write_image(Volume(image.array, affine), folder / f"Img_{_LONELY}.nii")
             found.append(Planted(f"Img_{_LONELY}", "refused", "no mask"))
-        files.write_image(Volume(image.array, affine), folder / f"{name}.nii")
-        files.write_labels(Volume(tag, _moved(affine, trap)), folder / f"{name}_Labels.nii", table=())
+        io.write_image(Volume(image.array, affine), folder / f"{name}.nii")
+        io.write_labels(Volume(tag, _moved(affine, trap)), folder / f"{name}_Labels.nii", structures=())
         planted += found
     return planted
 
@@ -72,14 +72,14 @@ def _spoilt(tag: Array, labels: Array, trap: str, rng: np.random.Generator) -> t
     if trap == "touching":
         upper = int(rng.integers(1, len(_BODIES)))
         names = _BODIES[upper], _BODIES[upper - 1]
-        out[_bridge(labels, *(by_name(name).label for name in names))] = 1
+        out[_bridge(labels, *(structure_by_name(name).label for name in names))] = 1
         return out, [(trap, " and ".join(names))]
     if trap == "speck":
         out[1, 2:4, 2:5] = 1
         return out, [(trap, "6 voxels in a corner")]
     if trap == "six":
         highest = _BODIES[-1]
-        out[labels == by_name(highest).label] = 0
+        out[labels == structure_by_name(highest).label] = 0
         return out, [("refused", f"{highest} not drawn")]
     return out, [(trap, f"{_SHIFT} mm")] if trap == "label-header" else []
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.resample import reorient
+from lumbarseg import io
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 from .exam import Exam, Planted
@@ -27,6 +27,6 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
             planted.append(Planted(exam.name, "label-header", "moved by 300 mm"))
         if traps and number % 3 == 2:
             labels = reorient(labels, "LPS")  # no trap: another order of the same voxels
-        files.write_image(exam.image, folder / f"{exam.name}_image.nii.gz")
-        files.write_labels(labels, folder / f"{exam.name}_labels.nii.gz")
+        io.write_image(exam.image, folder / f"{exam.name}_image.nii.gz")
+        io.write_labels(labels, folder / f"{exam.name}_labels.nii.gz")
     return planted

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from lumbarseg import files
-from lumbarseg.anatomy import Kind, by_name, labels_of
-from lumbarseg.datasets.importers.ivdm3seg import CONTRASTS, EXPECTED
-from lumbarseg.datasets.schemes import regular
-from lumbarseg.resample import reorient
+from lumbarseg import io
+from lumbarseg.anatomy import Kind, labels_of_kind, structure_by_name
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
+from ..importers.ivdm3seg import CONTRASTS, MIN_DISCS
+from ..schemes import regular_structures
 from .exam import Exam, Planted
 
 SEQUENCES = ("GRE",)
@@ -28,10 +28,10 @@ def case_of(number: int) -> str:
 
 def usable(exam: Exam) -> bool:
     """Whether the lowest seven discs are in view, and every disc is one piece that touches no other and is no speck."""
-    discs = np.isin(exam.labels.array, labels_of(Kind.DISC))
+    discs = np.isin(exam.labels.array, labels_of_kind(Kind.DISC))
     counts = np.bincount(exam.labels.array.ravel(), minlength=256)
-    lowest = counts[[by_name(name).label for name in regular(Kind.DISC)[-EXPECTED:]]]
-    shown = counts[list(labels_of(Kind.DISC))]
+    lowest = counts[[structure_by_name(name).label for name in regular_structures(Kind.DISC)[-MIN_DISCS:]]]
+    shown = counts[list(labels_of_kind(Kind.DISC))]
     shown = shown[shown > 0]
     pieces = ndimage.label(discs, np.ones((3, 3, 3)))[1]
     return bool(lowest.min() > 0 and pieces == len(shown) and shown.min() > _LEAST * np.median(lowest))
@@ -45,7 +45,7 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
         case = case_of(number)
         planted += [Planted(case, "counted"), Planted(case, "patients")]
         image, labels = reorient(exam.image, "LPS"), reorient(exam.labels, "LPS")
-        tag = np.isin(labels.array, labels_of(Kind.DISC)).astype(np.uint8)
+        tag = np.isin(labels.array, labels_of_kind(Kind.DISC)).astype(np.uint8)
         affine = image.affine
         if traps and number % 3 == 1:
             affine = np.diag([*image.grid.spacing, 1.0])
@@ -53,8 +53,8 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
         if traps and number % 3 == 2:
             planted.append(Planted(case, "speck", f"{_speck(tag)} voxels"))
         for part, array in zip(CONTRASTS, _dixon(image.array), strict=True):
-            files.write_image(Volume(array, affine), folder / case / f"{case}_{part}.nii")
-        files.write_labels(Volume(tag, affine), folder / case / f"{case}_Labels.nii", ())
+            io.write_image(Volume(array, affine), folder / case / f"{case}_{part}.nii")
+        io.write_labels(Volume(tag, affine), folder / case / f"{case}_Labels.nii", ())
     return planted
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.anatomy import by_name
-from lumbarseg.datasets.importers.column import SLOTS
-from lumbarseg.resample import reorient
+from lumbarseg import io
+from lumbarseg.anatomy import structure_by_name
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
+from ..importers.mask_levels import COLUMN_STRUCTURES
 from .exam import Exam, Planted
 
 SCANNERS = ("Avanto", "Ingenia")
@@ -86,7 +86,7 @@ def case_of(number: int) -> str:
 def usable(exam: Exam) -> bool:
     """Whether all nine structures are wholly in view."""
     counts = np.bincount(exam.labels.array.ravel(), minlength=256)
-    labels = [by_name(name).label for name in SLOTS]
+    labels = [structure_by_name(name).label for name in COLUMN_STRUCTURES]
     border = exam.labels.array[:, :, [0, -1]]
     return bool((counts[labels] >= _LEAST).all() and not np.isin(border, labels).any())
 
@@ -102,29 +102,32 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
 def _one(folder: Path, number: int, exam: Exam, rng: np.random.Generator, plan: tuple[str, ...]) -> list[Planted]:
     axes = "LAS" if "no place" in plan else _AXES  # what a header without a place is read as
     image, labels = reorient(exam.image, axes), reorient(exam.labels, axes)
-    masks = {name: (labels.array == by_name(name).label).astype(np.float32) for name in SLOTS}
-    stems = {name: name.replace("-", "_") for name in SLOTS}
+    masks = {name: (labels.array == structure_by_name(name).label).astype(np.float32) for name in COLUMN_STRUCTURES}
+    stems = {name: name.replace("-", "_") for name in COLUMN_STRUCTURES}
     if "numbers" in plan:
-        stems = {name: f"mask_{place}" for name, place in zip(SLOTS, rng.permutation(len(SLOTS)), strict=True)}
+        stems = {
+            name: f"mask_{place}"
+            for name, place in zip(COLUMN_STRUCTURES, rng.permutation(len(COLUMN_STRUCTURES)), strict=True)
+        }
     patient, scanner = place_of(number)
     out = _Written(case_of(number), folder / patient / scanner, image, masks, stems, labels.affine, [])
     _change(out, plan, labels, rng)
     _store(out, plan, labels)
     if number % _PATIENTS == 0:
         for decoy in ("T2_TSE_fat", "T2_TSE_water", "T1_TSE"):
-            files.write_image(image, out.folder / "sagittal" / f"{decoy}.nii.gz")
+            io.write_image(image, out.folder / "sagittal" / f"{decoy}.nii.gz")
     return out.traps
 
 
 def _change(out: _Written, plan: tuple[str, ...], labels: Volume, rng: np.random.Generator) -> None:
     """The traps that lie in what the masks hold."""
-    first, last = SLOTS[2], SLOTS[6]
+    first, last = COLUMN_STRUCTURES[2], COLUMN_STRUCTURES[6]
     if "grey" in plan:
         for name in (first, last):
             out.masks[name] *= rng.integers(1, 256, labels.array.shape)
         out.planted("grey-mask", f"{first} and {last}")
     if "overlap" in plan:
-        disc = SLOTS[3]
+        disc = COLUMN_STRUCTURES[3]
         grown = _top(out.masks[disc], labels)
         out.masks[first] = np.maximum(out.masks[first], grown)
         out.planted("overlap", f"{first} reaches {int(grown.sum())} voxels into {disc}")
@@ -132,13 +135,13 @@ def _change(out: _Written, plan: tuple[str, ...], labels: Volume, rng: np.random
         out.masks[last][0, 0, :3] = 1
         out.planted("speck", f"3 voxels of {last} in a corner")
     if "empty" in plan:
-        out.masks[SLOTS[5]][:] = 0
-        out.planted("missing", f"{SLOTS[5]}: an empty mask")
+        out.masks[COLUMN_STRUCTURES[5]][:] = 0
+        out.planted("missing", f"{COLUMN_STRUCTURES[5]}: an empty mask")
     gone = {
-        "missing body": (SLOTS[4],),
-        "missing disc": (SLOTS[1],),
-        "missing top": (SLOTS[0],),
-        "missing pair": (SLOTS[3], SLOTS[4]),
+        "missing body": (COLUMN_STRUCTURES[4],),
+        "missing disc": (COLUMN_STRUCTURES[1],),
+        "missing top": (COLUMN_STRUCTURES[0],),
+        "missing pair": (COLUMN_STRUCTURES[3], COLUMN_STRUCTURES[4]),
     }
     for name in (name for word in plan for name in gone.get(word, ())):
         del out.masks[name]
@@ -153,7 +156,7 @@ def _top(mask: Array, labels: Volume) -> Array:
     upright = reorient(Volume(mask, labels.affine), "RAS")
     top = upright.array.copy()
     top[:, :, :-1] *= upright.array[:, :, 1:] == 0
-    return reorient(Volume(top, upright.affine), labels.grid.axes).array
+    return reorient(Volume(top, upright.affine), labels.grid.axis_codes).array
 
 
 def _store(out: _Written, plan: tuple[str, ...], labels: Volume) -> None:
@@ -170,13 +173,13 @@ def _store(out: _Written, plan: tuple[str, ...], labels: Volume) -> None:
     place = out.folder / ("Masks" if "Masks" in plan else "Labels")
     for name, mask in masks.items():
         whole = Volume(mask.array.astype(np.uint8), mask.affine)
-        files.write_image(whole, place / f"{out.stems[name]}.nii.gz")
+        io.write_image(whole, place / f"{out.stems[name]}.nii.gz")
     if "plain mask" in plan:
-        path = place / f"{out.stems[SLOTS[-1]]}.nii.gz"
+        path = place / f"{out.stems[COLUMN_STRUCTURES[-1]]}.nii.gz"
         path.write_bytes(gzip.decompress(path.read_bytes()))
         out.planted("suffix", f"{path.name} is not packed")
     path = out.folder / "sagittal" / "T2_TSE.nii.gz"
-    files.write_image(out.image, path)
+    io.write_image(out.image, path)
     if "packed image" in plan:
         path.rename(path.with_suffix(""))
         out.planted("suffix", "the image is packed and named .nii")

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.anatomy import LUMBAR, Kind, by_name
-from lumbarseg.datasets.datastore import FILE, FINAL, ORIGINAL
-from lumbarseg.datasets.schemes import disc_below
+from lumbarseg import io
+from lumbarseg.anatomy import LUMBAR_LEVELS, Kind, structure_by_name
 from lumbarseg.volume import Array, Volume
 
+from ..monailabel_datastore import DATASTORE_FILE, FINAL, ORIGINAL
+from ..schemes import disc_below
 from .exam import Exam, Planted
 
-NAMES = (*LUMBAR, *(disc_below(level) for level in LUMBAR), Kind.SACRUM.value, Kind.CANAL.value)
+NAMES = (*LUMBAR_LEVELS, *(disc_below(level) for level in LUMBAR_LEVELS), Kind.SACRUM.value, Kind.CANAL.value)
 """What the person draws; posterior elements are left undrawn."""
 
 PLAN = (
@@ -53,7 +53,7 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
     for number, exam in enumerate(exams):
         trap = PLAN[number % len(PLAN)] if traps and not waits(number) else ""
         path = folder / f"{exam.name}.nii.gz"
-        files.write_image(exam.image, path)
+        io.write_image(exam.image, path)
         row: Row = {"image": _noted(path, _BEGAN + 3600 * number), "labels": {}}
         row["labels"][ORIGINAL] = _answer(folder, exam, _BEGAN + 3600 * number + 60)
         if not waits(number):
@@ -64,7 +64,7 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
             planted.append(Planted(exam.name, "refused" if trap in _REFUSED else trap, trap))
         objects[exam.name] = row
     told = {"name": "new-dataset", "description": "New Dataset", "images_dir": ".", "labels_dir": "labels"}
-    with files.replacing(folder / FILE) as file:
+    with io.atomic_write(folder / DATASTORE_FILE) as file:
         file.write(json.dumps({**told, "objects": objects}, indent=2).encode())
     return planted
 
@@ -77,9 +77,9 @@ def _noted(path: Path, seconds: int, **info: Any) -> Row:
 def _answer(folder: Path, exam: Exam, seconds: int) -> Row:
     """The stored answer of a model: one body too thin, values in the order of its names."""
     labels = _encoded(exam.labels.array, NAMES)
-    labels[: len(labels) // 2][labels[: len(labels) // 2] == 1 + NAMES.index(LUMBAR[2])] = 0
+    labels[: len(labels) // 2][labels[: len(labels) // 2] == 1 + NAMES.index(LUMBAR_LEVELS[2])] = 0
     path = folder / "labels" / ORIGINAL / f"{exam.name}.nii.gz"
-    files.write_labels(Volume(labels, exam.labels.affine), path, table=())
+    io.write_labels(Volume(labels, exam.labels.affine), path, structures=())
     names = {name: place for place, name in enumerate(NAMES, start=1)}
     return _noted(path, seconds, model=_MODEL, params={"label_names": names, "digest": "0" * 64})
 
@@ -95,7 +95,7 @@ def _drawn(folder: Path, exam: Exam, trap: str, rng: np.random.Generator, second
     if trap == "unnamed":
         told[0]["name"] = _STRANGE
     if trap == "twice":
-        told[names.index(LUMBAR[0])]["name"] = LUMBAR[1]
+        told[names.index(LUMBAR_LEVELS[0])]["name"] = LUMBAR_LEVELS[1]
     if trap == "no names":
         del info["label_info"]
     if trap == "label-header":
@@ -103,11 +103,11 @@ def _drawn(folder: Path, exam: Exam, trap: str, rng: np.random.Generator, second
     if trap == "value without a name":
         labels[0, 0, 0] = len(names) + 1
     if trap == "declared":  # as our own server stores it
-        declared = [by_name(name).label for name in NAMES]
+        declared = [structure_by_name(name).label for name in NAMES]
         labels = np.where(np.isin(exam.labels.array, declared), exam.labels.array, 0).astype(np.uint8)
         info |= {"values": "declared"}
     path = folder / "labels" / FINAL / f"{exam.name}.nii.gz"
-    files.write_labels(Volume(labels, affine), path, table=())
+    io.write_labels(Volume(labels, affine), path, structures=())
     return _noted(path, seconds, **info)
 
 
@@ -115,5 +115,5 @@ def _encoded(labels: Array, names: Iterable[str]) -> Array:
     """Labels in the package's own values as places in a list of names."""
     lookup = np.zeros(256, np.uint8)
     for place, name in enumerate(names, start=1):
-        lookup[by_name(name).label] = place
+        lookup[structure_by_name(name).label] = place
     return lookup[labels]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.datasets.schemes import SCHEMES, WHOLE, encode
+from lumbarseg import io
 from lumbarseg.volume import Array, Volume
 
+from ..schemes import SCHEMES, UNNAMED_VERTEBRA, encode_labels
 from .exam import Exam, Planted
 from .spider import usable
 
@@ -34,16 +34,16 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
     planted: list[Planted] = []
     for number, exam in enumerate(exams):
         trap = PLAN[number % len(PLAN)] if traps else ""
-        mask, affine = _spoilt(encode(exam.labels.array, _ROWS), trap), exam.labels.affine.copy()
+        mask, affine = _spoilt(encode_labels(exam.labels.array, _ROWS), trap), exam.labels.affine.copy()
         if trap == "label-header":
             affine[2, 3] += _SHIFT
             planted.append(Planted(case_of(number), trap, f"{_SHIFT} mm"))
         if trap in ("unknown value", "alone"):
             planted.append(Planted(case_of(number), "refused", trap))
-        files.write_image(exam.image, folder / "train" / "MR" / f"Case{number + 1}.nii.gz")
+        io.write_image(exam.image, folder / "train" / "MR" / f"Case{number + 1}.nii.gz")
         if trap != "alone":
             path = folder / "train" / "Mask" / f"mask_case{number + 1}.nii.gz"
-            files.write_labels(Volume(mask, affine), path, table=())
+            io.write_labels(Volume(mask, affine), path, structures=())
     return planted
 
 
@@ -53,6 +53,6 @@ def _spoilt(mask: Array, trap: str) -> Array:
     if trap == "unknown value":
         out[0, 0, 0] = highest + 1
     if trap == "upper not drawn":
-        vertebrae = [value for value, names in _ROWS.items() if value and len(names) == len(WHOLE)]
+        vertebrae = [value for value, names in _ROWS.items() if value and len(names) == len(UNNAMED_VERTEBRA)]
         out[np.isin(out, [*vertebrae[-2:], highest - 1, highest])] = 0
     return out

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.anatomy import Kind, labels_of
+from lumbarseg import io
+from lumbarseg.anatomy import Kind, labels_of_kind
 from lumbarseg.volume import Volume
 
 from .exam import Exam, Planted
@@ -30,12 +30,12 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
     del rng, traps
     lookup = np.zeros(256, np.uint8)
     for value, kind in enumerate(LABELS):
-        lookup[list(labels_of(kind))] = value
+        lookup[list(labels_of_kind(kind))] = value
     rows = []
     for exam in exams:
         row = {part: f"./{part}sTr/{exam.name}.nii.gz" for part in ("image", "label")}
-        files.write_image(exam.image, folder / row["image"])
-        files.write_labels(Volume(lookup[exam.labels.array], exam.labels.affine), folder / row["label"], ())
+        io.write_image(exam.image, folder / row["image"])
+        io.write_labels(Volume(lookup[exam.labels.array], exam.labels.affine), folder / row["label"], ())
         rows.append(row)
     told = {
         "name": "Lumbar",
@@ -45,6 +45,6 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
         "training": rows,
         "test": [],
     }
-    with files.replacing(folder / "dataset.json") as file:
+    with io.atomic_write(folder / "dataset.json") as file:
         file.write(json.dumps(told, indent=1).encode())
     return []

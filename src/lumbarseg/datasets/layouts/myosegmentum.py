@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.anatomy import LUMBAR, by_name
-from lumbarseg.files import metaimage
+from lumbarseg import io
+from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
+from lumbarseg.io import metaimage
 from lumbarseg.volume import Array, Volume
 
 from .exam import Exam, Planted
@@ -29,7 +29,7 @@ def case_of(number: int) -> str:
 def usable(exam: Exam) -> bool:
     """Whether all five bodies are in view."""
     counts = np.bincount(exam.labels.array.ravel(), minlength=256)
-    return bool((counts[[by_name(level).label for level in LUMBAR]] >= _LEAST).all())
+    return bool((counts[[structure_by_name(level).label for level in LUMBAR_LEVELS]] >= _LEAST).all())
 
 
 def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
@@ -38,15 +38,17 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
     for number, exam in enumerate(exams):
         case = case_of(number)
         place = folder / case / case / "vertebrae"
-        masks = {level: (exam.labels.array == by_name(level).label).astype(np.uint8) for level in LUMBAR}
+        masks = {
+            level: (exam.labels.array == structure_by_name(level).label).astype(np.uint8) for level in LUMBAR_LEVELS
+        }
         affine = exam.labels.affine.copy()
         if traps:
             planted += [Planted(case, *trap) for trap in _plant(number, masks, affine, rng)]
         low, high = float(exam.image.array.min()), float(exam.image.array.max())
         other = Volume((low + high - exam.image.array).astype(exam.image.array.dtype), exam.image.affine)
         for name, image in (("WATER", exam.image), ("FAT", other), ("FATFRACTION", other)):
-            files.write_image(image, place / f"{name}.nii.gz")
-            files.write_image(image, place.parent / "muscle" / f"{name}.nii.gz")
+            io.write_image(image, place / f"{name}.nii.gz")
+            io.write_image(image, place.parent / "muscle" / f"{name}.nii.gz")
         for level, mask in masks.items():
             metaimage.write(Volume(mask, affine), place / f"{level}_{case}.mha")
         muscle = Volume((exam.labels.array == 0).astype(np.uint8), exam.labels.affine)
@@ -56,7 +58,7 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
 
 def _plant(number: int, masks: dict[str, Array], affine: Array, rng: np.random.Generator) -> list[tuple[str, str]]:
     """Change the masks, or their affine, of one exam; what was planted."""
-    upper, lower = LUMBAR[1:3]
+    upper, lower = LUMBAR_LEVELS[1:3]
     if number % 4 == 1:
         masks[upper] = masks[upper] * rng.integers(1, 256, masks[upper].shape, np.uint8)
         return [("grey-mask", upper)]

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.anatomy import STRUCTURES, Kind, arch_of, by_name
-from lumbarseg.datasets.schemes import COLUMN, disc_below
+from lumbarseg import io
+from lumbarseg.anatomy import STRUCTURES, Kind, arch_of_level, structure_by_name
 from lumbarseg.volume import Volume
 
+from ..schemes import REGULAR_VERTEBRAE, disc_below
 from .exam import Exam, Planted
 
-_SHOWN = COLUMN[-7:]
+_SHOWN = REGULAR_VERTEBRAE[-7:]
 NAMES = (
-    *(name for level in _SHOWN for name in (level, arch_of(level).name, disc_below(level))),
+    *(name for level in _SHOWN for name in (level, arch_of_level(level).name, disc_below(level))),
     Kind.SACRUM.value,
     Kind.CANAL.value,
 )
@@ -35,17 +35,17 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
     place = folder / "Dataset501_Lumbar"
     lookup = np.zeros(256, np.uint8)
     lookup[[s.label for s in STRUCTURES]] = LABELS["ignore"]
-    lookup[[by_name(name).label for name in NAMES]] = [LABELS[name] for name in NAMES]
+    lookup[[structure_by_name(name).label for name in NAMES]] = [LABELS[name] for name in NAMES]
     planted, count = [], 0
     for number, exam in enumerate(exams):
         affine = exam.labels.affine
         if traps and number % 2:
             affine = np.diag([*exam.labels.grid.spacing, 1.0])
             planted.append(Planted(exam.name, "label-header", "reset"))
-        files.write_image(exam.image, place / "imagesTr" / f"{exam.name}_0000.nii.gz")
-        files.write_labels(Volume(lookup[exam.labels.array], affine), place / "labelsTr" / f"{exam.name}.nii.gz", ())
+        io.write_image(exam.image, place / "imagesTr" / f"{exam.name}_0000.nii.gz")
+        io.write_labels(Volume(lookup[exam.labels.array], affine), place / "labelsTr" / f"{exam.name}.nii.gz", ())
         count += 1
     told = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": count, "file_ending": ".nii.gz"}
-    with files.replacing(place / "dataset.json") as file:
+    with io.atomic_write(place / "dataset.json") as file:
         file.write(json.dumps(told, indent=1).encode())
     return planted

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.anatomy import LEVELS, LUMBAR, arch_of, by_name
-from lumbarseg.datasets.schemes import COLUMN, SCHEMES, encode, value_of
-from lumbarseg.files import metaimage
-from lumbarseg.resample import reorient
+from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, arch_of_level, structure_by_name
+from lumbarseg.io import atomic_write, metaimage
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
+from ..schemes import REGULAR_VERTEBRAE, SCHEMES, encode_labels, value_for_structure
 from .exam import Exam, Planted
 
 SEQUENCES = ("T2",)
@@ -40,8 +39,10 @@ Rows = list[dict[str, object]]
 def usable(exam: Exam) -> bool:
     """Whether the lowest lumbar vertebra is whole in view, and there is no L6."""
     array = reorient(exam.labels, "RAS").array
-    lowest = by_name(LUMBAR[-1]).label
-    return bool((array == lowest).any()) and not ({lowest, by_name(LEVELS[-1]).label} & set(array[..., 0].ravel()))
+    lowest = structure_by_name(LUMBAR_LEVELS[-1]).label
+    return bool((array == lowest).any()) and not (
+        {lowest, structure_by_name(LEVELS[-1]).label} & set(array[..., 0].ravel())
+    )
 
 
 def case_of(number: int) -> str:
@@ -83,12 +84,12 @@ def _patient(number: int) -> int:
 
 def _counted(exam: Exam) -> Volume:
     """Labels as SPIDER counts them, a vertebra that the image cuts off 100 higher."""
-    counted = encode(exam.labels.array, _ROWS)
+    counted = encode_labels(exam.labels.array, _ROWS)
     upright = reorient(exam.labels, "RAS").array
     ends = set(np.unique(upright[..., [0, -1]]).tolist())
-    for level in COLUMN:
-        body, arch = by_name(level).label, arch_of(level).label
-        value = value_of(_ROWS, level)
+    for level in REGULAR_VERTEBRAE:
+        body, arch = structure_by_name(level).label, arch_of_level(level).label
+        value = value_for_structure(_ROWS, level)
         if body in ends or not (upright == body).any():
             counted[np.isin(exam.labels.array, (body, arch))] = _PARTLY + value
     return Volume(counted, exam.labels.affine)
@@ -98,11 +99,11 @@ def _spoilt(mask: Volume, trap: str) -> Volume:
     """The mask with a trap in it."""
     array, affine = mask.array.copy(), mask.affine.copy()
     if trap == "above-T1":
-        whole = sorted(set(np.unique(array).tolist()) & set(range(1, len(COLUMN) + 1)))
-        array[array == whole[-1]] = len(COLUMN) + 1
-        array[array == _DISC + whole[-1]] = _DISC + len(COLUMN) + 1
+        whole = sorted(set(np.unique(array).tolist()) & set(range(1, len(REGULAR_VERTEBRAE) + 1)))
+        array[array == whole[-1]] = len(REGULAR_VERTEBRAE) + 1
+        array[array == _DISC + whole[-1]] = _DISC + len(REGULAR_VERTEBRAE) + 1
     if trap == "grey":
-        array[array == value_of(_ROWS, LUMBAR[2])] = _GREY
+        array[array == value_for_structure(_ROWS, LUMBAR_LEVELS[2])] = _GREY
     if trap == "label-header":
         affine[2, 3] += _SHIFT
     return Volume(array, affine)
@@ -134,7 +135,7 @@ def _row(name: str, exam: Exam, mask: Array, trap: str, rng: np.random.Generator
 
 def _graded(number: int, trap: str, rng: np.random.Generator) -> Rows:
     """Grades of the five lumbar discs; with the trap, of one below the one counted as the lowest too."""
-    levels = range(0 if trap == "counting" else 1, len(LUMBAR) + 1)
+    levels = range(0 if trap == "counting" else 1, len(LUMBAR_LEVELS) + 1)
     first, second = _GRADINGS[:2]
     return [
         {first: _patient(number), second: level, **{name: int(rng.integers(0, 3)) for name in _GRADINGS[2:]}}
@@ -147,5 +148,5 @@ def _save(path: Path, columns: tuple[str, ...], rows: Rows) -> None:
     table = csv.DictWriter(text, columns)
     table.writeheader()
     table.writerows(rows)
-    with files.replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.getvalue().encode())

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.anatomy import Kind, by_name
-from lumbarseg.datasets.schemes import COLUMN, encode, scheme
+from lumbarseg import io
+from lumbarseg.anatomy import Kind, structure_by_name
 from lumbarseg.volume import Array, Volume
 
+from ..schemes import REGULAR_VERTEBRAE, encode_labels, get_scheme
 from .exam import Exam, Planted
 
 
@@ -33,14 +33,14 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
         case, trap = case_of(number), number % 4 if traps else 0
         subject = case.partition("_")[0]
         start = folder / "derivatives_seg" / subject / f"{subject}_mod-T2w"
-        tissues = encode(exam.labels.array, scheme("spineps_subregions"))
+        tissues = encode_labels(exam.labels.array, get_scheme("spineps_subregions"))
         vertebrae = instances(exam.labels.array)
         vertebrae = _from_top(vertebrae) if trap == 3 else vertebrae
-        files.write_image(exam.image, folder / "rawdata" / subject / f"{case}.nii.gz")
+        io.write_image(exam.image, folder / "rawdata" / subject / f"{case}.nii.gz")
         for kind, mask, left_out in (("spine", tissues, 2), ("vert", vertebrae, 1)):
             if trap != left_out:
                 place = start.with_name(f"{start.name}_seg-{kind}_msk.nii.gz")
-                files.write_labels(Volume(mask, exam.labels.affine), place, ())
+                io.write_labels(Volume(mask, exam.labels.affine), place, ())
         words = {1: "no-instances", 2: "no-subregions", 3: "unnamed"}
         planted += [Planted(case, words[trap])] if trap else []
     return planted
@@ -48,13 +48,13 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
 
 def instances(labels: Array) -> Array:
     """Labels in the package's own values as a mask of vertebrae: all but the canal."""
-    canal = by_name(Kind.CANAL.value).label
-    return encode(np.where(labels == canal, 0, labels).astype(np.uint8), scheme("spineps"))
+    canal = structure_by_name(Kind.CANAL.value).label
+    return encode_labels(np.where(labels == canal, 0, labels).astype(np.uint8), get_scheme("spineps"))
 
 
 def _from_top(mask: Array) -> Array:
     """Vertebrae, and the discs below them, counted from the highest one in view."""
-    first, last = (scheme_value(level) for level in (COLUMN[0], COLUMN[-1]))
+    first, last = (scheme_value(level) for level in (REGULAR_VERTEBRAE[0], REGULAR_VERTEBRAE[-1]))
     above = int(min(value for value in np.unique(mask % 100) if first <= value <= last)) - 1
     lookup = np.arange(256, dtype=np.uint8)
     for value in range(above + 1, last + 1):
@@ -64,4 +64,4 @@ def _from_top(mask: Array) -> Array:
 
 def scheme_value(level: str) -> int:
     """The number of a vertebra in a mask of SPINEPS."""
-    return next(value for value, names in scheme("spineps").items() if level in names)
+    return next(value for value, names in get_scheme("spineps").items() if level in names)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg import files
-from lumbarseg.datasets.schemes import encode, scheme
+from lumbarseg import io
 from lumbarseg.volume import Volume
 
+from ..schemes import encode_labels, get_scheme
 from .exam import Exam, Planted
 
 
@@ -23,7 +23,7 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
         if traps and number % 2:
             affine = np.diag([*exam.labels.grid.spacing, 1.0])
             planted.append(Planted(exam.name, "label-header", "reset"))
-        found = Volume(encode(exam.labels.array, scheme("totalspineseg")), affine)
-        files.write_image(exam.image, folder / "input" / f"{exam.name}_0000.nii.gz")
-        files.write_labels(found, folder / "step2_output" / f"{exam.name}.nii.gz", ())
+        found = Volume(encode_labels(exam.labels.array, get_scheme("totalspineseg")), affine)
+        io.write_image(exam.image, folder / "input" / f"{exam.name}_0000.nii.gz")
+        io.write_labels(found, folder / "step2_output" / f"{exam.name}.nii.gz", ())
     return planted

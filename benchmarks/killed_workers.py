@@ -1,0 +1,92 @@
+"""Many exams on a cluster whose workers are killed: python -m benchmarks.killed_workers.
+
+`lumbarseg segment --cluster local:2` answers routine exams (those of benchmarks.batch) while a worker process is killed
+with SIGKILL each time another tenth of the answers is there. Every exam must be answered once, with each of its files
+whole. Prints what was killed, and how often each exam was told of; exit code 1 when one is missing, told of twice or
+refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import batch, machine
+from lumbarseg.io import read_labels
+
+PROGRAM = [sys.executable, "-m", "lumbarseg", "segment"]
+KILLS = 9
+
+
+def worker_pids(parent: int) -> list[int]:
+    """Process numbers of a cluster's workers below a process, by what dask calls them in /proc."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+        except (OSError, ValueError):  # it has ended
+            continue
+        if above == parent and "spawn_main" in command:
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a batch that are whole so far."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def run(paths: Sequence[Path], out: Path, count: int) -> tuple[list[dict[str, Any]], list[int]]:
+    """What the batch told of each exam, and after how many answers a worker was killed."""
+    lines = out / "batch.jsonl"
+    out.mkdir()
+    child = subprocess.Popen(
+        [*PROGRAM, *paths, "-o", out, "--cluster", f"local:{count}", "--jsonl", lines], stdout=subprocess.DEVNULL
+    )
+    kills: list[int] = []
+    while child.poll() is None:
+        done = len(read_lines(lines))
+        if len(kills) < KILLS and done >= (len(kills) + 1) * len(paths) / (KILLS + 1):
+            alive = worker_pids(child.pid)
+            if alive:
+                os.kill(alive[len(kills) % len(alive)], signal.SIGKILL)
+                kills.append(done)
+        time.sleep(0.05)
+    return read_lines(lines), kills
+
+
+def main() -> int:
+    """Run, print; 1 when an exam was not answered exactly once."""
+    parser = argparse.ArgumentParser(prog="benchmarks.killed_workers", description=__doc__)
+    parser.add_argument("-n", type=int, default=200, help="how many exams")
+    parser.add_argument("--workers", type=int, default=2, help="of the cluster")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = batch.write_exams(Path(folder), args.n)
+        start = time.monotonic()
+        lines, kills = run(paths, Path(folder) / "out", args.workers)
+        seconds = time.monotonic() - start
+        times = Counter(Path(line["exam"]).name for line in lines)
+        once = sum(times[path.name] == 1 for path in paths)
+        whole = sum(read_labels(Path(folder) / "out" / f"{path.name[:-7]}_labels.nii.gz").array.any() for path in paths)
+    refused = sum(bool(line.get("error")) for line in lines)
+    print(machine.describe_machine(machine.machine_facts()))
+    print(f"{args.n} exams, {args.workers} workers, {seconds:.0f} s; killed after {', '.join(map(str, kills))} answers")
+    print(f"told of once: {once}; refused: {refused}; label maps that are whole: {whole}")
+    return int(not kills or once != args.n or refused > 0 or whole != args.n)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

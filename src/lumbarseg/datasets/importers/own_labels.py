@@ -1,0 +1,38 @@
+"""A source's label values in the package's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lumbarseg.anatomy import Kind, structure_by_name
+from lumbarseg.volume import Array
+
+from ..dataset import LabelTable
+from ..schemes import unannotated_names
+
+PARTIAL_OFFSET = 100
+"""Added to a structure's label where a source has a second value for it, for one that is partly in view."""
+_FIRST_UNNAMED_VALUE = 200  # from here on, what has no name
+
+
+def to_own_labels(rows: Mapping[int, tuple[str, ...]]) -> tuple[LabelTable, Array]:
+    """A source's rows in the package's own values, the row of 0 included, and (256,) uint8 that takes values there.
+
+    A vertebra has the label of its body, whatever else its row allows. Several rows without a name share a value.
+    """
+    table: LabelTable = {}
+    lookup = np.zeros(256, np.uint8)
+    unnamed: dict[tuple[str, ...], int] = {}
+    for value, names in sorted(rows.items()):
+        if value == 0:
+            continue
+        if names[0] in tuple(Kind) and names[0] not in (Kind.SACRUM, Kind.CANAL):
+            own = unnamed.setdefault(names, _FIRST_UNNAMED_VALUE + len(unnamed))
+        else:
+            label = structure_by_name(names[0]).label
+            own = PARTIAL_OFFSET + label if label in table else label
+        table[own] = names
+        lookup[value] = own
+    return {0: unannotated_names(table.values()), **dict(sorted(table.items()))}, lookup

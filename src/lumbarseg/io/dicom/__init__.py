@@ -1,0 +1,1 @@
+"""DICOM: reading series and studies, and writing segmentation and report objects."""

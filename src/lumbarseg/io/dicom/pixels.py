@@ -1,0 +1,121 @@
+"""Pixels of DICOM files, whatever they are packed with: the numbers that were stored, and why they cannot be read."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lumbarseg.errors import FileError
+from lumbarseg.volume import Array
+
+from ..file_access import open_for_reading
+
+_DEFLATED_SYNTAX = b"1.2.840.10008.1.2.1.99"
+_MAX_INFLATED_BYTES = 2**30  # bytes
+_CHUNK = 2**20
+_INSTALL_HINT = "pip install 'lumbarseg[dicom]'"
+
+
+def decode_frames(path: Path, dataset: Any, frames: Sequence[int]) -> Iterator[Array]:
+    """The stored numbers of frames of a data set, each (rows, columns), in the order asked for; FileError names `path`.
+
+    Bits that are no part of the number (DICOM PS3.5 8.1) are cleared, and its sign is carried into them.
+    """
+    from pydicom.pixels.utils import iter_pixels
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for pixels in iter_pixels(dataset, indices=frames, correct_unused_bits=False):
+                yield _clear_unused_bits(dataset, np.asarray(pixels))
+        except Exception as error:  # a damaged file makes pydicom and its decoders raise almost anything
+            raise FileError(f"{path}: {_explain_decode_failure(dataset)}") from error
+
+
+def check_inflated_size(path: Path, stream: BinaryIO) -> None:
+    """FileError when a deflated file, which is inflated whole to be read, is a bomb; the stream stays where it was."""
+    head = stream.read(1024)
+    at = 132 * (head[128:132] == b"DICM")  # the length of the file's meta information, which is not deflated
+    if _DEFLATED_SYNTAX in head and head[at : at + 4] == b"\2\0\0\0":
+        stream.seek(at + 12 + int.from_bytes(head[at + 8 : at + 12], "little"))
+        inflate, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while (packed := inflate.unconsumed_tail or stream.read(_CHUNK)) and not inflate.eof:
+            try:
+                count += len(inflate.decompress(packed, _CHUNK))
+            except zlib.error as error:
+                raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
+            if count > _MAX_INFLATED_BYTES:
+                raise FileError(f"{path}: a deflated DICOM file that grows above {_MAX_INFLATED_BYTES / 1e9:.1f} GB")
+    stream.seek(0)
+
+
+def read_dataset(path: Path) -> Any:
+    """A DICOM file as pydicom's data set, pixels not yet decoded; FileError when it is damaged."""
+    import pydicom
+    from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    with warnings.catch_warnings(), open_for_reading(path) as stream:
+        warnings.simplefilter("ignore")
+        check_inflated_size(path, stream)
+        try:
+            dataset = pydicom.dcmread(stream, force=True)
+            syntax = dataset.file_meta.get("TransferSyntaxUID")
+        except Exception as error:  # the same
+            raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
+    if syntax is None:  # a file from before DICOM files had a preamble
+        syntaxes = ExplicitVRLittleEndian, ImplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
+    elif not isinstance(syntax, UID):
+        raise FileError(f"{path}: damaged DICOM file: it names no transfer syntax; copy or export it again")
+    return dataset
+
+
+def _clear_unused_bits(dataset: Any, pixels: Array) -> Array:
+    if pixels.dtype.kind not in "iu" or pixels.ndim != 2:
+        return pixels
+    width = 8 * pixels.dtype.itemsize
+    stored = min(int(dataset.get("BitsStored") or width), width)
+    high = int(dataset.get("HighBit", stored - 1))
+    if dataset.file_meta.TransferSyntaxUID.is_compressed or not stored - 1 <= high < width:
+        high = stored - 1  # decoders put the number into the lowest bits
+    return (pixels << (width - 1 - high)) >> (width - stored)
+
+
+def _explain_decode_failure(dataset: Any) -> str:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        return "truncated: it holds no pixels; copy or export it again"
+    if syntax.is_private:
+        return private_syntax_message(str(syntax))
+    if not syntax.is_transfer_syntax or syntax.is_compressed:
+        return _explain_compression_failure(syntax)
+    return "its pixels are truncated or damaged; copy or export it again"
+
+
+def private_syntax_message(syntax: str) -> str:
+    """What to say of a transfer syntax that is a maker's own."""
+    return (
+        f"stored in the private transfer syntax {syntax}, which only its maker's programs read; export it from there "
+        "as Explicit VR Little Endian"
+    )
+
+
+def _explain_compression_failure(syntax: Any) -> str:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return f"its pixels are packed as {syntax.name}, which is not read; export it without compression"
+    if any(name.startswith("gdcm") for name in decoder.missing_dependencies):
+        return (
+            f"its pixels are compressed ({syntax.name}): {_INSTALL_HINT} reads them, or export it without compression"
+        )
+    if decoder.is_available:
+        return f"its pixels ({syntax.name}) are truncated or damaged; copy or export it again"
+    return f"its pixels are compressed ({syntax.name}), which is not read; export it without compression"

@@ -1,0 +1,59 @@
+"""The true sizes of a phantom, computed from its shapes and not from its voxels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .recipe import Recipe
+from .spine import Body, Disc, SacralSegment
+from .spine_shapes import LABELLED_CORTEX_MM, UNLABELLED_DISC_RIM_MM
+
+
+def measure_ground_truth(recipe: Recipe) -> dict[str, Any]:
+    """Per body and disc: heights in front, in the middle and behind (mm), tilts of the endplates (degrees); lordosis.
+
+    Sizes are those of the labels, which are drawn inside the dark edges. Heights of a body are taken at its
+    rims, 90 % of the way to its edges, in the midline and along its own axis. A tilt is that of an endplate against
+    the horizontal of the unturned patient, positive when it faces forward.
+    """
+    spine = recipe.spine
+    bodies = {body.level: _body_sizes(body) for body in spine.bodies}
+    discs = {disc.name: _disc_sizes(disc) for disc in spine.discs}
+    out: dict[str, Any] = {
+        "bodies": bodies,
+        "discs": discs,
+        "lumbar": spine.lumbar_count,
+        "sequence": recipe.contrast.sequence,
+    }
+    if "L1" in bodies:
+        out["lordosis"] = round(_endplate_tilt(spine.segments[0]) - bodies["L1"]["tilt_top"], 2)
+    return out
+
+
+def _endplate_tilt(part: Body | SacralSegment | Disc, slope: float = 0.0) -> float:
+    up = np.array(part.frame)[:, 2]
+    return float(np.rad2deg(np.arctan2(up[1], up[2]) - np.arctan(slope)))
+
+
+def _body_sizes(body: Body) -> dict[str, float]:
+    edge, rim = 0.9 * body.depth, body.shell - LABELLED_CORTEX_MM
+    return {
+        "anterior": round(2 * (body.height + body.wedge * edge - rim), 2),
+        "middle": round(2 * (body.height - rim) - body.hollow_top - body.hollow_bottom, 2),
+        "posterior": round(2 * (body.height - body.wedge * edge - rim), 2),
+        "depth": round(2 * (body.depth - rim) - body.dent, 2),
+        "tilt_top": round(_endplate_tilt(body, body.wedge), 2),
+        "tilt_bottom": round(_endplate_tilt(body, -body.wedge), 2),
+    }
+
+
+def _disc_sizes(disc: Disc) -> dict[str, float]:
+    edge = 0.9 * disc.depth
+    return {
+        "anterior": round(2 * (disc.height + disc.wedge * edge - UNLABELLED_DISC_RIM_MM), 2),
+        "middle": round(2 * (disc.height + disc.bulge - UNLABELLED_DISC_RIM_MM), 2),
+        "posterior": round(2 * (disc.height - disc.wedge * edge - UNLABELLED_DISC_RIM_MM), 2),
+        "degeneration": round(disc.degeneration, 3),
+    }

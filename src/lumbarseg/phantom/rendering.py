@@ -1,0 +1,41 @@
+"""A recipe made into an exam: image, labels and the true sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lumbarseg.volume import Volume
+
+from . import contrast, ground_truth, scanner, soft_tissue, spine_shapes
+from .canvas import Canvas
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """image: int16; labels: uint8 in the table's numbers, posterior elements apart; truth: see `truth.measure`."""
+
+    image: Volume
+    labels: Volume
+    ground_truth: dict[str, Any]
+    recipe: Recipe
+
+
+def render_phantom(recipe: Recipe) -> Phantom:
+    """The exam of a recipe; the same recipe always gives the same voxels."""
+    streams = [np.random.default_rng([recipe.seed, n]) for n in range(4)]
+    canvas = Canvas.empty(*scanner.sample_positions(recipe.scanner))
+    path = spine_shapes.canal_centerline(recipe.spine, canvas.z)
+    soft_tissue.paint_soft_tissue(canvas, recipe.spine, recipe.surroundings, path, streams[0])
+    spine_shapes.paint_spine(canvas, recipe.spine, recipe.surroundings, path, streams[1])
+    signal = contrast.render_signal(canvas, recipe.spine, recipe.contrast, streams[2])
+    fat = scanner.average_slices(signal * contrast.fat_fractions()[canvas.tissue], recipe.scanner)
+    water = scanner.average_slices(signal, recipe.scanner) - fat
+    image = scanner.simulate_acquisition(water, fat, recipe.scanner, streams[3])
+    labels = scanner.majority_labels(canvas.labels, recipe.scanner)
+    affine = scanner.slice_affine(recipe.scanner)
+    image = np.rint(image * 1000).astype(np.int16)  # whole numbers, as consoles store them
+    return Phantom(Volume(image, affine), Volume(labels, affine), ground_truth.measure_ground_truth(recipe), recipe)

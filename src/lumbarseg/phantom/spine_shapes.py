@@ -1,0 +1,280 @@
+"""The spine painted on the canvas: tissues and labels of sacrum, posterior elements, canal, discs and bodies.
+
+Painted in this order; later shapes win where they overlap, so the body owns its endplate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+from scipy import ndimage
+
+from lumbarseg import anatomy
+from lumbarseg.anatomy import Kind
+
+from .canvas import TISSUE_INDEX, Canvas, smooth_noise
+from .spine import Body, Disc, Spine, axial_rotation, sagittal_rotation
+from .surroundings import Surroundings
+
+Array = np.ndarray
+_ARCH_CORTEX_MM = 0.9  # mm of dark cortical bone around posterior elements
+UNLABELLED_DISC_RIM_MM = 0.6  # mm of a disc's dark edge that is nobody's: references are drawn inside it
+LABELLED_CORTEX_MM = 0.3  # mm of a body's dark line that its label takes in, the rest is nobody's
+_SACRUM = anatomy.labels_of_kind(Kind.SACRUM)[0]
+_CANAL = anatomy.labels_of_kind(Kind.CANAL)[0]
+_LESIONS = ("fat", "csf", "muscle")
+
+
+def canal_centerline(spine: Spine, z: Array) -> Array:
+    """(2, Z) float32: lateral and anterior position of the canal's centre at each z, mm."""
+    points = []
+    for segment in spine.segments[::-1]:
+        back = np.array(segment.frame)[:, 1] * (segment.depth + spine.canal_depth * 0.75)
+        points.append(np.array(segment.centre) - back)
+    for disc, body in zip(spine.discs, spine.bodies, strict=True):
+        for part, factor in ((disc, 1.0), (body, 1.08)):
+            back = np.array(part.frame)[:, 1] * (part.depth + spine.canal_depth * factor)
+            points.append(np.array(part.centre) - back)
+    line = np.array(sorted(points, key=lambda p: float(p[2])))
+    step = float(z[1] - z[0])
+    return np.stack(
+        [ndimage.gaussian_filter1d(np.interp(z, line[:, 2], line[:, axis]), 5 / step) for axis in (0, 1)]
+    ).astype(np.float32)
+
+
+def paint_spine(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: Array, rng: Generator) -> None:
+    """Paint the spine over the soft tissue. path: from `canal_path`."""
+    _paint_sacrum(canvas, spine)
+    _paint_foramina(canvas, spine, surroundings)
+    for body in spine.bodies:
+        _paint_arch(canvas, spine, body, surroundings.ribs)
+    _paint_canal(canvas, spine, surroundings, path, rng)
+    for index, disc in enumerate(spine.discs):
+        _paint_disc(canvas, disc, 101 + index)
+    for index, body in enumerate(spine.bodies):
+        _paint_body(canvas, body, 1 + index)
+    for body in spine.bodies:
+        if body.metal:
+            _paint_implant(canvas, body)
+
+
+def _paint_sacrum(canvas: Canvas, spine: Spine) -> None:
+    for j, s in enumerate(spine.segments):
+        frame = np.array(s.frame)
+        where = canvas.box(s.centre, s.width * 2.4 + 4)
+        if where is None:
+            continue
+        x, a, u = canvas.local_coordinates(where, s.centre, frame)
+        tissue, labels = canvas.tissue[where], canvas.labels[where]
+        depth = s.depth * np.maximum(1 + s.taper * (u / s.height), 0.2)
+        lateral = np.abs(x)
+        body = (np.abs(a / depth) ** 2.6 + (lateral / s.width) ** 2.6 < 1) & (np.abs(u) < s.height)
+        wing = (lateral < s.width * (2.1 - 0.3 * j)) & (lateral > s.width * 0.8)
+        wing &= (
+            (np.abs(u + 3) < s.height * 1.05) & (a < s.depth * 0.9 - 0.006 * s.depth * lateral) & (a > -s.depth * 1.25)
+        )
+        wing &= ((lateral - s.width * 1.05) / 5) ** 2 + ((u + s.height * 0.85) / 5) ** 2 >= 1  # foramina
+        bone = body | wing
+        tissue[bone], labels[bone] = TISSUE_INDEX["sacral marrow"], _SACRUM
+        tissue[bone & ~ndimage.binary_erosion(bone)] = TISSUE_INDEX["cortex"]
+        if s.gap > 0.9:
+            gap = (
+                (np.abs(a / depth) < 0.92) & (lateral < s.width * 0.85) & (u < -s.height) & (u > -s.height - 2 * s.gap)
+            )
+            tissue[gap] = TISSUE_INDEX["nucleus" if s.bright_gap else "annulus"]
+            labels[gap] = _SACRUM
+        crest = np.array(s.centre) - frame[:, 1] * (s.depth + spine.canal_depth * 1.9)
+        _paint_superellipsoid(canvas, crest, frame, (5, 4, s.height * 0.8), "arch marrow", _SACRUM)
+
+
+def _superellipsoid(canvas: Canvas, centre: Array, frame: Array, radii: Array, power: float = 2.0):  # type: ignore[no-untyped-def]
+    """A box and the superellipsoid inside it, or None."""
+    where = canvas.box(centre, float(max(radii)) * 1.05 + 1)
+    if where is None:
+        return None
+    x, a, u = canvas.local_coordinates(where, centre, frame)
+    r = np.abs(x / radii[0]) ** power + np.abs(a / radii[1]) ** power + np.abs(u / radii[2]) ** power
+    return where, r
+
+
+def _paint_superellipsoid(
+    canvas: Canvas, centre: Array, frame: Array, radii: tuple[float, ...], tissue: str, label: int = 0
+) -> None:
+    """A solid superellipsoid of one tissue; without a label it only fills what is not spine yet."""
+    found = _superellipsoid(canvas, centre, frame, np.array(radii))
+    if found is None:
+        return
+    where, r = found
+    mask = r < 1 if label else (r < 1) & (canvas.labels[where] == 0)
+    canvas.tissue[where][mask] = TISSUE_INDEX[tissue]
+    if label:
+        canvas.labels[where][mask] = label
+
+
+def _paint_foramina(canvas: Canvas, spine: Spine, surroundings: Surroundings) -> None:
+    """Fat with a nerve root between the pedicles."""
+    backward, aside, up, *radii = surroundings.foramen
+    for disc in spine.discs:
+        frame = np.array(disc.frame)
+        for side in (-1, 1):
+            centre = disc.centre + frame @ (side * aside, -(disc.depth + backward), up)
+            _paint_superellipsoid(canvas, centre, frame, tuple(radii), "fat")
+            _paint_superellipsoid(canvas, centre + frame[:, 2] * 3, frame, (8, 2.2, 2.2), "roots")
+
+
+def _paint_arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
+    """Pedicles, articular processes, laminae, transverse and spinous processes; ribs beside thoracic bodies."""
+    frame, size = np.array(body.frame), spine.size
+    offset, length, tilt, jitter, transverse, tall = body.arch
+    lumbar = body.level.startswith("L")
+    depth, height, pedicle = body.depth, body.height, body.width * offset
+    label = anatomy.arch_of_level(body.level).label
+
+    def put(
+        at: tuple[float, float, float], radii: tuple[float, ...], pitch: float = 0, yaw: float = 0, power: float = 2
+    ) -> None:
+        centre = body.centre + frame @ np.array(at)
+        turned, outer = frame @ sagittal_rotation(pitch) @ axial_rotation(yaw), np.array(radii) * size
+        found = _superellipsoid(canvas, centre, turned, outer, power)
+        if found is None:
+            return
+        where, r = found
+        mask = r < 1
+        canvas.tissue[where][mask] = TISSUE_INDEX["cortex"]
+        canvas.labels[where][mask] = label
+        where, r = _superellipsoid(canvas, centre, turned, outer - _ARCH_CORTEX_MM, power) or (where, r)
+        canvas.tissue[where][r < 1] = TISSUE_INDEX["arch marrow"]
+
+    for side in (-1, 1):
+        put((side * pedicle, -depth - 5 * size, height * 0.35), (4.8, 9.5, 7), power=2.6)
+        put((side * pedicle * 1.15, -depth - 15 * size, height * 0.3), (6.5, 6, 10), pitch=-0.2)
+        put((side * pedicle * 1.05, -depth - 19 * size, -height * 0.75), (5.5, 4.5, 11), pitch=0.15)
+        put((side * pedicle * 0.62, -depth - 19 * size, -height * 0.25), (8.0, 3.2, 9.5), yaw=side * 0.5)
+        put((side * (pedicle + 16 * size), -depth - 12 * size, height * 0.3), (transverse, 4, 4.5), yaw=-side * 0.25)
+        if ribs and not lumbar:
+            centre = body.centre + frame @ np.array((side * (body.width + 12), -depth * 0.9, height * 0.6))
+            _paint_superellipsoid(canvas, centre, frame @ axial_rotation(side * 0.6), (16, 4, 5.5), "cortex")
+            _paint_superellipsoid(canvas, centre, frame @ axial_rotation(side * 0.6), (15, 3, 4.5), "arch marrow")
+    drop = height * 0.55 + (0 if lumbar else 5)
+    back = depth + 2 * spine.canal_depth + (10 + length * 0.75) * size
+    put((jitter, -back, -drop), (3.8, length, tall), pitch=tilt, power=3)
+
+
+def _paint_canal(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: Array, rng: Generator) -> None:
+    """Dural sac with cord, conus and roots; epidural fat behind it in segments and around its lower end.
+
+    The sac alone is labelled as canal, as the public references draw it.
+    """
+    z = canvas.z
+    depth, width = np.full(len(z), spine.canal_depth), np.full(len(z), spine.canal_width)
+    end = min(spine.segments[1].centre[2] - surroundings.sac_end, -15.0)
+    low = np.where(z < 0, np.sqrt(np.clip((z - end) / -end, 0, 1)), 1) + 1e-3
+    depth, width = depth * low, width * low
+    for disc in spine.discs:
+        depth = depth * (1 - disc.stenosis * np.exp(-(((z - disc.centre[2]) / 5) ** 2)))
+    lateral = float(spine.canal_width) * 1.6
+    xs = np.flatnonzero(np.abs(canvas.x - path[0].mean()) < lateral + np.ptp(path[0]))
+    ys = np.flatnonzero((canvas.y > path[1].min() - 40) & (canvas.y < path[1].max() + 30))
+    if not len(xs) or not len(ys):
+        return
+    where = (slice(xs[0], xs[-1] + 1), slice(ys[0], ys[-1] + 1), slice(0, len(z)))
+    x, y, _ = canvas.world_coordinates(where)
+    x, y = x - path[0], y - path[1]
+    tissue, labels = canvas.tissue[where], canvas.labels[where]
+    slant = np.sqrt(1 + np.gradient(path[1], z) ** 2)
+    sac = (x / width) ** 2 + (y / (depth * slant)) ** 2 < 1
+    phase, below, share = surroundings.epidural
+    wide, deep = np.maximum(width, 5), np.maximum(depth, 5)
+    behind = (x / (wide * 0.75)) ** 2 + ((y + deep * 1.1) / (deep * 0.7)) ** 2 < share
+    behind &= np.sin(z / 5.5 + phase) > -0.2
+    about = ((x / wide) ** 2 + (y / (deep * 1.4)) ** 2 < 1) & (z < below)
+    fat = (behind | about | (z < end) & (np.abs(x) < 6) & (np.abs(y) < 5)) & (labels == 0)
+    tissue[fat] = TISSUE_INDEX["epidural fat"]
+    tissue[sac], labels[sac] = TISSUE_INDEX["csf"], _CANAL
+    radius = np.clip((z - spine.conus) / 25.0, 0, 1) * surroundings.cord[0] + 1e-3
+    cord = ((x / 1.15) ** 2 + (y + surroundings.cord[1]) ** 2 < radius**2) & sac
+    crop = Canvas.empty(canvas.x[where[0]], canvas.y[where[1]], z)
+    roots = sac & ~cord & (smooth_noise(crop, (1.6, 1.6, 30), rng) > surroundings.roots[0])
+    roots &= (y < surroundings.roots[1]) & (z < spine.conus + 15)
+    tissue[roots] = TISSUE_INDEX["roots"]
+    tissue[cord] = TISSUE_INDEX["cord"]
+
+
+def _paint_disc(canvas: Canvas, disc: Disc, part: int) -> None:
+    where = canvas.box(disc.centre, max(disc.width, disc.depth) * 1.3 + 4)
+    if where is None:
+        return
+    x, a, u = canvas.local_coordinates(where, disc.centre, np.array(disc.frame))
+    lateral = np.abs(x / disc.width) ** disc.exponent
+    reach = np.where(
+        (a < 0) & (np.abs(x) < disc.width * 0.5), disc.depth + disc.hernia * np.exp(-((x / 8) ** 2)), disc.depth
+    )
+    r = np.abs(a / reach) ** disc.exponent + lateral
+    half = disc.height + disc.wedge * a + disc.bulge * np.clip(1 - r, 0, 1)
+    mask = (r < 1) & (np.abs(u) < half)
+    nucleus = mask & (((a + disc.depth * 0.08) / (disc.depth * 0.66)) ** 2 + (x / (disc.width * 0.7)) ** 2 < 1)
+    nucleus &= np.abs(u) < np.maximum(half - 2.2, disc.height * 0.55)
+    tissue = canvas.tissue[where]
+    tissue[mask] = TISSUE_INDEX["annulus"]
+    tissue[nucleus] = TISSUE_INDEX["nucleus"]
+    if disc.cleft:
+        tissue[nucleus & (np.abs(u) < 0.6)] = TISSUE_INDEX["annulus"]
+    drawn = (
+        mask
+        & (r < (1 - UNLABELLED_DISC_RIM_MM / disc.depth) ** disc.exponent)
+        & (np.abs(u) < np.maximum(half - UNLABELLED_DISC_RIM_MM, 0.5))
+    )
+    canvas.labels[where][drawn] = anatomy.structure_by_name(disc.name).label
+    canvas.part_index[where][mask] = part
+
+
+def _paint_body(canvas: Canvas, body: Body, part: int) -> None:
+    where = canvas.box(body.centre, max(body.width, body.depth) * 1.2 + 3)
+    if where is None:
+        return
+    x, a, u = canvas.local_coordinates(where, body.centre, np.array(body.frame))
+    level = np.clip(u / body.height, -1.2, 1.2)
+    middle = 1 - level**2
+    side = 1 - body.waist * middle
+    lip = body.lip / body.depth * np.clip(np.abs(level) - 0.75, 0, 0.25) * 4
+    dent = body.dent * np.exp(-((x / (body.width * 0.45)) ** 2))
+    front = a / (body.depth * (side + lip))
+    back = -a / (body.depth * (1 - body.waist * 0.35 * middle) - dent)
+    r = np.maximum(front, back) ** body.exponent + np.abs(x / (body.width * (side + lip))) ** body.exponent
+    dome = np.clip(1 - (np.abs(a / body.depth) ** 2.5 + np.abs(x / body.width) ** 2.5), 0, 1)
+    top = body.height + body.wedge * a - body.hollow_top * dome
+    bottom = body.height + body.wedge * a - body.hollow_bottom * dome
+    mask = (r < 1) & (u < top) & (u > -bottom)
+    for end, na, nx, radius in body.nodes:
+        mask &= (a - na) ** 2 + (x - nx) ** 2 + ((u - end * (body.height - 1)) * 1.2) ** 2 >= radius**2
+    inner, drawn = (
+        mask & (r < (1 - edge / body.depth) ** body.exponent) & (u < top - edge) & (u > edge - bottom)
+        for edge in (body.shell, body.shell - LABELLED_CORTEX_MM)
+    )
+    tissue = canvas.tissue[where]
+    tissue[mask] = np.where(np.abs(u[mask]) > body.height * 0.72, TISSUE_INDEX["endplate"], TISSUE_INDEX["cortex"])
+    tissue[inner] = TISSUE_INDEX["marrow"]
+    if body.vein:
+        vein = mask & (np.abs(u) < body.vein) & (a < -body.depth * 0.3) & (np.abs(x) < 5)
+        tissue[vein] = TISSUE_INDEX["csf" if body.vein > 1.2 else "fat"]
+    for lx, la, lu, radius, kind in body.lesions:
+        lesion = inner & ((x - lx) ** 2 + (a - la) ** 2 + (u - lu) ** 2 < radius**2)
+        tissue[lesion] = TISSUE_INDEX[_LESIONS[int(kind)]]
+    canvas.labels[where][mask] = 0
+    canvas.labels[where][drawn] = anatomy.structure_by_name(body.level).label
+    canvas.part_index[where][mask] = part
+
+
+def _paint_implant(canvas: Canvas, body: Body) -> None:
+    """Screws through both pedicles into the body, and the rods behind that join them; labels stay what they are."""
+    frame = np.array(body.frame)
+    for side in (-1, 1):
+        screw = body.centre + frame @ np.array(
+            (side * body.width * body.arch[0], -body.depth * 0.6, body.height * 0.35)
+        )
+        rod = screw - frame @ np.array((0, 24, 0))
+        for centre, radii in ((screw, (3, 26, 3)), (rod, (3, 3, body.height * 1.6))):
+            found = _superellipsoid(canvas, centre, frame, np.array(radii))
+            if found is not None:
+                where, r = found
+                canvas.tissue[where][r < 1] = TISSUE_INDEX["metal"]

@@ -1,1 +1,0 @@
-"""Labels for exams that nobody drew, by several models together: merged by confidence, doubts written down."""

@@ -1,1 +1,0 @@
-"""Stands for ITK, which MONAI Label imports for its own writers; label maps are written by lumbarseg.files instead."""

@@ -1,0 +1,109 @@
+"""What runs inside a MONAI bundle: the package's preparation, network and restoring as MONAI's transforms and inferer.
+
+This file and those that it imports are copied into the bundle, see `bundle`: it runs with MONAI, without the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.inferers.inferer import Inferer
+from monai.transforms.transform import MapTransform
+from torch import Tensor, nn
+
+from lumbarseg.inference.card import METADATA_KEY, ModelCard
+from lumbarseg.inference.predictor import predict
+from lumbarseg.preprocessing import PreparedImage, PreprocessingSpec, classes_on_source_grid, network_grid, preprocess
+from lumbarseg.volume import Array, Grid, Volume
+
+from .networks import build_network
+from .settings import TrainingSettings
+
+_SHAPE, _AFFINE, _FILE = "source_shape", "source_affine", "filename_or_obj"
+
+
+def card(path: str) -> ModelCard:
+    """The card of the model, from its JSON file."""
+    return ModelCard.from_metadata({METADATA_KEY: Path(path).read_text(encoding="utf-8")})
+
+
+def network(settings: Mapping[str, Any]) -> nn.Module:
+    """The network of these settings, with weights yet to be loaded."""
+    return build_network(TrainingSettings.from_dict(dict(settings)))
+
+
+class Prepare(MapTransform):
+    """(1, I, J, K) on the exam's grid to (1, slices, A, S) as the network reads it; the exam's grid is kept with it."""
+
+    def __init__(self, keys: Any, spec: PreprocessingSpec) -> None:
+        super().__init__(keys)
+        self.spec = spec
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """A copy of `data` with its images prepared."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            image = out[key]
+            volume = Volume(image[0].cpu().numpy(), image.affine.cpu().numpy())
+            found = preprocess(volume, self.spec)
+            meta = {
+                _FILE: image.meta.get(_FILE, ""),
+                _SHAPE: torch.tensor(volume.array.shape),
+                _AFFINE: torch.tensor(volume.affine),
+            }
+            out[key] = MetaTensor(torch.from_numpy(found.array[None]), torch.tensor(found.grid.affine), meta)
+        return out
+
+
+class Restore(MapTransform):
+    """Probabilities (classes, slices, A, S) to a map of classes (1, I, J, K), uint8, on the own grid of an exam."""
+
+    def __init__(self, keys: Any, spec: PreprocessingSpec, image: str = "image") -> None:
+        super().__init__(keys)
+        self.spec, self.image = spec, image
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """A copy of `data` with its answers restored."""
+        out = dict(data)
+        image = out[self.image]
+        i, j, k = (int(n) for n in image.meta[_SHAPE])
+        affine = torch.as_tensor(image.meta[_AFFINE], dtype=torch.float64)
+        source = Grid((i, j, k), affine.cpu().numpy())
+        for key in self.key_iterator(out):
+            prepared = PreparedImage(image[0].cpu().numpy(), network_grid(source, self.spec), source, self.spec)
+            found = classes_on_source_grid(out[key].cpu().numpy(), prepared)
+            out[key] = MetaTensor(torch.from_numpy(found[None]), affine, {_FILE: image.meta[_FILE]})
+        return out
+
+
+class Slices(Inferer):
+    """Every slice with its neighbours through the network, or overlapping blocks of slices for a 3-D network."""
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__()
+        self.card = card
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *_: Any, **__: Any) -> Tensor:
+        """inputs: (N, 1, slices, A, S) to probabilities (N, classes, slices, A, S)."""
+        model = _Answering(self.card, network, inputs.device)
+        return torch.stack([torch.from_numpy(predict(model, image[0].cpu().numpy())) for image in inputs])
+
+
+@dataclass(frozen=True)
+class _Answering:
+    """A network of torch as `predict` asks it."""
+
+    card: ModelCard
+    network: Callable[..., Tensor]
+    device: torch.device
+
+    def run(self, windows: Array) -> Array:
+        """windows: (N, inputs, A, S) float32 to logits."""
+        with torch.no_grad():
+            found: Array = self.network(torch.from_numpy(windows).to(self.device)).float().cpu().numpy()
+        return found

@@ -1,0 +1,86 @@
+"""The networks: five neighbouring sagittal slices in, tissue classes of the middle one out; or a block of slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lumbarseg.anatomy import CLASSES
+
+from . import monai_networks
+from .settings import TrainingSettings
+
+INPUT_SLICES = 5
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3 x 3 convolutions, each with batch norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        layers: list[nn.Module] = []
+        for width in (inputs, outputs):
+            layers += [
+                nn.Conv2d(width, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+class PlanarUNet(nn.Module):
+    """A U-Net at half resolution: pixels are folded into channels before it and unfolded after it.
+
+    images: (N, inputs, A, S) float32 at 1 mm, five slices and then clicks if it reads them, A and S multiples of
+    2 ** len(channels), to logits (N, 6, A, S).
+    """
+
+    def __init__(self, channels: tuple[int, ...], inputs: int = INPUT_SLICES) -> None:
+        super().__init__()
+        widths = (inputs * 4, *channels)
+        self.down = nn.ModuleList(ConvBlock(a, b) for a, b in zip(widths, channels, strict=False))
+        self.up = nn.ModuleList(ConvBlock(a + b, a) for a, b in pairwise(channels))
+        self.head = nn.Conv2d(channels[0], len(CLASSES) * 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (N, inputs, A, S) float32 to logits (N, 6, A, S)."""
+        x = functional.pixel_unshuffle(images, 2)  # (N, 5, A, S) -> (N, 20, A/2, S/2)
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(functional.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        for block, skip in zip(reversed(self.up), reversed(skips[:-1]), strict=True):
+            x = block(torch.cat([functional.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
+        return functional.pixel_shuffle(self.head(x), 2)  # (N, 24, A/2, S/2) -> (N, 6, A, S)
+
+
+def input_channel_count(settings: TrainingSettings) -> int:
+    """Channels that the network of these settings reads: slices, and one per class for clicks; one of a block."""
+    if settings.depth:
+        return 1
+    return INPUT_SLICES + (len(CLASSES) if settings.method == "deepedit" else 0)
+
+
+def build_network(settings: TrainingSettings) -> nn.Module:
+    """The network of these settings, with weights drawn from their seed.
+
+    A planar one, and MONAI's swinunetr, turn (N, inputs, A, S) into logits (N, 6, A, S); MONAI's other networks
+    (N, 1, D, A, S) into (N, 6, D, A, S).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if settings.network == "planar":
+            return PlanarUNet(settings.channels, input_channel_count(settings))
+        if settings.network == "swinunetr":
+            return monai_networks.build_swinunetr(settings.channels, input_channel_count(settings))
+        return _BLOCK_NETWORKS[settings.network](settings.channels)
+
+
+_BLOCK_NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
+    "unet": monai_networks.build_unet,
+    "dynunet": monai_networks.build_dynunet,
+    "segresnet": monai_networks.build_segresnet,
+}

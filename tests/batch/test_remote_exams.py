@@ -1,0 +1,142 @@
+"""`segment` on DICOM: objects beside the answer, a study on a server answered and its objects sent back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from dicomweb_client import DICOMwebClient
+from tests.cli.conftest import ENVIRONMENT, PROGRAM
+from tests.io import dcmqi
+from tests.io.dicom.test_seg import placed
+from tests.io.make_dicom import LOCALISER, STUDY, write_series
+from tests.io.orthanc import needs_orthanc, put, running
+
+from lumbarseg.io import read_exam
+from lumbarseg.phantom import Phantom
+from lumbarseg.resampling import reorient
+from lumbarseg.volume import Volume
+
+
+def segment(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*PROGRAM, "segment", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+
+
+@pytest.fixture(scope="module")
+def study(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom as a scanner exports it: sagittal slices, and a localiser."""
+    folder = tmp_path_factory.mktemp("study")
+    image = reorient(phantom.image, "PIL")
+    write_series(folder, Volume(np.rint(image.array).astype(np.int16), image.affine), placed())
+    thick = Volume(np.zeros((8, 8, 3), np.int16), image.affine)
+    write_series(folder, thick, LOCALISER)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answered(study: Path, model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    done = segment(study, "-o", out, "--model", model_file, "--format", "nifti,dicom-sr,dicom-labelmap", "--json")
+    assert done.returncode in (0, 3), done.stderr
+    (row,) = json.loads(done.stdout)["exams"]
+    assert {"labels", "dicom-seg", "dicom-labelmap", "dicom-sr"} < set(row["files"])
+    return out
+
+
+@pytest.mark.skipif(dcmqi.program() is None, reason="dcmqi is not installed")
+@pytest.mark.parametrize("suffix", [".seg.dcm", ".labelmap.dcm"])
+def test_dcmqi_reads_what_nifti_holds(study: Path, answered: Path, suffix: str, tmp_path: Path) -> None:
+    labels = np.asarray(nibabel.load(answered / f"{study.name}_labels.nii.gz").dataobj)
+    names = json.loads((answered / f"{study.name}_report.json").read_text())["labels"]
+    values = {name: int(value) for value, name in names.items()}
+    grid = read_exam(study).volume.grid
+    found, told = dcmqi.read(answered / f"{study.name}{suffix}", tmp_path / "read", grid)
+    assert {item["SegmentLabel"] for item in told} == set(values)
+    for item in told:
+        assert np.array_equal(found == item["labelID"], labels == values[item["SegmentLabel"]])
+
+
+def test_the_report_has_the_measurements_of_the_answer(study: Path, answered: Path) -> None:
+    facts = json.loads((answered / f"{study.name}_report.json").read_text())
+    text = pydicom.dcmread(answered / f"{study.name}.sr.dcm").to_json()
+    for row in facts["measurements"]:
+        assert f'"lumbarseg {row["name"]}"' in text
+        assert f"[{row['volume_ml']}]" in text
+    assert facts["model"]["digest"] in text
+
+
+def test_what_is_no_dicom_is_refused_before_it_is_segmented(exam: Path, model_file: Path, tmp_path: Path) -> None:
+    done = segment(exam, "-o", tmp_path, "--model", model_file, "--format", "dicom-seg")
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert f"{exam}: not read from DICOM" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def server(study: Path, tmp_path: Path) -> Iterator[str]:
+    with running(tmp_path / "orthanc") as url:
+        put(url, study.iterdir())
+        yield url
+
+
+@needs_orthanc
+def test_a_study_on_a_server_is_answered_and_its_objects_sent_back(
+    server: str, study: Path, answered: Path, model_file: Path, tmp_path: Path
+) -> None:
+    address = f"dicomweb:{server}/studies/{STUDY}"
+    words = ("--model", model_file, "--store", "--format", "nifti,dicom-sr", "--json")
+    done = segment(address, "-o", tmp_path / "out", *words)
+    assert done.returncode in (0, 3), done.stderr
+    (row,) = json.loads(done.stdout)["exams"]
+    assert row["exam"] == address
+    assert row["stored"] == ["dicom-seg", "dicom-sr"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{STUDY}{suffix}" for suffix in ("_labels.nii.gz", "_report.json", ".png", ".seg.dcm", ".sr.dcm")
+    }
+    mine, theirs = (
+        np.asarray(nibabel.load(path).dataobj)
+        for path in (tmp_path / "out" / f"{STUDY}_labels.nii.gz", answered / f"{study.name}_labels.nii.gz")
+    )
+    assert np.array_equal(mine, theirs)
+    assert json.loads((tmp_path / "out" / f"{STUDY}_report.json").read_text())["exam"]["file"] == address
+    found = DICOMwebClient(server).search_for_series(STUDY, fields=["Modality"])
+    assert sorted(row["00080060"]["Value"][0] for row in found) == ["MR", "MR", "SEG", "SR"]
+
+
+@needs_orthanc
+def test_without_a_folder_nothing_stays_here(server: str, model_file: Path) -> None:
+    address = f"dicomweb:{server}/studies/{STUDY}"
+    done = segment(address, "--model", model_file, "--store")
+    assert done.returncode in (0, 3), done.stderr
+    assert done.stdout.startswith(address)
+    assert "stored on the server: dicom-seg" in done.stdout
+    assert "/tmp" not in done.stdout
+    gone = segment(f"dicomweb:{server}/studies/1.2.3", "--model", model_file, "--store")
+    assert gone.returncode == 1
+    assert "the server holds no such study" in gone.stderr
+    assert len(gone.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("exam.nii.gz", "--store"), 1, "exam.nii.gz: came from no server"),
+        (("exam.nii.gz",), 2, "-o DIR says it"),
+        (("dicomweb:https://h/studies/1",), 2, "-o DIR says it"),
+        (("dicomweb:https://h/1", "-o", "out"), 2, "no address of a study"),
+        (("dicomweb:https://me:hunter2@h/studies/1", "-o", "out"), 2, "LUMBARSEG_DICOMWEB_USER"),
+    ],
+)
+def test_what_cannot_be_meant(words: tuple[str, ...], code: int, line: str) -> None:
+    done = segment(*words)
+    assert done.returncode == code
+    assert line in done.stderr
+    assert "hunter2" not in done.stderr

@@ -1,0 +1,247 @@
+"""Studies on a real DICOMweb server, and every way in which a server may not help."""
+
+from __future__ import annotations
+
+import http.server
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicomweb_client import DICOMwebClient
+from pydicom.uid import generate_uid
+from tests.io.dicom.test_reader import SAGITTAL, of
+from tests.io.dicom.test_seg import MAKER, placed, written
+from tests.io.make_dicom import AXIAL, LOCALISER, STUDY, T1, T2, write_series
+from tests.io.orthanc import PASSWORD, USER, needs_orthanc, put, running
+
+from lumbarseg.errors import FileError
+from lumbarseg.io import read_exam
+from lumbarseg.io.dicom import sr, web
+from lumbarseg.io.dicom.sr import Measurements
+from lumbarseg.io.dicom.web import StudyAddress
+
+OTHER = generate_uid(entropy_srcs=["a study of pictures"])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with a study of five series, and one without any slice."""
+    folder = tmp_path_factory.mktemp("server")
+    study = folder / "study"
+    write_series(study, of("LPS", 3), LOCALISER)
+    write_series(study, of("PIR", 9), placed(T1))
+    write_series(study, SAGITTAL, placed(T2))
+    gaps = write_series(study, of("PIR", 14), placed(replace(T2, description="T2 gaps", number=9)))
+    for path in gaps[3:5]:  # it has the most slices, but makes no stack
+        path.unlink()
+    write_series(study, of("LPS", 20), placed(AXIAL))
+    paths = [*study.iterdir()]
+    (picture,) = write_series(folder / "other", of("PIR", 1), replace(T2, study=OTHER, modality="OT"))
+    with running(folder / "orthanc") as url:
+        put(url, [*paths, picture])
+        yield url
+
+
+@needs_orthanc
+def test_only_the_series_that_is_wanted_is_fetched(server: str, tmp_path: Path) -> None:
+    web.fetch_series(StudyAddress(server, STUDY), tmp_path / "exam")
+    exam = read_exam(tmp_path / "exam")
+    assert len(list((tmp_path / "exam").iterdir())) == 9
+    assert exam.metadata["series"] == "T2_TSE_SAG"
+    assert np.array_equal(exam.volume.array, SAGITTAL.array)
+    assert exam.volume.grid.same_as(SAGITTAL.grid, 1e-3)
+
+
+@needs_orthanc
+def test_a_series_may_be_named(server: str, tmp_path: Path) -> None:
+    web.fetch_series(StudyAddress(server, STUDY), tmp_path / "wish", "T1")
+    assert read_exam(tmp_path / "wish").metadata["series"] == "T1_TSE_SAG"
+    uid = pydicom.dcmread(next((tmp_path / "wish").iterdir())).SeriesInstanceUID
+    web.fetch_series(StudyAddress(server, STUDY, uid), tmp_path / "uid")
+    assert read_exam(tmp_path / "uid").metadata["series"] == "T1_TSE_SAG"
+    with pytest.raises(FileError, match=rf"studies/{STUDY}: no series 't9' in it; it holds") as refusal:
+        web.fetch_series(StudyAddress(server, STUDY), tmp_path / "none", "T9")
+    assert str(tmp_path) not in str(refusal.value)
+
+
+@needs_orthanc
+def test_what_is_made_of_it_is_stored_and_comes_back(server: str, tmp_path: Path) -> None:
+    address = StudyAddress(server, STUDY)
+    web.fetch_series(address, tmp_path / "exam")
+    written(read_exam(tmp_path / "exam"), tmp_path / "a.seg.dcm")
+    sr.write(Measurements({"L3": {"volume_ml": 30.0}}, 40.0), tmp_path / "a.seg.dcm", MAKER, tmp_path / "a.sr.dcm")
+    paths = [tmp_path / "a.seg.dcm", tmp_path / "a.sr.dcm"]
+    web.store_objects(address, paths)
+    web.store_objects(address, paths)  # what is there already is no error
+    client = DICOMwebClient(server)
+    for path in paths:
+        sent = pydicom.dcmread(path)
+        (found,) = client.retrieve_series(STUDY, sent.SeriesInstanceUID)
+        assert found == sent
+    web.fetch_series(address, tmp_path / "again")
+    assert read_exam(tmp_path / "again").metadata["series"] == "T2_TSE_SAG"
+
+
+@needs_orthanc
+@pytest.mark.parametrize(
+    ("study", "line"),
+    [("1.2.3.4", "holds no such study"), (OTHER, "no MR series in this study, only OT")],
+)
+def test_a_study_without_an_exam_is_one_line(server: str, study: str, line: str, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=line):
+        web.fetch_series(StudyAddress(server, study), tmp_path / "exam")
+
+
+@needs_orthanc
+def test_a_wrong_path_on_the_server_is_one_line(server: str, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"nothing of that name on the server \(404\)"):
+        web.fetch_series(StudyAddress(server.removesuffix("/dicom-web") + "/wrong", STUDY), tmp_path / "exam")
+
+
+@needs_orthanc
+def test_another_study_is_not_stored(server: str, tmp_path: Path) -> None:
+    web.fetch_series(StudyAddress(server, STUDY), tmp_path / "exam")
+    written(read_exam(tmp_path / "exam"), tmp_path / "a.seg.dcm")
+    with pytest.raises(FileError, match="the server"):
+        web.store_objects(StudyAddress(server, OTHER), [tmp_path / "a.seg.dcm"])
+
+
+@needs_orthanc
+def test_who_asks_is_told_by_environment_or_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with running(tmp_path / "orthanc", AuthenticationEnabled=True, RegisteredUsers={USER: PASSWORD}) as url:
+        address = StudyAddress(url, STUDY)
+        with pytest.raises(FileError, match=r"asks who you are.*LUMBARSEG_DICOMWEB_USER"):
+            web.fetch_series(address, tmp_path / "a")
+        monkeypatch.setenv("LUMBARSEG_DICOMWEB_USER", USER)
+        monkeypatch.setenv("LUMBARSEG_DICOMWEB_PASSWORD", "wrong")
+        with pytest.raises(FileError, match=r"\(401\)") as refusal:
+            web.fetch_series(address, tmp_path / "a")
+        assert "wrong" not in str(refusal.value)
+        monkeypatch.setenv("LUMBARSEG_DICOMWEB_PASSWORD", PASSWORD)
+        with pytest.raises(FileError, match="holds no such study"):
+            web.fetch_series(address, tmp_path / "a")
+        monkeypatch.delenv("LUMBARSEG_DICOMWEB_USER")
+        (tmp_path / "netrc").write_text(f'machine 127.0.0.1 login {USER} password "{PASSWORD}"\n')
+        (tmp_path / "netrc").chmod(0o600)
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        with pytest.raises(FileError, match="holds no such study"):
+            web.fetch_series(address, tmp_path / "a")
+
+
+def test_no_server_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        address = StudyAddress(f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web", STUDY)
+        with pytest.raises(FileError, match="no server answers there"):
+            web.fetch_series(address, tmp_path / "exam")
+
+
+def test_a_silent_server_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "_TIMEOUT", (5.0, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = StudyAddress(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web", STUDY)
+        with pytest.raises(FileError, match=r"no answer within 0\.5 s"):
+            web.fetch_series(address, tmp_path / "exam")
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    """A web server that knows nothing of DICOM. status, body: of every answer."""
+
+    status, body = 200, b"<html>hello</html>"
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def serving(page: type[_Page], context: ssl.SSLContext | None = None) -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), page) as server:
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "line"),
+    [
+        (200, b"<html>hello</html>", "does not speak DICOMweb"),
+        (200, b"{}", "does not speak DICOMweb|holds no such study"),
+        (500, b"broken", "the server answers 500"),
+        (503, b"", "the server answers 503"),
+        (403, b"", r"does not let you in \(403\)"),
+    ],
+)
+def test_a_server_of_another_kind_is_one_line(status: int, body: bytes, line: str, tmp_path: Path) -> None:
+    page = type("Page", (_Page,), {"status": status, "body": body})
+    with serving(page) as port, pytest.raises(FileError, match=line) as refusal:
+        web.fetch_series(StudyAddress(f"http://127.0.0.1:{port}/dicom-web", STUDY), tmp_path / "exam")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_certificate_that_nobody_trusts_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = tmp_path / "own.pem"
+    kind = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(pem), "-out", str(tmp_path / "cert.pem")]
+    subprocess.run(["openssl", "req", "-x509", *kind, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", pem)
+    with serving(_Page, context) as port:
+        address = StudyAddress(f"https://127.0.0.1:{port}/dicom-web", STUDY)
+        with pytest.raises(FileError, match=r"certificate is not trusted.*REQUESTS_CA_BUNDLE"):
+            web.fetch_series(address, tmp_path / "exam")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
+        with pytest.raises(FileError, match="does not speak DICOMweb"):
+            web.fetch_series(address, tmp_path / "exam")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("dicomweb:https://pacs.example/dicom-web/studies/1.2.3", ("https://pacs.example/dicom-web", "1.2.3", None)),
+        ("dicomweb:http://h:8042/a/b/studies/1.2/series/3.4/", ("http://h:8042/a/b", "1.2", "3.4")),
+        ("dicomweb:https://h/studies/1", ("https://h", "1", None)),
+    ],
+)
+def test_addresses(text: str, address: tuple[str, str, str | None]) -> None:
+    assert web.parse_address(text) == StudyAddress(*address)
+    assert str(web.parse_address(text)) == text.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["dicomweb:", "dicomweb:https://h/1.2", "dicomweb:ftp://h/studies/1", "dicomweb:https://h/studies/../..", "x"],
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(FileError, match="no address of a study"):
+        web.parse_address(text)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(FileError, match="LUMBARSEG_DICOMWEB_USER") as refusal:
+        web.parse_address("dicomweb:https://me:hunter2@h/studies/1.2")
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_without_the_client_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "find_spec", lambda name: None)
+    with pytest.raises(FileError, match=r"pip install 'lumbarseg\[dicom\]'"):
+        web.fetch_series(StudyAddress("http://127.0.0.1:1", STUDY), tmp_path / "exam")

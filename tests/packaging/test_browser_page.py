@@ -1,0 +1,244 @@
+"""The page itself: how it is put together, and what it does in a real browser."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmarks import browser, readme
+from benchmarks import page as benchmark
+from tests import tiny
+
+from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.cli.main import main
+from lumbarseg.errors import DeployError, FileError, ModelError
+from lumbarseg.inference import Model, bundled_model_path
+from lumbarseg.io import read_image, read_labels, write_image
+from lumbarseg.measurement import measure_structures
+from lumbarseg.packaging import javascript_bundle, npm_packages, page_tables
+from lumbarseg.packaging.browser_page import CONTENT_SECURITY_POLICY, escape_script, gzip_base64, write_page
+from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.segmentation import segment
+from lumbarseg.volume import Volume
+
+ASKED = bool(os.environ.get("LUMBARSEG_PAGE"))  # as `make test-page` does: then packages are fetched over the network
+
+
+def modules(testing: bool) -> Path:
+    """The packages of npm, or a plain reason to skip."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed, which fetches the page's viewer and engine")
+    if not ASKED and not npm_packages.has_node_modules(testing):
+        pytest.skip("the page's packages are not here yet: make test-page fetches them")
+    try:
+        return npm_packages.ensure_node_modules(testing)
+    except DeployError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    modules(testing=False)
+    return write_page(bundled_model_path(), tmp_path_factory.mktemp("page") / "lumbarseg.html").path
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic exam, its middle slices only: half the work."""
+    image = synthetic_exam(193).image
+    path = tmp_path_factory.mktemp("phantom") / "phantom.nii.gz"
+    sagittal = image.grid.axis_codes.index(next(letter for letter in image.grid.axis_codes if letter in "LR"))
+    chosen = [slice(None)] * 3
+    chosen[sagittal] = slice(3, -3)
+    affine = image.affine.copy()
+    affine[:3, 3] += 3 * affine[:3, sagittal]
+    write_image(Volume(image.array[tuple(chosen)], affine), path)
+    return path
+
+
+def driven(made: Path, steps: list[dict[str, Any]], **plan: Any) -> dict[str, Any]:
+    if browser.chromium() is None:
+        pytest.skip("Chromium is not installed, in which the page is tried")
+    modules(testing=True)
+    return browser.drive(made, steps, **plan)
+
+
+def agreement(found: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the voxels that are foreground in either of two label maps in which they agree."""
+    return float((found == truth)[(found > 0) | (truth > 0)].mean())
+
+
+def test_the_page_holds_everything_and_names_nothing_elsewhere(made: Path) -> None:
+    text = made.read_text(encoding="utf-8")
+    assert f'content="{CONTENT_SECURITY_POLICY}"' in text and "{{" not in text.split("<script")[0]
+    assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", text.replace("data:", ""))
+    model = re.search(r'id="model">([^<]+)<', text)
+    assert model and gzip.decompress(b64decode(model[1])) == bundled_model_path().read_bytes()
+    for package in npm_packages.packages_in_page(npm_packages.ensure_node_modules()):
+        assert f"{package.name} {package.version} ({package.licence})" in text
+    assert "Copyright (c) 2021, Niivue" in text and "Microsoft Corporation" in text
+    assert "SPIDER" in text and "CC BY 4.0" in text  # what the model was trained on
+    frame = (npm_packages.page_source_folder() / "page.html").read_text(encoding="utf-8")
+    assert text.lower().count("</script") == frame.count("</script")
+
+
+def test_the_same_page_is_made_again(made: Path, tmp_path: Path) -> None:
+    assert write_page(bundled_model_path(), tmp_path / "again.html").path.read_bytes() == made.read_bytes()
+
+
+def test_the_command_writes_a_page_with_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    modules(testing=False)
+    model, out = tiny.write(tmp_path / "mine.onnx"), tmp_path / "new" / "mine.html"
+    assert main(["page", str(model), "-o", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == out.stat().st_size and told["model"] == Model.load(model, "cpu").card.digest
+    assert gzip_base64(model.read_bytes()) in out.read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    model = tiny.write(tmp_path / "model.onnx")
+    with pytest.raises(DeployError, match="name the"):
+        write_page(model, model)
+    with pytest.raises(DeployError, match="a folder"):
+        write_page(model, tmp_path)
+    with pytest.raises(ModelError):
+        write_page(tmp_path / "none.onnx", tmp_path / "page.html")
+    square = tmp_path / "square.onnx"
+    square.write_bytes(tiny.sealed(tiny.proto(), tiny.ModelCard(PreprocessingSpec(tile=64))))
+    with pytest.raises(ModelError, match="squares of one size"):
+        write_page(square, tmp_path / "page.html")
+    modules(testing=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError):
+        write_page(model, tmp_path / "file" / "page.html")
+
+
+def test_without_npm_or_a_network_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUMBARSEG_NPM", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeployError, match="npm is not installed"):
+        npm_packages.ensure_node_modules()
+    fails = tmp_path / "npm"
+    fails.write_text("#!/bin/sh\necho 'npm error network no route' >&2\nexit 1\n")
+    fails.chmod(0o755)
+    with pytest.raises(DeployError, match=r"no route.*is there a network"):
+        npm_packages.ensure_node_modules()
+    assert not any((tmp_path / "cache").iterdir())
+
+
+def test_packages_are_pinned_with_a_digest_each() -> None:
+    lock = json.loads((npm_packages.page_source_folder() / "package-lock.json").read_text())["packages"]
+    asked = json.loads((npm_packages.page_source_folder() / "package.json").read_text())
+    assert all(about["integrity"].startswith("sha512-") for name, about in lock.items() if name)
+    for name, version in (asked["dependencies"] | asked["devDependencies"]).items():
+        assert lock[f"node_modules/{name}"]["version"] == version
+
+
+def test_modules_are_joined_each_in_a_room_of_its_own() -> None:
+    sources = {
+        "low": "const _x = 1;\nexport const [A, B] = [1, 2];\nexport const { C, D: E } = { C: 3, D: 4 };\n",
+        "high": 'import { A, E as four } from "./low.js";\n\nexport async function f() {\n  return A + four;\n}\n',
+    }
+    text = javascript_bundle.bundle_modules("high", sources.__getitem__)
+    assert text.index("const $low = (() =>") < text.index("const $high = (() =>")
+    assert "return { A, B, C, E };" in text and "const { A, E: four } = $low;" in text and "return { f };" in text
+    assert not re.search(r"^(import|export)\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        ({"a": 'import * as b from "./b.js";\n'}, "a form that cannot be joined"),
+        ({"a": "export default 3;\n"}, "a form that cannot be joined"),
+        ({"a": 'import { b } from "./b.js";\n', "b": 'import { a } from "./a.js";\n'}, "circle"),
+    ],
+)
+def test_other_forms_are_refused(sources: dict[str, str], said: str) -> None:
+    with pytest.raises(DeployError, match=said):
+        javascript_bundle.bundle_modules("a", sources.__getitem__)
+
+
+def test_a_script_does_not_end_its_element() -> None:
+    assert escape_script('x = "</script>" + "</SCRIPT";') == 'x = "<\\/script>" + "<\\/SCRIPT";'
+    with pytest.raises(DeployError, match="would not end"):
+        escape_script('"<!--" + "<script"')
+    assert gzip.decompress(b64decode(gzip_base64(b"abc"))) == b"abc"
+
+
+def test_the_page_writes_no_name_and_no_label_of_its_own() -> None:
+    named = re.compile(r"""["'`](?:T(?:1[0-2]|[1-9])|L[1-6]|S1)(?:-\w\d+)?(?: arch)?["'`]""")
+    for path in npm_packages.page_source_folder().glob("*.js"):
+        assert not named.search(path.read_text(encoding="utf-8")), f"{path.name}: ask anatomy.js for it"
+    assert '"L5"' in page_tables.tables_script()
+
+
+@pytest.mark.slow
+def test_an_exam_is_named_corrected_cancelled_and_refused(made: Path, phantom: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise.nii").write_bytes(b"no exam " * 100)
+    ct = read_image(phantom)
+    write_image(Volume(ct.array - 1000, ct.affine), tmp_path / "ct.nii.gz")
+    saved = {name: str(tmp_path / f"{name}.nii.gz") for name in ("first", "other", "back", "again")}
+    steps = [
+        {"open": str(phantom), "save": saved["first"]},
+        {"name": [1, "L6"], "save": saved["other"]},
+        {"undo": True, "save": saved["back"]},
+        {"cancel": str(phantom)},
+        {"open": str(phantom), "save": saved["again"]},
+        {"click": [0.3, 0.5]},
+        {"open": str(tmp_path / "noise.nii")},
+        {"open": str(tmp_path / "ct.nii.gz")},
+    ]
+    told = driven(made, steps)
+    assert all(address.startswith(browser.OWN) for address in told["requests"]), told["requests"]
+    assert not [line for line in told["said"] if line.startswith("error")], told["said"]
+    model = Model.load(bundled_model_path(), "cpu")
+    volume = read_image(phantom)
+    truth = {None: segment(volume, model), "L6": segment(volume, model, "L6")}
+    for name, lowest in (("first", None), ("other", "L6"), ("back", None), ("again", None)):
+        found = read_labels(Path(saved[name]))
+        assert found.grid.same_as(volume.grid)
+        assert agreement(found.array, truth[lowest].labels.array) >= 0.999
+    first, other, back, _, again, clicked, noise, air = told["steps"]
+    assert first["names"] == back["names"] == again["names"] == [level.name for level in truth[None].levels]
+    assert other["names"] == [level.name for level in truth["L6"].levels]
+    assert "no NIfTI file" in noise["refused"] and "looks like CT" in air["refused"]
+    assert re.match(r"Here: \S", clicked["here"])
+    volumes = {row.name: row.volume for row in measure_structures(truth[None].labels)}
+    row = next(text for text in first["sizes"] if text.startswith("L3"))
+    assert f"{volumes['L3']:.1f}" in row
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"without": "DecompressionStream"}, "DecompressionStream"),
+        ({"without": "WebAssembly"}, "WebAssembly with SIMD"),
+        ({"flags": ["--disable-3d-apis"]}, "WebGL2"),
+    ],
+)
+def test_a_browser_that_cannot_is_told_so(made: Path, plan: dict[str, Any], said: str) -> None:
+    assert said in driven(made, [], **plan)["unable"]
+
+
+@pytest.mark.slow
+def test_a_real_exam_is_labelled_as_the_command_labels_it(made: Path, real: Path, tmp_path: Path) -> None:
+    path = real / "siegen" / "10_image.nii.gz"
+    told = driven(made, [{"open": str(path), "save": str(tmp_path / "labels.nii.gz")}])
+    assert all(address.startswith(browser.OWN) for address in told["requests"])
+    expected = segment(read_image(path), Model.load(bundled_model_path(), "cpu"))
+    assert agreement(read_labels(tmp_path / "labels.nii.gz").array, expected.labels.array) >= 0.995
+    assert told["steps"][0]["names"] == [level.name for level in expected.levels]
+
+
+def test_the_page_of_the_docs_tells_the_figures_that_were_measured() -> None:
+    text = benchmark.DOCS.read_text()
+    assert readme.fill_readme(text, "x").count("\nx\n") == 1
+    assert readme.fill_readme(text, benchmark.format_results(json.loads(benchmark.RESULTS.read_text()))) == text

@@ -1,0 +1,122 @@
+"""The installer of a pack, run as it is on the other computer: what it refuses, before anything is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lumbarseg.packaging import offline_pack, zip_archive
+from lumbarseg.packaging.targets import Target, current_platform
+
+THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHER = "3.11" if THIS != "3.11" else "3.12"
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the folders of programs are those of other systems")
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """A pack for this computer with one wheel that is none, in a folder with blanks in its name."""
+    return written(tmp_path / "from a stick", Target(current_platform(), THIS))
+
+
+def written(folder: Path, *targets: Target) -> Path:
+    folder.mkdir(parents=True)
+    wheel = folder / "lumbarseg-7-py3-none-any.whl"
+    zip_archive.write_zip({"lumbarseg-7.dist-info/METADATA": b"Name: lumbarseg\nVersion: 7\n"}, wheel)
+    entries = offline_pack._installer_files({target: [wheel] for target in targets}, None) | {
+        f"wheels/{wheel.name}": wheel
+    }
+    for name, content in (entries | {offline_pack.CHECKSUM_FILE: offline_pack._checksum_lines(entries)}).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    return folder
+
+
+def install(unpacked: Path, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {"HOME": str(unpacked.parent / "my home"), "PATH": "/usr/bin:/bin", "PYTHON": sys.executable, **environment}
+    command = ["sh", str(unpacked / "install.sh"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("lumbarseg: error: ")
+    return line
+
+
+def test_a_changed_file_is_refused_and_nothing_is_installed(unpacked: Path) -> None:
+    (unpacked / "licences").mkdir()
+    (unpacked / "README.txt").write_text("changed")
+    assert "README.txt: does not fit its checksum" in refused(install(unpacked))
+    assert not (unpacked.parent / "my home").exists()
+
+
+def test_a_missing_file_is_refused(unpacked: Path) -> None:
+    (unpacked / "wheels" / "lumbarseg-7-py3-none-any.whl").unlink()
+    assert "lumbarseg-7-py3-none-any.whl: missing" in refused(install(unpacked))
+
+
+def test_the_checksums_are_those_that_sha256sum_reads(unpacked: Path) -> None:
+    checked = subprocess.run(
+        ["sha256sum", "--strict", "-c", offline_pack.CHECKSUM_FILE], cwd=unpacked, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "wheels/lumbarseg-7-py3-none-any.whl: OK" in checked.stdout
+
+
+def test_a_pack_for_others_says_for_whom_it_is(tmp_path: Path) -> None:
+    unpacked = written(tmp_path / "pack", Target("windows", THIS), Target(current_platform(), OTHER))
+    line = refused(install(unpacked, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin"))
+    assert f"this pack is made for Windows AMD64, Python {THIS}" in line
+    assert "; this is " in line
+
+
+def test_without_any_python_the_shell_says_which_one_is_needed(unpacked: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sh", "dirname"):
+        (tools / name).symlink_to(f"/usr/bin/{name}" if Path(f"/usr/bin/{name}").exists() else f"/bin/{name}")
+    line = refused(install(unpacked, PATH=str(tools), PYTHON=""))
+    assert f"no Python found here; this pack needs Python {THIS}" in line
+
+
+def test_a_folder_that_holds_other_things_stays_as_it_is(unpacked: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "pyvenv.cfg").write_text("somebody's environment")
+    assert "mine: holds other things" in refused(install(unpacked, tmp_path / "mine"))
+    assert (tmp_path / "mine" / "pyvenv.cfg").read_text() == "somebody's environment"
+    (tmp_path / "file").write_text("x")
+    assert "file: a file stands there" in refused(install(unpacked, tmp_path / "file"))
+
+
+def test_what_cannot_be_installed_leaves_nothing_behind(unpacked: Path, tmp_path: Path) -> None:
+    """The pack's wheel is none, and pip is not among them."""
+    refused(install(unpacked, tmp_path / "here"))
+    assert not (tmp_path / "here").exists()
+
+
+def test_wrong_words_are_usage(unpacked: Path) -> None:
+    result = install(unpacked, "one", "two")
+    assert (result.returncode, result.stdout) == (2, "usage: install [FOLDER]\n")
+
+
+def test_the_installers_are_filled_and_end_their_lines_as_each_system_does(tmp_path: Path) -> None:
+    unpacked = written(tmp_path / "pack", Target("windows", "3.11"), Target("macos", "3.13"))
+    texts = {path.name: path.read_bytes() for path in unpacked.iterdir() if path.is_file()}
+    assert not re.search(rb"@[A-Z]+@", b"".join(texts.values()))
+    assert texts["install.bat"].count(b"\r\n") == texts["install.bat"].count(b"\n")
+    assert b"\r" not in texts["install.sh"] + texts["install.py"]
+    assert b"in (3.13 3.11) do" in texts["install.bat"]
+    assert b"python3.13 python3.11 python3 python; do" in texts["install.sh"]
+    assert b"  macos, Python 3.13" in texts["README.txt"]
+    about = json.loads(texts["pack.json"])
+    assert about["targets"][0]["wheels"] == ["lumbarseg-7-py3-none-any.whl"]

@@ -1,0 +1,145 @@
+"""What is rendered: labels of the table, in their order along the spine, of the sizes that the truth states."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from lumbarseg import anatomy
+from lumbarseg.anatomy import Kind
+from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom.contrast import SEQUENCES
+from lumbarseg.phantom.scanner import average_slices
+
+SEEDS = range(6)
+
+
+def exam(seed: int, **ranges: object) -> Phantom:
+    return render_phantom(draw_recipe(np.random.default_rng([9, seed]), RecipeRanges(**ranges)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_labels_are_of_the_table_and_rise_in_order(seed: int) -> None:
+    phantom = exam(seed)
+    present = [anatomy.structure_by_label(int(value)) for value in np.unique(phantom.labels.array) if value]
+    column = sorted((s for s in present if s.kind in (Kind.BODY, Kind.DISC)), key=lambda s: s.order)
+    heights = []
+    for structure in column:
+        places = np.argwhere(phantom.labels.array == structure.label)
+        heights.append(phantom.labels.grid.to_world(places.mean(axis=0))[2])
+    whole = [h for h, s in zip(heights, column, strict=True) if (phantom.labels.array == s.label).sum() > 300]
+    assert len(whole) >= 3
+    assert all(upper > lower for upper, lower in pairwise(whole))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bodies_are_as_high_as_the_truth_says(seed: int) -> None:
+    """Along its own axis in the midline, a body's voxels add up to its middle height, within a voxel and a half."""
+    recipe = draw_recipe(np.random.default_rng([9, seed]))
+    phantom = render_phantom(recipe)
+    checked = 0
+    for body in recipe.spine.bodies:
+        label = anatomy.structure_by_name(body.level).label
+        up = np.array(body.frame)[:, 2]
+        places = np.array(body.centre) + np.arange(-18, 18, 0.1)[:, None] * up
+        index = np.rint(phantom.labels.grid.to_index(_turned(phantom, places))).astype(int)
+        if (index < 0).any() or (index >= phantom.labels.array.shape).any() or body.nodes:
+            continue
+        found = (phantom.labels.array[tuple(index.T)] == label).sum() * 0.1
+        assert (
+            abs(found - phantom.ground_truth["bodies"][body.level]["middle"])
+            < 1.5 * phantom.labels.grid.spacing[2] + 0.8
+        )
+        checked += 1
+    assert checked
+
+
+def _turned(phantom: Phantom, points: np.ndarray) -> np.ndarray:
+    """Points of the unturned patient as the exam's affine sees them."""
+    affine = phantom.labels.affine
+    turn = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return points @ turn.T
+
+
+def test_the_truth_states_the_lordosis_of_its_own_tilts() -> None:
+    phantom = exam(1)
+    top_of_l1 = phantom.ground_truth["bodies"]["L1"]["tilt_top"]
+    assert phantom.ground_truth["lordosis"] == pytest.approx(_tilt_of_s1(phantom) - top_of_l1, abs=0.02)
+
+
+def _tilt_of_s1(phantom: Phantom) -> float:
+    up = np.array(phantom.recipe.spine.segments[0].frame)[:, 2]
+    return float(np.rad2deg(np.arctan2(up[1], up[2])))
+
+
+def test_a_voxel_belongs_to_what_fills_most_of_it() -> None:
+    """Thick slices over thin ones of the same spine: no label where the thin slices hold a minority of it."""
+    from dataclasses import replace
+
+    recipe = draw_recipe(np.random.default_rng(21), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
+    thick = replace(recipe, scanner=replace(recipe.scanner, thickness=5.0, gap=0.0, samples=5, slices=9))
+    thin = replace(recipe, scanner=replace(thick.scanner, thickness=1.0, samples=1, slices=45))
+    corner = (thick.scanner.corner[0] - 2.0, *thick.scanner.corner[1:])
+    thin = replace(thin, scanner=replace(thin.scanner, corner=corner))
+    coarse, fine = render_phantom(thick).labels.array, render_phantom(thin).labels.array
+    l3 = anatomy.structure_by_name("L3").label
+    share = (fine.reshape(9, 5, *fine.shape[1:]) == l3).mean(axis=1)
+    assert (share[coarse == l3] >= 0.4).all()
+    assert (coarse[share > 0.5] == l3).all()
+
+
+def test_every_sequence_shows_bodies_against_discs() -> None:
+    for sequence in sorted(set(SEQUENCES) - {"random", "T1", "GRE"}):
+        phantom = exam(2, sequences=(sequence,))
+        labels, image = phantom.labels.array, phantom.image.array.astype(float)
+        canal = np.isin(labels, anatomy.labels_of_kind(Kind.CANAL))
+        bodies = np.isin(labels, anatomy.labels_of_kind(Kind.BODY))
+        assert image[canal].mean() > image[bodies].mean(), sequence
+
+
+def test_metal_takes_the_signal_and_no_label() -> None:
+    """Screws in one body: its signal is lost about them, further off nothing changes but the noise, labels stay."""
+    recipe = draw_recipe(np.random.default_rng([9, 2]), RecipeRanges(sequences=("GRE",), isotropic_fraction=0))
+    recipe = replace(recipe, scanner=replace(recipe.scanner, noise=0.0, gamma=1.0, ghost=(), ringing=1.0))
+    bodies = [replace(body, metal=body.level == "L3") for body in recipe.spine.bodies]
+    without, operated = (
+        render_phantom(replace(recipe, spine=replace(recipe.spine, bodies=tuple(chosen))))
+        for chosen in ([replace(body, metal=False) for body in bodies], bodies)
+    )
+    assert np.array_equal(without.labels.array, operated.labels.array)
+    darker = operated.image.array < 0.5 * without.image.array
+    inside = {
+        level: darker[without.labels.array == anatomy.structure_by_name(level).label].mean() for level in ("L1", "L3")
+    }
+    assert inside["L3"] > 0.05
+    assert inside["L1"] == 0
+
+
+def test_patches_change_marrow_alone() -> None:
+    recipe = draw_recipe(np.random.default_rng([9, 3]), RecipeRanges(sequences=("T1",), isotropic_fraction=0))
+    plain = replace(
+        recipe, scanner=replace(recipe.scanner, noise=0.0, blur=(0.1, 0.1), ringing=1.0, ghost=(), tails=0.0)
+    )
+    even, patchy = (
+        render_phantom(replace(plain, contrast=replace(plain.contrast, patches=patches)))
+        for patches in ((), (0.6, 8.0))
+    )
+    changed = np.abs(patchy.image.array - even.image.array) > 0.05 * even.image.array.max()
+    kinds = {value: anatomy.structure_by_label(int(value)).kind for value in np.unique(even.labels.array) if value}
+    of = np.vectorize(lambda value: kinds.get(value, Kind.BACKGROUND))(even.labels.array)
+    assert changed[of == Kind.BODY].mean() > 0.1
+    assert changed[(of == Kind.DISC) | (of == Kind.CANAL)].mean() < 0.02  # where a thick slice holds both
+
+
+def test_a_slice_shows_a_little_of_its_neighbours() -> None:
+    """Tails move signal between neighbours and lose none but at the ends."""
+    recipe = draw_recipe(np.random.default_rng([9, 4]), RecipeRanges(sequences=("T2",), isotropic_fraction=0))
+    samples = np.zeros((recipe.scanner.slices * recipe.scanner.samples, 1, 1), np.float32)
+    middle = recipe.scanner.slices // 2
+    samples[middle * recipe.scanner.samples : (middle + 1) * recipe.scanner.samples] = 1
+    seen = average_slices(samples, replace(recipe.scanner, tails=0.1)).ravel()
+    assert seen[middle - 1 : middle + 2] == pytest.approx([0.1, 0.8, 0.1])
+    assert seen.sum() == pytest.approx(1)

@@ -1,0 +1,246 @@
+"""Discs named without bodies: on columns of blocks, and through a network that tells nothing but discs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lumbarseg.anatomy import CLASSES, Kind, structure_by_name
+from lumbarseg.batch.exam_result import SegmentOptions, StageTimer, build_result, segment_exam
+from lumbarseg.batch.exam_result import format_result_lines as line
+from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.clicks import Click, ClickGaussian
+from lumbarseg.errors import ModelError, SegmentError
+from lumbarseg.inference import Model, ModelCard, bundled_model_path
+from lumbarseg.io import read_exam, read_labels
+from lumbarseg.metrics import find_wrong_names, own_label_table, score_structures
+from lumbarseg.phantom import Phantom
+from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.segmentation import LevelPin, discs_only, segment
+from lumbarseg.segmentation.instances import Instances
+from lumbarseg.segmentation.levels import disc_names
+from lumbarseg.volume import Array
+
+from .spines import DISC, SACRUM, Built, Plan, build
+
+OFF = -1e4
+TAUGHT = ("L5-S1", 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Alone:
+    """The shipped network, taught nothing but discs: what it takes for anything else is background."""
+
+    model: Model
+    lowest: tuple[str, float] | None = TAUGHT
+    spec: PreprocessingSpec | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        spec = self.spec or replace(self.model.card.spec, clicks=None)
+        return ModelCard(spec, trained_names=("background", "disc"), targets=("disc",), lowest_structure=self.lowest)
+
+    def run(self, windows: Array) -> Array:
+        logits = self.model.run(np.pad(windows[:, :5], ((0, 0), (0, len(CLASSES)), (0, 0), (0, 0))))
+        out = np.full_like(logits, OFF)
+        out[:, DISC] = logits[:, DISC]
+        out[:, 0] = np.delete(logits, DISC, 1).max(1)
+        if self.spec and self.spec.clicks:
+            out[:, [0, DISC]] += 50 * (windows[:, [5, 5 + DISC]] > 0.4)
+        return out
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    try:
+        return Model.load(bundled_model_path())
+    except ModelError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return synthetic_exam(193)
+
+
+def only_discs(built: Built) -> Array:
+    return np.where(built.classes == DISC, DISC, 0).astype(np.uint8)
+
+
+def split(plan: Plan) -> tuple[Built, Instances]:
+    built = build(plan)
+    found = discs_only.separate_discs(only_discs(built), built.spacing)
+    assert found is not None
+    return built, found
+
+
+def scores(classes: Array) -> Array:
+    return np.stack([(classes == kind) * 0.99 for kind in range(len(CLASSES))]).astype(np.float32)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Whole columns; one that bends sideways leaves a slice or a thin slab, so there it is straight."""
+    slices, thickness = draw(st.sampled_from([(1, 1.0), (1, 4.0), (13, 1.0), (13, 4.0)]))
+    return Plan(
+        count=draw(st.integers(3, 7)),
+        size=draw(st.floats(0.8, 1.15)),
+        lordosis=draw(st.floats(0, 12)),
+        slope=draw(st.floats(15, 45)),
+        bend=draw(st.floats(-5, 5)) if slices * thickness > 20 else 0.0,
+        slice=thickness,
+        slices=slices,
+        noise=draw(st.sampled_from([0.0, 0.1])),
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(plans())
+def test_every_disc_gets_its_number(plan: Plan) -> None:
+    built, found = split(plan)
+    assert found.discs_only and not found.bodies.any()
+    shown = (built.discs > 0) & (only_discs(built) > 0)  # without the specks of noise beside discs
+    inside = (built.discs > 0) & (found.discs > 0)
+    assert (found.discs[inside] == built.discs[inside]).mean() > 0.99
+    assert inside.sum() > 0.95 * shown.sum()
+    assert found.count == plan.count + 1
+
+
+def test_a_tall_spine_is_not_counted_in_half_steps() -> None:
+    for missing in (frozenset[int](), frozenset({4})):
+        for lordosis in (0.0, 2.0, 3.0):
+            built, found = split(Plan(count=7, slices=1, size=1.15, lordosis=lordosis, slope=15.0, missing=missing))
+            inside = (built.discs > 0) & (found.discs > 0)
+            assert found.count == 8 and (found.discs[inside] == built.discs[inside]).all()
+
+
+def test_a_level_without_a_disc_is_counted_and_a_scrap_below_is_not() -> None:
+    built, found = split(Plan(missing=frozenset({3})))
+    assert found.count == 7
+    assert not (found.discs == 3).any()
+    assert (built.discs[found.discs == 4] == 4).all()
+    scrap = only_discs(built)
+    low = np.argwhere(built.discs == 1)
+    below = low.mean(axis=0) - [0, 10, 30]
+    box = tuple(slice(int(c - h), int(c + h)) for c, h in zip(below, (2, 6, 3), strict=True))
+    scrap[box] = DISC
+    with_scrap = discs_only.separate_discs(scrap, built.spacing)
+    assert with_scrap is not None
+    assert (found.discs[with_scrap.discs == 1] == 1).all()
+
+
+def test_nothing_is_no_column() -> None:
+    assert discs_only.separate_discs(np.zeros((5, 60, 80), np.uint8), np.array([4.0, 1, 1])) is None
+
+
+def named(plan: Plan, **words: object) -> tuple[tuple[str, ...], object]:
+    built, found = split(plan)
+    told = {"lowest": None, "pinned": None, "taught": TAUGHT} | words
+    naming = discs_only.assign_levels_from_discs(found, scores(only_discs(built)), built.spacing, **told)  # type: ignore[arg-type]
+    return disc_names(found, naming.names)[: found.count], naming
+
+
+def test_names_are_counted_from_the_lowest_disc_as_taught() -> None:
+    plan = Plan(count=5)
+    names, naming = named(plan)
+    assert names == ("L5-S1", "L4-L5", "L3-L4", "L2-L3", "L1-L2", "T12-L1")
+    assert naming.confidence > 0.9 and not naming.warnings  # type: ignore[attr-defined]
+    names, naming = named(plan, taught=("L4-L5", 1.0))
+    assert names[:2] == ("L4-L5", "L3-L4")
+    assert not naming.warnings  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("plan", "words", "why"),
+    [
+        (Plan(), {"taught": None}, "nothing tells which disc"),
+        (Plan(sacrum=0), {}, "field of view ends"),
+        (Plan(slope=0, lordosis=3), {}, "leans forward by less"),
+    ],
+)
+def test_names_are_uncertain_where_the_lowest_disc_tells_little(plan: Plan, words: dict[str, None], why: str) -> None:
+    names, naming = named(plan, **words)
+    assert names[0] == "L5-S1"
+    assert naming.confidence < 0.6 and why in naming.warnings[0]  # type: ignore[attr-defined]
+
+
+def test_a_sacrum_under_the_discs_is_an_anchor() -> None:
+    built = build(Plan())
+    classes = np.where(np.isin(built.classes, (DISC, SACRUM)), built.classes, 0).astype(np.uint8)
+    found = discs_only.separate_discs(classes, built.spacing)
+    assert found is not None
+    naming = discs_only.assign_levels_from_discs(found, scores(classes), built.spacing, None, None)
+    assert (naming.anchor, naming.names[0], naming.warnings) == ("sacrum", "L5", ())
+
+
+def test_the_users_word_counts() -> None:
+    names, naming = named(Plan(count=4), lowest="L4")
+    assert names[:2] == ("L4-L5", "L3-L4")
+    assert naming.confidence == 1  # type: ignore[attr-defined]
+    assert named(Plan(count=4), pinned=("L3", 3))[0][0] == "L5-S1"
+    with pytest.raises(SegmentError, match="disagree"):
+        named(Plan(count=4), lowest="L4", pinned=("L3", 3))
+
+
+def test_small_discs_are_no_lumbar_ones() -> None:
+    built, found = split(Plan(size=0.45))
+    with pytest.raises(SegmentError, match="too small for lumbar"):
+        discs_only.require_lumbar_discs(found, built.spacing)
+
+
+def test_an_exam_is_answered_by_discs_alone(model: Model, phantom: Phantom) -> None:
+    alone = Alone(model)
+    found = segment(phantom.image, alone)
+    rows = score_structures(found.labels.array, phantom.labels.array, own_label_table([Kind.DISC]))
+    drawn = [row for row in rows if row.dice is not None]
+    assert len(drawn) > 4 and not find_wrong_names(rows)
+    assert np.mean([row.dice for row in drawn if row.dice is not None]) > 0.7
+    names = [level.name for level in found.levels]
+    assert names[-2:] == ["L4-L5", "L5-S1"] and all(structure_by_name(each).kind is Kind.DISC for each in names)
+    assert {structure_by_name(name).label for name in names} >= set(np.unique(found.labels.array)) - {0}
+    guess = segment(phantom.image, replace(alone, lowest=None))
+    assert guess.uncertain and guess.notes
+    middle = next(level for level in found.levels if level.name == "L3-L4").centre
+    pinned = segment(phantom.image, alone, pins=[LevelPin("L2", (middle[0], middle[1], middle[2] + 15))])
+    assert [level.name for level in pinned.levels][-1] == "L4-L5"
+
+
+def test_its_report_and_picture_tell_discs(model: Model, phantom: Phantom, tmp_path: Path) -> None:
+    from lumbarseg.io import write_image
+
+    path = tmp_path / "exam.nii.gz"
+    write_image(phantom.image, path)
+    alone = Alone(model, lowest=None)
+    exam, knows = read_exam(path), replace(model, card=alone.card, infer=alone.run)
+    given = build_result(
+        "exam", exam, segment_exam(exam, knows, SegmentOptions(), StageTimer()), knows, SegmentOptions(), StageTimer()
+    )
+    assert given.report["uncertain"] and given.report["levels"][-1]["name"] == "L5-S1"
+    assert given.report["lordosis_l1_s1_deg"] is None
+    assert {row["kind"] for row in given.report["measurements"]} == {"disc"}
+    assert line(given)[0].endswith("L5-S1?")
+    assert given.picture_png.startswith(b"\x89PNG")
+
+
+def test_a_click_names_a_disc(model: Model, phantom: Phantom) -> None:
+    alone = Alone(model, spec=PreprocessingSpec(clicks=ClickGaussian()))
+    before = segment(phantom.image, alone)
+    places = {level.name: level.centre for level in before.levels}
+    after = segment(phantom.image, alone, clicks=[Click(places["L5-S1"], "L4-L5")])
+    assert [level.name for level in after.levels][-1] == "L4-L5"
+    changed = (after.labels.array > 0) != (before.labels.array > 0)
+    assert changed.sum() < 0.05 * (before.labels.array > 0).sum()
+
+
+def test_real_discs_are_named_right(model: Model, real: Path) -> None:
+    for image in sorted((real / "discs").glob("*_image.nii.gz")):
+        truth = read_labels(image.with_name(image.name.replace("_image.", "_labels.")))
+        found = segment(read_exam(image).volume, Alone(model))
+        rows = score_structures(found.labels.array, truth.array, own_label_table([Kind.DISC]))
+        assert not find_wrong_names(rows), image.name
+        assert all(row.dice is None or row.dice > 0.75 for row in rows), image.name

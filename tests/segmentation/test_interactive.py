@@ -1,0 +1,258 @@
+"""Refinement by clicks, with the shipped network behind one that follows every click, and one that follows none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from lumbarseg.anatomy import CLASSES, structure_by_name
+from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.clicks import Click, ClickGaussian
+from lumbarseg.errors import ModelError, SegmentError
+from lumbarseg.inference import Model, ModelCard, bundled_model_path
+from lumbarseg.phantom import Phantom
+from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.resampling import reorient
+from lumbarseg.segmentation import LevelPin, SegmentationState, refine_with_clicks, segment, segment_with_state
+from lumbarseg.segmentation.interactive import CHANGE_RADIUS, CONTACT_RADIUS, changes_near_clicks
+from lumbarseg.volume import Array, Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Listening:
+    """The shipped network, with `gain` times what is clicked added to its logits."""
+
+    model: Model
+    gain: float
+
+    @property
+    def card(self) -> ModelCard:
+        return replace(self.model.card, spec=PreprocessingSpec(clicks=ClickGaussian()))
+
+    def run(self, windows: Array) -> Array:
+        unclicked = windows.copy()
+        unclicked[:, 5:] = 0
+        return self.model.run(unclicked) + self.gain * (windows[:, 5:] > 0.4)
+
+
+@dataclass(frozen=True, eq=False)
+class Deaf:
+    """The shipped network as one that reads no clicks."""
+
+    model: Model
+
+    @property
+    def card(self) -> ModelCard:
+        return replace(self.model.card, spec=PreprocessingSpec())
+
+    def run(self, windows: Array) -> Array:
+        return self.model.run(np.pad(windows, ((0, 0), (0, len(CLASSES)), (0, 0), (0, 0))))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    try:
+        return Model.load(bundled_model_path())
+    except ModelError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return synthetic_exam(193)
+
+
+@pytest.fixture(scope="module")
+def following(model: Model) -> Listening:
+    return Listening(model, 50.0)
+
+
+@pytest.fixture(scope="module")
+def stubborn(model: Model) -> Listening:
+    return Listening(model, 0.0)
+
+
+@pytest.fixture(scope="module")
+def seen(phantom: Phantom, stubborn: Listening) -> SegmentationState:
+    return segment_with_state(phantom.image, stubborn)
+
+
+def centre(volume: Volume, name: str) -> tuple[float, float, float]:
+    """A point deep inside a structure, RAS+ mm."""
+    depth = ndimage.distance_transform_edt(volume.array == structure_by_name(name).label, sampling=volume.grid.spacing)
+    x, y, z = volume.grid.to_world(np.array(np.unravel_index(depth.argmax(), depth.shape)))
+    return float(x), float(y), float(z)
+
+
+def beside(volume: Volume, name: str, way: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The first place outside a structure from its centre on, some mm further; the axes of `way` are RAS+."""
+    at = np.array(centre(volume, name))
+    while volume.array[voxel(volume, at)] == structure_by_name(name).label:
+        at = at + way
+    x, y, z = at + way
+    return float(x), float(y), float(z)
+
+
+def voxel(volume: Volume, point: object) -> tuple[int, ...]:
+    return tuple(np.rint(volume.grid.to_index(np.array(point))).astype(int))
+
+
+def away(volume: Volume, clicks: list[Click]) -> Array:
+    """Distance of each voxel from the nearest click, mm."""
+    indices = np.stack(np.indices(volume.array.shape), -1).astype(np.float32) * np.float32(volume.grid.spacing)
+    points = [volume.grid.to_index(np.array(click.point)) * volume.grid.spacing for click in clicks]
+    return np.min([np.linalg.norm(indices - point, axis=-1) for point in points], axis=0)
+
+
+def test_without_clicks_it_is_the_automatic_answer(
+    phantom: Phantom, model: Model, seen: SegmentationState, stubborn: Listening
+) -> None:
+    plain = segment(phantom.image, model)
+    np.testing.assert_array_equal(plain.labels.array, seen.segmentation.labels.array)
+    assert plain.levels == seen.segmentation.levels
+    confirmed = refine_with_clicks(seen, stubborn, [Click(centre(plain.labels, "canal"), "canal")])
+    np.testing.assert_array_equal(confirmed.labels.array, plain.labels.array)
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "positive"),
+    [("L3", (0, 0.6, 0), True), ("L4-L5", (0, 0.6, 0), True), ("L2", (0, 0, 0), False), ("canal", (0, -0.5, 0), True)],
+)
+@pytest.mark.parametrize("gain", ["following", "stubborn"])
+def test_a_click_is_followed_near_it_and_changes_nothing_far_away(
+    gain: str,
+    name: str,
+    way: tuple[float, float, float],
+    positive: bool,
+    seen: SegmentationState,
+    request: pytest.FixtureRequest,
+) -> None:
+    before = seen.segmentation.labels
+    click = Click(beside(before, name, way) if any(way) else centre(before, name), name, positive)
+    found = refine_with_clicks(seen, request.getfixturevalue(gain), [click])
+    at = voxel(before, click.point)
+    assert (int(found.labels.array[at]) in click.labels) == positive
+    changed = found.labels.array != before.array
+    assert changed.any()
+    assert away(before, [click])[changed].max() <= CHANGE_RADIUS + 1e-3
+    pieces, count = ndimage.label(changed, np.ones((3, 3, 3)))
+    nearest = ndimage.minimum(away(before, [click]), pieces, range(1, count + 1))
+    assert np.max(nearest) <= CONTACT_RADIUS + 1e-3
+    by_hand = [note for note in found.notes if "by hand" in note]
+    assert len(by_hand) == (gain == "stubborn")
+    assert [level.name for level in found.levels] == [level.name for level in seen.segmentation.levels]
+
+
+def test_all_clicks_hold_together(seen: SegmentationState, following: Listening) -> None:
+    before = seen.segmentation.labels
+    clicks = [
+        Click(beside(before, "L3", (0, 0.6, 0)), "L3"),
+        Click(beside(before, "L5", (0, 0.6, 0)), "L5"),
+        Click(centre(before, "L1-L2"), "L1-L2", positive=False),
+        Click(beside(before, "canal", (0, -0.5, 0)), "canal"),
+    ]
+    found = refine_with_clicks(seen, following, clicks).labels
+    assert all((int(found.array[voxel(found, c.point)]) in c.labels) == c.positive for c in clicks)
+    assert away(before, clicks)[found.array != before.array].max() <= CHANGE_RADIUS + 1e-3
+
+
+def test_a_click_deep_in_a_body_names_it_as_a_pin_does(
+    phantom: Phantom, seen: SegmentationState, stubborn: Listening
+) -> None:
+    point = centre(seen.segmentation.labels, "L4")
+    found = refine_with_clicks(seen, stubborn, [Click(point, "L3")])
+    pinned = segment(phantom.image, stubborn, pins=[LevelPin("L3", point)])
+    assert (found.labels.array != pinned.labels.array).sum() < 20  # ties of two arches go to the higher number
+    assert [level.name for level in found.levels] == [level.name for level in pinned.levels]
+    assert found.anchor == "given by the user"
+    disc = refine_with_clicks(seen, stubborn, [Click(centre(seen.segmentation.labels, "L3-L4"), "L2-L3")])
+    np.testing.assert_array_equal(disc.labels.array, found.labels.array)
+
+
+def test_a_click_near_a_border_moves_the_border_and_no_name(seen: SegmentationState, following: Listening) -> None:
+    before = seen.segmentation.labels
+    at = np.array(centre(before, "L3-L4"))
+    while before.array[voxel(before, at)] != structure_by_name("L4").label:
+        at = at - (0, 0, 0.4)
+    point = tuple(at.tolist())  # just inside L4
+    found = refine_with_clicks(seen, following, [Click(point, "L3-L4")])
+    assert found.labels.array[voxel(before, point)] == structure_by_name("L3-L4").label
+    assert [level.name for level in found.levels] == [level.name for level in seen.segmentation.levels]
+
+
+def test_not_this_name_is_said_of_the_name_alone(seen: SegmentationState, following: Listening) -> None:
+    before = seen.segmentation.labels
+    found = refine_with_clicks(seen, following, [Click(centre(before, "L4"), "L3", positive=False)])
+    np.testing.assert_array_equal(found.labels.array, before.array)
+
+
+def test_what_contradicts_itself_is_one_line(phantom: Phantom, seen: SegmentationState, stubborn: Listening) -> None:
+    before = seen.segmentation.labels
+    l3, l5 = centre(before, "L3"), centre(before, "L5")
+    with pytest.raises(SegmentError, match=r"contradict each other about the names: L4 at .*, and L5 at"):
+        refine_with_clicks(seen, stubborn, [Click(l3, "L4"), Click(l5, "L5")])
+    with pytest.raises(SegmentError, match=r"contradict each other: L3 at .*, and canal at"):
+        refine_with_clicks(seen, stubborn, [Click(l3, "L3"), Click(l3, "canal")])
+    with pytest.raises(SegmentError, match=r"contradict each other: not L3 at .*, and L3 at"):
+        refine_with_clicks(seen, stubborn, [Click(l3, "L3", positive=False), Click(l3, "L3")])
+    pinned = segment_with_state(phantom.image, stubborn, pins=[LevelPin("L3", l3)])
+    with pytest.raises(SegmentError, match=r"--pin and the click on L4 at .* disagree"):
+        refine_with_clicks(pinned, stubborn, [Click(l3, "L4")])
+
+
+def test_clicks_that_cannot_be_are_refused(seen: SegmentationState, model: Model, stubborn: Listening) -> None:
+    point = centre(seen.segmentation.labels, "L3")
+    with pytest.raises(SegmentError, match=r"reads no clicks; use one that was trained with .* --method deepedit"):
+        refine_with_clicks(seen, Deaf(model), [Click(point, "L3")])
+    with pytest.raises(SegmentError, match=r"click 2 \(L4 at 900, 0, 0\) lies outside the exam"):
+        refine_with_clicks(seen, stubborn, [Click(point, "L3"), Click((900.0, 0.0, 0.0), "L4")])
+    far = beside(seen.segmentation.labels, "canal", (0, -3, 0))
+    found = refine_with_clicks(seen, stubborn, [Click(far, "T5")])
+    assert any("could not be followed" in note for note in found.notes)
+    np.testing.assert_array_equal(found.labels.array, seen.segmentation.labels.array)
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR", "SLA"])
+def test_the_same_clicks_give_the_same_voxels_in_every_orientation(
+    axes: str, phantom: Phantom, seen: SegmentationState, following: Listening
+) -> None:
+    before = seen.segmentation.labels
+    clicks = [Click(beside(before, "L3", (0, 0.6, 0)), "L3"), Click(centre(before, "L1-L2"), "L1-L2", positive=False)]
+    plain = refine_with_clicks(seen, following, clicks).labels
+    turned = segment(reorient(phantom.image, axes), following, clicks=clicks).labels
+    assert turned.grid.axis_codes == axes
+    back = reorient(turned, plain.grid.axis_codes)
+    assert (back.array != plain.array).sum() <= 1e-4 * (plain.array > 0).sum()
+    assert (plain.array != before.array).sum() > 100
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.floats(0.02, 0.5))
+@settings(deadline=None, max_examples=30)
+def test_what_a_click_touches_is_near_it_and_in_one_piece_with_it(seed: int, count: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    spacing = np.array([5.0, 2.0, 2.0])
+    changes = rng.random((12, 40, 44)) < share
+    places = rng.random((count, 3)) * (np.array(changes.shape) - 1)
+    out = changes_near_clicks(changes, places, spacing)
+    assert not (out & ~changes).any()
+    indices = np.stack(np.indices(changes.shape), -1)
+    gaps = np.min([np.linalg.norm((indices - place) * spacing, axis=-1) for place in places], axis=0)
+    assert not (out & (gaps > CHANGE_RADIUS + 1e-3)).any()
+    assert out[changes & (gaps < CONTACT_RADIUS - 1e-3)].all()
+    pieces, _ = ndimage.label(changes & (gaps <= CHANGE_RADIUS), np.ones((3, 3, 3)))
+    for piece in np.unique(pieces[out]):
+        assert gaps[pieces == piece].min() <= CONTACT_RADIUS + 1e-3
+
+
+def test_kinds_may_be_clicked_without_a_level(seen: SegmentationState, stubborn: Listening) -> None:
+    before = seen.segmentation.labels
+    point = beside(before, "L3-L4", (0, 0.6, 0))
+    found = refine_with_clicks(seen, stubborn, [Click(point, "disc")]).labels
+    assert found.array[voxel(before, point)] == structure_by_name("L3-L4").label
+    emptied = refine_with_clicks(seen, stubborn, [Click(centre(before, "L3-L4"), "background")]).labels
+    assert emptied.array[voxel(before, centre(before, "L3-L4"))] == 0

@@ -1,0 +1,149 @@
+"""A real DICOMweb server behind: a study of a phantom is answered, and its label goes back as DICOM SEG with codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicomweb_client import DICOMwebClient
+from tests.io import dcmqi
+from tests.io.dicom.test_seg import placed
+from tests.io.make_dicom import T2, write_series
+from tests.io.orthanc import needs_orthanc, put, running
+from tests.server.live.conftest import Server, form, serving
+
+from lumbarseg.anatomy import structure_by_name
+from lumbarseg.io import read_exam, read_image, read_labels, write_labels
+from lumbarseg.metrics import compute_dice
+from lumbarseg.phantom import Phantom
+from lumbarseg.resampling import reorient
+from lumbarseg.volume import Volume
+
+pytestmark = needs_orthanc
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    image = reorient(phantom.image, "PIR")
+    low = float(image.array.min())
+    write_series(folder, Volume(np.round(image.array - low).astype(np.int16), image.affine), placed(T2))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pacs(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running(tmp_path_factory.mktemp("pacs") / "orthanc") as url:
+        put(url, sorted(study.iterdir()))
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server(pacs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(pacs, tmp_path_factory.mktemp("app")) as running_:
+        yield running_
+
+
+@pytest.fixture(scope="module")
+def series(study: Path) -> str:
+    return str(pydicom.dcmread(next(study.iterdir())).SeriesInstanceUID)
+
+
+@pytest.fixture(scope="module")
+def answer(server: Server, series: str, tmp_path_factory: pytest.TempPathFactory) -> Volume:
+    body, kind = form({"params": json.dumps({"restore_label_idx": True, "result_extension": ".nii.gz"})})
+    status, data = server.ask("POST", f"/infer/lumbar_spine?image={series}&output=image", body, kind)
+    assert status == 200, data
+    path = tmp_path_factory.mktemp("answer") / "answer.nii.gz"
+    path.write_bytes(data)
+    return read_labels(path)
+
+
+def test_its_series_are_the_exams(server: Server, series: str) -> None:
+    status, sample = server.ask("POST", "/activelearning/random", b"{}")
+    assert status == 200 and sample["id"] == series
+    assert server.infer("lumbar_spine", "image=1.2.3.4")[0] == 404
+    assert server.infer("lumbar_spine", "image=nobody")[0] == 404
+
+
+def test_a_series_is_answered_on_its_own_grid(answer: Volume, study: Path, phantom: Phantom) -> None:
+    assert answer.grid.same_as(read_exam(study).volume.grid, 1e-2)
+    truth = reorient(phantom.labels, answer.grid.axis_codes).array
+    value = structure_by_name("L3").label
+    assert compute_dice(answer.array == value, truth == value) > 0.8
+
+
+@pytest.mark.skipif(dcmqi.program() is None, reason="dcmqi is not installed")
+def test_a_saved_label_goes_back_as_dicom_seg_with_the_codes_of_each_level(
+    server: Server, pacs: str, series: str, answer: Volume, tmp_path: Path
+) -> None:
+    names = ["L4-L5", "L5", "L3", "sacrum"]
+    labels = np.zeros_like(answer.array)
+    for place, name in enumerate(names, start=1):
+        labels[answer.array == structure_by_name(name).label] = place
+    write_labels(Volume(labels, answer.affine), tmp_path / "label.nii.gz", ())
+    info = [{"name": name, "idx": place} for place, name in enumerate(names, start=1)]
+    body, kind = form({"params": json.dumps({"label_info": info})}, {"label": tmp_path / "label.nii.gz"})
+    status, told = server.ask("PUT", f"/datastore/label?image={series}", body, kind)
+    assert status == 200, told
+    client = DICOMwebClient(pacs)
+    (found,) = client.search_for_series(search_filters={"Modality": "SEG"})
+    study_uid, series_uid = (found[tag]["Value"][0] for tag in ("0020000D", "0020000E"))
+    (segmentation,) = client.retrieve_series(study_uid, series_uid)
+    segmentation.save_as(tmp_path / "back.dcm", enforce_file_format=True)
+    voxels, rows = dcmqi.read(tmp_path / "back.dcm", tmp_path / "read", answer.grid)
+    assert {segment.SegmentLabel for segment in segmentation.SegmentSequence} == set(names)
+    for number, segment in enumerate(segmentation.SegmentSequence, start=1):
+        value = structure_by_name(segment.SegmentLabel)
+        assert np.array_equal(voxels == number, answer.array == value.label)
+        assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == value.code
+    assert len(rows) == len(names)
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == series
+    stored = server.ask("GET", "/datastore/?output=all")[1]["objects"][series]["labels"]["final"]["info"]
+    assert stored["SeriesInstanceUID"] == series_uid and stored["values"] == "declared"
+
+
+def test_ohif_reads_an_answer_right(server: Server, series: str, answer: Volume, tmp_path: Path) -> None:
+    """It takes the file alone, voxels in their order, value n for the n-th name that /info/ gives for the model."""
+    sent = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
+    body, kind = form({"params": json.dumps(sent)})
+    status, data = server.ask("POST", f"/infer/lumbar_spine?image={series}&output=image", body, kind)
+    assert status == 200
+    (tmp_path / "answer.nrrd").write_bytes(data)
+    voxels = read_labels(tmp_path / "answer.nrrd").array
+    names = server.ask("GET", "/info/")[1]["models"]["lumbar_spine"]["labels"]
+    table = names if isinstance(names, dict) else {name: place for place, name in enumerate(names, start=1)}
+    assert (
+        set(np.unique(answer.array)) - {structure_by_name(name).label for name in table} - {0}
+    )  # more than is offered
+    for name, value in table.items():
+        assert np.array_equal(voxels == value, answer.array == structure_by_name(name).label), name
+
+
+def test_the_background_takes_no_value_of_another_structure(server: Server) -> None:
+    labels = server.ask("GET", "/info/")[1]["models"]["lumbar_deepedit"]["labels"]
+    assert labels["background"] > 100 and sorted(labels.values())[:-1] == list(range(1, len(labels)))
+
+
+def test_an_answer_is_given_as_dicom_seg(server: Server, series: str, tmp_path: Path) -> None:
+    body, kind = form({"params": json.dumps({"label_info": []})})
+    status, data = server.ask("POST", f"/infer/lumbar_spine?image={series}&output=dicom_seg", body, kind)
+    assert status == 200
+    (tmp_path / "a.dcm").write_bytes(data)
+    found = pydicom.dcmread(tmp_path / "a.dcm")
+    assert found.Modality == "SEG" and {"L3", "L4-L5"} <= {s.SegmentLabel for s in found.SegmentSequence}
+
+
+def test_exams_come_and_go_at_the_dicom_server_alone(server: Server, series: str, tmp_path: Path, study: Path) -> None:
+    from lumbarseg.io import write_image
+
+    write_image(read_image(study), tmp_path / "x.nii.gz")
+    body, kind = form({}, {"file": tmp_path / "x.nii.gz"})
+    assert server.ask("PUT", "/datastore/image?image=x", body, kind)[0] == 405
+    assert server.ask("DELETE", f"/datastore/?id={series}")[0] == 405
+    assert server.ask("GET", "/proxy/dicom/qido/studies")[0] == 200
+    assert server.ask("GET", "/proxy/dicom/qido/..%2F..%2Finstances")[0] == 404

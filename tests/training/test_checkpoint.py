@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lumbarseg.errors import ModelError
+from lumbarseg.training.checkpoint import Checkpoint, ExponentialMovingAverage
+
+
+class Trap:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_it_survives_saving(checkpoint: Path, tmp_path: Path) -> None:
+    before = Checkpoint.load(checkpoint)
+    before.save(tmp_path / "again.pt")
+    after = Checkpoint.load(tmp_path / "again.pt")
+    assert (after.settings, after.spec, after.step, after.about) == (
+        before.settings,
+        before.spec,
+        before.step,
+        before.about,
+    )
+    assert all(torch.equal(after.model[name], value) for name, value in before.model.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["again.pt"]
+
+
+def test_its_network_answers_with_the_averaged_weights(checkpoint: Path) -> None:
+    found = Checkpoint.load(checkpoint)
+    network = found.ema_network()
+    assert not network.training
+    assert all(torch.equal(value, found.average[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.99])
+def test_half_a_checkpoint_is_refused(share: float, checkpoint: Path, tmp_path: Path) -> None:
+    data = checkpoint.read_bytes()
+    path = tmp_path / "half.pt"
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ModelError, match=r"half\.pt: no checkpoint"):
+        Checkpoint.load(path)
+
+
+def test_code_inside_is_never_run(tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    values = {"format": 1, "model": Trap(trap)}
+    torch.save(values, tmp_path / "torch.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(values, protocol=2))
+    for name in ("torch.pt", "plain.pt"):
+        with pytest.raises(ModelError, match="no checkpoint"):
+            Checkpoint.load(tmp_path / name)
+    assert not trap.exists()
+
+
+def test_what_is_missing_or_of_another_kind_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    values = torch.load(checkpoint, weights_only=True)
+    for changes, told in (
+        ({"format": 2}, "of another version"),
+        ({"classes": ["background"]}, "other tissue classes"),
+        ({"step": None, "more": 1}, "incomplete"),
+        ({"settings": {"momentum": 1}}, "no setting"),
+    ):
+        torch.save({**values, **changes}, tmp_path / "odd.pt")
+        with pytest.raises(ModelError, match=told):
+            Checkpoint.load(tmp_path / "odd.pt")
+    del values["optimiser"]
+    torch.save(values, tmp_path / "less.pt")
+    with pytest.raises(ModelError, match="incomplete"):
+        Checkpoint.load(tmp_path / "less.pt")
+
+
+def test_the_average_by_hand() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 0.0)
+    average = ExponentialMovingAverage(network, decay=0.5)
+    nn.init.constant_(network.weight, 1.0)
+    average.update(network, 1)  # 1 / 11 of the old
+    assert average.weights["weight"].item() == pytest.approx(10 / 11)
+    nn.init.constant_(network.weight, 3.0)
+    average.update(network, 1000)
+    assert average.weights["weight"].item() == pytest.approx((10 / 11 + 3) / 2)
+    assert network.weight.item() == 3.0
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from lumbarseg.errors import FileError
+from lumbarseg.training.checkpoint import Checkpoint
+
+found = Checkpoint.load(Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    found.save(Path(sys.argv[1]))
+except FileError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(checkpoint.read_bytes())
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, env=env, check=False)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{path}: the checkpoint cannot be written: "), done.stderr
+    assert line.endswith("the one before is kept: make room, then --resume")
+    assert Checkpoint.load(path).step == Checkpoint.load(checkpoint).step
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_from_before_targets_is_still_read(checkpoint: Path, tmp_path: Path) -> None:
+    values = torch.load(checkpoint, weights_only=True)
+    for name in ("elapsed", "known", "targets", "lowest", "best", "teacher"):
+        del values[name]
+    for name in ("epochs", "minutes", "patience", "targets", "contrast", "fold", "network", "distil"):
+        del values["settings"][name]
+    torch.save(values, tmp_path / "old.pt")
+    found, now = Checkpoint.load(tmp_path / "old.pt"), Checkpoint.load(checkpoint)
+    assert found.settings == now.settings
+    assert (found.known, found.targets, found.lowest, found.teacher) == ((), (), None, {})
