@@ -14,7 +14,7 @@ from . import archives, metaimage, nifti, nrrd
 from .dicom import reader
 from .dicom.source_images import SourceImages
 from .discovery import exam_name, find_exams, resolve_exam_path
-from .file_access import atomic_write, open_for_reading
+from .file_access import atomic_write, file_fingerprint, open_for_reading, write_json
 from .nifti import write_image, write_labels
 from .raw_image import RawImage, fill_missing_thickness, to_image_volume, to_label_volume
 
@@ -23,11 +23,13 @@ __all__ = [
     "SourceImages",
     "atomic_write",
     "exam_name",
+    "file_fingerprint",
     "find_exams",
     "read_exam",
     "read_image",
     "read_labels",
     "write_image",
+    "write_json",
     "write_labels",
 ]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lumbarseg.errors import FileError
 
@@ -88,3 +89,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write values as an indented JSON file, atomically; FileError when it cannot be written."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def file_fingerprint(path: Path) -> tuple[str, int, int]:
+    """Return the path, modification time (ns) and size (bytes) of a file; they change when the file does. OSError."""
+    state = path.stat()
+    return str(path), state.st_mtime_ns, state.st_size
