@@ -31,10 +31,11 @@ import numpy as np
 
 from benchmarks import machine, speed
 from lumbarseg.anatomy import STRUCTURES, Kind
+from lumbarseg.cpus import available_cpus
 from lumbarseg.datasets import Case, Dataset
 from lumbarseg.datasets.importers import nnunet
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.workers import available_cores, map_in_processes
+from lumbarseg.datasets.workers import map_in_processes
 from lumbarseg.io import read_image, read_labels, write_image, write_labels
 from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.training.training_volumes import PartialLabelCodec, load_volumes
@@ -232,7 +233,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=20, help="volumes (20)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of either side (3)")
     parser.add_argument(
-        "--jobs", type=int, default=available_cores(), help="worker processes of either side (one per core)"
+        "--jobs", type=int, default=available_cpus(), help="worker processes of either side (one per core)"
     )
     parser.add_argument("--real", type=Path, help="folder of real exams; LUMBARSEG_REAL says it too")
     parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, made when missing")

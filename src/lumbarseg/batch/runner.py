@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from lumbarseg.cli import options
+from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import LumbarsegError, ModelError
 
 from . import exam_result
@@ -92,7 +93,7 @@ def _elsewhere(
     from lumbarseg.executors import dask_cluster, processes
 
     workers = dask_cluster.local_worker_count(args.cluster) if args.cluster else min(args.jobs, count)
-    work = replace(work, threads=max(1, dask_cluster.usable_cpu_count() // workers))
+    work = replace(work, threads=max(1, available_cpus() // workers))
     if args.cluster:
         work = replace(work, model=work.model.absolute())
         yield from dask_cluster.map_unordered(

@@ -123,13 +123,14 @@ def _open_or_create_dataset(folder: Path) -> Dataset:
 
 def _make_cases(folder: Path, seed: int, numbers: list[int], jobs: int | None) -> Iterator[Case]:
     """The cases as they are finished, made by `jobs` processes."""
-    from lumbarseg.datasets.workers import available_cores, map_in_processes
+    from lumbarseg.cpus import available_cpus
+    from lumbarseg.datasets.workers import map_in_processes
 
     if not numbers:
         return
     progress = console.Progress("phantoms", len(numbers))
     for case in map_in_processes(
-        partial(make_case, folder, seed), numbers, min(jobs or available_cores(), len(numbers))
+        partial(make_case, folder, seed), numbers, min(jobs or available_cpus(), len(numbers))
     ):
         yield case
         progress.step()

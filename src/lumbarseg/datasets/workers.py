@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import DatasetError
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ def map_in_processes(function: Callable[[T], R], items: Iterable[T], jobs: int |
     their number. Whatever `function` raises is raised here; DatasetError when the system ended a process.
     """
     todo = iter(items)
-    jobs = jobs or available_cores()
+    jobs = jobs or available_cpus()
     with _process_pool(jobs) as pool:
         waiting: deque[Future[R]] = deque(
             pool.submit(function, item) for item in islice(todo, _ITEMS_PER_PROCESS * jobs)
@@ -43,11 +44,6 @@ def map_in_processes(function: Callable[[T], R], items: Iterable[T], jobs: int |
                 reason = "a worker was ended by the system, which may be short of memory"
                 raise DatasetError(f"{reason}; run it again with fewer --jobs, it goes on") from error
             yield result
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

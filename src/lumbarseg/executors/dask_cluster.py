@@ -7,12 +7,12 @@ alone. Workers must see the exams, the model and the folder of the answers under
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
+from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import BatchError
 
 T = TypeVar("T")
@@ -123,12 +123,7 @@ def local_worker_count(address: str) -> int:
         return 1
     if count and not (count.isdecimal() and int(count)):
         raise BatchError(f"--cluster {address}: write local, local:N or a scheduler's address, tcp://HOST:PORT")
-    return int(count) if count else usable_cpu_count()
-
-
-def usable_cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(count) if count else available_cpus()
 
 
 def _start_local_cluster(distributed: Any, address: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import ModelError
 from lumbarseg.volume import Array
 
@@ -104,11 +104,6 @@ def _start_openvino(data: bytes, threads: int) -> tuple[str, Engine]:
 def _require_one_input_and_output(inputs: Any, outputs: Any) -> None:
     if (len(inputs), len(outputs)) != (1, 1):
         raise ModelError(f"has {len(inputs)} inputs and {len(outputs)} outputs instead of one each")
-
-
-def available_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def first_line(error: Exception) -> str:

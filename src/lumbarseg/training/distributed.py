@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import LumbarsegError, ModelError
 
 from .precision import default_device
@@ -126,7 +127,7 @@ def is_main_process() -> bool:
 
 def cpu_threads() -> int:
     """Cores for the arithmetic of this process, of those that all processes of this computer share."""
-    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, available_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _is_connection_error(error: Exception) -> bool:

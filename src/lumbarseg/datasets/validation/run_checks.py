@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
@@ -13,7 +14,7 @@ from lumbarseg.volume import Volume
 from ..dataset import AXES, Case, Dataset, count_voxels, verify_checksums
 from ..orientation import estimate_orientation
 from ..selection import annotated_structures
-from ..workers import available_cores, map_in_processes
+from ..workers import map_in_processes
 from . import SEVERITIES, Finding, components, contrast, fingerprints, geometry, label_map, level_order, split_leaks
 
 CaseRenderer = Callable[[Case, Volume, Volume], bytes]
@@ -64,7 +65,7 @@ def check_datasets(
         raise DatasetError(f"{', '.join(str(d.folder) for d in datasets)}: holds no case; import something first")
     tasks = list(zip(cases, [name for some in names for name in some], strict=True))
     work = partial(_check_case, render_case=render_case)
-    processes = min(jobs or available_cores(), len(cases))
+    processes = min(jobs or available_cpus(), len(cases))
     done = []
     for examined in map_in_processes(work, tasks, processes) if processes > 1 else map(work, tasks):
         done.append(examined)
