@@ -6,6 +6,7 @@ LumbarsegError
 ├── DatasetError   a prepared dataset breaks its own rules
 ├── ModelError     a model file is malformed, or the engine refuses it
 ├── SegmentError   the exam is readable, but no lumbar spine can be named in it
+├── BatchError     a batch of exams cannot go on
 ├── DeployError    a pack or a page for other computers cannot be made
 └── ServeError     a request to the annotation server is refused, or the server cannot be set up
 
