@@ -72,7 +72,7 @@ def main() -> None:
         "--minutes", type=float, nargs=2, default=(2.0, 5.0), help="from the shipped weights, from none"
     )
     args = parser.parse_args()
-    for split, held in (("train", ()), ("test", ("--held-out", "0"))):
+    for split, held in (("train", ()), ("test", ("--val-fraction", "0"))):
         pairs = args.o / "files" / split
         write_dataset(args.real / "spider_space" / split, pairs)
         run("import", "folder", pairs, args.o / split, "--table", pairs / "labels.json", *held)

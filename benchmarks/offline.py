@@ -135,7 +135,7 @@ def use_pack(other: OfflineUser, pack: Path, exam: Path) -> tuple[Row, dict[str,
         "unzip": other.run(other.python, "-m", "zipfile", "-e", pack.name, "."),
         "install": other.run("sh", f"{PACK_FOLDER}/install.sh"),
         "segment, the first time": other.run("lumbarseg", "segment", exam.name, "-o", "my answers"),
-        "segment, again": other.run("lumbarseg", "segment", exam.name, "-o", "my answers", "--again"),
+        "segment, again": other.run("lumbarseg", "segment", exam.name, "-o", "my answers", "--overwrite"),
     }
     said = steps["segment, again"][1].splitlines()
     installed = sum(path.lstat().st_size for path in (other.home / ".local").rglob("*") if not path.is_dir())

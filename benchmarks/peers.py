@@ -96,7 +96,7 @@ def commands(places: NnunetPaths, exam: Path, folder: Path, program: Path) -> di
     """What runs, by name."""
     predict = ["nnUNetv2_predict", "-i", folder / "in", "-o", folder / "nn", "-d", str(NUMBER), "-c", PLAN]
     predict += ["-f", "0", "-device", "cpu"]
-    own = [program, "segment", exam, "-o", folder / "own", "--again", "--device"]
+    own = [program, "segment", exam, "-o", folder / "own", "--overwrite", "--device"]
     window = [sys.executable, "-m", "benchmarks.peers", "--window", exam, folder / "window"]
     return {
         "onnxruntime": lambda: speed.run_process([*own, "cpu"]),

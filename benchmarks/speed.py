@@ -122,7 +122,7 @@ def measure(program: Path, folder: Path) -> Row:
     """All figures of the installed `program`; the exam and its answer lie in `folder`."""
     image = folder / "routine.nii.gz"
     write_image(routine_exam(), image)
-    segment = [program, "segment", image, "-o", folder / "out", "--again"]
+    segment = [program, "segment", image, "-o", folder / "out", "--overwrite"]
     seconds, peak = median_run(segment)
     help_seconds, _ = median_run([program, "--help"])
     return {

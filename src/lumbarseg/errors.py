@@ -54,3 +54,26 @@ class ServeError(LumbarsegError):
     def __init__(self, text: str, status: int = 400) -> None:
         super().__init__(text)
         self.status = status
+
+
+def printable_line(text: object) -> str:
+    """Return `text` as one line of printable characters."""
+    joined = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else "?" for c in joined)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return one line that says what failed: with the file where one is known, and the system's reason."""
+    if isinstance(error, MemoryError):
+        return "not enough memory for this; close other programs, use fewer --jobs or a smaller exam"
+    if isinstance(error, OSError) and error.strerror:
+        return printable_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return printable_line(error)
+
+
+def describe_bug(error: Exception) -> str:
+    """Return one line for an error that is not expected anywhere, with the request to report it."""
+    return printable_line(
+        f"a fault of this program: {type(error).__name__}: {error}; "
+        "please report it with what LUMBARSEG_DEBUG=1 in the environment prints"
+    )

@@ -19,7 +19,7 @@ def test_every_form_has_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def asked(*words: str) -> tuple[str, ...]:
-    return output_formats.requested_formats(build_parser().parse_args(["segment", "exam.nii.gz", "-o", "out", *words]))
+    return output_formats.requested_formats(build_parser("segment").parse_args(["segment", "exam.nii.gz", "-o", "out", *words]))
 
 
 def test_without_a_wish_it_is_nifti(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_is_done_is_skipped_and_told_as_it_was(done: Path, capsys: pytest.C
         os.utime(path)  # content counts, not time
     assert skipped(again := told(done, capsys)) == [True] * EXAMS
     assert contents(done) == before
-    assert skipped(anew := told(done, capsys, "--again")) == [False] * EXAMS
+    assert skipped(anew := told(done, capsys, "--overwrite")) == [False] * EXAMS
     own = {"skipped": None, "seconds": None}
     assert [row | own for row in anew] == [row | own for row in again]
     assert labels(done) == {name: data for name, data in before.items() if not name.endswith(".json")}
@@ -100,9 +100,9 @@ def test_what_a_person_changed_is_kept(done: Path, capsys: pytest.CaptureFixture
     mine = path.read_bytes()
     rows = told(done, capsys, "--lowest", "L4", code=3)
     assert skipped(rows) == [False, True, False, False]
-    assert rows[1]["warnings"] == [f"{path}: was changed since it was written, so it is kept; --again replaces it"]
+    assert rows[1]["warnings"] == [f"{path}: was changed since it was written, so it is kept; --overwrite replaces it"]
     assert path.read_bytes() == mine
-    told(done, capsys, "--again")
+    told(done, capsys, "--overwrite")
     assert path.read_bytes() != mine
 
 
@@ -132,7 +132,7 @@ def test_lines_and_table_hold_every_exam(done: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to try")
 def test_a_log_on_a_full_disk_stops_alone(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = told(done, capsys, "--again", "--jsonl", "/dev/full", code=1)
+    rows = told(done, capsys, "--overwrite", "--jsonl", "/dev/full", code=1)
     assert [row["error"] for row in rows] == [None] * EXAMS
     assert main(words(done, "--jsonl", "/dev/full")) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -187,7 +187,7 @@ def test_a_worker_that_is_killed_costs_nothing(where: list[str], done: Path) -> 
     if not Path("/proc/self/maps").exists():
         pytest.skip("this system does not tell which processes there are")
     easy.exams(done / "in", 20)
-    command = [*PROGRAM, *words(done, "--again", *where, "--jsonl", str(done / "a.jsonl"))]
+    command = [*PROGRAM, *words(done, "--overwrite", *where, "--jsonl", str(done / "a.jsonl"))]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     while not (done / "a.jsonl").exists() or (done / "a.jsonl").read_text().count("\n") < 6:
         assert child.poll() is None

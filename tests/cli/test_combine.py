@@ -91,7 +91,7 @@ def test_a_broken_case_is_left_out_with_a_warning(
 
 def test_evaluate_takes_the_same_words(two: list[str]) -> None:
     def names(*words: str) -> list[tuple[str, str]]:
-        args = build_parser().parse_args(["evaluate", "shipped", *two, *words])
+        args = build_parser("evaluate").parse_args(["evaluate", "shipped", *two, *words])
         return [(dataset, case.name) for dataset, case in evaluate.select_cases(args, [Path(folder) for folder in two])]
 
     assert len(names()) == 8

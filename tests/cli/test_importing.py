@@ -47,7 +47,7 @@ def test_patterns_patients_and_channels_are_passed_on(pairs: Path, tmp_path: Pat
 def test_pairs_become_a_dataset(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "set"
     words = ["import", "folder", str(pairs), str(target), "--preset", "spider_space", "--licence", "CC BY 4.0"]
-    assert main([*words, "--held-out", "0.5", "--jobs", "1"]) == 0
+    assert main([*words, "--val-fraction", "0.5", "--jobs", "1"]) == 0
     assert "12 cases" in capsys.readouterr().out
     cases = Dataset.open(target).cases()
     assert {case.licence for case in cases} == {"CC BY 4.0"}

@@ -33,7 +33,7 @@ def source(tmp_path: Path) -> Path:
 def test_traps_are_told_by_name_and_a_repaired_one_is_no_warning(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--jobs", "1", "--held-out", "0"]) == 0
+    assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--jobs", "1", "--val-fraction", "0"]) == 0
     out = capsys.readouterr().out
     assert f"suffix: 1 case (S01_Avanto_sagittal_T2-TSE): {known_faults('khalil')['suffix']}" in out
     assert "3 cases (3 train); 3 added, 0 there already, 0 refused" in out
@@ -65,7 +65,7 @@ def test_a_wrong_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         (line,) = capsys.readouterr().err.splitlines()
         assert told in line
         assert not (tmp_path / "out").exists()
-    assert main(["import", "khalil", str(tmp_path), str(tmp_path / "out"), "--held-out", "1"]) == 2
+    assert main(["import", "khalil", str(tmp_path), str(tmp_path / "out"), "--val-fraction", "1"]) == 2
     assert main(["import", "osf", str(tmp_path), str(tmp_path / "out")]) == 2
 
 

@@ -120,7 +120,7 @@ def test_words_are_those_of_the_command(engine: Any, tmp_path: Path) -> None:
     for lowest in engine.LOWEST:
         for parts in engine.PARTS:
             words = engine.command([], tmp_path, engine.Wish(lowest, parts, " my.onnx "))
-            args = build_parser().parse_args(words)
+            args = build_parser(words[0]).parse_args(words)
             assert args.lowest == (None if lowest == engine.AUTOMATIC else lowest)
             assert (args.whole, args.bodies) == (parts == "whole", parts == "bodies")
             assert args.model == Path("my.onnx")

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lumbarseg
-from lumbarseg.cli import console
-from lumbarseg.errors import LumbarsegError, ModelError
+from lumbarseg.errors import LumbarsegError, ModelError, describe_bug, describe_error
 
 from . import exam_result, output_formats
 from .jobs import ExamJob
@@ -95,11 +94,11 @@ def catch_errors(job: ExamJob, stage: Callable[[], Any]) -> Any:
     try:
         return stage()
     except (LumbarsegError, OSError, MemoryError) as error:
-        return failed_result(job, console.describe_error(error), _is_disk_full(error))
+        return failed_result(job, describe_error(error), _is_disk_full(error))
     except Exception as error:
         if os.environ.get("LUMBARSEG_DEBUG"):
             raise
-        return failed_result(job, console.describe_bug(error))
+        return failed_result(job, describe_bug(error))
 
 
 def failed_result(job: ExamJob, reason: str, disk_full: bool = False) -> ExamResult:
@@ -224,9 +223,9 @@ def _previous_result(config: BatchConfig, job: ExamJob, content: str) -> ExamRes
     same = record.matches(content, config.model_digest, config.options_digest(job), lumbarseg.__version__)
     if gone or (not same and not other) or not content:
         return None
-    kept = [f"{path}: was changed since it was written, so it is kept; --again replaces it" for path in other]
+    kept = [f"{path}: was changed since it was written, so it is kept; --overwrite replaces it" for path in other]
     told = facts | {"warnings": [*record.warnings, *kept], "left_out": list(record.left_out)}
-    lines = ["unchanged since it was answered; --again answers it anew"] if not kept else []
+    lines = ["unchanged since it was answered; --overwrite answers it anew"] if not kept else []
     return ExamResult(
         _result_row(job, exam_result.report_summary_dict(told), record.run != config.run_id),
         (*lines, *(f"warning: {text}" for text in told["warnings"])),

@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lumbarseg.cli import console
-from lumbarseg.errors import FileError, LumbarsegError, SegmentError
+from lumbarseg.errors import FileError, LumbarsegError, SegmentError, describe_error
 
 from .exam_task import ExamResult, failed_result
 from .jobs import ExamJob
@@ -42,14 +41,14 @@ def fetched_exams(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
     local = [path for path in args.exams if isinstance(path, Path)]
     if args.store and local:
         raise SegmentError(f"{local[0]}: came from no server, so there is none to --store its answer on; leave it out")
-    if args.out is None and not args.store:
+    if args.output is None and not args.store:
         args.refuse("where do the answers go? -o DIR says it; only --store goes without")
     if len(local) == len(args.exams):
         yield args
         return
     with tempfile.TemporaryDirectory(prefix="lumbarseg-") as folder:
         exams = [_fetched(given, Path(folder) / str(index), args.series) for index, given in enumerate(args.exams)]
-        yield argparse.Namespace(**{**vars(args), "exams": exams, "out": args.out or Path(folder) / "out"})
+        yield argparse.Namespace(**{**vars(args), "exams": exams, "output": args.output or Path(folder) / "out"})
 
 
 def _fetched(given: Path | StudyAddress, folder: Path, wish: str | None) -> Path | ExamJob:
@@ -64,7 +63,7 @@ def _fetched(given: Path | StudyAddress, folder: Path, wish: str | None) -> Path
     except LumbarsegError as error:
         return ExamJob(place, error=str(error), address=given)
     except OSError as error:
-        return ExamJob(place, error=f"{given}: {console.describe_error(error)}", address=given)
+        return ExamJob(place, error=f"{given}: {describe_error(error)}", address=given)
     return ExamJob(place, address=given)
 
 
@@ -84,6 +83,6 @@ def _stored(outcome: ExamResult, job: ExamJob, keep: bool) -> ExamResult:
     try:
         web.store_objects(job.address, [job.output_files[name] for name in names])
     except LumbarsegError as error:
-        return failed_result(job, console.describe_error(error))
+        return failed_result(job, describe_error(error))
     row = outcome.row | {"stored": names} | ({} if keep else {"files": {}})
     return replace(outcome, row=row, text_lines=(*outcome.text_lines, f"stored on the server: {', '.join(names)}"))

@@ -24,7 +24,7 @@ _PROBE_BYTES = 2**20  # bytes that must fit on a disk that was full before the n
 def add_batch_options(parser: argparse.ArgumentParser) -> None:
     """Words for many exams."""
     group = parser.add_argument_group("many exams (docs/batch.md)")
-    group.add_argument("--again", "--redo", action="store_true", help="answer anew what was answered and is unchanged")
+    group.add_argument("--overwrite", action="store_true", help="answer anew what was answered and is unchanged")
     where = group.add_mutually_exclusive_group()
     where.add_argument(
         "--jobs", type=options.positive_int, metavar="N", help="worker processes (default: none but this)"
@@ -124,7 +124,7 @@ def _work(args: argparse.Namespace, count: int) -> BatchConfig:
     pins = tuple(LevelPin(*pin) for pin in args.pin)
     wish = exam_result.SegmentOptions(args.lowest, pins, parts, exam_result.read_clicks(args.clicks), args.scheme)
     return BatchConfig(
-        path, digest, args.device, count, 0, wish, args.volume, args.again, secrets.token_hex(8), args.series
+        path, digest, args.device, count, 0, wish, args.volume, args.overwrite, secrets.token_hex(8), args.series
     )
 
 

@@ -1,1 +1,1 @@
-"""The command line: words into calls. One file per command, each imported light and working late."""
+"""The command line: one file per command, each parses arguments, calls one function of the package and prints."""

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lumbarseg.errors import printable_line
+
 from . import console, options
 
 if TYPE_CHECKING:
@@ -22,33 +24,31 @@ if TYPE_CHECKING:
 _MAX_NAMES = 6  # names told of many
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "check",
-        "look for faults in prepared datasets",
-        "Reads every case and tells what is wrong: files that changed, grids, axes against the anatomy, values\n"
-        "without a meaning, names out of order or left out, holes, specks, traces of interpolation, exams that are\n"
-        "there twice (also cut, scaled, mirrored or saved again), patients in two splits, a contrast that the picture\n"
-        "denies.\n"
-        "Several datasets are checked together, so that leaks between them are found. Nothing is changed.\n"
-        "\n"
-        "error: wrong, training would learn from it. warning: a person should look. note: good to know.\n"
-        "Exit code: 0 no errors and no warnings, 1 an error, 3 warnings only (1 with --strict), 2 wrong usage.\n"
-        "\n"
-        "Files are written only with -o: check.json, contact.png (contact-2.png, ... beyond 40 cases) and\n"
-        "contact.html, into DIR, or into check/ of the first dataset where no DIR is given.",
-        "lumbarseg check data/khalil data/chu -o report",
-    )
+DESCRIPTION = (
+    "Reads every case and tells what is wrong: files that changed, grids, axes against the anatomy, values\n"
+    "without a meaning, names out of order or left out, holes, specks, traces of interpolation, exams that are\n"
+    "there twice (also cut, scaled, mirrored or saved again), patients in two splits, a contrast that the picture\n"
+    "denies.\n"
+    "Several datasets are checked together, so that leaks between them are found. Nothing is changed.\n"
+    "\n"
+    "error: wrong, training would learn from it. warning: a person should look. note: good to know.\n"
+    "Exit code: 0 no errors and no warnings, 1 an error, 3 warnings only (1 with --strict), 2 wrong usage.\n"
+    "\n"
+    "Files are written only with -o: check.json, contact.png (contact-2.png, ... beyond 40 cases) and\n"
+    "contact.html, into DIR, or into check/ of the first dataset where no DIR is given."
+)
+EXAMPLE = "lumbarseg check data/khalil data/chu -o report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
     parser.add_argument(
-        "-o", dest="out", nargs="?", type=Path, const=Path(), metavar="DIR", help="write check.json and contact sheets"
+        "-o", "--output", nargs="?", type=Path, const=Path(), metavar="DIR", help="write check.json and contact sheets"
     )
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1")
-    parser.add_argument("--jobs", type=options.positive_int, metavar="J", help="processes (default: one per core)")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.set_defaults(run=run)
+    options.add_jobs_option(parser)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,19 +56,11 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.datasets import Dataset
     from lumbarseg.datasets.validation.run_checks import check_datasets
 
-    progress: list[console.Progress] = []
-
-    def step(name: str, total: int) -> None:
-        if not progress:
-            progress.append(console.Progress("cases", total))
-        progress[0].step(name)
-
     datasets = [Dataset.open(folder) for folder in args.datasets]
-    checked = check_datasets(datasets, args.jobs, step, render_case if args.out else None)
-    for bar in progress:
-        bar.close()
+    with console.progress_bar("cases") as bar:
+        checked = check_datasets(datasets, args.jobs, bar.advance, render_case if args.output else None)
     facts = _report_dict(datasets, checked)
-    written = _write_report(_output_folder(args), checked, facts) if args.out else []
+    written = _write_report(_output_folder(args), checked, facts) if args.output else []
     if args.json:
         console.print_json(facts)
     else:
@@ -81,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _output_folder(args: argparse.Namespace) -> Path:
-    out: Path = args.out
+    out: Path = args.output
     return out if out != Path() else args.datasets[0] / "check"
 
 
@@ -165,12 +157,12 @@ def _print_report(checked: CheckReport, facts: dict[str, Any]) -> None:
         print(name or "the whole")
         for finding in serious:
             if finding.case == name:
-                print(f"  {finding.severity:7}  {finding.check:12}  {console.printable_line(finding.text)}")
+                print(f"  {finding.severity:7}  {finding.check:12}  {printable_line(finding.text)}")
     notes = [finding for finding in checked.findings if finding.severity == "note"]
     for (word, text), names in _group_notes(notes).items():
         few = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
         where = f" ({few if len(names) == 1 else f'{len(names)} cases: {few}'})" if names else ""
-        print(f"note  {word}: {console.printable_line(text)}{where}")
+        print(f"note  {word}: {printable_line(text)}{where}")
     if checked.findings:
         print()
     for key, value in _summary_lines(facts).items():

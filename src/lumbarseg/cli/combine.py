@@ -13,35 +13,37 @@ if TYPE_CHECKING:
     from lumbarseg.datasets.combine import CombineResult, CombineSettings
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "combine",
-        "make one prepared dataset of several, or of a part",
-        "Writes the union of prepared datasets with one label table. What a dataset did not draw stays unknown in its\n"
-        "cases. Images are the same files under a second name, or copies; labels are renumbered exactly; the datasets\n"
-        "themselves are not touched. Done again, it goes on where it stopped, and leaves what is there as it is.\n"
-        "train and evaluate take several datasets by themselves: this is for those who want the files.",
-        "lumbarseg combine data/khalil data/chu -o data/both --structures L1 L2 --fold 1/5",
-    )
+DESCRIPTION = (
+    "Writes the union of prepared datasets with one label table. What a dataset did not draw stays unknown in its\n"
+    "cases. Images are the same files under a second name, or copies; labels are renumbered exactly; the datasets\n"
+    "themselves are not touched. Done again, it goes on where it stopped, and leaves what is there as it is.\n"
+    "train and evaluate take several datasets by themselves: this is for those who want the files."
+)
+EXAMPLE = "lumbarseg combine data/khalil data/chu -o data/both --structures L1 L2 --fold 1/5"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
     parser.add_argument(
-        "-o", dest="out", type=Path, required=True, metavar="OUT", help="the dataset to make or complete"
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="the dataset to make or complete"
     )
     options.add_selection_options(parser)
     parser.add_argument(
         "--seed", type=options.non_negative_int, metavar="S", help="of the folds; without --fold: split anew"
     )
-    parser.add_argument("--val", type=options.fraction, default=0.1, metavar="X", help="share held out by --seed (0.1)")
-    parser.add_argument("--test", type=options.fraction, default=0.0, metavar="X", help="share for tests by --seed (0)")
+    parser.add_argument(
+        "--val-fraction", type=options.fraction, default=0.1, metavar="X", help="share held out by --seed (0.1)"
+    )
+    parser.add_argument(
+        "--test-fraction", type=options.fraction, default=0.0, metavar="X", help="share for tests by --seed (0)"
+    )
     parser.add_argument(
         "--same-patients", action="store_true", help="a patient of one name is one person in all of the datasets"
     )
     parser.add_argument("--copy", action="store_true", help="copy images, never share one file between datasets")
-    parser.add_argument("--jobs", type=options.positive_int, metavar="J", help="processes (default: one per core)")
-    parser.add_argument("--json", action="store_true", help="print what was combined as JSON")
-    parser.set_defaults(run=run)
+    options.add_jobs_option(parser)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,17 +51,9 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.datasets import Dataset
     from lumbarseg.datasets.combine import combine_datasets
 
-    progress: list[console.Progress] = []
-
-    def step(name: str, total: int) -> None:
-        if not progress:
-            progress.append(console.Progress("cases", total))
-        progress[0].step(name)
-
     datasets = [Dataset.open(folder) for folder in args.datasets]
-    done = combine_datasets(datasets, args.out, _combine_settings(args), args.jobs, step)
-    for bar in progress:
-        bar.close()
+    with console.progress_bar("cases") as bar:
+        done = combine_datasets(datasets, args.output, _combine_settings(args), args.jobs, bar.advance)
     for name, reason in done.refused.items():
         console.print_warning(f"{name}: refused: {reason}")
     _print_result(args, done)
@@ -70,7 +64,7 @@ def _combine_settings(args: argparse.Namespace) -> CombineSettings:
     from lumbarseg.datasets.combine import CombineSettings
     from lumbarseg.datasets.splits import SplitSettings
 
-    splitting = SplitSettings(args.fold, args.seed, args.val, args.test)
+    splitting = SplitSettings(args.fold, args.seed, args.val_fraction, args.test_fraction)
     return CombineSettings(options.selection_from_args(args), splitting, args.same_patients, args.copy)
 
 
@@ -79,7 +73,7 @@ def _print_result(args: argparse.Namespace, done: CombineResult) -> None:
     if args.json:
         console.print_json(
             {
-                "folder": str(args.out),
+                "folder": str(args.output),
                 "cases": dict(splits),
                 "added": list(done.added),
                 "already": list(done.unchanged),
@@ -90,4 +84,4 @@ def _print_result(args: argparse.Namespace, done: CombineResult) -> None:
         return
     told = ", ".join(f"{count} {split}" for split, count in splits.items())
     counts = f"{len(done.added)} added, {len(done.unchanged)} there already, {len(done.refused)} refused"
-    print(f"{args.out}: {len(done.dataset.cases())} cases ({told}); {counts}")
+    print(f"{args.output}: {len(done.dataset.cases())} cases ({told}); {counts}")

@@ -15,22 +15,20 @@ if TYPE_CHECKING:
     from lumbarseg.training.run_comparison import ComparisonRow
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "compare",
-        "training runs side by side",
-        "Prints for each run what it cost and what its best weights reach on its held-out exams: mean Dice, Dice of\n"
-        "each structure, exams with mixed-up names. Folds of one preset share a line, with the means of the folds. A\n"
-        "preset that repeats a row of the page this project began from has that row's figure beside it. The best\n"
-        "weights were chosen on the same exams, which flatters them a little: evaluate scores others.",
-        "lumbarseg compare runs/chu-5-fold-*",
-    )
+DESCRIPTION = (
+    "Prints for each run what it cost and what its best weights reach on its held-out exams: mean Dice, Dice of\n"
+    "each structure, exams with mixed-up names. Folds of one preset share a line, with the means of the folds. A\n"
+    "preset that repeats a row of the page this project began from has that row's figure beside it. The best\n"
+    "weights were chosen on the same exams, which flatters them a little: evaluate scores others."
+)
+EXAMPLE = "lumbarseg compare runs/chu-5-fold-*"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of lumbarseg train")
-    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    options.add_json_option(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,23 +19,21 @@ if TYPE_CHECKING:
 _VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # mm of the field of view from foot to head, and of it below the middle of L5
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "demo",
-        "segment a synthetic exam and show the report",
-        "Draws a synthetic exam, segments it as `segment` would, compares the answer with the known truth and says\n"
-        "where the report lies.",
-        "lumbarseg demo -o out/demo",
-    )
-    parser.add_argument("-o", dest="out", type=Path, default=Path("lumbarseg-demo"), metavar="DIR", help="its folder")
+DESCRIPTION = (
+    "Draws a synthetic exam, segments it as `segment` would, compares the answer with the known truth and says\n"
+    "where the report lies."
+)
+EXAMPLE = "lumbarseg demo -o out/demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
+    parser.add_argument("-o", "--output", type=Path, default=Path("lumbarseg-demo"), metavar="DIR", help="its folder")
     parser.add_argument(
         "--seed", type=options.non_negative_int, default=193, metavar="S", help="another seed, another exam"
     )
     options.add_model_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
-    parser.set_defaults(run=run)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,16 +43,16 @@ def run(args: argparse.Namespace) -> int:
     with ThreadPoolExecutor(1) as pool:
         model = pool.submit(exam_result.load_model, args.model, args.device, exam_result.StageTimer())
         phantom = synthetic_exam(args.seed)
-        files = {"exam": args.out / "demo.nii.gz", "truth": args.out / "demo_truth.nii.gz"}
+        files = {"exam": args.output / "demo.nii.gz", "truth": args.output / "demo_truth.nii.gz"}
         write_image(phantom.image, files["exam"])
         write_labels(phantom.labels, files["truth"])
         made = LoadedExam(phantom.image, [], {"format": "synthetic", "seed": args.seed}, files["exam"])
         wish, clock = exam_result.SegmentOptions(), exam_result.StageTimer()
         found = exam_result.segment_exam(made, model.result(), wish, clock)
         given = exam_result.build_result("demo.nii.gz", made, found, model.result(), wish, clock)
-    written = output_formats.output_paths(args.out, "demo")
+    written = output_formats.output_paths(args.output, "demo")
     output_formats.write_outputs(given, made, written)
-    files |= written | {"page": args.out / "demo_report.html"}
+    files |= written | {"page": args.output / "demo_report.html"}
     scores = score_against_truth(given.segmentation.labels.array, phantom.labels.array)
     with atomic_write(files["page"]) as file:
         file.write(exam_result.render_report_page(given, scores, files["labels"].name).encode())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lumbarseg.errors import DatasetError, LumbarsegError
+from lumbarseg.errors import DatasetError, LumbarsegError, describe_error
 
 from . import console, options
 
@@ -32,18 +32,17 @@ class EvaluationSubject:
     description: Row
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "evaluate",
-        "score a model on prepared datasets, alone or against another",
-        "Segments every case as `segment` would and compares the answer with its labels: Dice, volume ratio and\n"
-        "distance of surfaces per structure, vertebrae and discs found, names right and wrong, each with a 95 %\n"
-        "bootstrap interval over patients. What a source did not annotate counts neither for nor against the model.\n"
-        "With --labels FOLDER the label files of another program are scored instead of a model.",
-        "lumbarseg evaluate mine.onnx data/mine --split val --against shipped",
-    )
+DESCRIPTION = (
+    "Segments every case as `segment` would and compares the answer with its labels: Dice, volume ratio and\n"
+    "distance of surfaces per structure, vertebrae and discs found, names right and wrong, each with a 95 %\n"
+    "bootstrap interval over patients. What a source did not annotate counts neither for nor against the model.\n"
+    "With --labels FOLDER the label files of another program are scored instead of a model."
+)
+EXAMPLE = "lumbarseg evaluate mine.onnx data/mine --split val --against shipped"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument(
         "what",
         nargs="+",
@@ -70,26 +69,25 @@ def add(commands: options.Commands) -> None:
     options.add_selection_options(parser)
     parser.add_argument("--seed", type=options.non_negative_int, default=0, metavar="S", help="of the folds")
     options.add_device_option(parser)
-    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    options.add_json_option(parser)
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one line per exam and structure")
-    parser.add_argument("-o", dest="out", type=Path, metavar="DIR", help="write evaluation.json and evaluation.csv")
-    parser.set_defaults(run=run, refuse=parser.error)
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write evaluation.json and evaluation.csv")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score every case; one that cannot be scored does not stop the rest."""
     folders = args.what if args.labels else args.what[1:]
     if not folders:
-        args.refuse("the following arguments are required: DATASET")
+        args.usage_error("the following arguments are required: DATASET")
     if (args.table or args.scheme != "own") and not (args.labels or (args.against and args.against.is_dir())):
-        args.refuse("--scheme and --table say what label files hold; give --labels FOLDER too")
+        args.usage_error("--scheme and --table say what label files hold; give --labels FOLDER too")
     cases = select_cases(args, folders)
     judged = _subjects(args, len(cases))
     exams, failed = _evaluate_cases(args, cases, judged)
     result = _result_dict(args, judged, exams, failed)
-    if args.out:
-        _write_text(args.out / "evaluation.json", json.dumps(result, indent=1, allow_nan=False))
-    for file in filter(None, (args.csv, args.out and args.out / "evaluation.csv")):
+    if args.output:
+        _write_text(args.output / "evaluation.json", json.dumps(result, indent=1, allow_nan=False))
+    for file in filter(None, (args.csv, args.output and args.output / "evaluation.csv")):
         _write_text(file, _to_csv(judged, exams))
     if args.json:
         console.print_json(result)
@@ -146,20 +144,20 @@ def _evaluate_cases(
     """Rows of the exams for each of what is judged, in the same order, and those that could not be scored."""
     from lumbarseg.evaluation import evaluate_case
 
-    progress = console.Progress("cases", len(cases))
+    bar = console.progress_bar("cases", len(cases))
     exams: list[list[Row]] = [[] for _ in subjects]
     failed = []
     for dataset, case in cases:
         try:
             rows = evaluate_case(dataset, case, [each.predictor for each in subjects], args.distances)
         except (LumbarsegError, OSError, MemoryError) as error:
-            failed.append({"dataset": dataset, "case": case.name, "error": console.describe_error(error)})
+            failed.append({"dataset": dataset, "case": case.name, "error": describe_error(error)})
             console.print_error(f"{case.name}: {failed[-1]['error']}")
         else:
             for i, row in enumerate(rows):
                 exams[i].append(row)
-        progress.step(case.name)
-    progress.close()
+        bar.advance(case.name)
+    bar.close()
     if not exams[0]:
         raise DatasetError(f"{cases[0][1].image}: neither this case nor any other could be scored; see above")
     return exams, failed

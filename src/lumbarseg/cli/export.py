@@ -10,28 +10,27 @@ from typing import Any
 from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.errors import FileError
 
-from . import console, options
+from . import console
 
 FORMATS = ("onnx", "monai-bundle")
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "export",
-        "write a trained network as one model file",
-        "Writes the averaged weights of a run as one .onnx file with its card inside, after torch and the engine\n"
-        "gave the same answer on phantoms. Of several runs, each begun with another's weights (--init), it writes\n"
-        "their mean, which often serves exams of other scanners better. With --format monai-bundle, as a folder\n"
-        "that MONAI runs (docs/formats.md).",
-        "lumbarseg export runs/shipped -o mine.onnx",
-    )
+DESCRIPTION = (
+    "Writes the averaged weights of a run as one .onnx file with its card inside, after torch and the engine\n"
+    "gave the same answer on phantoms. Of several runs, each begun with another's weights (--init), it writes\n"
+    "their mean, which often serves exams of other scanners better. With --format monai-bundle, as a folder\n"
+    "that MONAI runs (docs/formats.md)."
+)
+EXAMPLE = "lumbarseg export runs/shipped -o mine.onnx"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument(
         "runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, or its checkpoint; of several the mean"
     )
     parser.add_argument(
-        "-o", dest="out", type=Path, required=True, metavar="MODEL", help="the .onnx file to write, or the folder"
+        "-o", "--output", type=Path, required=True, metavar="MODEL", help="the .onnx file to write, or the folder"
     )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write (default: %(default)s)")
     parser.add_argument("--about", type=Path, metavar="FILE", help="JSON for the card: data, licences, scores, limits")
@@ -48,7 +47,6 @@ def add(commands: options.Commands) -> None:
         action="store_true",
         help="the last weights (default: the best on held-out exams, where there are any)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "monai-bundle":
         from lumbarseg.training.monai_bundle import export_bundle
 
-        path = export_bundle(checkpoints, args.out, about, bias)
+        path = export_bundle(checkpoints, args.output, about, bias)
         print(f"{path}: a MONAI bundle; {path / 'docs' / 'README.md'} says how to run it")
         return console.EXIT_OK
-    path = export_model(checkpoints, args.out, about, bias)
+    path = export_model(checkpoints, args.output, about, bias)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return console.EXIT_OK
 

@@ -40,44 +40,44 @@ SOURCES = {
 """Sources that need no options of their own: what they are, and an example."""
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    text = (
-        "Copies exams and labels into a prepared dataset: canonical axes, native spacing, a table of label values.\n"
-        "An import that was interrupted goes on where it stopped; what is there already is left as it is."
-    )
-    sources = options.add_command(
-        commands, "import", "make a prepared dataset from exams and labels", text, SOURCES["khalil"][1]
-    )
-    kinds = sources.add_subparsers(dest="kind", metavar="KIND", required=True)
+DESCRIPTION = (
+    "Copies exams and labels into a prepared dataset: canonical axes, native spacing, a table of label values.\n"
+    "An import that was interrupted goes on where it stopped; what is there already is left as it is."
+)
+EXAMPLE = SOURCES["khalil"][1]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register one sub-command for each kind of source."""
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, (summary, example) in SOURCES.items():
         text = f"Imports {summary}. docs/datasets.md tells the layout that is expected."
-        parser = _add_source_parser(kinds, name, summary, text, example)
+        source = _add_source_parser(kinds, name, summary, text, example)
         if name in CONTRASTS:
             first = CONTRASTS[name][0]
-            parser.add_argument("--contrast", choices=CONTRASTS[name], default=first, help=f"image (default: {first})")
-            parser.set_defaults(importer=_contrast_importer)
+            source.add_argument("--contrast", choices=CONTRASTS[name], default=first, help=f"image (default: {first})")
+            source.set_defaults(importer=_contrast_importer)
     _add_nnunet_parser(kinds)
     _add_folder_parser(kinds)
     _add_monailabel_parser(kinds)
 
 
 def _add_source_parser(
-    kinds: options.Commands, name: str, summary: str, text: str, example: str
+    kinds: options.Subparsers, name: str, summary: str, text: str, example: str
 ) -> argparse.ArgumentParser:
     """A kind of source with the words that all of them have."""
     parser = options.add_command(kinds, name, summary, text, example)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the folder as it was downloaded and unpacked")
     parser.add_argument("target", type=Path, metavar="TARGET", help="the dataset; made, or completed")
     parser.add_argument(
-        "--held-out", type=options.fraction, default=0.1, metavar="SHARE", help="patients for validation (default: 0.1)"
+        "--val-fraction", type=options.fraction, default=0.1, metavar="X", help="patients for validation (default: 0.1)"
     )
     parser.add_argument(
         "--seed", type=options.non_negative_int, default=0, metavar="S", help="another seed, other patients"
     )
-    parser.add_argument("--jobs", type=options.positive_int, metavar="J", help="processes (default: one per core)")
-    parser.add_argument("--json", action="store_true", help="print what was imported as JSON")
-    parser.set_defaults(run=run, importer=_importer_without_options)
+    options.add_jobs_option(parser)
+    options.add_json_option(parser)
+    parser.set_defaults(importer=_importer_without_options)
     return parser
 
 
@@ -92,24 +92,16 @@ def run(args: argparse.Namespace) -> int:
     """Import one source."""
     from lumbarseg.datasets.importing import import_source
 
-    progress: list[console.Progress] = []
-
-    def step(name: str, total: int) -> None:
-        if not progress:
-            progress.append(console.Progress("exams", total))
-        progress[0].step(name)
-
-    done = import_source(
-        args.importer(args),
-        args.source,
-        args.target,
-        jobs=args.jobs,
-        seed=args.seed,
-        val_fraction=args.held_out,
-        on_case_done=step,
-    )
-    for bar in progress:
-        bar.close()
+    with console.progress_bar("exams") as bar:
+        done = import_source(
+            args.importer(args),
+            args.source,
+            args.target,
+            jobs=args.jobs,
+            seed=args.seed,
+            val_fraction=args.val_fraction,
+            on_case_done=bar.advance,
+        )
     for name, reason in done.refused.items():
         console.print_warning(f"{name}: refused: {reason}")
     if args.json:
@@ -152,7 +144,7 @@ def _contrast_importer(args: argparse.Namespace) -> Importer:
     return {"myosegmentum": myosegmentum, "ivdm3seg": ivdm3seg}[args.kind].importer(args.contrast)
 
 
-def _add_nnunet_parser(kinds: options.Commands) -> None:
+def _add_nnunet_parser(kinds: options.Subparsers) -> None:
     """A raw folder of nnU-Net or a task of the Decathlon."""
     parser = _add_source_parser(
         kinds,
@@ -174,7 +166,7 @@ def _nnunet_importer(args: argparse.Namespace) -> Importer:
     return nnunet.make_importer(args.source, args.table, args.channel, args.patient, args.licence, args.citation)
 
 
-def _add_folder_parser(kinds: options.Commands) -> None:
+def _add_folder_parser(kinds: options.Subparsers) -> None:
     """Pairs of files below one folder, with their own table."""
     parser = _add_source_parser(
         kinds,
@@ -203,7 +195,7 @@ def _folder_importer(args: argparse.Namespace) -> Importer:
     return paired_files.make_importer(table, args.images, args.labels, args.patient, args.licence, citation)
 
 
-def _add_monailabel_parser(kinds: options.Commands) -> None:
+def _add_monailabel_parser(kinds: options.Subparsers) -> None:
     """What people drew with MONAI Label."""
     parser = _add_source_parser(
         kinds,

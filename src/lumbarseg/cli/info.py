@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lumbarseg.errors import ModelError
+from lumbarseg.errors import ModelError, printable_line
 
 from . import console, options
 
@@ -14,17 +14,16 @@ _FIRST_CARD_KEYS = ("name", "data", "licences", "scores", "limits", "made", "sou
 """What a person asks a card first."""
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "info",
-        "tell what a model, an exam or a dataset is",
-        "Without THING: the card of the model that answers, its data, licences, scores, where it fails, and the\n"
-        "devices that --device can be told here.\n"
-        "For an exam: how its file is read, and what would be done. For a prepared dataset: what is in it.",
-        "lumbarseg info exam.nii.gz",
-    )
+DESCRIPTION = (
+    "Without THING: the card of the model that answers, its data, licences, scores, where it fails, and the\n"
+    "devices that --device can be told here.\n"
+    "For an exam: how its file is read, and what would be done. For a prepared dataset: what is in it."
+)
+EXAMPLE = "lumbarseg info exam.nii.gz"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     what = parser.add_mutually_exclusive_group()
     what.add_argument("thing", nargs="?", type=Path, metavar="THING", help="a model file, an exam or a dataset")
     what.add_argument(
@@ -34,8 +33,7 @@ def add(commands: options.Commands) -> None:
         "--volume", type=options.non_negative_int, metavar="N", help="which volume of a 4-D exam, from 0"
     )
     options.add_series_option(parser)
-    parser.add_argument("--json", action="store_true", help="print it as JSON")
-    parser.set_defaults(run=run)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -147,6 +145,4 @@ def _format_value(value: Any) -> str:
     """A value in one line, "" for nothing."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_format_value(part)}" for name, part in value.items())
-    return (
-        ", ".join(_format_value(part) for part in value) if isinstance(value, list) else console.printable_line(value)
-    )
+    return ", ".join(_format_value(part) for part in value) if isinstance(value, list) else printable_line(value)

@@ -85,18 +85,18 @@ def _exams(args: argparse.Namespace, module: ModuleType) -> Iterator[Exam]:
 
     make = partial(draw_exam, seed=args.seed, sequences=getattr(module, "SEQUENCES", ("T2",)))
     usable = getattr(module, "usable", None)
-    progress = console.Progress("phantoms", args.n)
+    bar = console.progress_bar("phantoms", args.n)
     done = 0
     for drawn, exam in enumerate(map_in_processes(make, count(args.start), args.jobs)):
         if usable is None or usable(exam):
             yield exam
             done += 1
-            progress.step()
+            bar.advance()
         if done == args.n:
             break
         if drawn > _DRAWS * (done + 1):
             raise DatasetError(f"{args.layout}: no phantom fits this layout; choose another --seed")
-    progress.close()
+    bar.close()
 
 
 def _with_truth(exams: Iterator[Exam], module: ModuleType, truth: Path, names: list[str]) -> Iterator[Exam]:

@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 _TRAINING_OPTIONS = ("minutes", "steps", "batch", "crop", "rate", "threads", "precision", "checkpoint_every")
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "learn",
-        "train on what people corrected in MONAI Label, and publish if not worse",
-        "Imports the finished exams of a studies folder, trains on from the model in use, and judges both models on\n"
-        "exams that are never trained on. The new one is put in use only where it is not worse; older ones are kept.\n"
-        "Interrupted at any moment, the same command goes on. Exit code 3: the new model was worse and is not in use.",
-        "lumbarseg learn studies -o app --minutes 20",
-    )
+DESCRIPTION = (
+    "Imports the finished exams of a studies folder, trains on from the model in use, and judges both models on\n"
+    "exams that are never trained on. The new one is put in use only where it is not worse; older ones are kept.\n"
+    "Interrupted at any moment, the same command goes on. Exit code 3: the new model was worse and is not in use."
+)
+EXAMPLE = "lumbarseg learn studies -o app --minutes 20"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument("studies", type=Path, metavar="STUDIES", help="the folder that MONAI Label serves")
-    parser.add_argument("-o", dest="app", type=Path, required=True, metavar="APP", help="the app's folder")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="APP", help="the app's folder")
     parser.add_argument("--name", default="lumbar_spine", metavar="NAME", help="of the model (default: lumbar_spine)")
     parser.add_argument(
         "--init", default="", metavar="MODEL", help="what the first round begins with: shipped, none, a RUN or a MODEL"
@@ -37,7 +36,11 @@ def add(commands: options.Commands) -> None:
         "--judge", nargs="+", default=[], metavar="DATASET", help="judge by the cases val of these (default: see next)"
     )
     parser.add_argument(
-        "--held-out", type=options.fraction, default=0.2, metavar="SHARE", help="corrected patients that judge (0.2)"
+        "--val-fraction",
+        type=options.fraction,
+        default=0.2,
+        metavar="SHARE",
+        help="corrected patients that judge (0.2)",
     )
     parser.add_argument("--patient", metavar="REGEX", help="what is the patient in an exam's name")
     parser.add_argument(
@@ -55,10 +58,11 @@ def add(commands: options.Commands) -> None:
     ):
         parser.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=text)
     more = parser.add_mutually_exclusive_group()
-    more.add_argument("--anew", action="store_true", help="leave an unfinished round; learn even if nothing is new")
+    more.add_argument(
+        "--overwrite", action="store_true", help="leave an unfinished round; learn even if nothing is new"
+    )
     more.add_argument("--back", type=options.positive_int, metavar="V", help="only put version V in use again")
-    parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
-    parser.set_defaults(run=run)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,11 +71,11 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.active_learning.rounds import run_round
 
     wish = _round_options(args)
-    shelf = ModelRegistry(args.app, wish.model)
+    shelf = ModelRegistry(args.output, wish.model)
     if args.back:
         print(f"{shelf.restore(args.back)}: version {args.back} is in use again")
         return console.EXIT_OK
-    done = run_round(args.studies, args.app, wish, args.anew)
+    done = run_round(args.studies, args.output, wish, args.overwrite)
     for name, reason in done.rejected.items():
         console.print_warning(f"{name}: left out: {reason}")
     if args.json:
@@ -94,7 +98,7 @@ def _round_options(args: argparse.Namespace) -> RoundOptions:
         args.init,
         tuple(args.base),
         tuple(args.judge),
-        args.held_out,
+        args.val_fraction,
         args.seed,
         args.patient,
         {**changes, "seed": args.seed},
@@ -118,7 +122,9 @@ def _result_lines(done: RoundResult, current: ModelVersion | None) -> list[str]:
     """What came of a round, in lines for a person."""
     verdict = done.comparison
     if verdict is None:
-        return [f"nothing new since round {done.number}: no exam was finished or changed; --anew trains all the same"]
+        return [
+            f"nothing new since round {done.number}: no exam was finished or changed; --overwrite trains all the same"
+        ]
     lines = [
         f"round {done.number}: learned from {done.training_exams} exams, judged by {done.validation_exams}: {verdict.reason}"
     ]

@@ -1,25 +1,25 @@
-"""Words that several commands share."""
+"""Options that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lumbarseg.anatomy import LEVELS
 
 if TYPE_CHECKING:
     from lumbarseg.datasets.selection import Selection
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-DEVICES = ("auto", "cpu", "cuda", "coreml", "directml", "openvino")
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def add_command(commands: Commands, name: str, summary: str, description: str, example: str) -> argparse.ArgumentParser:
-    """A command with its one-line summary, its longer text and an example."""
-    return commands.add_parser(
+def add_command(
+    subparsers: Subparsers, name: str, summary: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command, with its line on the list of commands and the text and example of its own help page."""
+    return subparsers.add_parser(
         name,
         help=summary,
         description=description,
@@ -28,18 +28,51 @@ def add_command(commands: Commands, name: str, summary: str, description: str, e
     )
 
 
+def add_output_option(parser: argparse.ArgumentParser, metavar: str, text: str, **keywords: Any) -> None:
+    """Add `-o`, `--output`; `text` is its help, `keywords` go to `add_argument`."""
+    parser.add_argument("-o", "--output", type=Path, metavar=metavar, help=text, **keywords)
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_jobs_option(parser: argparse._ActionsContainer, default: str = "one per core") -> None:
+    """Add `--jobs N`; `default` says in the help what happens without it."""
+    parser.add_argument("--jobs", type=positive_int, metavar="N", help=f"worker processes (default: {default})")
+
+
+def add_seed_option(parser: argparse.ArgumentParser, text: str, default: int = 0) -> None:
+    """Add `--seed S`; `text` says what is random."""
+    parser.add_argument(
+        "--seed", type=non_negative_int, default=default, metavar="S", help=f"{text} (default: %(default)s)"
+    )
+
+
+def add_val_fraction_option(parser: argparse.ArgumentParser, default: float) -> None:
+    """Add `--val-fraction X`."""
+    parser.add_argument(
+        "--val-fraction",
+        type=fraction,
+        default=default,
+        metavar="X",
+        help="fraction of the patients held out for validation (default: %(default)s)",
+    )
+
+
 def positive_int(text: str) -> int:
-    """A whole number from 1 up."""
+    """Parse a whole number of 1 or more."""
     return _parse_int(text, 1)
 
 
 def non_negative_int(text: str) -> int:
-    """A whole number from 0 up."""
+    """Parse a whole number of 0 or more."""
     return _parse_int(text, 0)
 
 
 def memory_size_gb(text: str) -> float:
-    """ "8GB", "8" or "6000MB", from half a gigabyte up."""
+    """Parse a size in gigabytes, 0.5 or more: "8GB", "8" or "6000MB"."""
     number, unit = text.upper().removesuffix("B"), 1.0
     if number[-1:] in ("G", "M"):
         unit = 1.0 if number[-1] == "G" else 1e-3
@@ -54,13 +87,13 @@ def memory_size_gb(text: str) -> float:
 
 
 def fraction(text: str) -> float:
-    """A number from 0 up, below 1."""
+    """Parse a number of 0 or more, below 1."""
     try:
         number = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"must be a share from 0 up, below 1, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a fraction of 0 or more, below 1, not {text}")
     return number
 
 
@@ -68,32 +101,37 @@ def _parse_int(text: str, minimum: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if number < minimum:
         raise argparse.ArgumentTypeError(f"must be {minimum} or more, not {number}")
     return number
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model answers, and on what."""
+    """Add `--model` and `--device`."""
     parser.add_argument("--model", type=Path, metavar="FILE", help="a model file (default: the installed one)")
     add_device_option(parser)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """On what the model runs."""
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="what computes (default: %(default)s)")
+    """Add `--device`; the engines know which names there are."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto (default), cpu, openvino, cuda, coreml or directml; lumbarseg info lists those of this computer",
+    )
 
 
 def add_series_option(parser: argparse.ArgumentParser) -> None:
-    """Which series of a DICOM study."""
+    """Add `--series`."""
     parser.add_argument(
-        "--series", metavar="WHICH", help="of a DICOM study, take this one: its number, or part of its description"
+        "--series", metavar="WHICH", help="series of a DICOM study: its number, or part of its description"
     )
 
 
 def parse_fold(text: str) -> tuple[int, int]:
-    """ "2/5": the second of five folds."""
+    """Parse K/N: "2/5" is the second of five folds."""
     k, slash, n = text.partition("/")
     if not (slash and k.isdecimal() and n.isdecimal()) or int(n) < 2 or not 1 <= int(k) <= int(n):
         raise argparse.ArgumentTypeError(f"{text!r}: write K/N with N of 2 or more and K from 1 to N, for example 1/5")
@@ -101,28 +139,28 @@ def parse_fold(text: str) -> tuple[int, int]:
 
 
 def add_selection_options(parser: argparse.ArgumentParser) -> None:
-    """Which cases of prepared datasets are wanted."""
+    """Add the options that select cases of prepared datasets."""
     group = parser.add_argument_group("which cases (default: all)")
     for name, text in (
-        ("structures", 'in which one of these is annotated: "L1 L2 L4-L5 disc"'),
-        ("contrast", "of these contrasts, as the datasets say: T2 STIR"),
-        ("scanner", "of scanners whose name holds one of these: Siemens"),
+        ("structures", 'with at least one of these annotated: "L1 L2 L4-L5 disc"'),
+        ("contrast", "of these contrasts, as named in the datasets: T2 STIR"),
+        ("scanner", "of scanners whose name contains one of these: Siemens"),
         ("patient", "of these patients"),
     ):
         group.add_argument(f"--{name}", nargs="+", default=(), metavar=name[0].upper(), help=text)
     group.add_argument(
         "--complete",
         action="store_true",
-        help="in which all of the --structures are annotated, or all that any case of the dataset shows",
+        help="with all of the --structures annotated, or all that any case of the dataset has",
     )
     group.add_argument("--split", choices=("train", "val", "test"), help="of this split")
     group.add_argument(
-        "--fold", type=parse_fold, metavar="K/N", help="split by patient: fold K of N is val, the rest train"
+        "--fold", type=parse_fold, metavar="K/N", help="split by patient: fold K of N is the validation set"
     )
 
 
 def selection_from_args(args: argparse.Namespace) -> Selection:
-    """What the words of `selection` ask for; DatasetError on a structure that there is not."""
+    """Return the selection that these options describe; DatasetError for an unknown structure."""
     from lumbarseg.datasets.selection import Selection
 
     return Selection(
@@ -136,10 +174,10 @@ def selection_from_args(args: argparse.Namespace) -> Selection:
 
 
 def parse_pin(text: str) -> tuple[str, tuple[float, float, float]]:
-    """ "L3@12.5,-40,85": the vertebra's name and the point in RAS+ mm."""
-    name, _, place = text.partition("@")
+    """Parse a vertebra's name and a point in RAS+ mm: "L3@12.5,-40,85"."""
+    name, _, point = text.partition("@")
     try:
-        x, y, z = (float(part) for part in place.split(","))
+        x, y, z = (float(part) for part in point.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: write NAME@x,y,z in mm, for example L3@12.5,-40,85") from None
     if not all(math.isfinite(value) for value in (x, y, z)):
@@ -148,7 +186,7 @@ def parse_pin(text: str) -> tuple[str, tuple[float, float, float]]:
 
 
 def parse_level(text: str) -> str:
-    """The name of a vertebra."""
+    """Parse the name of a vertebra."""
     if text not in LEVELS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no vertebra; names run from {LEVELS[0]} to {LEVELS[-1]}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a vertebra; names run from {LEVELS[0]} to {LEVELS[-1]}")
     return text

@@ -7,23 +7,21 @@ from pathlib import Path
 
 from . import console, options
 
+DESCRIPTION = (
+    "Writes one zip file with the wheels of the core install, a model, installers for Linux, macOS and Windows,\n"
+    "checksums and licences. There: unzip it and run install.sh or install.bat. The wheels are fetched by pip, so\n"
+    "here a network is needed, and there none."
+)
+EXAMPLE = "lumbarseg pack mine.onnx -o lumbarseg-offline.zip --platform windows --python 3.12"
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "pack",
-        "put everything for a computer without network into one file",
-        "Writes one zip file with the wheels of the core install, a model, installers for Linux, macOS and Windows,\n"
-        "checksums and licences. There: unzip it and run install.sh or install.bat. The wheels are fetched by pip, so\n"
-        "here a network is needed, and there none.",
-        "lumbarseg pack mine.onnx -o lumbarseg-offline.zip --platform windows --python 3.12",
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="the model that answers there (default: the one here)"
     )
     parser.add_argument(
-        "-o", dest="out", type=Path, default=Path("lumbarseg-offline.zip"), metavar="FILE", help="the zip file to write"
+        "-o", "--output", type=Path, default=Path("lumbarseg-offline.zip"), metavar="FILE", help="the zip file to write"
     )
     parser.add_argument(
         "--platform",
@@ -39,8 +37,7 @@ def add(commands: options.Commands) -> None:
         metavar="VERSION",
         help="3.11, 3.12 or 3.13; may be repeated (default: as here)",
     )
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
-    parser.set_defaults(run=run)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,9 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.packaging.targets import select_targets
 
     wanted = select_targets(args.platform, args.python)
-    progress = console.Progress("steps", len(wanted) + 2, pause=0.0)
-    made = write_pack(args.model or default_model_path(), args.out, wanted, progress.step)
-    progress.close()
+    with console.progress_bar("steps", len(wanted) + 2) as bar:
+        made = write_pack(args.model or default_model_path(), args.output, wanted, bar.advance)
     if args.json:
         console.print_json(
             {

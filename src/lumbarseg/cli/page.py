@@ -7,26 +7,23 @@ from pathlib import Path
 
 from . import console, options
 
+DESCRIPTION = (
+    "Writes one HTML file with a model inside. Opened from the disk in a current browser it takes a NIfTI file,\n"
+    "shows the named spine in three planes and in 3-D and saves the label map; nothing leaves the computer.\n"
+    "Making it needs Node.js, and once a network: npm fetches the viewer and the engine. Opening it needs neither."
+)
+EXAMPLE = "lumbarseg page -o lumbarseg.html"
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "page",
-        "write one HTML file that names a spine in a browser, offline",
-        "Writes one HTML file with a model inside. Opened from the disk in a current browser it takes a NIfTI file,\n"
-        "shows the named spine in three planes and in 3-D and saves the label map; nothing leaves the computer.\n"
-        "Making it needs Node.js, and once a network: npm fetches the viewer and the engine. Opening it needs neither.",
-        "lumbarseg page -o lumbarseg.html",
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="the model that answers (default: the one in the package)"
     )
     parser.add_argument(
-        "-o", dest="out", type=Path, default=Path("lumbarseg.html"), metavar="FILE", help="the HTML file to write"
+        "-o", "--output", type=Path, default=Path("lumbarseg.html"), metavar="FILE", help="the HTML file to write"
     )
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
-    parser.set_defaults(run=run)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.inference import default_model_path
     from lumbarseg.packaging.browser_page import write_page
 
-    made = write_page(args.model or default_model_path(), args.out)
+    made = write_page(args.model or default_model_path(), args.output)
     if args.json:
         console.print_json({"file": str(made.path), "bytes": made.size, "model": made.model_digest})
     else:

@@ -20,18 +20,17 @@ if TYPE_CHECKING:
 _SAVE_INTERVAL_S = 20.0  # seconds between two entries of finished cases in dataset.json
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "phantom",
-        "make synthetic exams with exact labels",
-        "Draws and renders synthetic lumbar exams into a prepared dataset. Case K of seed S is always the same exam,\n"
-        "whatever N, START and JOBS are. A folder that holds some of the cases already is completed.\n"
-        "With --layout the exams lie as a published dataset does, to be imported; the true labels and the list of\n"
-        "planted traps go to DIR-truth.",
-        "lumbarseg phantom data/phantoms -n 500 --seed 1 --jobs 8",
-    )
+DESCRIPTION = (
+    "Draws and renders synthetic lumbar exams into a prepared dataset. Case K of seed S is always the same exam,\n"
+    "whatever N, START and JOBS are. A folder that holds some of the cases already is completed.\n"
+    "With --layout the exams lie as a published dataset does, to be imported; the true labels and the list of\n"
+    "planted traps go to DIR-truth."
+)
+EXAMPLE = "lumbarseg phantom data/phantoms -n 500 --seed 1 --jobs 8"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="the dataset; made where it is missing")
     parser.add_argument("-n", type=options.positive_int, default=10, metavar="N", help="how many cases (default: 10)")
     parser.add_argument(
@@ -40,11 +39,10 @@ def add(commands: options.Commands) -> None:
     parser.add_argument(
         "--start", type=options.non_negative_int, default=0, metavar="K", help="number of the first case"
     )
-    parser.add_argument("--jobs", type=options.positive_int, metavar="J", help="processes (default: one per core)")
+    options.add_jobs_option(parser)
     parser.add_argument("--layout", choices=layout.LAYOUTS, help="write raw files as this source has them")
     parser.add_argument("--traps", action="store_true", help="with --layout: plant every fault that is known of it")
-    parser.add_argument("--json", action="store_true", help="print what was made as JSON")
-    parser.set_defaults(run=run)
+    options.add_json_option(parser)
 
 
 def case_name(seed: int, number: int) -> str:
@@ -128,10 +126,10 @@ def _make_cases(folder: Path, seed: int, numbers: list[int], jobs: int | None) -
 
     if not numbers:
         return
-    progress = console.Progress("phantoms", len(numbers))
+    bar = console.progress_bar("phantoms", len(numbers))
     for case in map_in_processes(
         partial(make_case, folder, seed), numbers, min(jobs or available_cpus(), len(numbers))
     ):
         yield case
-        progress.step()
-    progress.close()
+        bar.advance()
+    bar.close()

@@ -16,19 +16,18 @@ if TYPE_CHECKING:
 _MAX_PRINTED = 20  # flagged exams that are told one by one
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "pseudo-label",
-        "label exams with several models, and flag what to look at",
-        "Writes a prepared dataset of exams that nobody drew. Models may be made for different structures: each is\n"
-        "heard on its own, the surer one more where they share one; names follow the order of the column. Voxels on\n"
-        "which models disagree strongly are unknown, and what no model was made for is undrawn. Exams to look at are\n"
-        "told, and marked in dataset.json: models that disagree, uncertain names, gaps, sizes that no person has.\n"
-        "Done again, it goes on where it stopped and changes nothing that is there. Exit code 3: some are flagged.",
-        "lumbarseg pseudo-label bodies.onnx discs.onnx exams/ -o data/pseudo",
-    )
+DESCRIPTION = (
+    "Writes a prepared dataset of exams that nobody drew. Models may be made for different structures: each is\n"
+    "heard on its own, the surer one more where they share one; names follow the order of the column. Voxels on\n"
+    "which models disagree strongly are unknown, and what no model was made for is undrawn. Exams to look at are\n"
+    "told, and marked in dataset.json: models that disagree, uncertain names, gaps, sizes that no person has.\n"
+    "Done again, it goes on where it stopped and changes nothing that is there. Exit code 3: some are flagged."
+)
+EXAMPLE = "lumbarseg pseudo-label bodies.onnx discs.onnx exams/ -o data/pseudo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument(
         "what",
         nargs="+",
@@ -36,7 +35,7 @@ def add(commands: options.Commands) -> None:
         metavar="MODEL EXAM",
         help="model files (.onnx) or the word shipped, then exams: files, DICOM folders or folders of exams",
     )
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DATASET", help="the dataset to make")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DATASET", help="the dataset to make")
     parser.add_argument(
         "--lowest", type=options.parse_level, metavar="LEVEL", help="lowest whole vertebra of every exam"
     )
@@ -48,8 +47,7 @@ def add(commands: options.Commands) -> None:
     parser.add_argument("--citation", default="", metavar="TEXT", help="how to name the source of the exams")
     parser.add_argument("--jobs", type=options.positive_int, default=1, metavar="J", help="processes (default: 1)")
     options.add_device_option(parser)
-    parser.add_argument("--json", action="store_true", help="print what was labelled as JSON")
-    parser.set_defaults(run=run, refuse=parser.error)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,21 +58,15 @@ def run(args: argparse.Namespace) -> int:
     wish = _pseudo_label_options(args)
     exams = [path for path in args.what if not _is_model(path)]
     if not wish.models or not exams:
-        args.refuse("the following arguments are required: MODEL and EXAM")
+        args.usage_error("the following arguments are required: MODEL and EXAM")
     groups = group_exams_by_folder(exams)
-    progress = console.Progress("exams", sum(map(len, groups.values())))
-    done = [
-        import_source(
-            create_importer(wish, group, args.out),
-            folder,
-            args.out,
-            args.jobs,
-            val_fraction=0.0,
-            on_case_done=lambda name, _: progress.step(name),
-        )
-        for folder, group in groups.items()
-    ]
-    progress.close()
+    done = []
+    with console.progress_bar("exams", sum(map(len, groups.values()))) as bar:
+        for folder, group in groups.items():
+            importer = create_importer(wish, group, args.output)
+            done.append(
+                import_source(importer, folder, args.output, args.jobs, val_fraction=0.0, on_case_done=bar.advance)
+            )
     refused = {name: reason for one in done for name, reason in one.refused.items()}
     for name, reason in refused.items():
         console.print_warning(f"{name}: refused: {reason}")
@@ -103,14 +95,14 @@ def _print_result(args: argparse.Namespace, done: list[ImportResult], refused: d
     if args.json:
         rows = [_case_dict(case) for case in cases]
         counts = {"added": added, "already": len(mine) - added, "refused": refused}
-        console.print_json({"folder": str(args.out), **counts, "cases": rows})
+        console.print_json({"folder": str(args.output), **counts, "cases": rows})
         return bool(flagged)
     for case in flagged[:_MAX_PRINTED]:
         print(f"look at {case.name}:", *case.warnings, sep="\n  ")
     if len(flagged) > _MAX_PRINTED:
-        print(f"and at {len(flagged) - _MAX_PRINTED} more: see warnings in {args.out / 'dataset.json'}")
+        print(f"and at {len(flagged) - _MAX_PRINTED} more: see warnings in {args.output / 'dataset.json'}")
     told = f"{added} added, {len(mine) - added} there already, {len(refused)} refused"
-    print(f"{args.out}: {len(cases)} exams labelled ({told}); {len(flagged)} of them to look at")
+    print(f"{args.output}: {len(cases)} exams labelled ({told}); {len(flagged)} of them to look at")
     return bool(flagged)
 
 

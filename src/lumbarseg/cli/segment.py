@@ -23,18 +23,17 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "segment",
-        "name the vertebrae and discs of exams",
-        "Writes for each exam DIR/NAME_labels.nii.gz (label map on the exam's own grid), DIR/NAME_report.json and\n"
-        "DIR/NAME.png. Reads NIfTI, MHA/MHD, NRRD, DICOM studies and ZIPs of these; a folder means every exam in it.\n"
-        "Of a DICOM study the sagittal T2 is taken, else T1, else another; which, is told; --series takes another.\n"
-        "Exit code 3 means: done, with warnings that a person should look at.",
-        "lumbarseg segment exam.nii.gz -o out",
-    )
+DESCRIPTION = (
+    "Writes for each exam DIR/NAME_labels.nii.gz (label map on the exam's own grid), DIR/NAME_report.json and\n"
+    "DIR/NAME.png. Reads NIfTI, MHA/MHD, NRRD, DICOM studies and ZIPs of these; a folder means every exam in it.\n"
+    "Of a DICOM study the sagittal T2 is taken, else T1, else another; which, is told; --series takes another.\n"
+    "Exit code 3 means: done, with warnings that a person should look at."
+)
+EXAMPLE = "lumbarseg segment exam.nii.gz -o out"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument(
         "exams",
         nargs="+",
@@ -42,7 +41,7 @@ def add(commands: options.Commands) -> None:
         metavar="EXAM",
         help="files, ZIPs, DICOM folders, folders of exams, or a study on a server: dicomweb:https://SERVER/studies/UID",
     )
-    parser.add_argument("-o", dest="out", type=Path, metavar="DIR", help="where the answers go")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where the answers go")
     options.add_model_options(parser)
     parser.add_argument(
         "--lowest",
@@ -91,22 +90,21 @@ def add(commands: options.Commands) -> None:
     runner.add_batch_options(parser)
     parser.add_argument("--timings", action="store_true", help="tell how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
-    parser.add_argument("--json", action="store_true", help="print the answers as JSON")
-    parser.set_defaults(run=run, refuse=parser.error)
+    options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Answer every exam; one that fails does not stop the rest."""
     with remote_exams.fetched_exams(args) as call:
-        return _run(call, keep=args.out is not None)
+        return _run(call, keep=args.output is not None)
 
 
 def _run(args: argparse.Namespace, keep: bool) -> int:
     """keep: whether the files of answers stay."""
-    todo = list(find_jobs(args.exams, args.out, output_formats.requested_formats(args)))
+    todo = list(find_jobs(args.exams, args.output, output_formats.requested_formats(args)))
     if args.clicks and len(todo) > 1:
         raise SegmentError(f"{args.clicks}: clicks belong to one exam, and {len(todo)} are given; name that one")
-    clock, call = exam_result.StageTimer(), runner.BatchRun(args.out)
+    clock, call = exam_result.StageTimer(), runner.BatchRun(args.output)
     with _lines(args.jsonl) as lines:
         outcomes = call.results(args, todo, clock)
         rows = _told(
@@ -114,7 +112,9 @@ def _run(args: argparse.Namespace, keep: bool) -> int:
         )
     if call.not_started:
         many = f"{len(call.not_started)} exams were" if len(call.not_started) > 1 else "1 exam was"
-        console.print_error(f"{args.out}: the disk is full: {many} not begun; make room and run it again, it goes on")
+        console.print_error(
+            f"{args.output}: the disk is full: {many} not begun; make room and run it again, it goes on"
+        )
     places = {name: n for n, job in enumerate(todo) for name in (job.display_name, str(job.path.absolute()))}
     rows.sort(key=lambda row: places[row["exam"]])
     if args.table:
@@ -134,7 +134,7 @@ def _told(
     args: argparse.Namespace, outcomes: Iterator[ExamResult], count: int, lines: JsonLinesWriter | None
 ) -> list[Row]:
     """The rows of all exams, each told as it comes."""
-    progress = console.Progress("exams", count) if args.json and count > 1 else None
+    bar = console.progress_bar("exams", count) if args.json and count > 1 else None
     rows = []
     for outcome in outcomes:
         row = outcome.row
@@ -145,8 +145,10 @@ def _told(
             console.print_error(row["error"])
         elif not row["error"] and not args.json:
             print("\n  ".join([row["exam"], *outcome.text_lines, "  ".join(row["files"].values())]), flush=True)
-        if progress:
-            progress.step()
+        if bar:
+            bar.advance()
+    if bar:
+        bar.close()
     return rows
 
 

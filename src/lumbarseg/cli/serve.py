@@ -12,19 +12,17 @@ from lumbarseg.errors import ServeError
 
 from . import console, options
 
+DESCRIPTION = (
+    "Starts MONAI Label's server with lumbarseg's models for a folder of exams, or for a DICOMweb server, on this\n"
+    "computer alone. The first start makes an environment of its own (about 2 GB) and leaves yours as it is;\n"
+    "later ones take some seconds. Models and runs lie in the app's folder: an .onnx file or a run put into its\n"
+    "model folder is offered at once. Ctrl-C ends the server. See docs/annotate.md."
+)
+EXAMPLE = "lumbarseg serve exams"
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "serve",
-        "annotate in 3D Slicer or OHIF, and train on what you correct",
-        "Starts MONAI Label's server with lumbarseg's models for a folder of exams, or for a DICOMweb server, on this\n"
-        "computer alone. The first start makes an environment of its own (about 2 GB) and leaves yours as it is;\n"
-        "later ones take some seconds. Models and runs lie in the app's folder: an .onnx file or a run put into its\n"
-        "model folder is offered at once. Ctrl-C ends the server. See docs/annotate.md.",
-        "lumbarseg serve exams",
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument(
         "studies", nargs="?", metavar="STUDIES", help="folder of exams, or http://... of a DICOMweb server"
     )
@@ -54,7 +52,6 @@ def add(commands: options.Commands) -> None:
     )
     parser.add_argument("--env", type=Path, metavar="DIR", help="the environment (default: in your cache folder)")
     parser.add_argument("--install", action="store_true", help="only make the environment")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,25 +23,24 @@ SMALL_DATASET_CASES = 200
 """Training cases below which a run begins with the shipped weights unless told otherwise."""
 
 
-def add(commands: options.Commands) -> None:
-    """The command's words."""
-    parser = options.add_command(
-        commands,
-        "train",
-        "train a network on prepared datasets",
-        "Trains on prepared datasets (see: import, phantom). The run's folder holds the last checkpoint, the one that\n"
-        "was best on held-out exams (best.pt), a page to look at (index.html), its figures (history.csv and\n"
-        "result.json), the settings and a log for TensorBoard. A run that was stopped goes on with --resume as if it\n"
-        "had not been; with more --epochs, --steps or --minutes it goes on longer.\n\n"
-        f"With fewer than {SMALL_DATASET_CASES} training cases and no --preset it begins with the shipped weights (--init shipped)\n"
-        "and the preset fine, else from nothing. The network learns tissues; names are counted along the column, so\n"
-        "--targets never changes what L4 is. A tissue that nobody drew, and the first weights did not know, is never\n"
-        "found. best.pt was chosen on the held-out exams, so their scores flatter it a little; export --last takes\n"
-        "the weights of the last step.",
-        "lumbarseg train data/mine -o runs/mine --targets vertebrae --fold 1/5 --minutes 20",
-    )
+DESCRIPTION = (
+    "Trains on prepared datasets (see: import, phantom). The run's folder holds the last checkpoint, the one that\n"
+    "was best on held-out exams (best.pt), a page to look at (index.html), its figures (history.csv and\n"
+    "result.json), the settings and a log for TensorBoard. A run that was stopped goes on with --resume as if it\n"
+    "had not been; with more --epochs, --steps or --minutes it goes on longer.\n\n"
+    f"With fewer than {SMALL_DATASET_CASES} training cases and no --preset it begins with the shipped weights (--init shipped)\n"
+    "and the preset fine, else from nothing. The network learns tissues; names are counted along the column, so\n"
+    "--targets never changes what L4 is. A tissue that nobody drew, and the first weights did not know, is never\n"
+    "found. best.pt was chosen on the held-out exams, so their scores flatter it a little; export --last takes\n"
+    "the weights of the last step."
+)
+EXAMPLE = "lumbarseg train data/mine -o runs/mine --targets vertebrae --fold 1/5 --minutes 20"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options."""
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument(
         "--preset", choices=PRESETS, metavar="NAME", help="a recipe with a name; other options change it"
     )
@@ -92,7 +91,6 @@ def add(commands: options.Commands) -> None:
         parser.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=text)
     parser.add_argument("--shares", type=float, nargs="+", metavar="S", help="share of the samples, per dataset")
     parser.add_argument("--contrast", nargs="+", metavar="C", help="only cases of these contrasts, as datasets say")
-    parser.set_defaults(run=run)
 
 
 class _ListPresets(argparse.Action):
@@ -128,9 +126,9 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args, init)
     about = {"fold": settings.fold} if settings.fold else {}
     about |= {"preset": args.preset} if args.preset else {}
-    path = train(settings, select_cases(settings, datasets), args.out, args.resume, init, about, update_run_page)
+    path = train(settings, select_cases(settings, datasets), args.output, args.resume, init, about, update_run_page)
     if is_main_process():
-        print(f"{path}\n{args.out / PAGE_FILE}\nnext: lumbarseg export {args.out} -o {args.out.name}.onnx")
+        print(f"{path}\n{args.output / PAGE_FILE}\nnext: lumbarseg export {args.output} -o {args.output.name}.onnx")
     return console.EXIT_OK
 
 
@@ -169,7 +167,7 @@ def _settings(args: argparse.Namespace, init: str | None) -> TrainingSettings:
         base = replace(base, channels=start.channels, network=start.network, depth=start.spec.depth)
         changes |= {"channels": start.channels}
     if args.resume:
-        path = args.out / "settings.json"
+        path = args.output / "settings.json"
         try:
             base = TrainingSettings.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
