@@ -15,6 +15,7 @@ from tests.architecture import PACKAGE, Module, import_graph, imported_names, pa
 ROOMS = {
     "errors": "",
     "cpus": "",
+    "progress": "",
     "anatomy": "errors",
     "terminology": "anatomy",
     "volume": "errors",
@@ -30,7 +31,7 @@ ROOMS = {
     "executors": "cpus errors io",
     "datasets": "components cpus errors anatomy volume io resampling",
     "segmentation": "components errors anatomy volume clicks preprocessing inference",
-    "training": "components cpus errors anatomy volume resampling io clicks preprocessing metrics phantom datasets "
+    "training": "components cpus progress errors anatomy volume resampling io clicks preprocessing metrics phantom datasets "
     "inference segmentation",
     "evaluation": "errors anatomy volume io resampling metrics inference datasets segmentation",
     "active_learning": "errors anatomy volume io resampling metrics preprocessing inference datasets segmentation "
@@ -41,7 +42,7 @@ ROOMS = {
     "packaging": "errors anatomy io inference segmentation report",
     "server": "errors anatomy terminology volume resampling io clicks metrics inference datasets segmentation training "
     "active_learning",
-    "cli": "cpus errors anatomy terminology volume resampling clicks io measurement metrics preprocessing phantom "
+    "cli": "cpus progress errors anatomy terminology volume resampling clicks io measurement metrics preprocessing phantom "
     "inference datasets segmentation training evaluation active_learning report packaging batch executors server",
     "__init__": "errors volume inference io",
     "__main__": "cli",

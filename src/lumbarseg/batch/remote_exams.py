@@ -42,7 +42,7 @@ def fetched_exams(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
     if args.store and local:
         raise SegmentError(f"{local[0]}: came from no server, so there is none to --store its answer on; leave it out")
     if args.output is None and not args.store:
-        args.refuse("where do the answers go? -o DIR says it; only --store goes without")
+        args.usage_error("where do the answers go? -o DIR says it; only --store goes without")
     if len(local) == len(args.exams):
         yield args
         return
