@@ -9,21 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets.small import exam
+from tests.datasets.layouts import monailabel as layout
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
-from lumbarseg.datasets.layouts import monailabel as layout
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.volume import Volume
 
 Studies = Callable[[Path, int], Path]
 
 
 @cache
-def _drawn() -> tuple[Exam, ...]:
+def _drawn() -> tuple[SyntheticExam, ...]:
     return tuple(exam(number, seed=5) for number in range(2))
 
 
-def _another(one: Exam, number: int) -> Exam:
+def _another(one: SyntheticExam, number: int) -> SyntheticExam:
     """The same exam a little brighter: other bytes, another patient."""
     image = Volume(one.image.array + np.float32(number), one.image.affine)
     return replace(one, name=f"exam{number}", image=image)
@@ -34,7 +34,7 @@ def studies() -> Studies:
     """Writes so many finished exams, each of another patient, and those between them that wait."""
 
     def write(folder: Path, finished: int) -> Path:
-        numbers = [n for n in range(2 * finished + layout.WAITS) if not layout.waits(n)][:finished]
+        numbers = [n for n in range(2 * finished + layout.UNFINISHED_EVERY) if not layout.is_unfinished(n)][:finished]
         exams = [_another(_drawn()[n % 2], n) for n in range(max(numbers) + 1)]
         layout.write(folder, exams, np.random.default_rng(3), False)
         return folder

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.datasets.small import exam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg.active_learning.uncertainty import (
     UncertaintyScore,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.datasets import small
+from tests.datasets import small_phantoms
 
 from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.cli.main import main
@@ -21,7 +21,7 @@ TABLE = {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}}
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("check") / "clean"
     create_dataset(folder, "clean", TABLE)
-    for number, made in enumerate(small.exams(2)):
+    for number, made in enumerate(small_phantoms.exams(2)):
         write_case(folder, f"case-{number}", made.image, made.labels, {"patient": f"p{number}", "contrast": "T2"})
     return folder
 
@@ -31,7 +31,7 @@ def spoiled(tmp_path: Path) -> Path:
     """One good exam, one with a level that is not drawn, one empty."""
     folder = tmp_path / "spoiled"
     create_dataset(folder, "spoiled", TABLE)
-    for number, made in enumerate(small.exams(3)):
+    for number, made in enumerate(small_phantoms.exams(3)):
         array = made.labels.array.copy()
         array[(array == 3) & (number == 1)] = 0
         labels = Volume(array * (number != 2), made.labels.affine)

@@ -1,4 +1,4 @@
-"""`lumbarseg phantom --layout khalil` and `lumbarseg import khalil`: what a user types, and what is told."""
+"""`lumbarseg import khalil`: arguments, output, exit codes."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets import small
+from tests.datasets import small_phantoms
+from tests.datasets.layouts import khalil
 
-from lumbarseg import io
-from lumbarseg.cli import importing, layout
+from lumbarseg.cli import importing
 from lumbarseg.cli.main import main
-from lumbarseg.datasets import Dataset, read_case
+from lumbarseg.datasets import Dataset
 from lumbarseg.datasets.importers import IMPORTERS, known_faults
-from lumbarseg.datasets.layouts import LAYOUTS, khalil
 
 
-def test_the_commands_know_every_source_and_every_layout() -> None:
+def test_the_command_has_every_source() -> None:
     assert {*importing.SOURCES, "nnunet", "folder", "monailabel"} == set(IMPORTERS)
-    assert tuple(LAYOUTS) == layout.LAYOUTS
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
-    khalil.write(folder, small.exams(3), np.random.default_rng(0), True)
+    khalil.write(folder, small_phantoms.exams(3), np.random.default_rng(0), True)
     return folder
 
 
@@ -67,24 +65,3 @@ def test_a_wrong_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert not (tmp_path / "out").exists()
     assert main(["import", "khalil", str(tmp_path), str(tmp_path / "out"), "--val-fraction", "1"]) == 2
     assert main(["import", "osf", str(tmp_path), str(tmp_path / "out")]) == 2
-
-
-@pytest.mark.slow
-def test_a_layout_comes_with_its_truth_and_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["phantom", str(tmp_path / "raw"), "--layout", "khalil", "-n", "1", "--jobs", "1"]
-    assert main([*words, "--traps"]) == 0
-    assert "1 exams, 1 traps" in capsys.readouterr().out
-    told = json.loads((tmp_path / "raw-truth" / "traps.json").read_text())
-    assert told["traps"] == [
-        {"case": khalil.case_of(0), "trap": "suffix", "detail": "the image is packed and named .nii"}
-    ]
-    assert main(["import", "khalil", str(tmp_path / "raw"), str(tmp_path / "out"), "--jobs", "1"]) == 0
-    (case,) = Dataset.open(tmp_path / "out").cases()
-    truth = io.read_labels(tmp_path / "raw-truth" / told["truth"][case.name]).array
-    drawn = [value for value in case.label_table if value]
-    np.testing.assert_array_equal(read_case(case)[1].array, np.where(np.isin(truth, drawn), truth, 0))
-    capsys.readouterr()
-    assert main(words) == 1
-    assert "not empty; choose another folder" in capsys.readouterr().err
-    assert main(["phantom", str(tmp_path / "set"), "--traps"]) == 1
-    assert "goes with --layout" in capsys.readouterr().err

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import tiny
-from tests.datasets.small import exam
+from tests.datasets.layouts import monailabel as layout
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg.active_learning.model_registry import ModelRegistry
 from lumbarseg.cli.main import main
-from lumbarseg.datasets.layouts import monailabel as layout
 from lumbarseg.volume import Volume
 
 SMALL = ["--init", "none", "--steps", "2", "--batch", "2", "--crop", "64", "--threads", "1", "--precision", "float32"]

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 from tests import tiny
-from tests.datasets import small
+from tests.datasets import small_phantoms
+from tests.datasets.layouts.exam import SyntheticExam
 
 from lumbarseg.anatomy import Kind, labels_of_kind
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import Dataset, read_case
 from lumbarseg.datasets.dataset import verify_checksums
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.inference.card import BLANK_DIGEST
 from lumbarseg.io import write_image
@@ -41,12 +41,12 @@ def models(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def truth() -> Exam:
-    return small.exam(3)
+def truth() -> SyntheticExam:
+    return small_phantoms.exam(3)
 
 
 @pytest.fixture(scope="module")
-def exams(truth: Exam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exams(truth: SyntheticExam, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exams")
     write_image(truth.image, folder / "p1_t2.nii.gz")
     noise = np.random.default_rng(0).normal(100, 20, (9, 90, 120)).astype(np.float32)
@@ -59,7 +59,7 @@ def words(models: Path, exams: Path, out: Path, *names: str) -> list[str]:
 
 
 def test_two_models_label_what_each_was_made_for(
-    models: Path, exams: Path, truth: Exam, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: Path, exams: Path, truth: SyntheticExam, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = [*words(models, exams, tmp_path / "d", "bodies", "discs"), "--patient", "[^_]+", "--licence", "mine"]
     assert main(call) == 3

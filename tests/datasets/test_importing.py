@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tests import sets
 from tests.conftest import ROOT
-from tests.datasets import pairs
+from tests.datasets import pair_importer
 
 from lumbarseg import io
 from lumbarseg.datasets import Dataset, create_dataset, read_case, write_case
@@ -29,7 +29,7 @@ NAMES = ["a-1", "a-2", "b-1", "c-1", "d-1-tilted"]
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return pairs.write(tmp_path / "source", NAMES)
+    return pair_importer.write(tmp_path / "source", NAMES)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -42,7 +42,9 @@ def times(folder: Path) -> dict[Path, int]:
 
 def test_cases_are_as_their_source_told(source: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
-    done = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, on_case_done=lambda *args: told.append(args))
+    done = import_source(
+        pair_importer.IMPORTER, source, tmp_path / "out", jobs=1, on_case_done=lambda *args: told.append(args)
+    )
     assert done.added == tuple(NAMES)
     assert (done.unchanged, done.refused) == ((), {})
     assert told == [(name, 5) for name in NAMES]
@@ -58,27 +60,27 @@ def test_cases_are_as_their_source_told(source: Path, tmp_path: Path) -> None:
 
 
 def test_many_processes_make_the_same_files_as_one(source: Path, tmp_path: Path) -> None:
-    import_source(pairs.IMPORTER, source, tmp_path / "one" / "set", jobs=1)
-    import_source(pairs.IMPORTER, source, tmp_path / "two" / "set", jobs=2)
+    import_source(pair_importer.IMPORTER, source, tmp_path / "one" / "set", jobs=1)
+    import_source(pair_importer.IMPORTER, source, tmp_path / "two" / "set", jobs=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_importing_again_changes_nothing(source: Path, tmp_path: Path) -> None:
     (source / "b-1_labels.nii.gz").unlink()
-    first = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1)
+    first = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1)
     before, stamps = contents(tmp_path / "out"), times(tmp_path / "out")
-    again = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, seed=5)
+    again = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1, seed=5)
     assert (again.added, again.unchanged, again.refused) == ((), first.added, first.refused)
     assert contents(tmp_path / "out") == before
     assert times(tmp_path / "out") == stamps
 
 
 def test_new_cases_come_to_the_old_ones_and_patients_stay_in_their_split(source: Path, tmp_path: Path) -> None:
-    first = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, seed=3, val_fraction=0.5)
+    first = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1, seed=3, val_fraction=0.5)
     stamps = times(tmp_path / "out" / "images")
     old = {case.name: case for case in first.dataset.cases()}
-    pairs.write(source / "more", [f"{patient}-3" for patient in "abcdefgh"])
-    grown = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1, seed=4, val_fraction=0.5)
+    pair_importer.write(source / "more", [f"{patient}-3" for patient in "abcdefgh"])
+    grown = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1, seed=4, val_fraction=0.5)
     assert grown.unchanged == tuple(NAMES)
     assert len(grown.added) == 8
     assert times(tmp_path / "out" / "images").items() >= stamps.items()
@@ -91,17 +93,17 @@ def test_new_cases_come_to_the_old_ones_and_patients_stay_in_their_split(source:
 
 
 def test_a_source_that_changed_is_told_and_its_case_left(source: Path, tmp_path: Path) -> None:
-    import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1)
+    import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1)
     before = contents(tmp_path / "out")
-    pairs.write(source, ["c-1"])
-    done = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1)
+    pair_importer.write(source, ["c-1"])
+    done = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1)
     assert list(done.refused) == ["c-1"]
     assert done.refused["c-1"].startswith("c-1.nii.gz: changed since it was imported")
     assert contents(tmp_path / "out") == before
 
 
 def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path: Path) -> None:
-    pairs.write(tmp_path / "elsewhere", ["far"])
+    pair_importer.write(tmp_path / "elsewhere", ["far"])
     (source / "b-1.nii.gz").write_bytes((source / "b-1.nii.gz").read_bytes()[:200])  # cut short
     (source / "c-1_labels.nii.gz").unlink()  # half a pair
     shutil.copytree(source, source / "copy", ignore=lambda _, names: [n for n in names if not n.startswith("a-2")])
@@ -113,7 +115,7 @@ def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path:
     for part in ("", "_labels"):
         (source / f"g-1{part}.nii.gz").symlink_to(tmp_path / "elsewhere" / f"far{part}.nii.gz")
     (source / "linked").symlink_to(tmp_path / "elsewhere")
-    done = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=2)
+    done = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=2)
     assert done.added == ("a-1", "d-1-tilted")
     assert set(done.refused) == {"a-2", "b-1", "c-1", "e-1", "f-1", "g-1", "linked"}
     for name, told in {
@@ -130,7 +132,7 @@ def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path:
         assert str(tmp_path / "source") not in done.refused[name]
     assert Dataset.open(tmp_path / "out").refused == done.refused
     shutil.rmtree(source / "copy")
-    repaired = import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1)
+    repaired = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1)
     assert repaired.added == ("a-2",)
     assert "a-2" not in repaired.dataset.refused
 
@@ -138,31 +140,31 @@ def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path:
 def test_links_within_the_source_are_followed(source: Path, tmp_path: Path) -> None:
     for part in ("", "_labels"):
         (source / f"z-1{part}.nii.gz").symlink_to(f"a-1{part}.nii.gz")
-    assert "z-1" in import_source(pairs.IMPORTER, source, tmp_path / "out", jobs=1).added
+    assert "z-1" in import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1).added
 
 
 def test_folders_that_do_not_fit_are_one_line(source: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for wrong, told in (("empty", "no pairs NAME"), ("gone", "no folder")):
         with pytest.raises(DatasetError, match=told):
-            import_source(pairs.IMPORTER, tmp_path / wrong, tmp_path / "out")
+            import_source(pair_importer.IMPORTER, tmp_path / wrong, tmp_path / "out")
         assert not (tmp_path / "out").exists()
     create_dataset(tmp_path / "other", "other", {0: ["background"], 1: ["disc"]})
     with pytest.raises(DatasetError, match="another label table"):
-        import_source(pairs.IMPORTER, source, tmp_path / "other")
+        import_source(pair_importer.IMPORTER, source, tmp_path / "other")
     create_dataset(tmp_path / "mine", "mine", sets.TABLE)
     write_case(tmp_path / "mine", "a-1", *sets.exam(1), {})
-    done = import_source(pairs.IMPORTER, source, tmp_path / "mine", jobs=1)
+    done = import_source(pair_importer.IMPORTER, source, tmp_path / "mine", jobs=1)
     assert "from another source" in done.refused["a-1"]
     with exclusive_folder(tmp_path / "mine"), pytest.raises(DatasetError, match="is writing here"):
-        import_source(pairs.IMPORTER, source, tmp_path / "mine")
+        import_source(pair_importer.IMPORTER, source, tmp_path / "mine")
 
 
 def begun(code: str, source: Path, target: Path, **how: object) -> subprocess.Popen[str]:
     text = (
-        "import sys; from tests.datasets import pairs; from lumbarseg.datasets import importing\n"
+        "import sys; from tests.datasets import pair_importer; from lumbarseg.datasets import importing\n"
         "if __name__ == '__main__':\n"
-        f"    importing._ENTER_EVERY = 0.0\n    {code}\n"
+        f"    importing._SAVE_INTERVAL = 0.0\n    {code}\n"
     )
     script = source.with_name("script.py")
     script.write_text(text)
@@ -189,9 +191,9 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_an_import_that_is_struck_goes_on_where_it_stopped(blow: signal.Signals, tmp_path: Path) -> None:
     names = [f"p{i:02d}-1" for i in range(40)]  # so many that a busy machine strikes before the last, too
-    source = pairs.write(tmp_path / "source", names)
+    source = pair_importer.write(tmp_path / "source", names)
     target = tmp_path / "struck" / "set"
-    process = begun("importing.import_source(pairs.SLOW, *sys.argv[1:], jobs=2)", source, target)
+    process = begun("importing.import_source(pair_importer.SLOW, *sys.argv[1:], jobs=2)", source, target)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if (target / "dataset.json").exists() and len(Dataset.open(target).cases()) >= 3:
@@ -204,24 +206,26 @@ def test_an_import_that_is_struck_goes_on_where_it_stopped(blow: signal.Signals,
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, workers))
-    done = import_source(pairs.IMPORTER, source, target, jobs=1)
+    done = import_source(pair_importer.IMPORTER, source, target, jobs=1)
     assert 3 <= len(done.unchanged) < len(names)
     assert set(done.added) | set(done.unchanged) == set(names)
-    import_source(pairs.IMPORTER, source, tmp_path / "whole" / "set", jobs=1)
+    import_source(pair_importer.IMPORTER, source, tmp_path / "whole" / "set", jobs=1)
     assert contents(tmp_path / "struck") == contents(tmp_path / "whole")
 
 
 def test_what_is_done_is_kept_when_the_disk_takes_no_more(source: Path, tmp_path: Path) -> None:
     import resource
 
-    pairs.write(source, ["c-1"], shape=(60, 128, 128))
+    pair_importer.write(source, ["c-1"], shape=(60, 128, 128))
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
     target = tmp_path / "out"
-    process = begun("importing.import_source(pairs.IMPORTER, *sys.argv[1:], jobs=1)", source, target, preexec_fn=limit)
+    process = begun(
+        "importing.import_source(pair_importer.IMPORTER, *sys.argv[1:], jobs=1)", source, target, preexec_fn=limit
+    )
     _, error = process.communicate(timeout=60)
     assert "c-1.nii.gz: cannot be written: the file would be larger than the system allows" in error
     assert FileError.__name__ in error.splitlines()[-1]
     assert [case.name for case in Dataset.open(target).cases()] == ["a-1", "a-2", "b-1"]
     assert not list(target.rglob("*.part"))
     assert json.loads((target / "dataset.json").read_text()).get("refused") is None
-    assert import_source(pairs.IMPORTER, source, target, jobs=1).added == ("c-1", "d-1-tilted")
+    assert import_source(pair_importer.IMPORTER, source, target, jobs=1).added == ("c-1", "d-1-tilted")

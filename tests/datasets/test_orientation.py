@@ -15,7 +15,7 @@ from lumbarseg.datasets.orientation import OrientationEstimate, estimate_orienta
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-from .small import exam
+from .small_phantoms import exam
 
 WHOLE = (Kind.BODY.value, Kind.ARCH.value)
 NAMED: LabelTable = {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}}

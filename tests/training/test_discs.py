@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets import small
+from tests.datasets import small_phantoms
 
 from lumbarseg.anatomy import STRUCTURES, Kind
 from lumbarseg.datasets import Dataset, create_dataset, write_case
@@ -29,7 +29,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     folder = tmp_path_factory.mktemp("discs") / "set"
     create_dataset(folder, "discs", {0: ("background",), **table})
     for number in range(3):
-        exam = small.exam(number, seed=1)
+        exam = small_phantoms.exam(number, seed=1)
         labels = np.where(np.isin(exam.labels.array, list(table)), exam.labels.array, 0).astype(np.uint8)
         facts = {"patient": f"p{number}", "split": "val" if number == 2 else "train"}
         write_case(folder, f"case-{number}", exam.image, Volume(labels, exam.labels.affine), facts)

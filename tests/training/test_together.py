@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.datasets import small
+from tests.datasets import small_phantoms
+from tests.datasets.layouts import chu as layout
 
 from lumbarseg import io
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind
 from lumbarseg.datasets import Dataset, create_dataset, write_case
 from lumbarseg.datasets.importers import chu, paired_files
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.layouts import chu as layout
 from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.training.checkpoint import Checkpoint
 from lumbarseg.training.data import load_training_data
@@ -37,11 +37,11 @@ def replicas(place: Path) -> tuple[Path, Path]:
     values = np.zeros(256, np.uint8)
     values[[s.label for s in STRUCTURES]] = [SPACE.get(s.kind, 0) for s in STRUCTURES]
     for number in range(2):
-        exam = small.exam(number, seed=1, slices=15)
+        exam = small_phantoms.exam(number, seed=1, slices=15)
         labels = Volume(values[exam.labels.array], exam.labels.affine)
         io.write_image(exam.image, place / "space" / f"{number}_image.nii.gz")
         io.write_labels(labels, place / "space" / f"{number}_labels.nii.gz", ())
-    whole = filter(layout.usable, (small.exam(number, seed=2, bodies=8) for number in count()))
+    whole = filter(layout.is_usable, (small_phantoms.exam(number, seed=2, bodies=8) for number in count()))
     layout.write(place / "chu", islice(whole, 2), np.random.default_rng(0), False)
     return place / "space", place / "chu"
 
@@ -69,7 +69,7 @@ def datasets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     ]
     assert [(len(done.added), done.refused) for done in imported] == [(2, {}), (2, {})]
     create_dataset(place / "c", "phantoms", {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}})
-    for exam in small.exams(2, seed=3):
+    for exam in small_phantoms.exams(2, seed=3):
         write_case(place / "c", exam.name, exam.image, exam.labels, {"patient": exam.name})
     return [*(done.dataset for done in imported), Dataset.open(place / "c")]
 

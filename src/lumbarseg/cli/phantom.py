@@ -1,4 +1,4 @@
-"""`lumbarseg phantom DIR -n N`: synthetic exams with exact labels, as a prepared dataset or in a source's layout."""
+"""`lumbarseg phantom DIR -n N`: synthetic exams with exact labels, as a prepared dataset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lumbarseg.errors import DatasetError
 
-from . import console, layout, options
+from . import console, options
 
 if TYPE_CHECKING:
     from lumbarseg.datasets import Case, Dataset
@@ -22,9 +22,7 @@ _SAVE_INTERVAL_S = 20.0  # seconds between two entries of finished cases in data
 
 DESCRIPTION = (
     "Draws and renders synthetic lumbar exams into a prepared dataset. Case K of seed S is always the same exam,\n"
-    "whatever N, START and JOBS are. A folder that holds some of the cases already is completed.\n"
-    "With --layout the exams lie as a published dataset does, to be imported; the true labels and the list of\n"
-    "planted traps go to DIR-truth."
+    "whatever N, START and JOBS are. A folder that holds some of the cases already is completed."
 )
 EXAMPLE = "lumbarseg phantom data/phantoms -n 500 --seed 1 --jobs 8"
 
@@ -40,8 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start", type=options.non_negative_int, default=0, metavar="K", help="number of the first case"
     )
     options.add_jobs_option(parser)
-    parser.add_argument("--layout", choices=layout.LAYOUTS, help="write raw files as this source has them")
-    parser.add_argument("--traps", action="store_true", help="with --layout: plant every fault that is known of it")
     options.add_json_option(parser)
 
 
@@ -51,11 +47,7 @@ def case_name(seed: int, number: int) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the cases that are missing, or a layout."""
-    if args.layout:
-        return layout.run(args)
-    if args.traps:
-        raise DatasetError("--traps: goes with --layout")
+    """Make the cases that are missing."""
     from lumbarseg.datasets import Dataset, add_cases
 
     dataset = _open_or_create_dataset(args.folder)

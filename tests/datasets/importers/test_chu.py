@@ -7,31 +7,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets.small import exam
+from tests.datasets.layouts import chu as layout
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg import io
 from lumbarseg.anatomy import structure_by_name
 from lumbarseg.datasets.importers.chu import BODIES, IMPORTER, KNOWN_FAULTS, LABEL_TABLE
 from lumbarseg.datasets.importers.importer import SourceCase
-from lumbarseg.datasets.layouts import chu as layout
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError, FileError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
-from .replica import Replica, imported
+from .layout_round_trip import RoundTrip, import_layout
 
 LABELS = [structure_by_name(level).label for level in BODIES]
 
 
 @cache
-def phantoms() -> tuple[Exam, ...]:
-    return tuple(one for number in range(12) if layout.usable(one := exam(number, seed=3, bodies=7)))[:7]
+def phantoms() -> tuple[SyntheticExam, ...]:
+    return tuple(one for number in range(12) if layout.is_usable(one := exam(number, seed=3, bodies=7)))[:7]
 
 
 @pytest.fixture(scope="module")
-def replica(tmp_path_factory: pytest.TempPathFactory) -> Replica:
-    return imported(layout, IMPORTER, tmp_path_factory.mktemp("chu") / "zenodo", phantoms(), traps=True)
+def round_trip(tmp_path_factory: pytest.TempPathFactory) -> RoundTrip:
+    return import_layout(layout, IMPORTER, tmp_path_factory.mktemp("chu") / "zenodo", phantoms(), with_faults=True)
 
 
 def truth(name: str) -> Array:
@@ -40,14 +40,14 @@ def truth(name: str) -> Array:
     return np.where(np.isin(labels, LABELS), labels, 0)
 
 
-def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
-    assert len(replica.planted) > 8
-    assert replica.met == replica.expected
-    assert {trap for _, trap in replica.met} - {"refused"} <= set(KNOWN_FAULTS)
+def test_every_injected_fault_is_reported_and_none_invented(round_trip: RoundTrip) -> None:
+    assert len(round_trip.injected) > 8
+    assert round_trip.reported == round_trip.expected
+    assert {fault for _, fault in round_trip.reported} - {"refused"} <= set(KNOWN_FAULTS)
 
 
-def test_the_bodies_are_the_phantoms_voxel_for_voxel(replica: Replica) -> None:
-    for name, read in replica.read.items():
+def test_the_bodies_are_the_phantoms_voxel_for_voxel(round_trip: RoundTrip) -> None:
+    for name, read in round_trip.loaded.items():
         found, true = reorient(read.labels, "RAS").array, truth(name)
         touching = any(text.startswith("touching") for text in read.warnings)
         here = true > 0 if touching else np.ones(true.shape, bool)  # the bridge between two bodies belongs to none
@@ -56,17 +56,17 @@ def test_the_bodies_are_the_phantoms_voxel_for_voxel(replica: Replica) -> None:
         np.testing.assert_allclose(read.image.affine, read.labels.affine)
 
 
-def test_the_touching_bodies_are_named_and_keep_every_voxel(replica: Replica) -> None:
-    planted = next(trap for trap in replica.planted if trap.trap == "touching")
-    told = next(text for text in replica.read[planted.case].warnings if text.startswith("touching"))
-    assert set(planted.detail.split(" and ")) <= set(told.replace(",", "").split())
-    found = reorient(replica.read[planted.case].labels, "RAS").array
-    assert (found > 0).sum() > (truth(planted.case) > 0).sum()  # the bridge was given to the two
+def test_the_touching_bodies_are_named_and_keep_every_voxel(round_trip: RoundTrip) -> None:
+    injected = next(fault for fault in round_trip.injected if fault.fault == "touching")
+    told = next(text for text in round_trip.loaded[injected.case].warnings if text.startswith("touching"))
+    assert set(injected.detail.split(" and ")) <= set(told.replace(",", "").split())
+    found = reorient(round_trip.loaded[injected.case].labels, "RAS").array
+    assert (found > 0).sum() > (truth(injected.case) > 0).sum()  # the bridge was given to the two
 
 
-def test_a_header_that_is_right_is_left_alone(replica: Replica) -> None:
-    right = next(name for name, read in replica.read.items() if not read.warnings)
-    np.testing.assert_allclose(replica.read[right].image.affine, reorient(phantoms()[2].image, "LPS").affine)
+def test_a_header_that_is_right_is_left_alone(round_trip: RoundTrip) -> None:
+    right = next(name for name, read in round_trip.loaded.items() if not read.warnings)
+    np.testing.assert_allclose(round_trip.loaded[right].image.affine, reorient(phantoms()[2].image, "LPS").affine)
 
 
 @pytest.mark.parametrize("signs", [(1, -1, 1), (1, 1, -1), (1, -1, -1)])
@@ -86,9 +86,9 @@ def test_any_reversed_axis_is_put_right_without_mirroring_twice(tmp_path: Path, 
     np.testing.assert_array_equal(upright, expected)
 
 
-def test_a_body_too_few_or_too_far_is_refused_with_the_reason(replica: Replica, tmp_path: Path) -> None:
-    six = next(trap.case for trap in replica.planted if trap.detail.endswith("not drawn"))
-    assert "6 bodies, 7 are expected" in replica.refused[six] or "5 bodies, 7" in replica.refused[six]
+def test_a_body_too_few_or_too_far_is_refused_with_the_reason(round_trip: RoundTrip, tmp_path: Path) -> None:
+    six = next(fault.case for fault in round_trip.injected if fault.detail.endswith("not drawn"))
+    assert "6 bodies, 7 are expected" in round_trip.refused[six] or "5 bodies, 7" in round_trip.refused[six]
     one = exam(0, seed=3, bodies=8)
     labels = reorient(one.labels, "LPS")
     upper = {structure_by_name("T10").label, *LABELS} - {structure_by_name("L2").label}

@@ -8,28 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets.small import exam
+from tests.datasets.layouts import ivdm3seg as layout
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg import io
 from lumbarseg.anatomy import Kind, labels_of_kind
 from lumbarseg.datasets.importers import ivdm3seg
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.layouts import ivdm3seg as layout
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-from .replica import Replica, imported
+from .layout_round_trip import RoundTrip, import_layout
 
 IMPORTER = ivdm3seg.IMPORTER
 ALWAYS = {"counted", "patients"}
 
 
 @cache
-def phantoms() -> tuple[Exam, ...]:
+def phantoms() -> tuple[SyntheticExam, ...]:
     drawn = (exam(number, seed=11, sequence="GRE", bodies=8, slices=15) for number in range(12))
-    return tuple([one for one in drawn if layout.usable(one)][:3])
+    return tuple([one for one in drawn if layout.is_usable(one)][:3])
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +38,22 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def replica(source: Path) -> Replica:
+def round_trip(source: Path) -> RoundTrip:
     assert len(phantoms()) == 3
-    return imported(layout, IMPORTER, source, phantoms(), traps=True)
+    return import_layout(layout, IMPORTER, source, phantoms(), with_faults=True)
 
 
 @pytest.fixture
-def copy(replica: Replica, source: Path, tmp_path: Path) -> Path:
-    assert not replica.refused
+def copy(round_trip: RoundTrip, source: Path, tmp_path: Path) -> Path:
+    assert not round_trip.refused
     return shutil.copytree(source, tmp_path / "copy")
 
 
-def test_planted_traps_are_reported_and_discs_are_the_truth(replica: Replica) -> None:
-    """An axis that the anatomy does not tell is said to be unsure; no other trap is invented."""
-    assert replica.met - {(layout.case_of(n), "unsure") for n in range(3)} == replica.expected
+def test_injected_faults_are_reported_and_discs_are_the_truth(round_trip: RoundTrip) -> None:
+    """An axis that the anatomy does not tell is said to be unsure; no other fault is invented."""
+    assert round_trip.reported - {(layout.case_name(n), "unsure") for n in range(3)} == round_trip.expected
     for number, one in enumerate(phantoms()):
-        read = replica.read[layout.case_of(number)]
+        read = round_trip.loaded[layout.case_name(number)]
         labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
         np.testing.assert_array_equal(labels, np.where(np.isin(truth, labels_of_kind(Kind.DISC)), truth, 0))
         assert read.label_table is not None and {"T1-T2", "body", "canal"} <= set(read.label_table[0])

@@ -1,4 +1,4 @@
-"""Al Khalil's layout made from phantoms, every trap in it, and imported: nothing missed, nothing invented."""
+"""Al Khalil's layout made from phantoms, every fault in it, and imported: nothing missed, nothing invented."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets import small
+from tests.datasets import small_phantoms
+from tests.datasets.layouts import khalil as layout
+from tests.datasets.layouts.exam import InjectedFault, SyntheticExam
 
 from lumbarseg import io
 from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
 from lumbarseg.datasets import Case, read_case
 from lumbarseg.datasets.importers import khalil, mask_levels
 from lumbarseg.datasets.importing import ImportResult, import_source
-from lumbarseg.datasets.layouts import khalil as layout
-from lumbarseg.datasets.layouts.exam import Exam, Planted
 from lumbarseg.errors import DatasetError
 from lumbarseg.volume import Volume
 
-Replica = tuple[Path, list[Planted], list[Exam]]
+RoundTrip = tuple[Path, list[InjectedFault], list[SyntheticExam]]
 
 
-def replica(folder: Path, count: int, traps: bool) -> Replica:
-    exams: list[Exam] = []
+def round_trip(folder: Path, count: int, with_faults: bool) -> RoundTrip:
+    exams: list[SyntheticExam] = []
 
-    def passed() -> Iterator[Exam]:
-        for exam in small.exams(count):
-            assert layout.usable(exam)
+    def passed() -> Iterator[SyntheticExam]:
+        for exam in small_phantoms.exams(count):
+            assert layout.is_usable(exam)
             exams.append(exam)
             yield exam
 
-    return folder, layout.write(folder, passed(), np.random.default_rng(0), traps), exams
+    return folder, layout.write(folder, passed(), np.random.default_rng(0), with_faults), exams
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Replica:
-    """Two exams of one patient on two scanners, without traps."""
-    return replica(tmp_path_factory.mktemp("khalil"), 2, traps=False)
+def two(tmp_path_factory: pytest.TempPathFactory) -> RoundTrip:
+    """Two exams of one patient on two scanners, without faults."""
+    return round_trip(tmp_path_factory.mktemp("khalil"), 2, with_faults=False)
 
 
 @pytest.fixture
-def source(two: Replica, tmp_path: Path) -> Path:
+def source(two: RoundTrip, tmp_path: Path) -> Path:
     return shutil.copytree(two[0], tmp_path / "source")
 
 
@@ -50,7 +50,7 @@ def labels_dir(source: Path) -> Path:
     return source / "S01" / "Avanto" / "Labels"
 
 
-def truth(exam: Exam, missing: set[str] = frozenset()) -> np.ndarray:
+def truth(exam: SyntheticExam, missing: set[str] = frozenset()) -> np.ndarray:
     drawn = [structure_by_name(name).label for name in mask_levels.COLUMN_STRUCTURES if name not in missing]
     return np.where(np.isin(exam.labels.array, drawn), exam.labels.array, 0)
 
@@ -64,20 +64,20 @@ def gaps(case: Case) -> set[str]:
 
 
 @pytest.mark.slow
-def test_every_planted_trap_is_reported_none_invented_and_every_voxel_is_true(tmp_path: Path) -> None:
-    source, planted, exams = replica(tmp_path / "source", 51, traps=True)
+def test_every_injected_fault_is_reported_none_invented_and_every_voxel_is_true(tmp_path: Path) -> None:
+    source, injected, exams = round_trip(tmp_path / "source", 51, with_faults=True)
     done = import_source(khalil.IMPORTER, source, tmp_path / "out")
     cases = {case.name: case for case in done.dataset.cases()}
     assert done.refused == {}
-    assert list(cases) == sorted(layout.case_of(number) for number in range(51))
+    assert list(cases) == sorted(layout.case_name(number) for number in range(51))
     assert len({case.patient for case in cases.values()}) == 39
     reported = {(name, text.partition(":")[0]) for name, texts in done.warnings.items() for text in texts}
-    assert reported == {(trap.case, trap.trap) for trap in planted}
-    assert {trap for _, trap in reported} == set(khalil.KNOWN_FAULTS)
+    assert reported == {(fault.case, fault.fault) for fault in injected}
+    assert {fault for _, fault in reported} == set(khalil.KNOWN_FAULTS)
     for number, exam in enumerate(exams):
-        case = cases[layout.case_of(number)]
+        case = cases[layout.case_name(number)]
         missing = {
-            trap.detail.partition(":")[0] for trap in planted if trap.case == case.name and trap.trap == "missing"
+            fault.detail.partition(":")[0] for fault in injected if fault.case == case.name and fault.fault == "missing"
         }
         image, labels = read_case(case)
         np.testing.assert_array_equal(labels.array, truth(exam, missing))
@@ -89,9 +89,9 @@ def test_every_planted_trap_is_reported_none_invented_and_every_voxel_is_true(tm
     assert all(len(found) == 1 for found in splits.values())
 
 
-def test_a_replica_without_traps_is_imported_without_a_word(two: Replica, tmp_path: Path) -> None:
-    source, planted, exams = two
-    assert planted == []
+def test_a_round_trip_without_faults_is_imported_without_a_word(two: RoundTrip, tmp_path: Path) -> None:
+    source, injected, exams = two
+    assert injected == []
     done = one(source, tmp_path / "out")
     assert (done.warnings, done.refused) == ({}, {})
     first, second = done.dataset.cases()
@@ -164,7 +164,7 @@ def test_a_header_that_puts_a_mask_elsewhere_in_the_image_is_not_believed(source
     io.write_image(Volume(mask.array.astype(np.uint8), turned), path)
     done = one(source, tmp_path / "out")
     assert list(done.cases_by_fault()) == ["mask-header"]
-    np.testing.assert_array_equal(io.read_labels(done.dataset.cases()[0].labels).array, truth(small.exam(0)))
+    np.testing.assert_array_equal(io.read_labels(done.dataset.cases()[0].labels).array, truth(small_phantoms.exam(0)))
 
 
 def test_a_finer_mask_is_brought_to_the_image_by_nearest_voxels(source: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_finer_mask_is_brought_to_the_image_by_nearest_voxels(source: Path, tm
     done = one(source, tmp_path / "out")
     assert list(done.cases_by_fault()) == ["mask-grid"]
     case = done.dataset.cases()[0]
-    np.testing.assert_array_equal(io.read_labels(case.labels).array, truth(small.exam(0)))
+    np.testing.assert_array_equal(io.read_labels(case.labels).array, truth(small_phantoms.exam(0)))
 
 
 def test_one_structure_in_two_files_or_one_too_many_is_refused(source: Path, tmp_path: Path) -> None:

@@ -9,33 +9,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets.small import exam
+from tests.datasets.layouts import monailabel as layout
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg import io
 from lumbarseg.anatomy import STRUCTURES, structure_by_name
 from lumbarseg.datasets import Dataset, monailabel_datastore
 from lumbarseg.datasets.importers.monailabel import KNOWN_FAULTS, LABEL_TABLE, make_importer
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.layouts import monailabel as layout
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
 from lumbarseg.io import seg_nrrd
 from lumbarseg.resampling import reorient
 from lumbarseg.terminology import structure_codes
 from lumbarseg.volume import Array, Volume
 
-from .replica import Replica, imported
+from .layout_round_trip import RoundTrip, import_layout
 
 DRAWN = sorted(structure_by_name(name).label for name in layout.NAMES)
 
 
 @cache
-def phantoms() -> tuple[Exam, ...]:
+def phantoms() -> tuple[SyntheticExam, ...]:
     """As many as the layout plants something in, of four that are drawn."""
     few = tuple(exam(number, seed=9) for number in range(4))
     return tuple(
-        Exam(f"case-{number}", few[number % 4].image, few[number % 4].labels, "T2")
-        for number in range(len(layout.PLAN))
+        SyntheticExam(f"case-{number}", few[number % 4].image, few[number % 4].labels, "T2")
+        for number in range(len(layout.FAULTS))
     )
 
 
@@ -45,8 +45,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def replica(studies: Path) -> Replica:
-    return imported(layout, make_importer(), studies, phantoms(), traps=True)
+def round_trip(studies: Path) -> RoundTrip:
+    return import_layout(layout, make_importer(), studies, phantoms(), with_faults=True)
 
 
 def truth(name: str) -> Array:
@@ -55,17 +55,17 @@ def truth(name: str) -> Array:
     return np.where(np.isin(labels, DRAWN), labels, 0)
 
 
-def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
-    assert len(replica.planted) > 6
-    assert replica.met == replica.expected
-    assert {trap for _, trap in replica.met} - {"refused"} <= set(KNOWN_FAULTS)
-    waiting = {f"case-{number}" for number in range(len(layout.PLAN)) if layout.waits(number)}
-    assert waiting and not waiting & {*replica.read, *replica.refused}
+def test_every_injected_fault_is_reported_and_none_invented(round_trip: RoundTrip) -> None:
+    assert len(round_trip.injected) > 6
+    assert round_trip.reported == round_trip.expected
+    assert {fault for _, fault in round_trip.reported} - {"refused"} <= set(KNOWN_FAULTS)
+    waiting = {f"case-{number}" for number in range(len(layout.FAULTS)) if layout.is_unfinished(number)}
+    assert waiting and not waiting & {*round_trip.loaded, *round_trip.refused}
 
 
-def test_segments_are_what_their_names_say_whatever_their_numbers(replica: Replica) -> None:
-    spoilt = {trap.case for trap in replica.planted if trap.trap in ("unnamed", "twice")}
-    whole = {name: read for name, read in replica.read.items() if name not in spoilt}
+def test_segments_are_what_their_names_say_whatever_their_numbers(round_trip: RoundTrip) -> None:
+    spoilt = {fault.case for fault in round_trip.injected if fault.fault in ("unnamed", "twice")}
+    whole = {name: read for name, read in round_trip.loaded.items() if name not in spoilt}
     assert len(whole) > 3
     for name, read in whole.items():
         np.testing.assert_array_equal(reorient(read.labels, "RAS").array, truth(name))
@@ -75,45 +75,45 @@ def test_segments_are_what_their_names_say_whatever_their_numbers(replica: Repli
         assert not {"body", "disc", "L3"} & set(read.label_table[0])
 
 
-def test_a_segment_without_a_meaning_is_unknown_and_two_of_one_name_are_one(replica: Replica) -> None:
-    strange = next(trap.case for trap in replica.planted if trap.trap == "unnamed")
-    found, true = reorient(replica.read[strange].labels, "RAS").array, truth(strange)
+def test_a_segment_without_a_meaning_is_unknown_and_two_of_one_name_are_one(round_trip: RoundTrip) -> None:
+    strange = next(fault.case for fault in round_trip.injected if fault.fault == "unnamed")
+    found, true = reorient(round_trip.loaded[strange].labels, "RAS").array, truth(strange)
     assert len(np.unique(true[found == 255])) == 1
     np.testing.assert_array_equal(found[found != 255], true[found != 255])
-    twice = next(trap.case for trap in replica.planted if trap.trap == "twice")
-    found, true = reorient(replica.read[twice].labels, "RAS").array, truth(twice)
+    twice = next(fault.case for fault in round_trip.injected if fault.fault == "twice")
+    found, true = reorient(round_trip.loaded[twice].labels, "RAS").array, truth(twice)
     np.testing.assert_array_equal(
         found, np.where(true == structure_by_name("L1").label, structure_by_name("L2").label, true)
     )
 
 
-def test_who_when_and_which_model_stay_with_each_case(replica: Replica) -> None:
-    for read in replica.read.values():
+def test_who_when_and_which_model_stay_with_each_case(round_trip: RoundTrip) -> None:
+    for read in round_trip.loaded.values():
         told = read.metadata["annotated"]
         assert (told["by"], told["model"], told["tag"]) == ("reader one", "lumbar_spine", "final")
         assert told["at"].startswith("2025-10-") and told["at"].endswith("+00:00")
         assert told["other_tags"] == ["original"]
-    plain = next(name for name, read in replica.read.items() if not read.warnings)
-    told = replica.read[plain].metadata["annotated"]
+    plain = next(name for name, read in round_trip.loaded.items() if not read.warnings)
+    told = round_trip.loaded[plain].metadata["annotated"]
     half = truth(plain)  # the answer lacks a part of L3, and nothing else
     assert 0 < told["changed_voxels"] < (half == structure_by_name("L3").label).sum()
     assert 0.9 < told["answer_dice"] < 1
 
 
-def test_refusals_name_the_file_and_the_reason(replica: Replica) -> None:
-    by_detail = {trap.detail: trap.case for trap in replica.planted}
+def test_refusals_name_the_file_and_the_reason(round_trip: RoundTrip) -> None:
+    by_detail = {fault.detail: fault.case for fault in round_trip.injected}
     for detail, text in (
         ("value without a name", r"holds the value 13, which no name explains"),
         ("no names", "does not say what its values are called"),
         ("image removed", "not there, though datastore_v2.json tells of it"),
     ):
-        assert text in replica.refused[by_detail[detail]]
+        assert text in round_trip.refused[by_detail[detail]]
 
 
 def test_a_table_given_by_the_user_explains_labels_without_names(
-    replica: Replica, studies: Path, tmp_path: Path
+    round_trip: RoundTrip, studies: Path, tmp_path: Path
 ) -> None:
-    case = next(trap.case for trap in replica.planted if trap.detail == "no names")
+    case = next(fault.case for fault in round_trip.injected if fault.detail == "no names")
     table = tmp_path / "table.json"
     table.write_text(json.dumps({"0": ["background"], **{str(v): ["body"] for v in range(1, 13)}}))
     told = make_importer(table=table)
@@ -122,27 +122,27 @@ def test_a_table_given_by_the_user_explains_labels_without_names(
     np.testing.assert_array_equal(reorient(read.labels, "RAS").array > 0, truth(case) > 0)
 
 
-def test_other_tags_are_left_alone_unless_asked_for(studies: Path, replica: Replica) -> None:
+def test_other_tags_are_left_alone_unless_asked_for(studies: Path, round_trip: RoundTrip) -> None:
     answers = make_importer(tag="original").list_cases(studies)
-    assert len(answers.cases) == len(layout.PLAN) - 1  # one image was removed
+    assert len(answers.cases) == len(layout.FAULTS) - 1  # one image was removed
     with pytest.raises(DatasetError, match=r"none of its \d+ exams has a label under second; .*--tag"):
-        make_importer(tag="second").list_cases(_alone(studies, replica))
+        make_importer(tag="second").list_cases(_alone(studies, round_trip))
 
 
-def _alone(studies: Path, replica: Replica) -> Path:
+def _alone(studies: Path, round_trip: RoundTrip) -> Path:
     """A datastore in which every file is in its place."""
     folder = studies.parent / "whole"
     shutil.copytree(studies, folder, dirs_exist_ok=True)
     values = json.loads((folder / monailabel_datastore.DATASTORE_FILE).read_text())
-    removed = next(trap.case for trap in replica.planted if trap.detail == "image removed")
+    removed = next(fault.case for fault in round_trip.injected if fault.detail == "image removed")
     del values["objects"][removed]
     (folder / "labels" / "final" / f"{removed}.nii.gz").unlink()
     (folder / monailabel_datastore.DATASTORE_FILE).write_text(json.dumps(values))
     return folder
 
 
-def test_what_lies_in_final_but_in_no_table_is_told(studies: Path, replica: Replica) -> None:
-    folder = _alone(studies, replica)
+def test_what_lies_in_final_but_in_no_table_is_told(studies: Path, round_trip: RoundTrip) -> None:
+    folder = _alone(studies, round_trip)
     shutil.copy(folder / "labels/final/case-0.nii.gz", folder / "labels/final/stray.nii.gz")
     assert "does not list" in dict(make_importer().list_cases(folder).refused)["stray"]
 
@@ -165,7 +165,7 @@ def test_a_segmentation_of_slicer_names_its_values_itself(tmp_path: Path) -> Non
     assert {names[0] for value, names in (read.label_table or {}).items() if value} == set(rows.values())
 
 
-def _datastore(folder: Path, one: Exam, info: dict[str, object], ending: str = ".nii.gz") -> None:
+def _datastore(folder: Path, one: SyntheticExam, info: dict[str, object], ending: str = ".nii.gz") -> None:
     """One exam, its labels as they are."""
     io.write_image(one.image, folder / "one.nii.gz")
     path = folder / "labels" / "final" / "one.nii.gz"
@@ -205,9 +205,11 @@ def test_a_folder_of_another_kind_is_told(tmp_path: Path, text: str | None, told
         make_importer().list_cases(tmp_path)
 
 
-def test_the_import_is_whole_and_done_twice_changes_nothing(studies: Path, replica: Replica, tmp_path: Path) -> None:
+def test_the_import_is_whole_and_done_twice_changes_nothing(
+    studies: Path, round_trip: RoundTrip, tmp_path: Path
+) -> None:
     first = import_source(make_importer(), studies, tmp_path / "data", jobs=1, val_fraction=0.0)
-    assert set(first.added) == set(replica.read)
+    assert set(first.added) == set(round_trip.loaded)
     before = (tmp_path / "data" / "dataset.json").read_bytes()
     again = import_source(make_importer(), studies, tmp_path / "data", jobs=1, val_fraction=0.0)
     assert not again.added

@@ -7,27 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets.small import exam
+from tests.datasets.layouts import mrspineseg as layout
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg import io
 from lumbarseg.anatomy import Kind, arch_of_level, structure_by_name
 from lumbarseg.datasets.importers.importer import SourceCase
 from lumbarseg.datasets.importers.mrspineseg import IMPORTER, KNOWN_FAULTS, LABEL_TABLE
-from lumbarseg.datasets.layouts import mrspineseg as layout
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.datasets.schemes import REGULAR_VERTEBRAE, SCHEMES
 from lumbarseg.errors import DatasetError, FileError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-from .replica import Replica, disagreement, imported
+from .layout_round_trip import RoundTrip, disagreement, import_layout
 
 UPPER = ("T9", "T10")
 
 
 @cache
-def phantoms() -> tuple[Exam, ...]:
-    return tuple(exam(number, seed=6, bodies=9) for number in range(len(layout.PLAN)))
+def phantoms() -> tuple[SyntheticExam, ...]:
+    return tuple(exam(number, seed=6, bodies=9) for number in range(len(layout.FAULTS)))
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +36,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def replica(folder: Path) -> Replica:
-    return imported(layout, IMPORTER, folder, phantoms(), traps=True)
+def round_trip(folder: Path) -> RoundTrip:
+    return import_layout(layout, IMPORTER, folder, phantoms(), with_faults=True)
 
 
-def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
-    assert replica.met == replica.expected
-    assert {trap for _, trap in replica.met} - {"refused"} <= set(KNOWN_FAULTS)
-    assert len(replica.read) == 3
+def test_every_injected_fault_is_reported_and_none_invented(round_trip: RoundTrip) -> None:
+    assert round_trip.reported == round_trip.expected
+    assert {fault for _, fault in round_trip.reported} - {"refused"} <= set(KNOWN_FAULTS)
+    assert len(round_trip.loaded) == 3
 
 
-def test_the_labels_allow_the_truth_in_every_voxel_and_hold_all_that_the_source_draws(replica: Replica) -> None:
+def test_the_labels_allow_the_truth_in_every_voxel_and_hold_all_that_the_source_draws(round_trip: RoundTrip) -> None:
     for number, one in enumerate(phantoms()):
-        read = replica.read.get(layout.case_of(number))
+        read = round_trip.loaded.get(layout.case_name(number))
         if read is None:
             continue
         table = read.label_table or LABEL_TABLE
@@ -60,8 +60,8 @@ def test_the_labels_allow_the_truth_in_every_voxel_and_hold_all_that_the_source_
         np.testing.assert_array_equal(labels > 0, (truth > 0) & ~np.isin(truth, undrawn))
 
 
-def test_upper_vertebrae_that_lack_are_unknown_and_the_others_are_not(replica: Replica) -> None:
-    cut, whole = replica.read["Case5"], replica.read["Case1"]
+def test_upper_vertebrae_that_lack_are_unknown_and_the_others_are_not(round_trip: RoundTrip) -> None:
+    cut, whole = round_trip.loaded["Case5"], round_trip.loaded["Case1"]
     assert cut.label_table is not None
     names = {*UPPER, *(arch_of_level(level).name for level in UPPER), "T9-T10", "T10-T11"}
     assert names <= set(cut.label_table[0]) and not names & {n for v, row in cut.label_table.items() if v for n in row}

@@ -8,28 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets.small import exam
+from tests.datasets.layouts import myosegmentum as layout
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg import io
 from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
 from lumbarseg.datasets.importers import myosegmentum
 from lumbarseg.datasets.importers.importer import Importer
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.layouts import myosegmentum as layout
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
 from lumbarseg.io import metaimage
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-from .replica import Replica, disagreement, imported
+from .layout_round_trip import RoundTrip, disagreement, import_layout
 
 IMPORTER: Importer = myosegmentum.IMPORTER
 BODIES = [structure_by_name(level).label for level in LUMBAR_LEVELS]
 
 
 @cache
-def phantoms() -> tuple[Exam, ...]:
+def phantoms() -> tuple[SyntheticExam, ...]:
     return tuple(exam(number, seed=10, sequence="GRE", bodies=6) for number in range(4))
 
 
@@ -39,27 +39,27 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def replica(source: Path) -> Replica:
-    assert all(map(layout.usable, phantoms()))
-    return imported(layout, IMPORTER, source, phantoms(), traps=True)
+def round_trip(source: Path) -> RoundTrip:
+    assert all(map(layout.is_usable, phantoms()))
+    return import_layout(layout, IMPORTER, source, phantoms(), with_faults=True)
 
 
 @pytest.fixture
-def copy(replica: Replica, source: Path, tmp_path: Path) -> Path:
-    assert not replica.refused
+def copy(round_trip: RoundTrip, source: Path, tmp_path: Path) -> Path:
+    assert not round_trip.refused
     return shutil.copytree(source, tmp_path / "copy")
 
 
 def folder_of(source: Path, number: int = 0) -> Path:
-    case = layout.case_of(number)
+    case = layout.case_name(number)
     return source / case / case / "vertebrae"
 
 
-def test_planted_traps_are_reported_and_bodies_are_the_truth(replica: Replica) -> None:
-    assert replica.met == replica.expected
-    assert {trap for _, trap in replica.met} == {"grey-mask", "overlap", "label-header"}
+def test_injected_faults_are_reported_and_bodies_are_the_truth(round_trip: RoundTrip) -> None:
+    assert round_trip.reported == round_trip.expected
+    assert {fault for _, fault in round_trip.reported} == {"grey-mask", "overlap", "label-header"}
     for number, one in enumerate(phantoms()):
-        read = replica.read[layout.case_of(number)]
+        read = round_trip.loaded[layout.case_name(number)]
         assert not disagreement(read, one.labels, IMPORTER.label_table).any()
         labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
         np.testing.assert_array_equal(labels > 0, np.isin(truth, BODIES))

@@ -10,28 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import sets
-from tests.datasets.small import exam
+from tests.datasets.layouts import msd
+from tests.datasets.layouts import nnunet as layout
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg import io
 from lumbarseg.anatomy import structure_by_name
 from lumbarseg.datasets.importers import nnunet
 from lumbarseg.datasets.importers.nnunet import label_table_from_names
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.layouts import msd
-from lumbarseg.datasets.layouts import nnunet as layout
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.errors import DatasetError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-from .replica import disagreement, imported
+from .layout_round_trip import disagreement, import_layout
 
 SHAPE = (3, 16, 24)
 ANY = Path("dataset.json")
 
 
 @cache
-def phantoms() -> tuple[Exam, ...]:
+def phantoms() -> tuple[SyntheticExam, ...]:
     return tuple(exam(number, seed=9, bodies=6) for number in range(2))
 
 
@@ -49,25 +49,25 @@ def raw_folder(place: Path, labels: dict[str, Any], names: tuple[str, ...] = ("a
 LABELS = {"background": 0, "vertebrae": 1, "discs": 2, "canal": 3}
 
 
-def test_a_replica_gives_the_truth_in_every_voxel(tmp_path: Path) -> None:
+def test_a_round_trip_gives_the_truth_in_every_voxel(tmp_path: Path) -> None:
     written = layout.write(tmp_path, iter(phantoms()), np.random.default_rng(0), True)
     importer = nnunet.make_importer(tmp_path)
-    replica = imported(layout, importer, tmp_path, phantoms(), traps=True)
-    assert replica.met == replica.expected == {(phantoms()[1].name, "label-header")} and len(written) == 1
+    round_trip = import_layout(layout, importer, tmp_path, phantoms(), with_faults=True)
+    assert round_trip.reported == round_trip.expected == {(phantoms()[1].name, "label-header")} and len(written) == 1
     for one in phantoms():
-        labels, truth = (reorient(v, "RAS").array for v in (replica.read[one.name].labels, one.labels))
+        labels, truth = (reorient(v, "RAS").array for v in (round_trip.loaded[one.name].labels, one.labels))
         ignored = labels == layout.LABELS["ignore"]
-        assert not (disagreement(replica.read[one.name], one.labels, importer.label_table) & ~ignored).any()
+        assert not (disagreement(round_trip.loaded[one.name], one.labels, importer.label_table) & ~ignored).any()
         assert not np.isin(truth[ignored], [0, *(structure_by_name(name).label for name in layout.NAMES)]).any()
     assert importer.label_table[layout.LABELS["L3 arch"]] == ("L3 arch",)
     assert importer.label_table[layout.LABELS["ignore"]] == ("unknown",)
 
 
-def test_a_replica_of_the_decathlon(tmp_path: Path) -> None:
+def test_a_round_trip_of_the_decathlon(tmp_path: Path) -> None:
     msd.write(tmp_path, iter(phantoms()), np.random.default_rng(0), True)
     importer = nnunet.make_importer(tmp_path)
-    replica = imported(msd, importer, tmp_path, phantoms(), traps=True)
-    assert not replica.met
+    round_trip = import_layout(msd, importer, tmp_path, phantoms(), with_faults=True)
+    assert not round_trip.reported
     assert importer.label_table == {
         0: ("background",),
         1: ("body",),
@@ -77,8 +77,8 @@ def test_a_replica_of_the_decathlon(tmp_path: Path) -> None:
         5: ("canal",),
     }
     for one in phantoms():
-        assert not disagreement(replica.read[one.name], one.labels, importer.label_table).any()
-        np.testing.assert_array_equal(replica.read[one.name].labels.array > 0, one.labels.array > 0)
+        assert not disagreement(round_trip.loaded[one.name], one.labels, importer.label_table).any()
+        np.testing.assert_array_equal(round_trip.loaded[one.name].labels.array > 0, one.labels.array > 0)
 
 
 def test_regions_are_read_as_what_they_have_in_common() -> None:

@@ -32,13 +32,13 @@ def pairs(place: Path, names: list[str], values: int = 4) -> Path:
     return place
 
 
-def imported(source: Path, target: Path, table: str | Path = "spider_space", **options: str) -> ImportResult:
+def import_layout(source: Path, target: Path, table: str | Path = "spider_space", **options: str) -> ImportResult:
     return import_source(paired_files.make_importer(table, **options), source, target, jobs=1, val_fraction=0.0)
 
 
 def test_pairs_become_cases_with_source_and_licence(tmp_path: Path) -> None:
     source = pairs(tmp_path / "in", ["7_t1", "7_t2", "8_t2"])
-    done = imported(source, tmp_path / "out", licence="CC BY 4.0", citation="SPIDER 2024")
+    done = import_layout(source, tmp_path / "out", licence="CC BY 4.0", citation="SPIDER 2024")
     assert done.dataset.label_table == PRESETS["spider_space"].label_table
     cases = Dataset.open(tmp_path / "out").cases()
     assert [(case.name, case.patient) for case in cases] == [("7_t1", "7"), ("7_t2", "7"), ("8_t2", "8")]
@@ -55,7 +55,7 @@ def test_a_table_may_come_from_a_file(tmp_path: Path) -> None:
     source = pairs(tmp_path / "in", ["1"], values=2)
     table = tmp_path / "table.json"
     table.write_text(json.dumps({"0": ["unknown"], "1": ["L4-L5", "sacrum"]}))
-    found = imported(source, tmp_path / "out", table).dataset.label_table
+    found = import_layout(source, tmp_path / "out", table).dataset.label_table
     assert found == {0: ("unknown",), 1: ("L4-L5", "sacrum")}
 
 
@@ -67,11 +67,11 @@ def test_patterns_say_where_files_lie_and_any_format_is_read(tmp_path: Path) -> 
     io.write_labels(labels, source / "labels" / "a1_seg.nii.gz")
     io.write_labels(labels, source / "labels" / "a2_seg_seg.nii")
     patterns = {"images": "images/**/{name}", "labels": "labels/{name}_seg"}
-    assert set(imported(source, tmp_path / "out", **patterns).added) == {"a1", "a2_seg"}
+    assert set(import_layout(source, tmp_path / "out", **patterns).added) == {"a1", "a2_seg"}
     with pytest.raises(DatasetError, match="holds no file like"):
-        imported(source, tmp_path / "none", images="images/{name}", labels="labels/{name}_seg")
+        import_layout(source, tmp_path / "none", images="images/{name}", labels="labels/{name}_seg")
     with pytest.raises(DatasetError, match=r"write \{name\} there"):
-        imported(source, tmp_path / "none", images="images/*.nii", labels="labels/*.nii")
+        import_layout(source, tmp_path / "none", images="images/*.nii", labels="labels/*.nii")
     with pytest.raises(DatasetError, match="give both"):
         paired_files.make_importer("default", images="images/{name}")
 
@@ -84,7 +84,7 @@ def test_a_pattern_of_names_leaves_other_files_alone(tmp_path: Path) -> None:
         io.write_image(image, source / f"{name}.nii.gz")
         io.write_labels(labels, source / f"{name}_Labels.nii.gz")
     io.write_image(image, source / "average.nii.gz")
-    done = imported(source, tmp_path / "out", images="{name:Img_[0-9]*}", labels="{name:Img_[0-9]*}_Labels")
+    done = import_layout(source, tmp_path / "out", images="{name:Img_[0-9]*}", labels="{name:Img_[0-9]*}_Labels")
     assert set(done.added) == {"Img_01", "Img_02"} and not done.refused
     assert {case.patient for case in done.dataset.cases()} == {"Img_01", "Img_02"}  # not both of a patient "Img"
 
@@ -95,16 +95,16 @@ def test_images_may_be_folders_of_dicom(tmp_path: Path) -> None:
     write_series(source / "p1" / "scan", Volume(scan.array.astype(np.int16), scan.affine))
     image = io.read_image(source / "p1" / "scan")
     io.write_labels(Volume(np.ones(image.array.shape, np.uint8), image.affine), source / "p1" / "mask.nii.gz")
-    assert imported(source, tmp_path / "out", images="{name}/scan", labels="{name}/mask").added == ("p1",)
+    assert import_layout(source, tmp_path / "out", images="{name}/scan", labels="{name}/mask").added == ("p1",)
 
 
 def test_the_patient_may_be_anywhere_in_a_name(tmp_path: Path) -> None:
     source = pairs(tmp_path / "in", ["t2-p7", "t1-p7", "t2-x"])
-    done = imported(source, tmp_path / "out", patient=r"-(p\d+)")
+    done = import_layout(source, tmp_path / "out", patient=r"-(p\d+)")
     assert {case.patient for case in done.dataset.cases()} == {"p7"}
     assert "no patient in this name" in done.refused["t2-x"]
     with pytest.raises(DatasetError, match="no regular expression"):
-        imported(source, tmp_path / "other", patient="(")
+        import_layout(source, tmp_path / "other", patient="(")
 
 
 def test_every_fault_is_one_line_and_good_cases_are_kept(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_every_fault_is_one_line_and_good_cases_are_kept(tmp_path: Path) -> None
     io.write_image(image, source / "twice_image.nii")
     io.write_labels(Volume(labels.array + np.uint8(90), labels.affine), source / "strange_labels.nii.gz")
     io.write_image(Volume(labels.array + np.float32(0.3), labels.affine), source / "grey_labels.nii.gz")
-    done = imported(source, tmp_path / "out")
+    done = import_layout(source, tmp_path / "out")
     assert done.added == ("good",)
     told = {
         "half": "labels are missing",
@@ -138,7 +138,7 @@ def test_every_fault_is_one_line_and_good_cases_are_kept(tmp_path: Path) -> None
 def test_a_folder_of_another_kind_and_a_table_of_none(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(DatasetError, match=r"holds no file like \{name\}_image"):
-        imported(tmp_path / "in", tmp_path / "out")
+        import_layout(tmp_path / "in", tmp_path / "out")
     (tmp_path / "bad.json").write_text("{")
     for table, told in (("spyder", "neither a label table's file nor one of"), (tmp_path / "bad.json", "no JSON")):
         with pytest.raises(DatasetError, match=told):
@@ -157,7 +157,7 @@ def test_labels_on_another_grid_come_to_the_image_without_new_values(tmp_path: P
     fine = Volume(labels.array.repeat(2, 1), labels.affine @ np.diag([1, 0.5, 1, 1]))
     io.write_labels(fine, source / "coarse_labels.nii.gz")
     io.write_labels(Volume(fine.array, affine @ np.diag([1, 0.5, 1, 1])), source / "beside_labels.nii.gz")
-    done = imported(source, tmp_path / "out")
+    done = import_layout(source, tmp_path / "out")
     assert done.cases_by_fault() == {"label-grid": ["coarse"], "label-header": ["moved"]}
     assert "lie beside the image" in done.refused["beside"]
     for case in done.dataset.cases():

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets.small import exam
+from tests.datasets.layouts import spider as layout
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg import io
 from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
 from lumbarseg.datasets.importers.importer import SourceCase
 from lumbarseg.datasets.importers.spider import IMPORTER, KNOWN_FAULTS, LABEL_TABLE
-from lumbarseg.datasets.layouts import spider as layout
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.datasets.schemes import SCHEMES
 from lumbarseg.errors import DatasetError, FileError
 from lumbarseg.io import metaimage
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-from .replica import Replica, disagreement, imported
+from .layout_round_trip import RoundTrip, disagreement, import_layout
 
 
 @cache
-def phantoms() -> tuple[Exam, ...]:
-    return tuple(exam(number, seed=4, bodies=5) for number in range(len(layout.PLAN)))
+def phantoms() -> tuple[SyntheticExam, ...]:
+    return tuple(exam(number, seed=4, bodies=5) for number in range(len(layout.FAULTS)))
 
 
 @pytest.fixture(scope="module")
@@ -36,25 +36,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def replica(folder: Path) -> Replica:
-    assert all(map(layout.usable, phantoms()))
-    return imported(layout, IMPORTER, folder, phantoms(), traps=True)
+def round_trip(folder: Path) -> RoundTrip:
+    assert all(map(layout.is_usable, phantoms()))
+    return import_layout(layout, IMPORTER, folder, phantoms(), with_faults=True)
 
 
-def test_every_planted_trap_is_reported_and_none_invented(replica: Replica) -> None:
-    assert {trap for _, trap in replica.met} == {*KNOWN_FAULTS, "refused"} - {"label-grid"}
-    assert replica.met == replica.expected
+def test_every_injected_fault_is_reported_and_none_invented(round_trip: RoundTrip) -> None:
+    assert {fault for _, fault in round_trip.reported} == {*KNOWN_FAULTS, "refused"} - {"label-grid"}
+    assert round_trip.reported == round_trip.expected
 
 
-def test_a_layout_without_traps_is_imported_without_a_word(tmp_path: Path) -> None:
-    plain = imported(layout, IMPORTER, tmp_path, phantoms()[:2], traps=False)
+def test_a_layout_without_faults_is_imported_without_a_word(tmp_path: Path) -> None:
+    plain = import_layout(layout, IMPORTER, tmp_path, phantoms()[:2], with_faults=False)
     assert (tmp_path / "images" / "1_t2.mha").is_file() and (tmp_path / "masks" / "4_t2.mha").is_file()
-    assert plain.met == set() and list(plain.read) == [layout.case_of(0), layout.case_of(1)]
+    assert plain.reported == set() and list(plain.loaded) == [layout.case_name(0), layout.case_name(1)]
 
 
-def test_the_labels_allow_the_truth_in_every_voxel_and_say_no_more_than_was_drawn(replica: Replica) -> None:
+def test_the_labels_allow_the_truth_in_every_voxel_and_say_no_more_than_was_drawn(round_trip: RoundTrip) -> None:
     for number, one in enumerate(phantoms()):
-        read = replica.read.get(layout.case_of(number))
+        read = round_trip.loaded.get(layout.case_name(number))
         if read is None:
             continue
         assert not disagreement(read, one.labels, LABEL_TABLE).any()
@@ -67,18 +67,18 @@ def test_the_labels_allow_the_truth_in_every_voxel_and_say_no_more_than_was_draw
         np.testing.assert_array_equal(reorient(read.image, "RAS").array, reorient(one.image, "RAS").array)
 
 
-def test_what_the_image_cuts_off_has_values_of_its_own(replica: Replica) -> None:
-    partly = {name: read.metadata["partly_in_view"] for name, read in replica.read.items() if read.metadata}
+def test_what_the_image_cuts_off_has_values_of_its_own(round_trip: RoundTrip) -> None:
+    partly = {name: read.metadata["partly_in_view"] for name, read in round_trip.loaded.items() if read.metadata}
     assert partly
     for name, levels in partly.items():
-        labels = replica.read[name].labels.array
+        labels = round_trip.loaded[name].labels.array
         for level in levels:
             assert (labels == 100 + structure_by_name(level).label).any() and not (
                 labels == structure_by_name(level).label
             ).any()
 
 
-def test_the_tables_tell_split_scanner_and_contrast(folder: Path, replica: Replica) -> None:
+def test_the_tables_tell_split_scanner_and_contrast(folder: Path, round_trip: RoundTrip) -> None:
     raws = {raw.name: raw for raw in IMPORTER.list_cases(folder).cases}
     assert {name for name, raw in raws.items() if raw.split == "val"} == {"10_t2", "10_t2_SPACE", "25_t2"} & set(raws)
     for name, raw in raws.items():

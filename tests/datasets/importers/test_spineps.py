@@ -8,25 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.datasets.small import exam
+from tests.datasets.layouts import spineps as layout
+from tests.datasets.layouts import totalspineseg
+from tests.datasets.layouts.exam import SyntheticExam
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg import io
 from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, arch_of_level, structure_by_name
 from lumbarseg.datasets.importers import paired_files, spineps
 from lumbarseg.datasets.importers.importer import LoadedCase, SourceCase
-from lumbarseg.datasets.layouts import spineps as layout
-from lumbarseg.datasets.layouts import totalspineseg
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.datasets.schemes import SCHEMES
 from lumbarseg.errors import DatasetError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-from .replica import Replica, disagreement, imported
+from .layout_round_trip import RoundTrip, disagreement, import_layout
 
 
 @cache
-def phantoms() -> tuple[Exam, ...]:
+def phantoms() -> tuple[SyntheticExam, ...]:
     return tuple(exam(number, seed=8, bodies=6) for number in range(4))
 
 
@@ -36,26 +36,26 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def replica(source: Path) -> Replica:
-    return imported(layout, paired_files.make_importer("spineps"), source, phantoms(), traps=True)
+def round_trip(source: Path) -> RoundTrip:
+    return import_layout(layout, paired_files.make_importer("spineps"), source, phantoms(), with_faults=True)
 
 
-def test_planted_traps_are_reported_and_every_label_allows_the_truth(replica: Replica) -> None:
-    assert replica.met == replica.expected
-    assert {trap for _, trap in replica.met} == set(spineps.KNOWN_FAULTS)
+def test_injected_faults_are_reported_and_every_label_allows_the_truth(round_trip: RoundTrip) -> None:
+    assert round_trip.reported == round_trip.expected
+    assert {fault for _, fault in round_trip.reported} == set(spineps.KNOWN_FAULTS)
     for number, one in enumerate(phantoms()):
-        read = replica.read[layout.case_of(number)]
+        read = round_trip.loaded[layout.case_name(number)]
         assert not disagreement(read, one.labels, spineps.LABEL_TABLE).any()
 
 
-def test_both_masks_together_are_the_truth_itself(replica: Replica) -> None:
-    read, one = replica.read[layout.case_of(0)], phantoms()[0]
+def test_both_masks_together_are_the_truth_itself(round_trip: RoundTrip) -> None:
+    read, one = round_trip.loaded[layout.case_name(0)], phantoms()[0]
     assert read.label_table == spineps.LABEL_TABLE
     np.testing.assert_array_equal(reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array)
 
 
-def test_one_mask_tells_what_it_can(replica: Replica) -> None:
-    tissues, vertebrae, counted = (replica.read[layout.case_of(n)] for n in (1, 2, 3))
+def test_one_mask_tells_what_it_can(round_trip: RoundTrip) -> None:
+    tissues, vertebrae, counted = (round_trip.loaded[layout.case_name(n)] for n in (1, 2, 3))
     l3 = structure_by_name("L3").label
     nameless = {spineps.LABEL_TABLE[int(value)] for value in np.unique(tissues.labels.array) if value >= 200}
     assert nameless == {("body",), ("arch",), ("disc",)}
@@ -67,11 +67,11 @@ def test_one_mask_tells_what_it_can(replica: Replica) -> None:
 
 
 def one_raw(source: Path, number: int) -> SourceCase:
-    return next(raw for raw in spineps.list_cases(source).cases if raw.name == layout.case_of(number))
+    return next(raw for raw in spineps.list_cases(source).cases if raw.name == layout.case_name(number))
 
 
-def test_patients_contrasts_and_other_names_of_files(replica: Replica, source: Path, tmp_path: Path) -> None:
-    assert not replica.refused
+def test_patients_contrasts_and_other_names_of_files(round_trip: RoundTrip, source: Path, tmp_path: Path) -> None:
+    assert not round_trip.refused
     raws = spineps.list_cases(source).cases
     assert {raw.contrast for raw in raws} == {"T2"} and {raw.patient for raw in raws} >= {"sub-001", "sub-002"}
     image, masks = one_raw(source, 0).files[0], one_raw(source, 0).files[1:]
@@ -86,7 +86,7 @@ def test_patients_contrasts_and_other_names_of_files(replica: Replica, source: P
     assert "2 such files of one exam" in spineps.list_cases(tmp_path).refused[0][1]
 
 
-def test_what_is_wrong_is_told(replica: Replica, source: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_told(round_trip: RoundTrip, source: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no file like"):
         spineps.list_cases(tmp_path)
     copy = shutil.copytree(source, tmp_path / "copy")
@@ -113,11 +113,13 @@ def test_with_a_sixth_lumbar_vertebra_the_disc_under_the_fifth_is_above_it(tmp_p
 
 
 def test_totalspineseg_as_it_leaves_its_output(tmp_path: Path) -> None:
-    replica = imported(totalspineseg, paired_files.make_importer("totalspineseg"), tmp_path, phantoms()[:2], traps=True)
-    assert replica.met == replica.expected == {(phantoms()[1].name, "label-header")}
+    round_trip = import_layout(
+        totalspineseg, paired_files.make_importer("totalspineseg"), tmp_path, phantoms()[:2], with_faults=True
+    )
+    assert round_trip.reported == round_trip.expected == {(phantoms()[1].name, "label-header")}
     table = SCHEMES["totalspineseg"]
     for one in phantoms()[:2]:
-        read = replica.read[one.name]
+        read = round_trip.loaded[one.name]
         assert not disagreement(read, one.labels, table).any()
         np.testing.assert_array_equal(read.labels.array > 0, one.labels.array > 0)
         whole = [structure_by_name("L4").label, arch_of_level("L4").label]

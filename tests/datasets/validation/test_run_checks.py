@@ -25,7 +25,7 @@ from lumbarseg.errors import DatasetError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
-from .. import small
+from .. import small_phantoms
 
 TABLE = {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}}
 Change = Callable[[Volume, Volume], tuple[Volume, Volume]]
@@ -33,7 +33,7 @@ Change = Callable[[Volume, Volume], tuple[Volume, Volume]]
 
 @cache
 def exam(number: int, sequence: str = "T2") -> tuple[Volume, Volume]:
-    made = small.exam(number, 5, sequence)
+    made = small_phantoms.exam(number, 5, sequence)
     return reorient(made.image, "RAS"), reorient(made.labels, "RAS")
 
 

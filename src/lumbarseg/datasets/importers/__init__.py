@@ -20,11 +20,10 @@ IMPORTERS = {
         "myosegmentum",
         "ivdm3seg",
         "nnunet",
-        "folder",
         "monailabel",
     )
-}
-"""Name of a source: its file in this folder, with `IMPORTER` or, where it needs options, a function `importer`."""
+} | {"folder": "paired_files"}
+"""Name of a source: its file in this folder, with `IMPORTER` or, where it needs options, a function `make_importer`."""
 
 
 def get_importer(name: str) -> Importer:
@@ -37,4 +36,4 @@ def get_importer(name: str) -> Importer:
 
 def known_faults(name: str) -> dict[str, str]:
     """What the words mean with which an importer's warnings begin."""
-    return dict(getattr(import_module(f".{IMPORTERS[name]}", __package__), "TRAPS", {}))
+    return dict(getattr(import_module(f".{IMPORTERS[name]}", __package__), "KNOWN_FAULTS", {}))

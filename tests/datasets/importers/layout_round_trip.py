@@ -8,42 +8,44 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from tests.datasets.layouts.exam import InjectedFault, SyntheticExam
 
 from lumbarseg.anatomy import STRUCTURES, Kind
 from lumbarseg.datasets.dataset import LabelTable
 from lumbarseg.datasets.importers.importer import Importer, LoadedCase
-from lumbarseg.datasets.layouts.exam import Exam, Planted
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
 
 @dataclass
-class Replica:
-    """What came of importing a layout. met: (case, trap) pairs of warnings and refusals."""
+class RoundTrip:
+    """What came of importing a layout. met: (case, fault) pairs of warnings and refusals."""
 
-    planted: list[Planted]
-    read: dict[str, LoadedCase] = field(default_factory=dict)
+    injected: list[InjectedFault]
+    loaded: dict[str, LoadedCase] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
     @property
-    def met(self) -> set[tuple[str, str]]:
-        warned = {(name, text.partition(":")[0]) for name, read in self.read.items() for text in read.warnings}
+    def reported(self) -> set[tuple[str, str]]:
+        warned = {(name, text.partition(":")[0]) for name, read in self.loaded.items() for text in read.warnings}
         return warned | {(name, "refused") for name in self.refused}
 
     @property
     def expected(self) -> set[tuple[str, str]]:
-        return {(trap.case, trap.trap) for trap in self.planted}
+        return {(fault.case, fault.fault) for fault in self.injected}
 
 
-def imported(layout: ModuleType, importer: Importer, folder: Path, exams: Sequence[Exam], traps: bool) -> Replica:
+def import_layout(
+    layout: ModuleType, importer: Importer, folder: Path, exams: Sequence[SyntheticExam], with_faults: bool
+) -> RoundTrip:
     """The exams written in a layout and read back, case by case."""
-    out = Replica(layout.write(folder, iter(exams), np.random.default_rng(5), traps))
+    out = RoundTrip(layout.write(folder, iter(exams), np.random.default_rng(5), with_faults))
     found = importer.list_cases(folder)
     out.refused = dict(found.refused)
     for raw in found.cases:
         try:
-            out.read[raw.name] = importer.load_case(raw)
+            out.loaded[raw.name] = importer.load_case(raw)
         except LumbarsegError as error:
             out.refused[raw.name] = str(error)
     return out

@@ -13,10 +13,10 @@ import numpy as np
 
 from lumbarseg import io
 from lumbarseg.anatomy import STRUCTURES, Kind, arch_of_level, structure_by_name
+from lumbarseg.datasets.schemes import REGULAR_VERTEBRAE, disc_below
 from lumbarseg.volume import Volume
 
-from ..schemes import REGULAR_VERTEBRAE, disc_below
-from .exam import Exam, Planted
+from .exam import InjectedFault, SyntheticExam
 
 _SHOWN = REGULAR_VERTEBRAE[-7:]
 NAMES = (
@@ -29,23 +29,25 @@ NAMES = (
 LABELS = {Kind.BACKGROUND.value: 0, **{name: i for i, name in enumerate(NAMES, 1)}, "ignore": len(NAMES) + 1}
 
 
-def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
-    """The exams as training cases; every other label map has a header that was reset where traps are wanted."""
+def write(
+    folder: Path, exams: Iterable[SyntheticExam], rng: np.random.Generator, with_faults: bool
+) -> list[InjectedFault]:
+    """Write the exams as training cases; with faults, every other label map has a reset header."""
     del rng
     place = folder / "Dataset501_Lumbar"
     lookup = np.zeros(256, np.uint8)
     lookup[[s.label for s in STRUCTURES]] = LABELS["ignore"]
     lookup[[structure_by_name(name).label for name in NAMES]] = [LABELS[name] for name in NAMES]
-    planted, count = [], 0
+    faults, count = [], 0
     for number, exam in enumerate(exams):
         affine = exam.labels.affine
-        if traps and number % 2:
+        if with_faults and number % 2:
             affine = np.diag([*exam.labels.grid.spacing, 1.0])
-            planted.append(Planted(exam.name, "label-header", "reset"))
+            faults.append(InjectedFault(exam.name, "label-header", "reset"))
         io.write_image(exam.image, place / "imagesTr" / f"{exam.name}_0000.nii.gz")
         io.write_labels(Volume(lookup[exam.labels.array], affine), place / "labelsTr" / f"{exam.name}.nii.gz", ())
         count += 1
     told = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": count, "file_ending": ".nii.gz"}
     with io.atomic_write(place / "dataset.json") as file:
         file.write(json.dumps(told, indent=1).encode())
-    return planted
+    return faults

@@ -1,4 +1,4 @@
-"""What a layout is made from, and what it tells about the traps that it planted."""
+"""What a layout is written from, and the record of the faults injected into it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lumbarseg.volume import Volume
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
+class SyntheticExam:
     """A synthetic exam. labels: uint8 in the package's own values, posterior elements apart; contrast: "T2", "T1"..."""
 
     name: str
@@ -22,13 +22,13 @@ class Exam:
 
 
 @dataclass(frozen=True)
-class Planted:
-    """A trap in a layout. case: the name under which the importer gives it; trap: a word of the importer's list."""
+class InjectedFault:
+    """A fault in a layout. case: the importer's name of the case; fault: a key of its `KNOWN_FAULTS`, or "refused"."""
 
     case: str
-    trap: str
+    fault: str
     detail: str = ""
 
 
-Layout = Callable[[Path, Iterable[Exam], np.random.Generator, bool], list[Planted]]
-"""write(folder, exams, rng, traps): the exams in the published layout, streamed; with the traps it planted."""
+Layout = Callable[[Path, Iterable[SyntheticExam], np.random.Generator, bool], list[InjectedFault]]
+"""write(folder, exams, rng, with_faults): write the exams in the published layout and return the injected faults."""

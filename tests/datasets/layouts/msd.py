@@ -12,7 +12,7 @@ from lumbarseg import io
 from lumbarseg.anatomy import Kind, labels_of_kind
 from lumbarseg.volume import Volume
 
-from .exam import Exam, Planted
+from .exam import InjectedFault, SyntheticExam
 
 LABELS = {
     Kind.BACKGROUND: "background",
@@ -25,9 +25,11 @@ LABELS = {
 """What the values from 0 on are called."""
 
 
-def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
-    """The exams as training cases of one channel, without any trap."""
-    del rng, traps
+def write(
+    folder: Path, exams: Iterable[SyntheticExam], rng: np.random.Generator, with_faults: bool
+) -> list[InjectedFault]:
+    """Write the exams as training cases of one channel, without faults."""
+    del rng, with_faults
     lookup = np.zeros(256, np.uint8)
     for value, kind in enumerate(LABELS):
         lookup[list(labels_of_kind(kind))] = value

@@ -12,19 +12,19 @@ from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, levels_upward, structure_by
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
-from .exam import Exam, Planted
+from .exam import InjectedFault, SyntheticExam
 
 SEQUENCES = ("T2",)
 _BODIES = levels_upward(LUMBAR_LEVELS[-1], 7)
-PLAN = ("axis", "touching", "right", "speck", "six", "label-header")
-"""What is planted in one exam after the other: "right" has a header that is right, "six" lacks a body."""
+FAULTS = ("axis", "touching", "right", "speck", "six", "label-header")
+"""Fault of each exam in turn: "right" means a correct header, "six" that a body is missing."""
 
 _LONELY = 90  # number of the image without a mask
 _SHIFT = 6.0  # mm by which a mask's header is off
 
 
-def usable(exam: Exam) -> bool:
-    """Whether T11 to L5, and no L6, are whole in view."""
+def is_usable(exam: SyntheticExam) -> bool:
+    """Return whether T11 to L5 are completely in view and there is no L6."""
     array = reorient(exam.labels, "RAS").array
     present = set(np.flatnonzero(np.bincount(array.ravel())).tolist())
     wanted, sixth = {structure_by_name(level).label for level in _BODIES}, structure_by_name(LEVELS[-1]).label
@@ -32,60 +32,62 @@ def usable(exam: Exam) -> bool:
     return wanted <= present and not wanted & ends and sixth not in present
 
 
-def case_of(number: int) -> str:
-    """The name under which the importer gives exam `number`."""
+def case_name(number: int) -> str:
+    """Return the importer's name of exam `number`."""
     return f"Img_{number + 1:02d}"
 
 
-def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
-    """The exams, each under the header that reverses front and back; with `traps`, one of `PLAN` in turn."""
-    planted: list[Planted] = []
+def write(
+    folder: Path, exams: Iterable[SyntheticExam], rng: np.random.Generator, with_faults: bool
+) -> list[InjectedFault]:
+    """Write the exams with a header that reverses front and back; with faults, one of `FAULTS` in turn."""
+    faults: list[InjectedFault] = []
     folder.mkdir(parents=True, exist_ok=True)
     for number, exam in enumerate(exams):
-        trap = PLAN[number % len(PLAN)] if traps else "axis"
-        name = case_of(number)
+        fault = FAULTS[number % len(FAULTS)] if with_faults else "axis"
+        name = case_name(number)
         image, labels = reorient(exam.image, "LPS"), reorient(exam.labels, "LPS")
         tag = np.isin(labels.array, [structure_by_name(level).label for level in _BODIES]).astype(np.uint8)
-        affine = labels.affine if trap == "right" else np.diag([*labels.grid.spacing, 1.0])
-        tag, words = _spoilt(tag, labels.array, trap, rng)
-        found = [Planted(name, word, detail) for word, detail in words]
-        if trap not in ("right", "six"):
-            found.append(Planted(name, "axis", "front and back reversed"))
-        if trap == "six" and number < len(PLAN):
+        affine = labels.affine if fault == "right" else np.diag([*labels.grid.spacing, 1.0])
+        tag, words = _with_fault(tag, labels.array, fault, rng)
+        found = [InjectedFault(name, word, detail) for word, detail in words]
+        if fault not in ("right", "six"):
+            found.append(InjectedFault(name, "axis", "front and back reversed"))
+        if fault == "six" and number < len(FAULTS):
             io.write_image(Volume(image.array, affine), folder / f"Img_{_LONELY}.nii")
-            found.append(Planted(f"Img_{_LONELY}", "refused", "no mask"))
+            found.append(InjectedFault(f"Img_{_LONELY}", "refused", "no mask"))
         io.write_image(Volume(image.array, affine), folder / f"{name}.nii")
-        io.write_labels(Volume(tag, _moved(affine, trap)), folder / f"{name}_Labels.nii", structures=())
-        planted += found
-    return planted
+        io.write_labels(Volume(tag, _moved(affine, fault)), folder / f"{name}_Labels.nii", structures=())
+        faults += found
+    return faults
 
 
-def _moved(affine: Array, trap: str) -> Array:
+def _moved(affine: Array, fault: str) -> Array:
     moved = affine.copy()
-    moved[2, 3] += _SHIFT if trap == "label-header" else 0
+    moved[2, 3] += _SHIFT if fault == "label-header" else 0
     return moved
 
 
-def _spoilt(tag: Array, labels: Array, trap: str, rng: np.random.Generator) -> tuple[Array, list[tuple[str, str]]]:
-    """The tag with a trap in it, and what it is called with its detail; axes are LPS."""
+def _with_fault(tag: Array, labels: Array, fault: str, rng: np.random.Generator) -> tuple[Array, list[tuple[str, str]]]:
+    """Return the tag (LPS axes) with a fault in it, and the (fault, detail) pairs."""
     out = tag.copy()
-    if trap == "touching":
+    if fault == "touching":
         upper = int(rng.integers(1, len(_BODIES)))
         names = _BODIES[upper], _BODIES[upper - 1]
         out[_bridge(labels, *(structure_by_name(name).label for name in names))] = 1
-        return out, [(trap, " and ".join(names))]
-    if trap == "speck":
+        return out, [(fault, " and ".join(names))]
+    if fault == "speck":
         out[1, 2:4, 2:5] = 1
-        return out, [(trap, "6 voxels in a corner")]
-    if trap == "six":
+        return out, [(fault, "6 voxels in a corner")]
+    if fault == "six":
         highest = _BODIES[-1]
         out[labels == structure_by_name(highest).label] = 0
         return out, [("refused", f"{highest} not drawn")]
-    return out, [(trap, f"{_SHIFT} mm")] if trap == "label-header" else []
+    return out, [(fault, f"{_SHIFT} mm")] if fault == "label-header" else []
 
 
 def _bridge(labels: Array, upper: int, lower: int) -> tuple[Array, ...]:
-    """Voxels of a column, the foremost of the middle slice, that joins two bodies as an osteophyte does."""
+    """Return the voxels of the most anterior line that joins two bodies, as an osteophyte does."""
     both = (labels == upper).any(axis=2) & (labels == lower).any(axis=2)
     places = np.argwhere(both)
     i = int(np.median(places[:, 0]))

@@ -8,22 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from lumbarseg import io
+from lumbarseg.datasets.schemes import encode_labels, get_scheme
 from lumbarseg.volume import Volume
 
-from ..schemes import encode_labels, get_scheme
-from .exam import Exam, Planted
+from .exam import InjectedFault, SyntheticExam
 
 
-def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
-    """The exams in values of step 2; with traps every other result lies on a header that was reset."""
+def write(
+    folder: Path, exams: Iterable[SyntheticExam], rng: np.random.Generator, with_faults: bool
+) -> list[InjectedFault]:
+    """Write the exams in values of step 2; with faults, every other result has a reset header."""
     del rng
-    planted = []
+    faults = []
     for number, exam in enumerate(exams):
         affine = exam.labels.affine
-        if traps and number % 2:
+        if with_faults and number % 2:
             affine = np.diag([*exam.labels.grid.spacing, 1.0])
-            planted.append(Planted(exam.name, "label-header", "reset"))
+            faults.append(InjectedFault(exam.name, "label-header", "reset"))
         found = Volume(encode_labels(exam.labels.array, get_scheme("totalspineseg")), affine)
         io.write_image(exam.image, folder / "input" / f"{exam.name}_0000.nii.gz")
         io.write_labels(found, folder / "step2_output" / f"{exam.name}.nii.gz", ())
-    return planted
+    return faults

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from tests.datasets.layouts.exam import SyntheticExam
 
-from lumbarseg.datasets.layouts.exam import Exam
 from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
 
 _PIXEL = 1.5  # mm
 
 
-def exam(number: int, seed: int = 0, sequence: str = "T2", bodies: int = 5, slices: int = 9) -> Exam:
-    """Exam `number` of `seed`, five lumbar vertebrae, in view from the sacrum to `bodies` above it."""
+def exam(number: int, seed: int = 0, sequence: str = "T2", bodies: int = 5, slices: int = 9) -> SyntheticExam:
+    """SyntheticExam `number` of `seed`, five lumbar vertebrae, in view from the sacrum to `bodies` above it."""
     recipe = draw_recipe(np.random.default_rng([seed, number]), RecipeRanges(sequences=(sequence,), lumbar_counts=(5,)))
     low, high = (np.array(recipe.spine.bodies[i].centre) for i in (0, bodies - 1))
     depth = abs(high[1] - low[1]) + 110
@@ -31,9 +31,9 @@ def exam(number: int, seed: int = 0, sequence: str = "T2", bodies: int = 5, slic
         turn=(0.02, -0.01, 0.03),
     )
     phantom = render_phantom(replace(recipe, scanner=scanner))
-    return Exam(f"small-{seed}-{number}", phantom.image, phantom.labels, phantom.ground_truth["sequence"])
+    return SyntheticExam(f"small-{seed}-{number}", phantom.image, phantom.labels, phantom.ground_truth["sequence"])
 
 
-def exams(count: int, seed: int = 0, sequence: str = "T2", bodies: int = 5) -> Iterator[Exam]:
+def exams(count: int, seed: int = 0, sequence: str = "T2", bodies: int = 5) -> Iterator[SyntheticExam]:
     """The first `count` of a seed."""
     yield from (exam(number, seed, sequence, bodies) for number in range(count))

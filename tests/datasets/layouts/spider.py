@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, arch_of_level, structure_by_name
+from lumbarseg.datasets.schemes import REGULAR_VERTEBRAE, SCHEMES, encode_labels, value_for_structure
 from lumbarseg.io import atomic_write, metaimage
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
-from ..schemes import REGULAR_VERTEBRAE, SCHEMES, encode_labels, value_for_structure
-from .exam import Exam, Planted
+from .exam import InjectedFault, SyntheticExam
 
 SEQUENCES = ("T2",)
-PLAN = ("", "stir", "counting", "same-acquisition", "above-T1", "label-header", "no-overview", "grey", "alone")
-"""What is planted in one exam after the other, from the first on again when they are used up."""
+FAULTS = ("", "stir", "counting", "same-acquisition", "above-T1", "label-header", "no-overview", "grey", "alone")
+"""Fault of each exam in turn, starting over when they are used up."""
 
 _ROWS = SCHEMES["spider"]
 _SERIES = {"T1": "t1", "SPACE": "t2_SPACE"}
@@ -36,8 +36,8 @@ _SHIFT = 6.0  # mm by which a mask's header is off
 Rows = list[dict[str, object]]
 
 
-def usable(exam: Exam) -> bool:
-    """Whether the lowest lumbar vertebra is whole in view, and there is no L6."""
+def is_usable(exam: SyntheticExam) -> bool:
+    """Return whether the lowest lumbar vertebra is completely in view and there is no L6."""
     array = reorient(exam.labels, "RAS").array
     lowest = structure_by_name(LUMBAR_LEVELS[-1]).label
     return bool((array == lowest).any()) and not (
@@ -45,45 +45,47 @@ def usable(exam: Exam) -> bool:
     )
 
 
-def case_of(number: int) -> str:
-    """The name under which the importer gives exam `number`, when it is T2."""
-    return f"{_patient(number)}_t2"
+def case_name(number: int) -> str:
+    """Return the importer's name of exam `number` when it is T2."""
+    return f"{_patient_number(number)}_t2"
 
 
-def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
-    """The exams in SPIDER's layout; with `traps`, folders lie twice in each other, as unpacking often makes them."""
-    parts = [folder / name / name if traps else folder / name for name in ("images", "masks")]
-    planted: list[Planted] = []
+def write(
+    folder: Path, exams: Iterable[SyntheticExam], rng: np.random.Generator, with_faults: bool
+) -> list[InjectedFault]:
+    """Write the exams; with faults, in doubled folders (images/images), as unpacking often makes them."""
+    parts = [folder / name / name if with_faults else folder / name for name in ("images", "masks")]
+    faults: list[InjectedFault] = []
     overview: Rows = []
     gradings: Rows = []
     for number, exam in enumerate(exams):
-        trap = PLAN[number % len(PLAN)] if traps else ""
+        fault = FAULTS[number % len(FAULTS)] if with_faults else ""
         series = _SERIES.get(exam.contrast, "t2")
-        names = [f"{_patient(number)}_{series}"]
-        names += [f"{_patient(number)}_t2_SPACE"] if trap == "same-acquisition" else []
-        mask = _spoilt(_counted(exam), trap)
+        names = [f"{_patient_number(number)}_{series}"]
+        names += [f"{_patient_number(number)}_t2_SPACE"] if fault == "same-acquisition" else []
+        mask = _with_fault(_spider_labels(exam), fault)
         for name in names:
             metaimage.write(exam.image, parts[0] / f"{name}.mha")
             metaimage.write(mask, parts[1] / f"{name}.mha")
-            overview += [] if trap == "no-overview" else [_row(name, exam, mask.array, trap, rng)]
-        if trap == "alone":
-            metaimage.write(exam.image, parts[0] / f"{_patient(number)}_t1.mha")
-            names = [f"{_patient(number)}_t1"]
-        gradings += _graded(number, trap, rng)
-        word = "refused" if trap in ("grey", "alone") else trap
-        planted += [Planted(name, word, trap) for name in names if trap]
-    _save(folder / "overview.csv", _COLUMNS, overview)
-    _save(folder / "radiological_gradings.csv", _GRADINGS, gradings)
-    return planted
+            overview += [] if fault == "no-overview" else [_row(name, exam, mask.array, fault, rng)]
+        if fault == "alone":
+            metaimage.write(exam.image, parts[0] / f"{_patient_number(number)}_t1.mha")
+            names = [f"{_patient_number(number)}_t1"]
+        gradings += _grading_rows(number, fault, rng)
+        word = "refused" if fault in ("grey", "alone") else fault
+        faults += [InjectedFault(name, word, fault) for name in names if fault]
+    _write_csv(folder / "overview.csv", _COLUMNS, overview)
+    _write_csv(folder / "radiological_gradings.csv", _GRADINGS, gradings)
+    return faults
 
 
-def _patient(number: int) -> int:
-    """Numbers with gaps, as in the published set."""
+def _patient_number(number: int) -> int:
+    """Return a patient number, with gaps as in the published set."""
     return 3 * number + 1
 
 
-def _counted(exam: Exam) -> Volume:
-    """Labels as SPIDER counts them, a vertebra that the image cuts off 100 higher."""
+def _spider_labels(exam: SyntheticExam) -> Volume:
+    """Renumber labels as SPIDER counts them; a vertebra cut off by the image has 100 more."""
     counted = encode_labels(exam.labels.array, _ROWS)
     upright = reorient(exam.labels, "RAS").array
     ends = set(np.unique(upright[..., [0, -1]]).tolist())
@@ -95,24 +97,24 @@ def _counted(exam: Exam) -> Volume:
     return Volume(counted, exam.labels.affine)
 
 
-def _spoilt(mask: Volume, trap: str) -> Volume:
-    """The mask with a trap in it."""
+def _with_fault(mask: Volume, fault: str) -> Volume:
+    """Return the mask with a fault in it."""
     array, affine = mask.array.copy(), mask.affine.copy()
-    if trap == "above-T1":
+    if fault == "above-T1":
         whole = sorted(set(np.unique(array).tolist()) & set(range(1, len(REGULAR_VERTEBRAE) + 1)))
         array[array == whole[-1]] = len(REGULAR_VERTEBRAE) + 1
         array[array == _DISC + whole[-1]] = _DISC + len(REGULAR_VERTEBRAE) + 1
-    if trap == "grey":
+    if fault == "grey":
         array[array == value_for_structure(_ROWS, LUMBAR_LEVELS[2])] = _GREY
-    if trap == "label-header":
+    if fault == "label-header":
         affine[2, 3] += _SHIFT
     return Volume(array, affine)
 
 
-def _row(name: str, exam: Exam, mask: Array, trap: str, rng: np.random.Generator) -> dict[str, object]:
-    stir = trap == "stir" or exam.contrast == "STIR"
+def _row(name: str, exam: SyntheticExam, mask: Array, fault: str, rng: np.random.Generator) -> dict[str, object]:
+    stir = fault == "stir" or exam.contrast == "STIR"
     present = np.unique(mask)
-    echo = round(float(rng.uniform(80, 120))) if trap != "same-acquisition" else 99
+    echo = round(float(rng.uniform(80, 120))) if fault != "same-acquisition" else 99
     return {
         "new_file_name": name,
         "num_vertebrae": int(((present > 0) & (present < _PARTLY)).sum()),
@@ -133,17 +135,17 @@ def _row(name: str, exam: Exam, mask: Array, trap: str, rng: np.random.Generator
     }
 
 
-def _graded(number: int, trap: str, rng: np.random.Generator) -> Rows:
-    """Grades of the five lumbar discs; with the trap, of one below the one counted as the lowest too."""
-    levels = range(0 if trap == "counting" else 1, len(LUMBAR_LEVELS) + 1)
+def _grading_rows(number: int, fault: str, rng: np.random.Generator) -> Rows:
+    """Return grades of the five lumbar discs; with the fault "counting", also of a disc below them."""
+    levels = range(0 if fault == "counting" else 1, len(LUMBAR_LEVELS) + 1)
     first, second = _GRADINGS[:2]
     return [
-        {first: _patient(number), second: level, **{name: int(rng.integers(0, 3)) for name in _GRADINGS[2:]}}
+        {first: _patient_number(number), second: level, **{name: int(rng.integers(0, 3)) for name in _GRADINGS[2:]}}
         for level in levels
     ]
 
 
-def _save(path: Path, columns: tuple[str, ...], rows: Rows) -> None:
+def _write_csv(path: Path, columns: tuple[str, ...], rows: Rows) -> None:
     text = io.StringIO()
     table = csv.DictWriter(text, columns)
     table.writeheader()

@@ -9,51 +9,53 @@ import numpy as np
 
 from lumbarseg import io
 from lumbarseg.anatomy import Kind, structure_by_name
+from lumbarseg.datasets.schemes import REGULAR_VERTEBRAE, encode_labels, get_scheme
 from lumbarseg.volume import Array, Volume
 
-from ..schemes import REGULAR_VERTEBRAE, encode_labels, get_scheme
-from .exam import Exam, Planted
+from .exam import InjectedFault, SyntheticExam
 
 
-def case_of(number: int) -> str:
-    """How the importer calls exam `number`, from 0."""
+def case_name(number: int) -> str:
+    """Return the importer's name of exam `number`, counted from 0."""
     return f"sub-{number + 1:03d}_T2w"
 
 
-def usable(exam: Exam) -> bool:
-    """Whether there is something to name."""
+def is_usable(exam: SyntheticExam) -> bool:
+    """Return whether anything is labelled."""
     return bool(exam.labels.array.any())
 
 
-def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
-    """The exams with both masks; with traps, of four in a row one lacks each, and one is counted from the top."""
+def write(
+    folder: Path, exams: Iterable[SyntheticExam], rng: np.random.Generator, with_faults: bool
+) -> list[InjectedFault]:
+    """Write the exams with both masks; with faults, one or the other mask is missing, or counted from the top."""
     del rng
-    planted: list[Planted] = []
+    faults: list[InjectedFault] = []
     for number, exam in enumerate(exams):
-        case, trap = case_of(number), number % 4 if traps else 0
+        case, fault = case_name(number), number % 4 if with_faults else 0
         subject = case.partition("_")[0]
         start = folder / "derivatives_seg" / subject / f"{subject}_mod-T2w"
         tissues = encode_labels(exam.labels.array, get_scheme("spineps_subregions"))
         vertebrae = instances(exam.labels.array)
-        vertebrae = _from_top(vertebrae) if trap == 3 else vertebrae
+        vertebrae = _from_top(vertebrae) if fault == 3 else vertebrae
         io.write_image(exam.image, folder / "rawdata" / subject / f"{case}.nii.gz")
         for kind, mask, left_out in (("spine", tissues, 2), ("vert", vertebrae, 1)):
-            if trap != left_out:
+            if fault != left_out:
                 place = start.with_name(f"{start.name}_seg-{kind}_msk.nii.gz")
                 io.write_labels(Volume(mask, exam.labels.affine), place, ())
         words = {1: "no-instances", 2: "no-subregions", 3: "unnamed"}
-        planted += [Planted(case, words[trap])] if trap else []
-    return planted
+        faults += [InjectedFault(case, words[fault])] if fault else []
+    return faults
 
 
 def instances(labels: Array) -> Array:
-    """Labels in the package's own values as a mask of vertebrae: all but the canal."""
+    """Return a vertebra mask (all but the canal) from the package's label values."""
     canal = structure_by_name(Kind.CANAL.value).label
     return encode_labels(np.where(labels == canal, 0, labels).astype(np.uint8), get_scheme("spineps"))
 
 
 def _from_top(mask: Array) -> Array:
-    """Vertebrae, and the discs below them, counted from the highest one in view."""
+    """Renumber vertebrae and the discs below them, counted from the highest one in view."""
     first, last = (scheme_value(level) for level in (REGULAR_VERTEBRAE[0], REGULAR_VERTEBRAE[-1]))
     above = int(min(value for value in np.unique(mask % 100) if first <= value <= last)) - 1
     lookup = np.arange(256, dtype=np.uint8)
@@ -63,5 +65,5 @@ def _from_top(mask: Array) -> Array:
 
 
 def scheme_value(level: str) -> int:
-    """The number of a vertebra in a mask of SPINEPS."""
+    """Return the value of a vertebra in a mask of SPINEPS."""
     return next(value for value, names in get_scheme("spineps").items() if level in names)

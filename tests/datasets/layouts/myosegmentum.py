@@ -15,35 +15,37 @@ from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
 from lumbarseg.io import metaimage
 from lumbarseg.volume import Array, Volume
 
-from .exam import Exam, Planted
+from .exam import InjectedFault, SyntheticExam
 
 SEQUENCES = ("GRE",)
 _LEAST = 60  # voxels of a body
 
 
-def case_of(number: int) -> str:
-    """How the importer calls exam `number`, from 0."""
+def case_name(number: int) -> str:
+    """Return the importer's name of exam `number`, counted from 0."""
     return f"{number + 1:02d}"
 
 
-def usable(exam: Exam) -> bool:
-    """Whether all five bodies are in view."""
+def is_usable(exam: SyntheticExam) -> bool:
+    """Return whether all five bodies are in view."""
     counts = np.bincount(exam.labels.array.ravel(), minlength=256)
     return bool((counts[[structure_by_name(level).label for level in LUMBAR_LEVELS]] >= _LEAST).all())
 
 
-def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: bool) -> list[Planted]:
-    """The exams; of four in a row three have a trap where traps are wanted. A muscle is drawn beside each."""
-    planted: list[Planted] = []
+def write(
+    folder: Path, exams: Iterable[SyntheticExam], rng: np.random.Generator, with_faults: bool
+) -> list[InjectedFault]:
+    """Write the exams, a muscle mask beside each; with faults, three exams in four have one."""
+    faults: list[InjectedFault] = []
     for number, exam in enumerate(exams):
-        case = case_of(number)
+        case = case_name(number)
         place = folder / case / case / "vertebrae"
         masks = {
             level: (exam.labels.array == structure_by_name(level).label).astype(np.uint8) for level in LUMBAR_LEVELS
         }
         affine = exam.labels.affine.copy()
-        if traps:
-            planted += [Planted(case, *trap) for trap in _plant(number, masks, affine, rng)]
+        if with_faults:
+            faults += [InjectedFault(case, *fault) for fault in _inject_fault(number, masks, affine, rng)]
         low, high = float(exam.image.array.min()), float(exam.image.array.max())
         other = Volume((low + high - exam.image.array).astype(exam.image.array.dtype), exam.image.affine)
         for name, image in (("WATER", exam.image), ("FAT", other), ("FATFRACTION", other)):
@@ -53,11 +55,13 @@ def write(folder: Path, exams: Iterable[Exam], rng: np.random.Generator, traps: 
             metaimage.write(Volume(mask, affine), place / f"{level}_{case}.mha")
         muscle = Volume((exam.labels.array == 0).astype(np.uint8), exam.labels.affine)
         metaimage.write(muscle, place.parent / "muscle" / f"psoas_left_{case}.mha")
-    return planted
+    return faults
 
 
-def _plant(number: int, masks: dict[str, Array], affine: Array, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Change the masks, or their affine, of one exam; what was planted."""
+def _inject_fault(
+    number: int, masks: dict[str, Array], affine: Array, rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    """Change the masks or the affine of one exam; return (fault, detail) pairs."""
     upper, lower = LUMBAR_LEVELS[1:3]
     if number % 4 == 1:
         masks[upper] = masks[upper] * rng.integers(1, 256, masks[upper].shape, np.uint8)
