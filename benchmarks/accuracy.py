@@ -214,8 +214,8 @@ def evaluate_exam(model: Model, benchmark_set: BenchmarkSet, image: Path, refere
     }
     if benchmark_set.table:
         scores = score_structures(labels, read_labels(reference).array, benchmark_set.table)
-        row["structures"] = {s.name: s.to_dict() for s in scores if s.truth}
-        row |= {"wrong": find_wrong_names(s for s in scores if s.truth), "missing": find_missing_structures(scores)}
+        row["structures"] = {s.name: s.to_dict() for s in scores if s.reference_voxels}
+        row |= {"wrong": find_wrong_names(s for s in scores if s.reference_voxels), "missing": find_missing_structures(scores)}
         uncertain = {level["name"] for level in row["levels"] if level["uncertain"]}
         marked = select_marked_uncertain(row["wrong"], uncertain)
         row["wrong_unmarked"] = [text for text in row["wrong"] if text not in marked]

@@ -77,7 +77,7 @@ def simulate_clicks(model: Predictor, case: Case, most: int, seed: int = 0) -> R
 
 
 def _scores(found: Segmentation, truth: np.ndarray, case: Case) -> Row:
-    rows = [row for row in score_structures(found.labels.array, truth, case.label_table) if row.truth]
+    rows = [row for row in score_structures(found.labels.array, truth, case.label_table) if row.reference_voxels]
     return {
         "dice": {row.name: round(row.dice, 4) for row in rows if row.dice is not None},
         "wrong": find_wrong_names(rows),

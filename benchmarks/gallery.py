@@ -149,9 +149,9 @@ def _judged(model: Model, recipe: Recipe) -> tuple[float, Volume, Volume, Segmen
     except LumbarsegError:
         return None
     rows = score_structures(found.labels.array, made.labels.array, own_label_table([Kind.BODY, Kind.DISC]))
-    seen = [row for row in rows if row.truth > 500]
+    seen = [row for row in rows if row.reference_voxels > 500]
     wrong = find_wrong_names(row for row in seen if structure_by_name(row.name).kind == Kind.BODY)
-    return accuracy.mean([row.overlap or 0.0 for row in seen]), made.image, made.labels, found, wrong
+    return accuracy.mean([row.covering_dice or 0.0 for row in seen]), made.image, made.labels, found, wrong
 
 
 def format_unpictured(rows: dict[str, list[dict[str, Any]]]) -> list[str]:

@@ -83,11 +83,11 @@ def evaluate_names(
         found = segment(image, model)
     except LumbarsegError:
         return NamedCase(group, exam, sacrum, 0.0, True, (), (), ("refused",), ())
-    rows = [row for row in score_structures(found.labels.array, truth, table) if row.truth]
+    rows = [row for row in score_structures(found.labels.array, truth, table) if row.reference_voxels]
     wrong = tuple(find_wrong_names(rows))
     marked = select_marked_uncertain(wrong, {level.name for level in found.levels if level.uncertain})
     trust = {level.name: level.confidence for level in found.levels}
-    names = [(row.name.removesuffix(" vertebra"), (row.found_as or "").removesuffix(" vertebra")) for row in rows]
+    names = [(row.name.removesuffix(" vertebra"), (row.covered_by or "").removesuffix(" vertebra")) for row in rows]
     return NamedCase(
         group,
         exam,

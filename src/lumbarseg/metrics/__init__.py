@@ -1,4 +1,4 @@
-"""One labelling against another, and what many such comparisons say together."""
+"""Compare label maps with references: scores per structure and instance, means with intervals, two models."""
 
 from .bootstrap import Estimate, bootstrap_mean, permutation_test
 from .case_scores import exam_rows, instance_rows, score_case, structure_rows
@@ -7,7 +7,6 @@ from .overlap import (
     MIN_COVERAGE,
     StructureScore,
     compute_dice,
-    compute_volume_ratio,
     find_missing_structures,
     find_wrong_names,
     score_structures,
@@ -30,7 +29,6 @@ __all__ = [
     "compare_models",
     "compute_dice",
     "compute_surface_distances",
-    "compute_volume_ratio",
     "exam_rows",
     "find_missing_structures",
     "find_wrong_names",

@@ -1,4 +1,4 @@
-"""Means with their intervals, and differences of two models, over patients: exams of one person are not independent."""
+"""Means with bootstrap intervals and tests of differences, over patients: exams of one patient are not independent."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ RESAMPLES = 2000
 INTERVAL_PERCENTILES = (2.5, 97.5)
 """Percentiles of the bootstrap that bound its 95 % interval."""
 
-_MAX_EXACT_PATIENTS = 12  # patients up to which every choice of signs is tried: 4096 of them
+_MAX_EXACT_PATIENTS = 12  # up to here all sign patterns are tried, 4096 at most
 _RANDOM_SIGN_FLIPS = 10_000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or a ratio. low, high: its 95 % interval, None with one patient; count: values that it is made of.
+    """A mean or a ratio with its 95 % interval.
 
-    left_out: values that were infinite and are in no mean, for example distances to what was not found.
+    low, high : bounds of the interval, None with one patient
+    count : number of values in the mean
+    left_out : number of infinite values, which are in no mean: distances to structures that were not predicted
     """
 
     mean: float | None
@@ -35,7 +37,7 @@ class Estimate:
     left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return the values for JSON."""
         return asdict(self)
 
 
@@ -47,42 +49,52 @@ def bootstrap_mean(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """The mean of values, or the sum of values by the sum of weights, with a 95 % bootstrap interval over patients.
+    """Return the mean of values, or their sum divided by the sum of weights, with a 95 % interval over patients.
 
-    values, patients, weights: of equal length, in any order; patients: whose value it is. Patients are drawn with
-    replacement, each with all of their values (cluster bootstrap, percentile interval: Davison and Hinkley, Bootstrap
-    Methods and their Application, 1997, 3.8 and 5.3).
+    Patients are resampled with replacement, each with all of their values (cluster bootstrap, percentile interval:
+    Davison and Hinkley, Bootstrap Methods and their Application, 1997, 3.8 and 5.3).
+
+    Parameters
+    ----------
+    values, patients, weights : of equal length, in any order; patients are the owners of the values
     """
     value = np.asarray(values, np.float64)
     weight = np.ones_like(value) if weights is None else np.asarray(weights, np.float64)
     finite = np.isfinite(value)
-    people, index = np.unique(np.asarray(patients, dtype=str)[finite], return_inverse=True)
-    top = np.bincount(index, value[finite], minlength=len(people))
-    bottom = np.bincount(index, weight[finite], minlength=len(people))
+    owners, index = np.unique(np.asarray(patients, dtype=str)[finite], return_inverse=True)
+    value_sums = np.bincount(index, value[finite], minlength=len(owners))
+    weight_sums = np.bincount(index, weight[finite], minlength=len(owners))
     left_out, count = int((~finite).sum()), int(finite.sum())
-    if not bottom.sum():
-        return Estimate(None, None, None, count, len(people), left_out)
-    mean = float(top.sum() / bottom.sum())
-    if len(people) < 2:
-        return Estimate(mean, None, None, count, len(people), left_out)
-    chosen = _resample_counts(len(people), resamples, seed)
-    totals = chosen @ bottom
-    means = (chosen @ top)[totals > 0] / totals[totals > 0]
+    if not weight_sums.sum():
+        return Estimate(None, None, None, count, len(owners), left_out)
+    mean = float(value_sums.sum() / weight_sums.sum())
+    if len(owners) < 2:
+        return Estimate(mean, None, None, count, len(owners), left_out)
+    resampled = _resample_counts(len(owners), resamples, seed)
+    totals = resampled @ weight_sums
+    means = (resampled @ value_sums)[totals > 0] / totals[totals > 0]
     low, high = np.percentile(means, INTERVAL_PERCENTILES)
-    return Estimate(mean, float(low), float(high), count, len(people), left_out)
+    return Estimate(mean, float(low), float(high), count, len(owners), left_out)
 
 
 def permutation_test(differences: Sequence[float], patients: Sequence[str], seed: int = 0) -> float | None:
-    """Probability of a mean difference at least this far from 0 if the two models were exchangeable, two-sided.
+    """Return the two-sided p-value of a mean difference between two models that would be exchangeable.
 
-    differences, patients: of equal length; the signs of a patient's differences are turned together. With up to 12
-    patients that differ every choice of signs is tried, else 10,000 are drawn. None with one patient. Source: Good,
-    Permutation, Parametric and Bootstrap Tests of Hypotheses, 2005, 3.2.
+    The signs of a patient's differences are flipped together. With up to 12 patients that differ all sign patterns are
+    tried, else 10,000 random ones. Source: Good, Permutation, Parametric and Bootstrap Tests of Hypotheses, 2005, 3.2.
+
+    Parameters
+    ----------
+    differences, patients : of equal length, in any order
+
+    Returns
+    -------
+    None with one patient.
     """
-    people, index = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
-    if len(people) < 2:
+    owners, index = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    if len(owners) < 2:
         return None
-    sums = np.bincount(index, np.asarray(differences, np.float64), minlength=len(people))
+    sums = np.bincount(index, np.asarray(differences, np.float64), minlength=len(owners))
     sums = sums[sums != 0]
     if not len(sums):
         return 1.0
@@ -96,6 +108,6 @@ def permutation_test(differences: Sequence[float], patients: Sequence[str], seed
 
 @lru_cache(maxsize=8)
 def _resample_counts(patients: int, resamples: int, seed: int) -> Array:
-    """(draws, people) how often each patient is drawn; the same for every figure, so that figures can be compared."""
+    """(resamples, patients) float64: how often each patient is drawn, the same for all measures."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples).astype(np.float64)

@@ -1,4 +1,4 @@
-"""One exam judged in full, as plain values; and many such exams taken apart into rows for the statistics."""
+"""Score one case completely, and split scored cases into table rows for the statistics."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from .overlap import find_missing_structures, find_wrong_names, score_structures
 from .structure_names import StructureNames, kind_of_name, level_in_name, tissue_kinds
 
 Row = dict[str, Any]
+"""A row of a table or of a JSON file: column name to value."""
 
 CASE_KEYS = ("dataset", "case", "patient", "contrast", "scanner")
-"""What every row of an exam says about it; patient: what the bootstrap draws, the same for all exams of a person."""
+"""Columns that every row has; patient is the unit of the bootstrap, the same for all exams of a person."""
 
 
 def score_case(
@@ -31,99 +32,106 @@ def score_case(
     prediction_names: Iterable[StructureNames] = (),
     segmented_kinds: Iterable[str] = CLASSES,
 ) -> Row:
-    """What one exam shows, ready for JSON: structures, instances, wrong names, missing ones, whether all are right.
+    """Score structures, instances and names of one case.
 
-    found, truth, table, spacing, meaning: as for `score`; distances: whether to measure those of surfaces; uncertain:
-    levels that were marked so, wrong_flagged being the wrong names among them; painted: kinds of tissue that the answer
-    may show at all, others are not asked of it. names_right: None where the reference gives no names.
+    Parameters
+    ----------
+    prediction, reference, label_table, spacing, prediction_names : see `score_structures`
+    with_distances : measure surface distances
+    uncertain_levels : levels that the prediction marks as uncertain
+    segmented_kinds : kinds that the model segments; others are not scored
+
+    Returns
+    -------
+    Values for JSON. "wrong_flagged" are the wrong names that were marked uncertain; "names_right" is None if the
+    reference gives no names.
     """
-    prediction_names = tuple(prediction_names)
-    kinds = frozenset(segmented_kinds)
+    prediction_names, kinds = tuple(prediction_names), frozenset(segmented_kinds)
+    measured = spacing if with_distances else None
     scores = [
-        row
-        for row in score_structures(
-            prediction, reference, label_table, spacing if with_distances else None, prediction_names
-        )
-        if tissue_kinds(row.name) <= kinds
+        score
+        for score in score_structures(prediction, reference, label_table, measured, prediction_names)
+        if tissue_kinds(score.name) <= kinds
     ]
-    things = [
-        each
-        for each in match_instances(prediction, reference, label_table, spacing, prediction_names)
-        if tissue_kinds(each.kind) <= kinds
-    ]
-    wrong = find_wrong_names(scores)
-    named = [row for row in scores if row.overlap is not None]
+    matches = match_instances(prediction, reference, label_table, spacing, prediction_names)
+    wrong_names = find_wrong_names(scores)
+    named = [score for score in scores if score.covering_dice is not None]
     return {
-        "structures": [row.to_dict() for row in scores],
-        "instances": [each.to_dict() for each in things],
-        "wrong_names": wrong,
-        "wrong_flagged": select_marked_uncertain(wrong, uncertain_levels),
+        "structures": [score.to_dict() for score in scores],
+        "instances": [match.to_dict() for match in matches if tissue_kinds(match.kind) <= kinds],
+        "wrong_names": wrong_names,
+        "wrong_flagged": select_marked_uncertain(wrong_names, uncertain_levels),
         "missing": find_missing_structures(scores),
-        "names_right": all(row.is_named_right for row in named) if named else None,
+        "names_right": all(score.is_named_right for score in named) if named else None,
         "distances": with_distances,
     }
 
 
-def structure_rows(exams: Iterable[Row]) -> list[Row]:
-    """One row per structure that a reference shows: dice, ratio, surface_mm, surface95_mm, named (1, 0 or None).
+def structure_rows(cases: Iterable[Row]) -> list[Row]:
+    """Return a row for each structure that a reference shows.
 
-    Distances are infinite where the structure was not found at all, None where nobody asked. exams: `judge` with FACTS.
+    Columns are dice, ratio, surface_mm, surface95_mm and named (1, 0 or None). Distances are infinite if the structure
+    was not predicted, None if they were not measured.
+
+    Parameters
+    ----------
+    cases : results of `score_case` with the columns of CASE_KEYS
     """
-    out = []
-    for exam in exams:
-        for row in exam["structures"]:
-            if "dice" not in row:
+    rows = []
+    for case in cases:
+        for structure in case["structures"]:
+            if "dice" not in structure:
                 continue
-            nothing = float("inf") if exam["distances"] else None
-            gaps = row.get("distances", {})
-            named = None if "overlap" not in row else float(row.get("found_as") == row["name"])
-            out.append(
-                _case_columns(exam, row["name"])
-                | {"dice": row["dice"], "ratio": row["ratio"], "named": named}
-                | {"surface_mm": gaps.get("mean", nothing), "surface95_mm": gaps.get("p95", nothing)}
+            default = float("inf") if case["distances"] else None
+            distances = structure.get("distances", {})
+            named = None if "overlap" not in structure else float(structure.get("found_as") == structure["name"])
+            rows.append(
+                _case_columns(case, structure["name"])
+                | {"dice": structure["dice"], "ratio": structure["ratio"], "named": named}
+                | {"surface_mm": distances.get("mean", default), "surface95_mm": distances.get("p95", default)}
             )
-    return out
+    return rows
 
 
-def instance_rows(exams: Iterable[Row]) -> list[Row]:
-    """One row per thing that was drawn or found: drawn, found, hit, named (0 or 1), and what F1 is made of.
+def instance_rows(cases: Iterable[Row]) -> list[Row]:
+    """Return a row for each instance of a reference or a prediction, with what precision, recall and F1 need.
 
-    named is None where the reference gives no names. exams: `judge` with FACTS.
+    Columns are drawn (in the reference), found (predicted), hit, named (0 or 1; None if the reference gives no name),
+    and sums of them.
     """
-    out = []
-    for exam in exams:
-        for row in exam["instances"]:
-            found, name = row["found_as"] is not None, row["name"] or row["found_as"] or ""
-            nameless = not row["nameable"] or (row["drawn"] and row["name"] is None)
-            named = None if nameless else float(row["name"] is not None and row["name"] == row["found_as"])
-            told = _case_columns(exam, name) | {"kind": row["kind"]}
-            drawn, hit = float(row["drawn"]), float(row["drawn"] and found)
-            counts = {"drawn": drawn, "found": float(found), "hit": hit, "named": named}
-            doubled = {"twice_hit": 2 * hit, "twice_named": named and 2 * named, "drawn_found": drawn + found}
-            out.append(told | counts | doubled)
-    return out
+    rows = []
+    for case in cases:
+        for match in case["instances"]:
+            predicted, name = match["found_as"] is not None, match["name"] or match["found_as"] or ""
+            unnamed = not match["nameable"] or (match["drawn"] and match["name"] is None)
+            named = None if unnamed else float(match["name"] is not None and match["name"] == match["found_as"])
+            in_reference, hit = float(match["drawn"]), float(match["drawn"] and predicted)
+            rows.append(
+                _case_columns(case, name)
+                | {"kind": match["kind"], "drawn": in_reference, "found": float(predicted), "hit": hit, "named": named}
+                | {"twice_hit": 2 * hit, "twice_named": named and 2 * named, "drawn_found": in_reference + predicted}
+            )
+    return rows
 
 
-def exam_rows(exams: Iterable[Row]) -> list[Row]:
-    """One row per exam: dice, surface_mm and surface95_mm as means over its structures, and what its names are.
+def exam_rows(cases: Iterable[Row]) -> list[Row]:
+    """Return a row for each case with the means over its structures and the counts of its names.
 
-    An exam in which a structure was not found at all has infinite distances. What does not apply is None: Dice where
-    the reference shows no structure, names_right, wrong, flagged and missing where it gives no names. exams: `judge`
-    with FACTS.
+    Columns are dice, surface_mm and surface95_mm (infinite if a structure was not predicted), names_right, wrong,
+    flagged and missing. A column is None if it does not apply.
     """
-    out = []
-    for exam in exams:
-        rows = structure_rows([exam])
-        means = {key: _mean(rows, key) for key in ("dice", "surface_mm", "surface95_mm")}
-        counts = {"wrong": len(exam["wrong_names"]), "flagged": len(exam["wrong_flagged"])}
-        counts |= {"missing": len(exam["missing"]), "names_right": exam["names_right"]}
-        named = exam["names_right"] is not None
-        out.append(
-            {key: exam.get(key, "") for key in CASE_KEYS}
-            | means
-            | {key: float(n) if named else None for key, n in counts.items()}
+    rows = []
+    for case in cases:
+        structures = structure_rows([case])
+        counts = {"wrong": len(case["wrong_names"]), "flagged": len(case["wrong_flagged"])}
+        counts |= {"missing": len(case["missing"]), "names_right": case["names_right"]}
+        has_names = case["names_right"] is not None
+        rows.append(
+            {key: case.get(key, "") for key in CASE_KEYS}
+            | {key: _mean(structures, key) for key in ("dice", "surface_mm", "surface95_mm")}
+            | {key: float(count) if has_names else None for key, count in counts.items()}
         )
-    return out
+    return rows
 
 
 def _mean(rows: Sequence[Row], key: str) -> float | None:
@@ -131,9 +139,6 @@ def _mean(rows: Sequence[Row], key: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _case_columns(exam: Row, name: str) -> Row:
-    return {key: exam.get(key, "") for key in CASE_KEYS} | {
-        "structure": name,
-        "kind": kind_of_name(name),
-        "level": level_in_name(name),
-    }
+def _case_columns(case: Row, name: str) -> Row:
+    columns = {key: case.get(key, "") for key in CASE_KEYS}
+    return columns | {"structure": name, "kind": kind_of_name(name), "level": level_in_name(name)}

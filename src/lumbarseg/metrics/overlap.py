@@ -1,19 +1,20 @@
-"""One labelling against another: overlap, volume, distance of surfaces, and whether the names are right.
+"""Compare two label maps structure by structure: Dice, volume ratio, surface distances, and the names given.
 
-A reference says with a table what its values may be, as prepared datasets do: {1: ("L4", "L4 arch")} is a whole
-vertebra, {9: ("unknown",)} counts neither for nor against anybody. Arrays are (I, J, K) on one grid; what is found has
-the values of the table of structures.
+A label table says what each value of the reference may be, as in prepared datasets: {1: ("L4", "L4 arch")} is a
+complete vertebra, {9: ("unknown",)} is ignored. Arrays are (I, J, K) uint8 on one grid; a prediction has the values of
+`anatomy.STRUCTURES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lumbarseg.anatomy import name_and_levels
+from lumbarseg.components import Box, label_boxes
 from lumbarseg.volume import Array
 
 from .structure_names import (
@@ -28,87 +29,76 @@ from .structure_names import (
 from .surface import SurfaceDistances, compute_surface_distances
 
 MIN_COVERAGE = 0.25
-"""Share of a reference that a found structure must cover to count as found there."""
+"""Fraction of a reference structure that a predicted one must cover to count as its counterpart."""
 
-Box = tuple[slice, ...]
+LABEL_VALUES = 256
+
+_JSON_KEYS = {
+    "reference_voxels": "truth",
+    "predicted_voxels": "found",
+    "volume_ratio": "ratio",
+    "covered_by": "found_as",
+    "covering_dice": "overlap",
+    "covering_volume_ratio": "overlap_ratio",
+}
 
 
 @dataclass(frozen=True)
 class StructureScore:
-    """One structure of a reference. truth, found: voxels of it in the reference, and under its name in what was found.
+    """Scores of one structure of a reference.
 
-    dice, ratio: by name; None where the reference does not show the structure. found_as: which structure covers it,
-    None when nothing does; overlap, overlap_ratio: against that one, whatever its name. These three stay None for
-    tissues, which have no instances. distances: by name, where they were asked for and both sides show it.
+    dice, volume_ratio : of the structure predicted under the same name; None where the reference does not show it
+    covered_by : name of the predicted structure that covers it, None if none does; always None for tissues
+    covering_dice, covering_volume_ratio : against that structure; None for tissues
+    distances : by name, if measured and both label maps show the structure
     """
 
     name: str
-    truth: int
-    found: int
-    dice: float | None
-    ratio: float | None
-    found_as: str | None = None
-    overlap: float | None = None
-    overlap_ratio: float | None = None
+    reference_voxels: int
+    predicted_voxels: int
+    dice: float | None = None
+    volume_ratio: float | None = None
+    covered_by: str | None = None
+    covering_dice: float | None = None
+    covering_volume_ratio: float | None = None
     distances: SurfaceDistances | None = None
 
     @property
     def is_named_right(self) -> bool:
-        """Whether it was found under its own name."""
-        return self.found_as == self.name
+        """Whether the structure is covered by the one of its own name."""
+        return self.covered_by == self.name
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without what does not apply."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        """Return the values for JSON, without those that do not apply."""
+        return {_JSON_KEYS.get(key, key): value for key, value in asdict(self).items() if value is not None}
 
 
 def compute_dice(a: Array, b: Array) -> float:
-    """Overlap of two masks, 0..1; 1 when both are empty."""
-    size = np.count_nonzero(a) + np.count_nonzero(b)
-    return 1.0 if size == 0 else 2 * np.count_nonzero(a & b) / size
+    """Return the Dice coefficient of two masks, 0 to 1; 1 if both are empty."""
+    return _dice(np.count_nonzero(a & b), np.count_nonzero(a) + np.count_nonzero(b))
 
 
-def compute_volume_ratio(prediction: Array, reference: Array) -> float:
-    """Volume found by volume of the reference; infinite when only the reference is empty, 1 when both are."""
-    size = np.count_nonzero(reference)
-    if size == 0:
-        return float("inf") if np.count_nonzero(prediction) else 1.0
-    return np.count_nonzero(prediction) / size
+def _dice(shared: int, total: int) -> float:
+    return 2 * shared / total if total else 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class LabelMapPair:
-    """Two labellings on one grid, looked at where their values lie and nowhere else.
+def joint_histogram(reference: Array, prediction: Array, rows: int = LABEL_VALUES) -> Array:
+    """Count voxels by pairs of values.
 
-    found, truth: (I, J, K) uint8; boxes: of each value that occurs, for `found` and for `truth`.
+    Parameters
+    ----------
+    reference : (I, J, K) unsigned int, values below `rows`
+    prediction : (I, J, K) uint8
+
+    Returns
+    -------
+    (rows, 256) int64: voxels with each reference value (rows) and each predicted value (columns).
     """
-
-    prediction: Array
-    reference: Array
-    boxes: tuple[dict[int, Box], dict[int, Box]]
-
-    @classmethod
-    def from_arrays(cls, prediction: Array, reference: Array) -> LabelMapPair:
-        """With the boxes of all values but 0."""
-        from scipy import ndimage
-
-        first, second = (
-            {value: box for value, box in enumerate(ndimage.find_objects(array), 1) if box is not None}
-            for array in (prediction, reference)
-        )
-        return cls(prediction, reference, (first, second))
-
-    def crop_to_values(self, predicted_values: Iterable[int], reference_values: Iterable[int]) -> tuple[Array, Array]:
-        """Both arrays in the box about some values of each; empty arrays where none of them occurs."""
-        boxes = [self.boxes[0][value] for value in predicted_values if value in self.boxes[0]]
-        drawn = set(reference_values)
-        if 0 in drawn:
-            return self.prediction, self.reference
-        boxes += [self.boxes[1][value] for value in drawn if value in self.boxes[1]]
-        if not boxes:
-            return self.prediction[:0], self.reference[:0]
-        box = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
-        return self.prediction[box], self.reference[box]
+    counts = np.zeros(rows * LABEL_VALUES, np.int64)
+    for reference_slice, predicted_slice in zip(reference, prediction, strict=True):  # keeps the indices small
+        pairs = reference_slice.astype(np.intp) * LABEL_VALUES + predicted_slice
+        counts += np.bincount(pairs.ravel(), minlength=counts.size)
+    return counts.reshape(rows, LABEL_VALUES)
 
 
 def score_structures(
@@ -118,88 +108,102 @@ def score_structures(
     spacing: tuple[float, float, float] | None = None,
     prediction_names: Iterable[StructureNames] = (),
 ) -> list[StructureScore]:
-    """Each structure of a reference, in the order of its table.
+    """Score each structure of a reference, in the order of its label table.
 
-    table: what each value of `truth` may be: names of structures or kinds, "background", "unknown"; by default the
-    package's own values. A value it does not name is background. spacing: mm, asks for distances of surfaces.
-    meaning: sets that values of `found` stand for where these are coarser than the table of structures; what they
-    cannot tell apart has no row. A tissue beside structures of it that have names ("some vertebra" above T12) has none,
-    for nobody can tell where it ends; structures that neither side shows have none either.
+    A part with its own row beside a tissue ("L4" beside "vertebra") leaves the tissue without a score, because nobody
+    can tell where the rest of it ends. Structures that neither label map shows have no score either.
+
+    Parameters
+    ----------
+    prediction, reference : (I, J, K) uint8
+    label_table : names of structures or kinds, "background" or "unknown" for each value of the reference; by default
+        the values of `anatomy.STRUCTURES`. Values without a row are background.
+    spacing : mm; if given, surface distances are measured
+    prediction_names : what the values of the prediction stand for, if they are coarser than `anatomy.STRUCTURES`;
+        structures that it cannot tell apart have no score
     """
-    names, pair, prediction_names = (
-        name_sets(label_table),
-        LabelMapPair.from_arrays(prediction, reference),
-        tuple(prediction_names),
-    )
-    rows = []
-    for wanted in dict.fromkeys(names.values()):
-        if (
-            wanted & AMBIGUOUS_NAMES
-            or is_indistinguishable(wanted, prediction_names)
-            or _is_remainder(wanted, names.values())
-        ):
+    names, prediction_names = name_sets(label_table), tuple(prediction_names)
+    counts = joint_histogram(reference, prediction)
+    everywhere = slice(0, reference.shape[0]), slice(0, reference.shape[1]), slice(0, reference.shape[2])
+    boxes = (label_boxes(prediction), {0: everywhere, **label_boxes(reference)}) if spacing else ({}, {})
+    scores = []
+    for structure in dict.fromkeys(names.values()):
+        skipped = structure & AMBIGUOUS_NAMES or is_indistinguishable(structure, prediction_names)
+        if skipped or _is_remainder(structure, names.values()):
             continue
-        row = _score_structure(wanted, _StructureMasks(pair, names, wanted), spacing)
-        if row.truth or row.found:
-            rows.append(row)
-    return rows
+        own = [value for value, row in names.items() if row == structure]
+        labels = labels_with_names(structure)
+        ignored = [v for v, row in names.items() if row != structure and labels_with_names(row) & labels]
+        counted = counts.copy()
+        counted[ignored] = 0
+        score = _score_structure(structure, counted, own, sorted(labels))
+        if spacing and score.reference_voxels:
+            region = _union([boxes[0].get(label) for label in labels] + [boxes[1].get(value) for value in own])
+            predicted_mask = _mask(prediction[region], labels) & ~_mask(reference[region], ignored)
+            distances = compute_surface_distances(predicted_mask, _mask(reference[region], own), spacing)
+            score = replace(score, distances=distances)
+        if score.reference_voxels or score.predicted_voxels:
+            scores.append(score)
+    return scores
 
 
-def _is_remainder(names: StructureNames, others: Iterable[StructureNames]) -> bool:
-    """Whether a table has parts of a set by themselves, so that the set means the rest of them."""
-    return any(not other & AMBIGUOUS_NAMES and labels_with_names(other) < labels_with_names(names) for other in others)
+def _is_remainder(structure: StructureNames, others: Iterable[StructureNames]) -> bool:
+    """Return whether parts of a set have rows of their own, so that the set means what is left."""
+    labels = labels_with_names(structure)
+    return any(not other & AMBIGUOUS_NAMES and labels_with_names(other) < labels for other in others)
 
 
-def find_wrong_names(rows: Iterable[StructureScore]) -> list[str]:
-    """Structures that lie under another name, for example "L4 as L5"."""
-    return [f"{row.name} as {row.found_as}" for row in rows if row.found_as not in (row.name, None)]
+def _union(boxes: Iterable[Box | None]) -> tuple[slice, ...]:
+    """Return the smallest box around all boxes."""
+    axes = zip(*filter(None, boxes), strict=True)
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes)
 
 
-def find_missing_structures(rows: Iterable[StructureScore]) -> list[str]:
-    """Structures with a name of their own that the reference shows and nothing covers."""
-    return [row.name for row in rows if row.overlap is not None and row.found_as is None]
+def _mask(label_map: Array, values: Collection[int]) -> Array:
+    """(I, J, K) bool: where a label map has one of some values."""
+    lookup = np.zeros(LABEL_VALUES, bool)
+    lookup[list(values)] = True
+    return lookup[label_map]
+
+
+def _score_structure(structure: StructureNames, counts: Array, own: list[int], labels: list[int]) -> StructureScore:
+    """Score one structure.
+
+    Parameters
+    ----------
+    counts : joint histogram of the voxels that count
+    own : values of the structure in the reference
+    labels : its labels in the prediction
+    """
+    inside, totals = counts[own].sum(axis=0), counts.sum(axis=0)  # (256,) voxels per predicted label
+    name, size, predicted = display_name(structure), int(inside.sum()), int(totals[labels].sum())
+    if size == 0:
+        return StructureScore(name, size, predicted)
+    dice = _dice(int(inside[labels].sum()), size + predicted)
+    score = StructureScore(name, size, predicted, dice, predicted / size)
+    candidates = confusable_structures(structure)
+    if candidates is None:
+        return score
+    shared = {other: int(inside[list(candidates[other])].sum()) for other in candidates}
+    best = max(shared, key=lambda other: shared[other])
+    if shared[best] <= MIN_COVERAGE * size:
+        return replace(score, covering_dice=0.0, covering_volume_ratio=0.0)
+    covering = int(totals[list(candidates[best])].sum())
+    covering_dice = _dice(shared[best], size + covering)
+    return replace(score, covered_by=best, covering_dice=covering_dice, covering_volume_ratio=covering / size)
+
+
+def find_wrong_names(scores: Iterable[StructureScore]) -> list[str]:
+    """Return the structures that are predicted under another name, for example "L4 as L5"."""
+    return [f"{score.name} as {score.covered_by}" for score in scores if score.covered_by not in (score.name, None)]
+
+
+def find_missing_structures(scores: Iterable[StructureScore]) -> list[str]:
+    """Return the structures with a level or name of their own that the reference shows and no prediction covers."""
+    return [score.name for score in scores if score.covering_dice is not None and score.covered_by is None]
 
 
 def select_marked_uncertain(wrong_names: Iterable[str], uncertain_levels: Iterable[str]) -> list[str]:
-    """Those of the wrong names that were marked uncertain, "L4-L5 as L3-L4" when L3 or L4 was, or L3-L4 itself."""
+    """Return the wrong names that were marked uncertain: "L4-L5 as L3-L4" if L3, L4 or L3-L4 was."""
     marked = frozenset(uncertain_levels)
     return [text for text in wrong_names if name_and_levels(text.rpartition(" as ")[2]) & marked]
-
-
-class _StructureMasks:
-    """What the comparison sees of one set of names: `found` without what lies where the reference is in doubt."""
-
-    def __init__(self, pair: LabelMapPair, names: Mapping[int, StructureNames], wanted: StructureNames) -> None:
-        self.pair, self.labels = pair, labels_with_names(wanted)
-        self.values = [value for value, these in names.items() if these == wanted]
-        self.ambiguous_values = [
-            value for value, these in names.items() if these != wanted and labels_with_names(these) & self.labels
-        ]
-
-    def __call__(self, labels: Iterable[int]) -> tuple[Array, Array]:
-        """Found labels that count, and the mask of what the reference drew, in a box about both."""
-        found, truth = self.pair.crop_to_values(labels, self.values)
-        counted = np.where(np.isin(truth, self.ambiguous_values), 0, found) if self.ambiguous_values else found
-        return counted, np.isin(truth, self.values)
-
-
-def _score_structure(
-    structure_names: StructureNames, masks: _StructureMasks, spacing: tuple[float, float, float] | None
-) -> StructureScore:
-    found, drawn = masks(masks.labels)
-    named = np.isin(found, sorted(masks.labels))
-    name, size, ours = display_name(structure_names), int(np.count_nonzero(drawn)), int(np.count_nonzero(named))
-    if size == 0:
-        return StructureScore(name, size, ours, None, None)
-    distances = compute_surface_distances(named, drawn, spacing) if spacing else None
-    by_name = (name, size, ours, compute_dice(named, drawn), compute_volume_ratio(named, drawn))
-    others = confusable_structures(structure_names)
-    if others is None:
-        return StructureScore(*by_name, distances=distances)
-    votes = np.bincount(found[drawn].astype(np.intp), minlength=256)
-    best = max(others, key=lambda other: votes[list(others[other])].sum())
-    if votes[list(others[best])].sum() <= MIN_COVERAGE * size:
-        return StructureScore(*by_name, found_as=None, overlap=0.0, overlap_ratio=0.0, distances=distances)
-    found, drawn = masks(others[best])
-    cover = np.isin(found, others[best])
-    return StructureScore(*by_name, best, compute_dice(cover, drawn), compute_volume_ratio(cover, drawn), distances)

@@ -1,17 +1,16 @@
-"""Tables of many exams: figures by group with their intervals, and two models side by side."""
+"""Summarize the rows of many cases: measures by group with their intervals, and two models compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from .bootstrap import Estimate, bootstrap_mean, permutation_test
+from .case_scores import Row
 from .structure_names import anatomical_sort_key
 
-Row = dict[str, Any]
 Group = tuple[str, ...]
 
 RATIO_MEASURES: dict[str, tuple[str, str]] = {
@@ -22,32 +21,34 @@ RATIO_MEASURES: dict[str, tuple[str, str]] = {
     "named_recall": ("named", "drawn"),
     "named_f1": ("twice_named", "drawn_found"),
 }
-"""Figures of instances that are sums by sums, over all of a group together: how many of the found ones are right."""
+"""Measures of instances that are a sum divided by a sum, over all rows of a group: numerator and denominator."""
 
-_UNKNOWN = "unknown"
+_ANATOMICAL_KEYS = {"structure", "level", "kind"}
 
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """One group of rows. group: its values of the keys asked for; figures: by name of the measure."""
+    """Measures of one group of rows; group: its values of the group keys."""
 
     group: Group
     exams: int
     patients: int
     estimates: dict[str, Estimate]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        figures = {name: figure.to_dict() for name, figure in self.estimates.items()}
-        return {"group": list(self.group), "exams": self.exams, "patients": self.patients, **figures}
+    def to_dict(self) -> Row:
+        """Return the values for JSON."""
+        estimates = {name: estimate.to_dict() for name, estimate in self.estimates.items()}
+        return {"group": list(self.group), "exams": self.exams, "patients": self.patients, **estimates}
 
 
 @dataclass(frozen=True)
 class ModelDifference:
-    """Two models on the same exams. first, second: their means; difference: first minus second, with its interval.
+    """Two models compared on the same exams.
 
-    probability: of a difference as large by chance alone, None with one patient; better, worse: exams in which the
-    first has the higher and the lower value.
+    first, second : means of the models
+    difference : first minus second, with its interval
+    p_value : None with one patient
+    first_higher, first_lower : number of exams in which the first model has the higher and the lower value
     """
 
     group: Group
@@ -58,8 +59,8 @@ class ModelDifference:
     first_higher: int
     first_lower: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+    def to_dict(self) -> Row:
+        """Return the values for JSON."""
         return {
             "group": list(self.group),
             "first": self.first,
@@ -74,26 +75,32 @@ class ModelDifference:
 def summarize_groups(
     rows: Sequence[Row], group_keys: Sequence[str], measures: Sequence[str], seed: int = 0
 ) -> list[GroupSummary]:
-    """Figures of each group of rows, sorted by group, structures by kind and from head to foot.
+    """Estimate measures for each group of rows, sorted by group, structures by kind and from head to foot.
 
-    rows: with "case", "patient", "dataset", the keys in `by` and the measures; by: keys whose values make a group, none
-    for all rows together; measures: keys of numbers, or names in RATIOS. A row in which one is None does not count.
+    Parameters
+    ----------
+    rows : with the columns of CASE_KEYS, those of `group_keys` and the measures; a None is left out
+    group_keys : columns whose values define a group; none for all rows together
+    measures : numeric columns, or names in RATIO_MEASURES
     """
-    out = []
-    for group, these in _group_rows(rows, group_keys).items():
-        figures = {name: _estimate_measure(these, name, seed) for name in measures}
-        exams, patients = {_case_id(row) for row in these}, {row["patient"] for row in these}
-        out.append(GroupSummary(group, len(exams), len(patients), figures))
-    return out
+    summaries = []
+    for group, members in _group_rows(rows, group_keys).items():
+        estimates = {name: _estimate_measure(members, name, seed) for name in measures}
+        exams, patients = {_case_id(row) for row in members}, {row["patient"] for row in members}
+        summaries.append(GroupSummary(group, len(exams), len(patients), estimates))
+    return summaries
 
 
 def compare_models(
     first: Sequence[Row], second: Sequence[Row], group_keys: Sequence[str], measure: str, seed: int = 0
 ) -> list[ModelDifference]:
-    """Two models compared on what both have: rows of the same exam and structure are pairs.
+    """Compare two models on the rows that both have; rows of the same exam and structure are pairs.
 
-    first, second: rows of either model as for `lines`, one per exam or one per exam and structure. Pairs of which one
-    value is infinite are left out and counted.
+    Pairs with an infinite value are left out and counted.
+
+    Parameters
+    ----------
+    first, second : rows of either model as for `summarize_groups`, one per exam or one per exam and structure
     """
     partners = {_row_id(row): row for row in second}
     pairs = [(row, partners[_row_id(row)]) for row in first if _row_id(row) in partners]
@@ -102,51 +109,47 @@ def compare_models(
         for row, other in pairs
         if row[measure] is not None and other[measure] is not None
     ]
-    out = []
-    for group, these in _group_rows(joined, group_keys).items():
-        a, b = (np.array([row[key] for row in these], float) for key in ("_first", "_second"))
-        people = [row["patient"] for row in these]
-        both = np.isfinite(a) & np.isfinite(b)
-        gap = np.where(both, np.where(both, a, 0) - np.where(both, b, 0), np.inf)
-        if not both.any():
+    comparisons = []
+    for group, members in _group_rows(joined, group_keys).items():
+        a, b = (np.array([row[key] for row in members], float) for key in ("_first", "_second"))
+        finite = np.isfinite(a) & np.isfinite(b)
+        if not finite.any():
             continue
-        kept = [who for who, counted in zip(people, both, strict=True) if counted]
-        means = float(a[both].mean()), float(b[both].mean())
-        chance = permutation_test(gap[both].tolist(), kept, seed)
-        signs = int((gap[both] > 0).sum()), int((gap[both] < 0).sum())
-        out.append(ModelDifference(group, *means, bootstrap_mean(gap.tolist(), people, seed=seed), chance, *signs))
-    return out
+        gaps = np.full(len(a), np.inf)
+        gaps[finite] = a[finite] - b[finite]
+        patients = np.array([row["patient"] for row in members])
+        difference = bootstrap_mean(gaps.tolist(), patients.tolist(), seed=seed)
+        p_value = permutation_test(gaps[finite].tolist(), patients[finite].tolist(), seed)
+        means = float(a[finite].mean()), float(b[finite].mean())
+        signs = int((gaps[finite] > 0).sum()), int((gaps[finite] < 0).sum())
+        comparisons.append(ModelDifference(group, *means, difference, p_value, *signs))
+    return comparisons
 
 
 def worst_rows(rows: Sequence[Row], measure: str, count: int = 5) -> list[Row]:
-    """The rows with the lowest values, the lowest first."""
-    known = [row for row in rows if row[measure] is not None]
-    return sorted(known, key=lambda row: (row[measure], _case_id(row)))[:count]
+    """Return the rows with the lowest values, the lowest first."""
+    measured = [row for row in rows if row[measure] is not None]
+    return sorted(measured, key=lambda row: (row[measure], _case_id(row)))[:count]
 
 
 def _estimate_measure(rows: Sequence[Row], name: str, seed: int) -> Estimate:
-    if name in RATIO_MEASURES:
-        top, bottom = RATIO_MEASURES[name]
-        known = [row for row in rows if row[top] is not None]
-        weights = [row[bottom] for row in known]
-        return bootstrap_mean([row[top] for row in known], [row["patient"] for row in known], weights, seed=seed)
-    known = [row for row in rows if row[name] is not None]
-    return bootstrap_mean([row[name] for row in known], [row["patient"] for row in known], seed=seed)
+    numerator, denominator = RATIO_MEASURES.get(name, (name, None))
+    measured = [row for row in rows if row[numerator] is not None]
+    weights = [row[denominator] for row in measured] if denominator else None
+    values, patients = [row[numerator] for row in measured], [row["patient"] for row in measured]
+    return bootstrap_mean(values, patients, weights, seed=seed)
 
 
 def _group_rows(rows: Sequence[Row], group_keys: Sequence[str]) -> Mapping[Group, list[Row]]:
     groups: dict[Group, list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(str(row[key]) or _UNKNOWN for key in group_keys), []).append(row)
-    anatomical = {"structure", "level", "kind"}
+        groups.setdefault(tuple(str(row[key]) or "unknown" for key in group_keys), []).append(row)
 
-    def place(group: Group) -> tuple[Any, ...]:
-        return tuple(
-            anatomical_sort_key(part) if key in anatomical else (0, 0, part)
-            for key, part in zip(group_keys, group, strict=True)
-        )
+    def sort_key(group: Group) -> tuple[tuple[int, int, str], ...]:
+        parts = zip(group_keys, group, strict=True)
+        return tuple(anatomical_sort_key(part) if key in _ANATOMICAL_KEYS else (0, 0, part) for key, part in parts)
 
-    return {group: groups[group] for group in sorted(groups, key=place)}
+    return {group: groups[group] for group in sorted(groups, key=sort_key)}
 
 
 def _case_id(row: Row) -> tuple[str, str]:

@@ -145,9 +145,9 @@ def validate(model: TorchPredictor, exams: Sequence[ValidationExam], targets: Ta
         found = _segment_or_empty(model, exam)
         rows = list(_score_exam(found, exam, targets))
         own = [
-            CaseStructureScore(exam.name, exam.dataset_index, row.name, row.dice, row.ratio)
+            CaseStructureScore(exam.name, exam.dataset_index, row.name, row.dice, row.volume_ratio)
             for row in rows
-            if row.dice is not None and row.ratio is not None
+            if row.dice is not None and row.volume_ratio is not None
         ]
         results += own
         wrong[exam.name] = find_wrong_names(rows)
