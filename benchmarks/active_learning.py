@@ -45,18 +45,18 @@ STEP = 0.12  # processor seconds of a training step, once measured; only turns -
 FIRST = 0.3  # of the steps, for the start from nothing
 SETTINGS: dict[str, Any] = {
     "channels": (16, 24, 40, 56, 64),
-    "batch": 6,
-    "crop": 128,
-    "average": 0.99,
-    "distil": 0.0,
-    "warmup": 50,
+    "batch_size": 6,
+    "crop_size": 128,
+    "ema_decay": 0.99,
+    "distillation_weight": 0.0,
+    "warmup_steps": 50,
     "precision": "float32",
-    "checkpoint_every": 20.0,
-    "picture_every": 10**6,
+    "checkpoint_seconds": 20.0,
+    "image_interval": 10**6,
     "patience": 0,
 }
 """Sizes that fit the minutes; the rest is the recipe for few exams, and the one that goes on from a model."""
-ON: dict[str, Any] = {"rate": 1e-3}  # a weak model has more to learn than the recipe thinks of
+ON: dict[str, Any] = {"learning_rate": 1e-3}  # a weak model has more to learn than the recipe thinks of
 Row = dict[str, Any]
 _RENAMED = range(-3, 4)  # levels by which a person may move all names at once
 
@@ -261,7 +261,7 @@ class CorrectionOrder:
             seen = {name for row in rows[:-1] for name in row["next"]}
             steps = self.plan.each if rows else self.plan.first
             changes = {**SETTINGS, **(ON if rows else {}), "steps": steps, "seed": self.plan.seed + len(rows)}
-            changes |= {"threads": self.plan.threads, "validate_every": steps}
+            changes |= {"threads": self.plan.threads, "validation_interval": steps}
             fine_tune(start, corrected, base, place / "run", seen, changes)
             export_model(checkpoint_to_export(place / "run", last=True), path)
         return Model.load(path, exam_count=len(self.plan.pool))

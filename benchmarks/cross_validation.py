@@ -32,7 +32,7 @@ def train_fold(place: Path, dataset: Path, fold: str, words: list[str]) -> None:
     """Train, export and evaluate one fold in its folder."""
     program = [sys.executable, "-m", "lumbarseg"]
     model = place / "model.onnx"
-    last = ["--validate-every", words[words.index("--steps") + 1], "--patience", "0"]
+    last = ["--validation-interval", words[words.index("--steps") + 1], "--patience", "0"]
     run = speed.run_process([*program, "train", dataset, "-o", place, "--fold", fold, *words, *last])
     speed.run_process([*program, "export", place, "--last", "-o", model])
     judged = [*program, "evaluate", model, dataset, "--fold", fold, "--split", "val", "--no-distances", "--json"]

@@ -78,9 +78,9 @@ def main() -> None:
         run("import", "folder", pairs, args.o / split, "--table", pairs / "labels.json", *held)
     for init, minutes in zip(("shipped", "none"), args.minutes, strict=True):
         place = args.o / init
-        recipe = ["--preset", "discs-4", "--init", init, "--minutes", minutes, "--validate-every", 200]
+        recipe = ["--preset", "discs-4", "--init", init, "--minutes", minutes, "--validation-interval", 200]
         if init == "none":
-            recipe += ["--crop", 128, "--batch", 6]
+            recipe += ["--crop-size", 128, "--batch-size", 6]
         run("train", args.o / "train", "-o", place, *recipe)
         run("export", place, "-o", place / "discs.onnx")
         run("evaluate", place / "discs.onnx", args.o / "test", "--no-distances")

@@ -34,7 +34,7 @@ from lumbarseg.training.settings import TrainingSettings
 from lumbarseg.volume import Volume
 
 RESULTS = Path(__file__).resolve().parent / "results" / "resume.json"
-BASE: dict[str, Any] = {"batch": 2, "crop": 64, "threads": 1, "precision": "float32", "checkpoint_every": 0.0}
+BASE: dict[str, Any] = {"batch_size": 2, "crop_size": 64, "threads": 1, "precision": "float32", "checkpoint_seconds": 0.0}
 NOWHERE = -1
 Row = dict[str, Any]
 
@@ -154,7 +154,7 @@ def compare_runs(first: Path, second: Path) -> dict[str, bool]:
     for name in (CHECKPOINT_FILE, BEST_FILE):
         if (first / name).exists() or (second / name).exists():
             both = [Checkpoint.load(folder / name) for folder in (first, second)]
-            for part in ("step", "model", "average", "optimiser", "random"):
+            for part in ("step", "weights", "ema_weights", "optimizer", "rng_state"):
                 out[f"{name}: {part}"] = is_equal(*(getattr(each, part) for each in both))
     tables = [History.read(folder / "history.csv").rows for folder in (first, second)]
     out["history.csv"] = is_equal(
@@ -186,9 +186,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
     start = InitialWeights.load(bundled_model_path())
-    small = TrainingSettings(**BASE, steps=400, channels=(8, 12, 16), validate_every=1000, picture_every=1000)
+    small = TrainingSettings(**BASE, steps=400, channels=(8, 12, 16), validation_interval=1000, image_interval=1000)
     tuned = TrainingSettings(
-        **BASE, steps=400, channels=start.channels, rate=1e-4, validate_every=6, patience=4, picture_every=1000
+        **BASE, steps=400, channels=start.channels, learning_rate=1e-4, validation_interval=6, patience=4, image_interval=1000
     )
     with tempfile.TemporaryDirectory() as place:
         rows = [

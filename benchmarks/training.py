@@ -48,7 +48,7 @@ SIDES = ("ours", "theirs")
 def settings_of(network: str, memory: float) -> TrainingSettings:
     """The usual planar network, or another of the size that `memory` GB allow."""
     base = TrainingSettings(steps=1_000_000)
-    return base if network == "planar" else settings_for_budget(base, {"network": network, "memory": memory})
+    return base if network == "planar" else settings_for_budget(base, {"network": network, "memory_gb": memory})
 
 
 def time_steps(steps: Iterator[float], seconds: float) -> Row:
@@ -82,7 +82,7 @@ def monai_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
     cases = [{"image": str(case.image), "label": str(case.labels)} for case in Dataset.open(folder).cases("train")]
     data = CacheDataset(cases, transform=_transforms(settings), cache_rate=1.0, progress=False)
     endless = RandomSampler(data, replacement=True, num_samples=1_000_000)  # no new workers at each small epoch
-    loader = DataLoader(data, batch_size=settings.batch, sampler=endless, num_workers=settings.loaders)
+    loader = DataLoader(data, batch_size=settings.batch_size, sampler=endless, num_workers=settings.loader_threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(settings).to(device)
     loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
@@ -102,7 +102,7 @@ def _transforms(settings: TrainingSettings) -> Callable[[Any], Any]:
     """Read, orient, one millimetre in plane, six classes; then crops, moved, bent in grey value, noisy."""
     from monai import transforms as t
 
-    keys, size = ("image", "label"), (settings.depth or 5, settings.crop, settings.crop)
+    keys, size = ("image", "label"), (settings.depth or 5, settings.crop_size, settings.crop_size)
     values = [structure.label for structure in STRUCTURES]
     kinds = [CLASSES.index(structure.kind) for structure in STRUCTURES]
     return t.Compose(
@@ -155,8 +155,8 @@ def result(network: str, runs: Sequence[Row], settings: TrainingSettings) -> Row
     return {
         "network": network,
         "channels": settings.channels,
-        "batch": settings.batch,
-        "block": [settings.depth or 5, settings.crop, settings.crop],
+        "batch": settings.batch_size,
+        "block": [settings.depth or 5, settings.crop_size, settings.crop_size],
         "rounds": runs,
         "steps_per_second": {side: 1 / statistics.median(row[side]["per_step"] for row in runs) for side in SIDES},
         "peak_megabytes": {side: max(row[side]["peak"] for row in runs) / 1e6 for side in SIDES},

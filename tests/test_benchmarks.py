@@ -184,7 +184,7 @@ def test_clicks_on_the_largest_error_make_an_answer_better(tmp_path: Path) -> No
 def test_both_loops_train_the_same_network(tmp_path: Path) -> None:
     data = sets.write(tmp_path / "blobs", train=3, val=0).folder
     settings = training.settings_of("segresnet", 1.5)
-    small = replace(settings, channels=(8, 16, 32), crop=32, batch=2, depth=4, threads=1, loaders=1)
+    small = replace(settings, channels=(8, 16, 32), crop_size=32, batch_size=2, depth=4, threads=1, loader_threads=1)
     for side in (training.our_steps, training.monai_steps):
         told = training.time_steps(side(small, data), 0.0)
         assert told["steps"] == 3

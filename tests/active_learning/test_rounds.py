@@ -35,7 +35,7 @@ from lumbarseg.training.checkpoint import Checkpoint
 
 from .conftest import Studies
 
-SMALL = {"steps": 4, "batch": 2, "crop": 64, "channels": (4, 6), "threads": 1, "precision": "float32", "loaders": 1}
+SMALL = {"steps": 4, "batch_size": 2, "crop_size": 64, "channels": (4, 6), "threads": 1, "precision": "float32", "loader_threads": 1}
 FIRST = RoundOptions(initial_model="none", training_settings=SMALL)
 
 
@@ -100,7 +100,7 @@ def test_who_judges_is_never_trained_on_and_never_moves(trained: tuple[Path, Pat
     assert len(later) == 9
     assert judges == {name for name in plan["splits"] if later[name] == "val"}
     assert sum(split == "val" for split in later.values()) == 2
-    data = Checkpoint.load(find_rounds(app / "learn")[-1] / "run" / "checkpoint.pt").about["loop"]
+    data = Checkpoint.load(find_rounds(app / "learn")[-1] / "run" / "checkpoint.pt").details["loop"]
     assert data["corrected_exams"] == 7
 
 
@@ -124,7 +124,7 @@ def test_an_exam_that_judges_is_not_learned_from_under_another_name(studies: Stu
     )
     run = Checkpoint.load(find_rounds(tmp_path / "app" / "learn")[0] / "run" / "checkpoint.pt")
     assert (done.training_exams, done.validation_exams) == (3, 1)
-    assert run.settings.shares == (0.5, 0.5)  # three beside three, the fourth of either is held out
+    assert run.settings.sampling_weights == (0.5, 0.5)  # three beside three, the fourth of either is held out
 
 
 def test_a_better_model_is_published_and_a_worse_one_is_not(studies: Studies, tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_a_better_model_is_published_and_a_worse_one_is_not(studies: Studies, tm
     bad = tiny.write(shelf.model_path).read_bytes()
     few = {name: value for name, value in SMALL.items() if name != "channels"} | {"steps": 2}
     first = run_round(
-        folder, shelf.app_folder, RoundOptions(initial_model="shipped", training_settings={**few, "rate": 1e-6})
+        folder, shelf.app_folder, RoundOptions(initial_model="shipped", training_settings={**few, "learning_rate": 1e-6})
     )
     assert first.comparison is not None
     assert (first.comparison.current or 0) < 0.5 < first.comparison.candidate
     assert (first.published, first.version) == (True, 2)
     assert [one.path.read_bytes() == bad for one in shelf.versions()] == [True, False]
     good = shelf.model_path.read_bytes()
-    second = run_round(folder, shelf.app_folder, RoundOptions(training_settings={**few, "rate": 0.05}), new_round=True)
+    second = run_round(folder, shelf.app_folder, RoundOptions(training_settings={**few, "learning_rate": 0.05}), new_round=True)
     assert second.comparison is not None
     assert second.comparison.candidate < (second.comparison.current or 0) == pytest.approx(first.comparison.candidate)
     assert not second.published
@@ -158,7 +158,7 @@ def test_a_round_that_cannot_end_is_left(studies: Studies, tmp_path: Path) -> No
     folder, app = studies(tmp_path / "studies", 3), tmp_path / "app"
     with pytest.raises(ModelError, match="the loss is"):
         run_round(
-            folder, app, RoundOptions(initial_model="none", training_settings={**SMALL, "rate": 1e30, "warmup": 0})
+            folder, app, RoundOptions(initial_model="none", training_settings={**SMALL, "learning_rate": 1e30, "warmup_steps": 0})
         )
     failed = read_plan(find_rounds(app / "learn")[0])
     assert failed["stage"] == "failed"
@@ -205,7 +205,7 @@ print(json.dumps({"round": done.number, "candidate": done.verdict.candidate}))
 
 
 def child(folder: Path, app: Path, steps: int) -> subprocess.Popen[str]:
-    words = json.dumps({**SMALL, "steps": steps, "checkpoint_every": 0.0})
+    words = json.dumps({**SMALL, "steps": steps, "checkpoint_seconds": 0.0})
     return subprocess.Popen(
         [sys.executable, "-c", LOOP, str(folder), str(app), words],
         stdout=subprocess.PIPE,
@@ -231,6 +231,6 @@ def test_killed_in_the_middle_it_goes_on_and_ends_in_the_same_model(studies: Stu
     assert told[0]["round"] == 1
     models = [tmp_path / app / "learn" / "rounds" / "0001" / CANDIDATE_FILE for app in ("broken", "whole")]
     assert Model.load(models[0]).card.details["step"] == steps
-    weights = [Checkpoint.load(model.parent / "run" / "checkpoint.pt").average for model in models]
+    weights = [Checkpoint.load(model.parent / "run" / "checkpoint.pt").ema_weights for model in models]
     assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
     assert (tmp_path / "broken" / "learn" / "rounds" / "0001" / PLAN_FILE).is_file()

@@ -28,7 +28,7 @@ def model(folder: Path) -> Path:
     """Two steps from the shipped weights: it still answers as they do, and reads clicks."""
     data, run = str(folder / "data"), str(folder / "run")
     assert main(["phantom", data, "-n", "1", "--seed", "8", "--jobs", "1"]) == 0
-    few = ["--steps", "2", "--batch", "2", "--crop", "96", "--rate", "1e-4"]
+    few = ["--steps", "2", "--batch-size", "2", "--crop-size", "96", "--learning-rate", "1e-4"]
     assert main(["train", data, "-o", run, "--method", "deepedit", "--init", "shipped", *few]) == 0
     assert main(["export", run, "-o", str(folder / "edit.onnx")]) == 0
     return folder / "edit.onnx"
@@ -86,7 +86,7 @@ def test_what_cannot_be_is_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    few = ["--steps", "1", "--batch", "2", "--crop", "96", "--rate", "0", "--init", "shipped"]
+    few = ["--steps", "1", "--batch-size", "2", "--crop-size", "96", "--learning-rate", "0", "--init", "shipped"]
     assert main(["train", str(model.parent / "data"), "-o", str(tmp_path / "run"), *few]) == 0
     assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "deaf.onnx")]) == 0
     capsys.readouterr()

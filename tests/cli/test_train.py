@@ -14,7 +14,7 @@ from lumbarseg.inference import bundled_model_path
 from lumbarseg.training.checkpoint import Checkpoint
 from lumbarseg.training.presets import PRESETS
 
-SMALL = ["--steps", "1", "--batch", "2", "--crop", "32", "--precision", "float32", "--threads", "1"]
+SMALL = ["--steps", "1", "--batch-size", "2", "--crop-size", "32", "--precision", "float32", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +31,22 @@ def settings_of(run: Path) -> dict[str, Any]:
 def test_few_cases_begin_with_the_shipped_weights(model_file: Path, data: Path, tmp_path: Path) -> None:
     assert main(["train", str(data), "-o", str(tmp_path / "run"), *SMALL]) == 0
     told = settings_of(tmp_path / "run")
-    assert (told["rate"], told["distil"]) == (PRESETS["fine"].rate, PRESETS["fine"].distil)
+    assert (told["learning_rate"], told["distillation_weight"]) == (PRESETS["fine"].learning_rate, PRESETS["fine"].distillation_weight)
     found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
-    assert found.about["init"]["file"] == bundled_model_path().name
-    assert found.teacher
+    assert found.details["init"]["file"] == bundled_model_path().name
+    assert found.teacher_weights
 
 
 def test_nothing_to_begin_with(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", str(data), "-o", str(tmp_path / "run"), "--preset", "quick", *SMALL]
     assert main([*words, "--fold", "2/5", "--targets", "tissues"]) == 0
     found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
-    assert "init" not in found.about
-    assert found.about["preset"] == "quick"
+    assert "init" not in found.details
+    assert found.details["preset"] == "quick"
     text = (tmp_path / "run" / "index.html").read_text()
     assert "<svg" in text
     assert "case-" in text
-    assert found.about["fold"] == "2/5"
+    assert found.details["fold"] == "2/5"
     assert found.settings.targets == ("tissues",)
     assert "4 exams to train on, 1 held out" in capsys.readouterr().err
     assert main([*words[:4], "--resume", "--epochs", "1"]) == 0  # four exams of six slices, two a step
@@ -64,7 +64,7 @@ def test_nothing_to_begin_with(data: Path, tmp_path: Path, capsys: pytest.Captur
         (["--contrast", "CT"], "no case with CT"),
         (["--init", "nowhere.onnx"], "nowhere.onnx: cannot be read"),
         (["--init", "nowhere"], "nowhere: not found"),
-        (["--preset", "quick", "--crop", "33"], "crop must be a multiple of"),
+        (["--preset", "quick", "--crop-size", "33"], "crop must be a multiple of"),
     ],
 )
 def test_errors_are_one_line(

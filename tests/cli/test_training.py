@@ -40,8 +40,8 @@ def test_a_run_goes_on_with_its_own_settings(run: Path, data: Path, capsys: pyte
     assert main(["train", str(data), "-o", str(run)]) == 1
     assert "continue it with --resume" in capsys.readouterr().err
     assert main(["train", str(data), "-o", str(run), "--resume", "--steps", "4"]) == 0
-    assert json.loads((run / "settings.json").read_text())["crop"] == PRESETS["quick"].crop
-    assert main(["train", str(data), "-o", str(run), "--resume", "--crop", "192"]) == 1
+    assert json.loads((run / "settings.json").read_text())["crop_size"] == PRESETS["quick"].crop_size
+    assert main(["train", str(data), "-o", str(run), "--resume", "--crop-size", "192"]) == 1
     assert main(["train", str(data), "-o", str(run.parent / "none"), "--resume"]) == 1
 
 

@@ -14,16 +14,16 @@ from lumbarseg.training.trainer import train
 SETTINGS = TrainingSettings(
     seed=3,
     steps=8,
-    batch=2,
-    crop=32,
+    batch_size=2,
+    crop_size=32,
     channels=(4, 6),
-    warmup=2,
-    average=0.5,
+    warmup_steps=2,
+    ema_decay=0.5,
     precision="float32",
     threads=1,
-    checkpoint_every=0.0,
-    validate_every=4,
-    picture_every=4,
+    checkpoint_seconds=0.0,
+    validation_interval=4,
+    image_interval=4,
 )
 
 

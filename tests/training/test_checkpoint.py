@@ -29,13 +29,13 @@ def test_it_survives_saving(checkpoint: Path, tmp_path: Path) -> None:
     before = Checkpoint.load(checkpoint)
     before.save(tmp_path / "again.pt")
     after = Checkpoint.load(tmp_path / "again.pt")
-    assert (after.settings, after.spec, after.step, after.about) == (
+    assert (after.settings, after.spec, after.step, after.details) == (
         before.settings,
         before.spec,
         before.step,
-        before.about,
+        before.details,
     )
-    assert all(torch.equal(after.model[name], value) for name, value in before.model.items())
+    assert all(torch.equal(after.weights[name], value) for name, value in before.weights.items())
     assert [path.name for path in tmp_path.iterdir()] == ["again.pt"]
 
 
@@ -43,7 +43,7 @@ def test_its_network_answers_with_the_averaged_weights(checkpoint: Path) -> None
     found = Checkpoint.load(checkpoint)
     network = found.ema_network()
     assert not network.training
-    assert all(torch.equal(value, found.average[name]) for name, value in network.state_dict().items())
+    assert all(torch.equal(value, found.ema_weights[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.99])
@@ -77,7 +77,7 @@ def test_what_is_missing_or_of_another_kind_is_said(checkpoint: Path, tmp_path: 
         torch.save({**values, **changes}, tmp_path / "odd.pt")
         with pytest.raises(ModelError, match=told):
             Checkpoint.load(tmp_path / "odd.pt")
-    del values["optimiser"]
+    del values["optimizer"]
     torch.save(values, tmp_path / "less.pt")
     with pytest.raises(ModelError, match="incomplete"):
         Checkpoint.load(tmp_path / "less.pt")
@@ -127,11 +127,11 @@ def test_a_full_disk_keeps_the_checkpoint_before(checkpoint: Path, tmp_path: Pat
 
 def test_a_checkpoint_from_before_targets_is_still_read(checkpoint: Path, tmp_path: Path) -> None:
     values = torch.load(checkpoint, weights_only=True)
-    for name in ("elapsed", "known", "targets", "lowest", "best", "teacher"):
+    for name in ("elapsed_seconds", "trained_names", "targets", "lowest_structure", "best_validation", "teacher_weights"):
         del values[name]
-    for name in ("epochs", "minutes", "patience", "targets", "contrast", "fold", "network", "distil"):
+    for name in ("epochs", "minutes", "patience", "targets", "contrasts", "fold", "network", "distillation_weight"):
         del values["settings"][name]
     torch.save(values, tmp_path / "old.pt")
     found, now = Checkpoint.load(tmp_path / "old.pt"), Checkpoint.load(checkpoint)
     assert found.settings == now.settings
-    assert (found.known, found.targets, found.lowest, found.teacher) == ((), (), None, {})
+    assert (found.trained_names, found.targets, found.lowest_structure, found.teacher_weights) == ((), (), None, {})

@@ -129,35 +129,35 @@ def test_a_deepedit_run_resumes_to_the_same_weights(
     whole = train_alone("whole", chosen, tmp_path / "whole", datasets)
     train_alone("killed while saving", chosen, tmp_path / "run", datasets)
     resumed = train_alone("resumed", chosen, tmp_path / "run", datasets)
-    assert same(resumed.model, whole.model)
-    assert same(resumed.average, whole.average)
+    assert same(resumed.weights, whole.weights)
+    assert same(resumed.ema_weights, whole.ema_weights)
 
 
 def test_it_may_begin_with_an_automatic_network_and_the_other_way_round(
     edited: Path, checkpoint: Path, settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
-    still = replace(settings, steps=1, rate=0.0, distil=1.0)
+    still = replace(settings, steps=1, learning_rate=0.0, distillation_weight=1.0)
     first = "down.0.0.weight"
     to_clicks = Checkpoint.load(train(replace(still, method="deepedit"), datasets, tmp_path / "a", init=checkpoint))
-    before = Checkpoint.load(checkpoint).average[first]
-    assert torch.equal(to_clicks.model[first][:, :20], before)
-    assert not to_clicks.model[first][:, 20:].any()
+    before = Checkpoint.load(checkpoint).ema_weights[first]
+    assert torch.equal(to_clicks.weights[first][:, :20], before)
+    assert not to_clicks.weights[first][:, 20:].any()
     assert to_clicks.spec.clicks == ClickGaussian()
     back = Checkpoint.load(train(still, datasets, tmp_path / "b", init=edited))
-    assert torch.equal(back.model[first], Checkpoint.load(edited).average[first][:, :20])
+    assert torch.equal(back.weights[first], Checkpoint.load(edited).ema_weights[first][:, :20])
     assert back.spec.clicks is None
 
 
 def test_in_a_mean_of_runs_clicks_mean_what_those_say_that_read_them(edited: Path, checkpoint: Path) -> None:
     first = "down.0.0.weight"
-    plain, clicked = (Checkpoint.load(path).average[first] for path in (checkpoint, edited))
+    plain, clicked = (Checkpoint.load(path).ema_weights[first] for path in (checkpoint, edited))
     found = load_mean_checkpoint([checkpoint, edited])
     assert found.spec.clicks == ClickGaussian()
-    torch.testing.assert_close(found.average[first][:, :20], (plain + clicked[:, :20]) / 2)
-    torch.testing.assert_close(found.average[first][:, 20:], clicked[:, 20:])
+    torch.testing.assert_close(found.ema_weights[first][:, :20], (plain + clicked[:, :20]) / 2)
+    torch.testing.assert_close(found.ema_weights[first][:, 20:], clicked[:, 20:])
     back = load_mean_checkpoint([edited, checkpoint])
     assert back.spec.clicks is None
-    torch.testing.assert_close(back.average[first], found.average[first][:, :20])
+    torch.testing.assert_close(back.ema_weights[first], found.ema_weights[first][:, :20])
 
 
 def test_the_exported_file_reads_clicks_and_can_begin_a_run(

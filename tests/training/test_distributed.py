@@ -28,21 +28,21 @@ WORKER = """
 import json, os, signal, sys
 from lumbarseg.datasets import Dataset
 from lumbarseg.errors import LumbarsegError
-from lumbarseg.training import loop
-from lumbarseg.training.settings import Settings
+from lumbarseg.training import trainer
+from lumbarseg.training.settings import TrainingSettings
 
 settings, out, end, *folders = sys.argv[1:]
-step = loop.step
-def mortal(run, batch, sets):
-    if run.team.rank == 1 and run.step == int(end):
+train_step = trainer.train_step
+def killed_step(state, batch, label_sets):
+    if state.process_group.rank == 1 and state.step == int(end):
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(run, batch, sets)
+    return train_step(state, batch, label_sets)
 
-loop.step = mortal
+trainer.train_step = killed_step
 try:
     datasets = [Dataset.open(folder) for folder in folders]
     resume = os.path.exists(os.path.join(out, "checkpoint.pt"))
-    loop.train(Settings.from_dict(json.loads(settings)), datasets, out, resume=resume)
+    trainer.train(TrainingSettings.from_dict(json.loads(settings)), datasets, out, resume=resume)
 except LumbarsegError as error:
     sys.exit(f"error: {error}")
 """
@@ -71,13 +71,13 @@ def two(settings: TrainingSettings, out: Path, datasets: list[Dataset], end: int
 
 
 def close(first: Path, second: Path) -> bool:
-    a, b = (Checkpoint.load(path).model for path in (first, second))
+    a, b = (Checkpoint.load(path).weights for path in (first, second))
     return a.keys() == b.keys() and all(torch.allclose(a[n].double(), b[n].double(), atol=TOLERANCE) for n in a)
 
 
 def test_a_batch_is_dealt_out_and_nothing_else_changes(settings: TrainingSettings, datasets: list[Dataset]) -> None:
 
-    settings = replace(settings, batch=5)
+    settings = replace(settings, batch_size=5)
     source = VolumeSampler.from_volumes(load_training_data(settings, datasets, PreprocessingSpec()).train, ())
     whole = make_batch(source, settings, 3)
     for rank in range(2):
@@ -90,7 +90,7 @@ def test_a_batch_is_dealt_out_and_nothing_else_changes(settings: TrainingSetting
 def test_two_processes_train_what_one_does(
     batch: int, settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
-    settings = replace(settings, batch=batch)
+    settings = replace(settings, batch_size=batch)
     alone = train(settings, datasets, tmp_path / "alone")
     told = two(settings, tmp_path / "two", datasets)
     assert [code for code, _ in told] == [0, 0], told
@@ -118,7 +118,7 @@ def test_when_one_dies_the_other_says_so_and_both_go_on(
 def test_a_batch_too_small_to_share_is_refused(
     settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
-    for code, told in two(replace(settings, batch=1, crop=64), tmp_path / "two", datasets):
+    for code, told in two(replace(settings, batch_size=1, crop_size=64), tmp_path / "two", datasets):
         assert code == 1 and "a batch of 1 for 2 processes" in told
     assert not (tmp_path / "two").exists()
 

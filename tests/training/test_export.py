@@ -41,7 +41,7 @@ def test_the_card_tells_of_the_run(exported: Path, checkpoint: Path, settings: T
     assert card.details["sources"]["0 a"] == [["blobs", "CC BY 4.0"]]
     assert TrainingSettings.from_dict(card.details["settings"]) == settings
     assert card.details["step"] == settings.steps
-    assert card.details["datasets"] == Checkpoint.load(checkpoint).data
+    assert card.details["datasets"] == Checkpoint.load(checkpoint).dataset_digests
 
 
 def test_the_file_is_plain_onnx(exported: Path) -> None:
@@ -61,23 +61,23 @@ def test_the_same_checkpoint_gives_the_same_file(exported: Path, checkpoint: Pat
 
 def test_of_several_runs_the_mean_is_exported(checkpoint: Path, tmp_path: Path) -> None:
     one = Checkpoint.load(checkpoint)
-    moved = {name: value * 1.01 if value.is_floating_point() else value for name, value in one.average.items()}
-    half = {name: (one.average[name] + moved[name]) / 2 if v.is_floating_point() else v for name, v in moved.items()}
+    moved = {name: value * 1.01 if value.is_floating_point() else value for name, value in one.ema_weights.items()}
+    half = {name: (one.ema_weights[name] + moved[name]) / 2 if v.is_floating_point() else v for name, v in moved.items()}
     other, between = tmp_path / "other.pt", tmp_path / "between.pt"
-    replace(one, average=moved, data={"more": "a" * 64}, step=3).save(other)
-    replace(one, average=half).save(between)
+    replace(one, ema_weights=moved, dataset_digests={"more": "a" * 64}, step=3).save(other)
+    replace(one, ema_weights=half).save(between)
     mean = Model.load(export_model([other, checkpoint], tmp_path / "mean.onnx"))
     known = Model.load(export_model(between, tmp_path / "known.onnx"))
     array = np.random.default_rng(0).random((5, 40, 70)).astype(np.float32)
     np.testing.assert_allclose(predict(mean, array), predict(known, array), atol=1e-5)
     assert mean.card.details["mean_of_steps"] == [3, one.step]
-    assert mean.card.details["datasets"] == {"more": "a" * 64, **one.data}
+    assert mean.card.details["datasets"] == {"more": "a" * 64, **one.dataset_digests}
 
 
 def test_networks_of_different_kinds_have_no_mean(checkpoint: Path, tmp_path: Path) -> None:
     one = Checkpoint.load(checkpoint)
     other = tmp_path / "other.pt"
-    replace(one, targets=("disc",), known=("disc",)).save(other)
+    replace(one, targets=("disc",), trained_names=("disc",)).save(other)
     with pytest.raises(ModelError, match=r"other\.pt: another network than .*, or taught other structures"):
         export_model([other, checkpoint], tmp_path / "mine.onnx")
     assert not (tmp_path / "mine.onnx").exists()

@@ -45,14 +45,14 @@ def test_a_model_file_is_read_back(
         np.testing.assert_allclose(network.train()(images).numpy(), expected, atol=1e-3)
     assert start.known_kinds == set(CLASSES)
     assert start.has_folded_norms
-    assert start.origin["digest"] == Model.load(path).card.digest
+    assert start.provenance["digest"] == Model.load(path).card.digest
 
 
 def test_a_run_gives_its_best_weights_or_its_last(checkpoint: Path, tmp_path: Path) -> None:
     last = Checkpoint.load(checkpoint)
     start = InitialWeights.load(checkpoint.parent)
     assert start.path == checkpoint
-    assert all(torch.equal(value, last.average[name]) for name, value in start.weights.items())
+    assert all(torch.equal(value, last.ema_weights[name]) for name, value in start.weights.items())
     (tmp_path / "best.pt").write_bytes(checkpoint.read_bytes())
     assert InitialWeights.load(tmp_path).path == tmp_path / "best.pt"
 

@@ -128,7 +128,7 @@ def test_it_is_complete(made: Path, checkpoint: Path) -> None:
     assert about["schema"] == SCHEMA
     assert list(about["network_data_format"]["outputs"]["pred"]["channel_def"].values()) == list(CLASSES)
     weights = torch.load(made / "models" / "model.pt", weights_only=True)
-    average = Checkpoint.load(checkpoint).average
+    average = Checkpoint.load(checkpoint).ema_weights
     assert weights.keys() == average.keys()
     assert all(torch.equal(weights[name], average[name]) for name in average)
     assert "Apache License" in (made / "LICENSE").read_text()

@@ -38,7 +38,7 @@ def small(settings: TrainingSettings, network: str, **more: int) -> TrainingSett
         pytest.skip("needs einops")
     depth = 4 if network in BLOCK_NETWORKS else 0
     crop = 64 if network == "swinunetr" else 32
-    return replace(settings, network=network, channels=WIDTHS[network], depth=depth, crop=crop, **more)
+    return replace(settings, network=network, channels=WIDTHS[network], depth=depth, crop_size=crop, **more)
 
 
 @pytest.mark.parametrize("network", OTHERS)
@@ -47,8 +47,8 @@ def test_each_learns_and_never_from_what_is_no_number(
 ) -> None:
     chosen = small(settings, network, steps=12)
     data = load_training_data(chosen, datasets[:1], PreprocessingSpec())
-    run = _create_state(replace(chosen, rate=3e-3), data)
-    assert (run.spec.depth, run.spec.tile) == (chosen.depth, chosen.crop)
+    run = _create_state(replace(chosen, learning_rate=3e-3), data)
+    assert (run.spec.depth, run.spec.tile) == (chosen.depth, chosen.crop_size)
     norms = [module for module in run.network.modules() if isinstance(module, torch.nn.InstanceNorm3d)]
     assert all(isinstance(norm, FastInstanceNorm) for norm in norms)
     assert bool(norms) == (network in BLOCK_NETWORKS)
@@ -69,7 +69,7 @@ def test_each_is_trained_exported_and_answers(
     path = train(chosen, datasets, tmp_path / "run")
     assert Checkpoint.load(path).settings == chosen
     model = Model.load(export_model(path, tmp_path / "mine.onnx"))
-    assert (model.card.spec.depth, model.card.spec.tile) == (chosen.depth, chosen.crop)
+    assert (model.card.spec.depth, model.card.spec.tile) == (chosen.depth, chosen.crop_size)
     for shape in ((3, 20, 40), (7, 70, 33)):
         found = predict(model, np.random.default_rng(0).random(shape, np.float32))
         assert found.shape == (6, *shape)
@@ -87,10 +87,10 @@ def test_a_run_of_blocks_goes_on_and_begins_another(
     assert Checkpoint.load(tmp_path / "cut" / "checkpoint.pt").step < 3
     resumed = Checkpoint.load(train(chosen, datasets, tmp_path / "cut", resume=True))
     assert resumed.step == 3
-    assert resumed.model.keys() == whole.model.keys()
-    still = replace(chosen, steps=1, rate=0.0, decay=0.0, seed=8)
+    assert resumed.weights.keys() == whole.weights.keys()
+    still = replace(chosen, steps=1, learning_rate=0.0, weight_decay=0.0, seed=8)
     found = Checkpoint.load(train(still, datasets, tmp_path / "new", init=tmp_path / "whole"))
-    assert all(torch.equal(value, whole.average[name]) for name, value in found.model.items())
+    assert all(torch.equal(value, whole.ema_weights[name]) for name, value in found.weights.items())
 
 
 def test_blocks_are_a_function_of_seed_and_step(datasets: list[Dataset], settings: TrainingSettings) -> None:
@@ -111,7 +111,7 @@ def test_blocks_are_a_function_of_seed_and_step(datasets: list[Dataset], setting
 
 
 def test_slices_of_a_block_keep_their_place(datasets: list[Dataset], settings: TrainingSettings) -> None:
-    chosen = replace(small(settings, "unet"), depth=8, batch=1)  # exams of six slices, each the same squares
+    chosen = replace(small(settings, "unet"), depth=8, batch_size=1)  # exams of six slices, each the same squares
     source = VolumeSampler.from_volumes(
         load_volumes(
             datasets[:1], "train", PartialLabelCodec.from_tables([datasets[0].label_table]), PreprocessingSpec()
@@ -150,30 +150,30 @@ def test_instance_norm_is_that_of_torch_and_leaves_the_layout(layout: torch.memo
 @pytest.mark.parametrize("network", ["unet", "segresnet", "dynunet"])
 def test_more_memory_gives_a_larger_network(network: str) -> None:
     found = [
-        settings_for_budget(TrainingSettings(), {"network": network, "memory": memory}) for memory in (2.0, 8.0, 24.0)
+        settings_for_budget(TrainingSettings(), {"network": network, "memory_gb": memory}) for memory in (2.0, 8.0, 24.0)
     ]
     for settings, memory in zip(found, (2e9, 8e9, 24e9), strict=True):
         assert 0.2 * memory < estimate_step_bytes(settings) <= memory
-        assert settings.memory == memory / 1e9
+        assert settings.memory_gb == memory / 1e9
         assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
-    sizes = [(settings.channels, settings.crop * settings.batch) for settings in found]
+    sizes = [(settings.channels, settings.crop_size * settings.batch_size) for settings in found]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) == 3
 
 
 def test_what_was_said_stays_and_too_little_is_told() -> None:
     found = settings_for_budget(
-        TrainingSettings(), {"network": "unet", "memory": 2.0, "crop": 96, "batch": 1, "seed": 4, "rate": 0.1}
+        TrainingSettings(), {"network": "unet", "memory_gb": 2.0, "crop_size": 96, "batch_size": 1, "seed": 4, "learning_rate": 0.1}
     )
-    assert (found.crop, found.batch, found.seed, found.rate) == (96, 1, 4, 0.1)
-    planar = settings_for_budget(TrainingSettings(), {"memory": 1.25})
-    assert planar == replace(TrainingSettings(), memory=1.25, batch=planar.batch)
-    assert 2 <= planar.batch < TrainingSettings.batch
-    assert settings_for_budget(TrainingSettings(), {"memory": 8.0}).batch == TrainingSettings.batch
-    assert memory_advice(found) == "--memory (now 2GB) in a new run, --batch (now 1) or --crop (now 96)"
-    assert memory_advice(planar) == f"--batch (now {planar.batch}) or --crop (now 192)"
+    assert (found.crop_size, found.batch_size, found.seed, found.learning_rate) == (96, 1, 4, 0.1)
+    planar = settings_for_budget(TrainingSettings(), {"memory_gb": 1.25})
+    assert planar == replace(TrainingSettings(), memory_gb=1.25, batch_size=planar.batch_size)
+    assert 2 <= planar.batch_size < TrainingSettings.batch_size
+    assert settings_for_budget(TrainingSettings(), {"memory_gb": 8.0}).batch_size == TrainingSettings.batch_size
+    assert memory_advice(found) == "--memory (now 2GB) in a new run, --batch-size (now 1) or --crop-size (now 96)"
+    assert memory_advice(planar) == f"--batch-size (now {planar.batch_size}) or --crop-size (now 192)"
     with pytest.raises(ModelError, match=r"--memory 0.5GB: training dynunet needs about 1\.\d GB at least; give more"):
-        settings_for_budget(TrainingSettings(), {"network": "dynunet", "memory": 0.5})
+        settings_for_budget(TrainingSettings(), {"network": "dynunet", "memory_gb": 0.5})
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,13 @@ def test_networks_that_cannot_be_are_refused(values: dict[str, object], told: st
 def test_the_command_trains_what_segment_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets.write(tmp_path / "blobs", train=5, val=0)
     words = ["train", str(tmp_path / "blobs"), "-o", str(tmp_path / "run"), "--network", "unet", "--memory", "2GB"]
-    quick = ["--crop", "32", "--batch", "1", "--steps", "1", "--threads", "1", "--precision", "float32"]
+    quick = ["--crop-size", "32", "--batch-size", "1", "--steps", "1", "--threads", "1", "--precision", "float32"]
     assert main([*words, *quick, "--method", "deepedit"]) == 1
     assert "unet reads no clicks" in capsys.readouterr().err
     assert main([*words, *quick, "--init", "nowhere"]) == 1
     assert main([*words, *quick]) == 0
     settings = TrainingSettings.from_dict(json.loads((tmp_path / "run" / "settings.json").read_text()))
-    assert (settings.network, settings.memory, settings.crop, settings.depth) == ("unet", 2.0, 32, 16)
+    assert (settings.network, settings.memory_gb, settings.crop_size, settings.depth) == ("unet", 2.0, 32, 16)
     assert main([*words[:4], "--resume", "--steps", "2"]) == 0
     assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "mine.onnx")]) == 0
     image = next((tmp_path / "blobs" / "images").glob("*.nii.gz"))

@@ -8,7 +8,7 @@ from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.datasets.dataset import LabelTable
 from lumbarseg.training.partial_annotations import (
     allowed_everywhere,
-    find_lowest_level,
+    find_lowest_structure,
     make_zones_explicit,
     mean_heights,
     possible_sets,
@@ -79,24 +79,24 @@ def test_zones_get_values_of_their_own_for_scores() -> None:
 
 
 def test_the_lowest_body_in_view() -> None:
-    assert find_lowest_level(COLUMN, LUMBAR) == "L5"
-    assert find_lowest_level(COLUMN[..., 2:], LUMBAR) == "L4"
-    assert find_lowest_level(COLUMN[..., 2:], {0: ("background", "L5"), **LUMBAR}) == ""  # L5 may be there, undrawn
-    assert find_lowest_level(COLUMN, {0: ("background", "T12", "L6"), **LUMBAR}) == "L5"
-    assert find_lowest_level(COLUMN, {**LUMBAR, 5: ("body",)}) == ""
-    assert find_lowest_level(np.zeros_like(COLUMN), LUMBAR) == ""
+    assert find_lowest_structure(COLUMN, LUMBAR) == "L5"
+    assert find_lowest_structure(COLUMN[..., 2:], LUMBAR) == "L4"
+    assert find_lowest_structure(COLUMN[..., 2:], {0: ("background", "L5"), **LUMBAR}) == ""  # L5 may be there, undrawn
+    assert find_lowest_structure(COLUMN, {0: ("background", "T12", "L6"), **LUMBAR}) == "L5"
+    assert find_lowest_structure(COLUMN, {**LUMBAR, 5: ("body",)}) == ""
+    assert find_lowest_structure(np.zeros_like(COLUMN), LUMBAR) == ""
 
 
 def test_the_lowest_disc_in_view() -> None:
     table: LabelTable = {1: ("L2-L3",), 2: ("L3-L4",), 4: ("L4-L5",), 5: ("L5-S1",)}
-    assert find_lowest_level(COLUMN, table, Kind.DISC) == "L5-S1"
-    assert find_lowest_level(COLUMN[..., 2:], table, Kind.DISC) == "L4-L5"  # tags 6-9 alone: it ends there
-    assert find_lowest_level(COLUMN[..., 2:], {0: ("background", "L5-S1"), **table}, Kind.DISC) == ""
+    assert find_lowest_structure(COLUMN, table, Kind.DISC) == "L5-S1"
+    assert find_lowest_structure(COLUMN[..., 2:], table, Kind.DISC) == "L4-L5"  # tags 6-9 alone: it ends there
+    assert find_lowest_structure(COLUMN[..., 2:], {0: ("background", "L5-S1"), **table}, Kind.DISC) == ""
     assert (
-        find_lowest_level(COLUMN, {0: ("background", "T12-L1", "L5-L6", "L6-S1", "L4-S1"), **table}, Kind.DISC)
+        find_lowest_structure(COLUMN, {0: ("background", "T12-L1", "L5-L6", "L6-S1", "L4-S1"), **table}, Kind.DISC)
         == "L5-S1"
     )
-    assert find_lowest_level(COLUMN, {5: ("disc",)}, Kind.DISC) == find_lowest_level(COLUMN, table) == ""
+    assert find_lowest_structure(COLUMN, {5: ("disc",)}, Kind.DISC) == find_lowest_structure(COLUMN, table) == ""
 
 
 def test_middles_are_of_bodies_and_whole_vertebrae() -> None:

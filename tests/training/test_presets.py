@@ -24,8 +24,8 @@ def test_each_row_of_the_page_has_its_figure_and_its_tags() -> None:
 def test_a_row_teaches_the_same_from_nothing(name: str) -> None:
     with_weights, without = (TABLE[name].settings_for(start) for start in (True, False))
     assert TABLE[name].init == "shipped"
-    assert with_weights.distil > without.distil == 0
-    assert with_weights.rate < without.rate
+    assert with_weights.distillation_weight > without.distillation_weight == 0
+    assert with_weights.learning_rate < without.learning_rate
     for setting in ("targets", "method", "fold", "seed"):
         assert getattr(with_weights, setting) == getattr(without, setting)
 

@@ -44,10 +44,10 @@ def test_folds_share_a_line_with_their_means() -> None:
     second["best"] = {**second["best"], "score": 0.95, "dice": {"L1": 0.96, "L2": 0.94}}
     second["best"]["exams"] = [{"exam": "c", "group": 0, "dice": 0.95, "wrong": ["L1 as L2"]}]
     (line,) = compare_runs(of(second, result("1/5")))
-    assert (line.name, line.folds, line.tags) == ("chu-5", ("1/5", "2/5"), 2)
-    assert (line.epochs, line.minutes, line.train) == (40, 10, 8)
-    assert (line.held_out, line.mixed) == (3, 1)
-    assert line.mean == pytest.approx(0.9)
+    assert (line.name, line.folds, line.target_count) == ("chu-5", ("1/5", "2/5"), 2)
+    assert (line.epochs, line.minutes, line.training_exams) == (40, 10, 8)
+    assert (line.scored_exams, line.name_errors) == (3, 1)
+    assert line.mean_dice == pytest.approx(0.9)
     assert line.dice == pytest.approx({"L1": 0.93, "L2": 0.87})
     assert list(line.dice) == ["L1", "L2"]
     assert line.founding is not None
@@ -62,9 +62,9 @@ def test_other_runs_stay_apart() -> None:
 
 def test_a_run_without_a_best_moment_has_its_last() -> None:
     (line,) = compare_runs(of(result(best={}, preset="", last={"score": 0.0, "mixed": 2.0, "dice": {"L1": 0.0}})))
-    assert (line.name, line.mean, line.mixed, line.founding) == ("run-0", 0.0, 2, None)
+    assert (line.name, line.mean_dice, line.name_errors, line.founding) == ("run-0", 0.0, 2, None)
     (line,) = compare_runs(of(result(best={}, last={}, exams={"train": 3, "held_out": 0, "left_out": 0})))
-    assert (line.mean, line.dice, line.held_out) == (None, {}, 0)
+    assert (line.mean_dice, line.dice, line.scored_exams) == (None, {}, 0)
     assert structure_names([line]) == []
 
 

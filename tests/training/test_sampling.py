@@ -14,7 +14,7 @@ from lumbarseg.training.sampling import VolumeSampler, make_batch, stream_batche
 from lumbarseg.training.settings import TrainingSettings
 from lumbarseg.training.training_volumes import SAMPLE_WEIGHT_KEY, PartialLabelCodec, load_volumes
 
-SETTINGS = TrainingSettings(batch=3, crop=32, channels=(4, 6))
+SETTINGS = TrainingSettings(batch_size=3, crop_size=32, channels=(4, 6))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_batch_has_the_network_shapes(source: VolumeSampler) -> None:
 
 @pytest.mark.parametrize("loaders", [1, 2, 5])
 def test_the_stream_is_the_same_for_any_number_of_loaders(loaders: int, source: VolumeSampler) -> None:
-    settings = TrainingSettings(**SETTINGS.to_dict() | {"loaders": loaders})
+    settings = TrainingSettings(**SETTINGS.to_dict() | {"loader_threads": loaders})
     found = list(stream_batches(source, settings, 3, 14))
     assert len(found) == 11
     assert all(same(batch, make_batch(source, SETTINGS, 3 + i)) for i, batch in enumerate(found))

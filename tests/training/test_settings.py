@@ -26,14 +26,14 @@ def test_the_command_changes_only_real_settings() -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"crop": 100}, "crop must be a multiple of 32"),
-        ({"batch": 0}, "at least 1"),
-        ({"batch": 1, "crop": 32}, "a batch of 1 needs a crop of 64"),
+        ({"crop_size": 100}, "crop must be a multiple of 32"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"batch_size": 1, "crop_size": 32}, "a batch of 1 needs a crop of 64"),
         ({"minutes": -1.0}, "must not be negative"),
         ({"network": "vnet"}, "network 'vnet' is none of planar"),
         ({"steps": 0}, "at least 1"),
-        ({"shares": (0.5, -0.1)}, "shares must be positive"),
-        ({"shares": (0.0, 0.0)}, "shares must be positive"),
+        ({"sampling_weights": (0.5, -0.1)}, "shares must be positive"),
+        ({"sampling_weights": (0.0, 0.0)}, "shares must be positive"),
         ({"precision": "int8"}, "precision 'int8'"),
     ],
 )
@@ -48,5 +48,5 @@ def test_unknown_settings_are_refused() -> None:
 
 
 def test_another_run_is_told_from_another_length() -> None:
-    assert TrainingSettings().differences(TrainingSettings(steps=5, threads=3, loaders=7)) == []
-    assert TrainingSettings().differences(TrainingSettings(seed=4, rate=1.0)) == ["seed", "rate"]
+    assert TrainingSettings().differences(TrainingSettings(steps=5, threads=3, loader_threads=7)) == []
+    assert TrainingSettings().differences(TrainingSettings(seed=4, learning_rate=1.0)) == ["seed", "learning_rate"]

@@ -27,7 +27,7 @@ from lumbarseg.training.sampling import VolumeSampler, make_batch
 from lumbarseg.training.trainer import train
 from lumbarseg.volume import Volume
 
-QUICK = replace(PRESETS["quick"], steps=2, batch=9, threads=1, validate_every=2, precision="float32")
+QUICK = replace(PRESETS["quick"], steps=2, batch_size=9, threads=1, validation_interval=2, precision="float32")
 SPACE = {Kind.BODY: 1, Kind.ARCH: 1, Kind.DISC: 2, Kind.CANAL: 3}
 CHU = ("Img_02", "Img_05")
 
@@ -86,7 +86,7 @@ def test_who_drew_no_disc_has_no_opinion_on_disc_or_background(datasets: list[Da
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(len(codes), len(CLASSES), *codes.shape[1:], generator=generator, dtype=torch.float64)
     logits.requires_grad_()
-    (gradient,) = torch.autograd.grad(segmentation_loss(logits, codes.long(), sets, QUICK.dice), logits)
+    (gradient,) = torch.autograd.grad(segmentation_loss(logits, codes.long(), sets, QUICK.dice_weight), logits)
     share = logits.detach().softmax(1)
     ground, disc = CLASSES.index(Kind.BACKGROUND), CLASSES.index(Kind.DISC)
     slope = (gradient[:, ground] / share[:, ground] - gradient[:, disc] / share[:, disc]).abs()

@@ -39,7 +39,7 @@ IN_A_PROCESS_OF_ITS_OWN = """
 import json, os, signal, sys
 from lumbarseg.datasets import Dataset
 from lumbarseg.training.trainer import train
-from lumbarseg.training.settings import Settings
+from lumbarseg.training.settings import TrainingSettings
 
 saves = 0
 def killed(file):
@@ -52,7 +52,7 @@ how, settings, out, init, *folders = sys.argv[1:]
 if how == "killed while saving":
     os.fsync = killed
 datasets = [Dataset.open(folder) for folder in folders]
-train(Settings.from_dict(json.loads(settings)), datasets, out, how == "resumed", init or None)
+train(TrainingSettings.from_dict(json.loads(settings)), datasets, out, how == "resumed", init or None)
 """
 
 
@@ -83,13 +83,13 @@ def test_a_run_leaves_a_checkpoint_its_settings_and_a_journal(checkpoint: Path, 
     found = Checkpoint.load(checkpoint)
     assert found.step == settings.steps
     assert found.settings == settings
-    assert found.about["sources"]["0 a"] == [["blobs", "CC BY 4.0"]]
+    assert found.details["sources"]["0 a"] == [["blobs", "CC BY 4.0"]]
     assert TrainingSettings.from_dict(json.loads((checkpoint.parent / "settings.json").read_text())) == settings
     assert list((checkpoint.parent / "log").glob("events*"))
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == [
         *("checkpoint.pt", "history.csv", "log", "result.json", "settings.json")
     ]
-    assert not same(found.model, found.average)
+    assert not same(found.weights, found.ema_weights)
 
 
 def test_a_run_killed_while_saving_resumes_to_the_same_weights(
@@ -102,9 +102,9 @@ def test_a_run_killed_while_saving_resumes_to_the_same_weights(
     )  # the fourth was never put in its place
     resumed = train_alone("resumed", settings, out, datasets)
     assert resumed.step == whole.step
-    assert same(resumed.model, whole.model)
-    assert same(resumed.average, whole.average)
-    assert same(resumed.optimiser, whole.optimiser)
+    assert same(resumed.weights, whole.weights)
+    assert same(resumed.ema_weights, whole.ema_weights)
+    assert same(resumed.optimizer, whole.optimizer)
     rows, same_rows = (
         [{k: v for k, v in row.items() if k != "seconds"} for row in History.read(folder / "history.csv").rows]
         for folder in (out, unbroken)
@@ -113,19 +113,19 @@ def test_a_run_killed_while_saving_resumes_to_the_same_weights(
     assert rows == same_rows
     results = [read_result(folder) for folder in (out, unbroken)]
     assert results[0]["finished"]
-    assert results[0]["epochs"] == results[1]["epochs"] == pytest.approx(8 * settings.batch / 36)
+    assert results[0]["epochs"] == results[1]["epochs"] == pytest.approx(8 * settings.batch_size / 36)
     assert results[0]["exams"] == {"train": 6, "held_out": 1, "left_out": 0}
 
 
 def test_any_number_of_loaders_trains_the_same(
     checkpoint: Path, settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
-    other = Checkpoint.load(train(replace(settings, loaders=1), datasets, tmp_path / "one"))
-    assert same(other.model, Checkpoint.load(checkpoint).model)
+    other = Checkpoint.load(train(replace(settings, loader_threads=1), datasets, tmp_path / "one"))
+    assert same(other.weights, Checkpoint.load(checkpoint).weights)
 
 
 def test_it_learns(datasets: list[Dataset], settings: TrainingSettings) -> None:
-    quick = replace(settings, steps=80, rate=1e-2)
+    quick = replace(settings, steps=80, learning_rate=1e-2)
     data = load_training_data(quick, datasets, PreprocessingSpec())
     run = _create_state(quick, data)
     classes = LabelSets.of(torch.from_numpy(data.codec.allowed))
@@ -137,10 +137,10 @@ def test_it_learns(datasets: list[Dataset], settings: TrainingSettings) -> None:
 def test_a_new_run_may_begin_with_the_weights_of_another(
     checkpoint: Path, settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
-    still = replace(settings, steps=1, rate=0.0, seed=8)
+    still = replace(settings, steps=1, learning_rate=0.0, seed=8)
     found = Checkpoint.load(train(still, datasets, tmp_path / "new", init=checkpoint))
-    before = Checkpoint.load(checkpoint).average
-    assert all(torch.equal(found.model[n], v) for n, v in before.items() if n.endswith(".weight"))
+    before = Checkpoint.load(checkpoint).ema_weights
+    assert all(torch.equal(found.weights[n], v) for n, v in before.items() if n.endswith(".weight"))
     with pytest.raises(ModelError, match="channels"):
         train(replace(settings, channels=(4, 8)), datasets, tmp_path / "other", init=checkpoint)
 
@@ -151,8 +151,8 @@ def test_runs_are_not_mixed_up(
     run = checkpoint.parent
     with pytest.raises(ModelError, match="a run is here already; continue it with --resume"):
         train(settings, datasets, run)
-    with pytest.raises(ModelError, match="started with another rate"):
-        train(replace(settings, rate=1.0), datasets, run, resume=True)
+    with pytest.raises(ModelError, match="started with another learning_rate"):
+        train(replace(settings, learning_rate=1.0), datasets, run, resume=True)
     with pytest.raises(DatasetError, match="the training data changed"):
         train(settings, datasets[:1], run, resume=True)
     with pytest.raises(ModelError, match="not found"):
@@ -169,11 +169,11 @@ def test_a_loss_that_is_no_number_stops_the_run(
     settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=r"the loss is nan at step \d+; lower the rate"):
-        train(replace(settings, rate=1e30, steps=6), datasets, tmp_path / "wild")
+        train(replace(settings, learning_rate=1e30, steps=6), datasets, tmp_path / "wild")
 
 
 def test_the_rate_rises_then_falls() -> None:
-    settings = TrainingSettings(steps=1000, warmup=100, rate=1.0, rate_end=0.01)
+    settings = TrainingSettings(steps=1000, warmup_steps=100, learning_rate=1.0, final_learning_rate_fraction=0.01)
     rates = [learning_rate_at(settings, step) for step in range(1000)]
     top = rates.index(max(rates))
     assert 90 <= top <= 100
@@ -199,16 +199,16 @@ def test_what_nobody_drew_is_never_found(settings: TrainingSettings, tmp_path: P
     table = {0: ("background", "disc", "canal", "sacrum", "arch"), 1: ("body",)}
     dataset = sets.write(tmp_path / "bodies", train=2, val=0, table=table)
     found = Checkpoint.load(train(settings, [dataset], tmp_path / "run"))
-    assert found.known == ("background", "body")
+    assert found.trained_names == ("background", "body")
     model = Model.load(export_model(tmp_path / "run" / "checkpoint.pt", tmp_path / "bodies.onnx"))
-    assert model.card.trained_names == found.known
+    assert model.card.trained_names == found.trained_names
     assert model.card.output_kinds == {Kind.BACKGROUND, Kind.BODY}
     answer = predict(model, np.random.default_rng(0).random((3, 40, 64), np.float32))
     assert answer[2:].max() < 1e-6
     again = Checkpoint.load(train(settings, [dataset], tmp_path / "again", init=tmp_path / "run"))
-    assert again.known == found.known
-    assert again.about["init"]["step"] == settings.steps
-    assert Checkpoint.load(train(settings, [dataset], tmp_path / "run", resume=True)).known == found.known
+    assert again.trained_names == found.trained_names
+    assert again.details["init"]["step"] == settings.steps
+    assert Checkpoint.load(train(settings, [dataset], tmp_path / "run", resume=True)).trained_names == found.trained_names
 
 
 def test_distillation_keeps_what_labels_leave_open(
@@ -216,11 +216,11 @@ def test_distillation_keeps_what_labels_leave_open(
 ) -> None:
     table = {0: ("background", "disc", "canal", "sacrum", "arch"), 1: ("body",)}
     dataset = sets.write(tmp_path / "bodies", train=2, val=0, table=table)
-    keep = replace(settings, distil=1.0, steps=40, rate=1e-2)
+    keep = replace(settings, distillation_weight=1.0, steps=40, learning_rate=1e-2)
     start = InitialWeights.load(checkpoint)
     far = {}
     for distil in (0.0, 1.0):
-        chosen = replace(keep, distil=distil)
+        chosen = replace(keep, distillation_weight=distil)
         data = load_training_data(chosen, [dataset], PreprocessingSpec(), start.known_kinds)
         run = _create_state(chosen, data, start)
         assert (run.teacher is None) == (distil == 0)
@@ -237,13 +237,13 @@ def test_distillation_keeps_what_labels_leave_open(
 def test_a_run_with_a_teacher_goes_on_with_it(
     settings: TrainingSettings, datasets: list[Dataset], checkpoint: Path, tmp_path: Path
 ) -> None:
-    keep = replace(settings, distil=0.5)
+    keep = replace(settings, distillation_weight=0.5)
     whole = train_alone("whole", keep, tmp_path / "whole", datasets, init=checkpoint)
     train_alone("killed while saving", keep, tmp_path / "killed", datasets, init=checkpoint)
     resumed = train_alone("resumed", keep, tmp_path / "killed", datasets)
-    assert same(resumed.model, whole.model)
-    assert same(resumed.teacher, Checkpoint.load(checkpoint).average)
-    assert resumed.about["init"] == whole.about["init"]
+    assert same(resumed.weights, whole.weights)
+    assert same(resumed.teacher_weights, Checkpoint.load(checkpoint).ema_weights)
+    assert resumed.details["init"] == whole.details["init"]
 
 
 def test_epochs_are_counted_and_may_be_more_later(
@@ -251,19 +251,19 @@ def test_epochs_are_counted_and_may_be_more_later(
 ) -> None:
     slices = 6 * 6  # of six training exams
     once = replace(settings, epochs=1)
-    assert Checkpoint.load(train(once, datasets, tmp_path / "run")).step == slices / settings.batch
+    assert Checkpoint.load(train(once, datasets, tmp_path / "run")).step == slices / settings.batch_size
     more = replace(once, epochs=2)
-    assert Checkpoint.load(train(more, datasets, tmp_path / "run", resume=True)).step == 2 * slices / settings.batch
+    assert Checkpoint.load(train(more, datasets, tmp_path / "run", resume=True)).step == 2 * slices / settings.batch_size
 
 
 def test_a_run_ends_with_its_time(settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path) -> None:
-    short = replace(settings, steps=100_000, minutes=0.02, checkpoint_every=60.0)
+    short = replace(settings, steps=100_000, minutes=0.02, checkpoint_seconds=60.0)
     path = train(short, datasets, tmp_path / "run")
     found = Checkpoint.load(path)
     assert 0 < found.step < 100_000
-    assert found.elapsed >= 1.2
+    assert found.elapsed_seconds >= 1.2
     assert Checkpoint.load(train(short, datasets, tmp_path / "run", resume=True)).step == found.step
-    assert learning_rate_at(short, 500, 0.6) == pytest.approx(short.rate * (0.5 + 0.5 * short.rate_end), rel=0.02)
+    assert learning_rate_at(short, 500, 0.6) == pytest.approx(short.learning_rate * (0.5 + 0.5 * short.final_learning_rate_fraction), rel=0.02)
     longer = replace(short, minutes=0.03)
     assert Checkpoint.load(train(longer, datasets, tmp_path / "run", resume=True)).step > found.step
 
@@ -271,7 +271,7 @@ def test_a_run_ends_with_its_time(settings: TrainingSettings, datasets: list[Dat
 def test_a_run_that_gets_no_better_ends_early(
     settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
-    tired = replace(settings, steps=50, validate_every=3, patience=2)  # nothing can be named in blobs
+    tired = replace(settings, steps=50, validation_interval=3, patience=2)  # nothing can be named in blobs
     assert Checkpoint.load(train(tired, datasets, tmp_path / "run")).step == 6
 
 
@@ -297,7 +297,7 @@ def test_weights_stay_what_they_were_before_a_step_that_is_no_number(
 def test_too_little_memory_is_answered_with_what_to_lower(settings: TrainingSettings, datasets: list[Dataset]) -> None:
     run, classes, (images, codes) = run_of(settings, datasets)
     vast = images[:1].expand(50_000_000, -1, -1, -1)
-    with pytest.raises(ModelError, match=r"not enough memory for a step; lower --batch \(now 2\) or --crop \(now 32\)"):
+    with pytest.raises(ModelError, match=r"not enough memory for a step; lower --batch-size \(now 2\) or --crop-size \(now 32\)"):
         train_step(run, (vast, codes), classes)
 
 

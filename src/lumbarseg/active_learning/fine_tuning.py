@@ -48,7 +48,7 @@ def fine_tune(
         settings = TrainingSettings.from_dict(json.loads((run_folder / "settings.json").read_text(encoding="utf-8")))
     else:
         settings = fine_tuning_settings(
-            initial_weights, {"shares": dataset_weights(counts[0], counts[1:]), **(overrides or {})}
+            initial_weights, {"sampling_weights": dataset_weights(counts[0], counts[1:]), **(overrides or {})}
         )
     return train(
         settings,

@@ -58,11 +58,11 @@ def _format_tables(table: Sequence[ComparisonRow]) -> list[str]:
     rows = [list(_COLUMNS)]
     for line in table:
         name = line.name if line.finished else f"{line.name} (not ended)"
-        tags = str(line.tags) if line.tags else "all"
-        cost = [f"{line.train:.0f}", str(line.held_out), f"{line.epochs:.0f}", f"{line.minutes:.1f}"]
-        mean = "-" if line.mean is None else f"{line.mean:.3f}"
+        tags = str(line.target_count) if line.target_count else "all"
+        cost = [f"{line.training_exams:.0f}", str(line.scored_exams), f"{line.epochs:.0f}", f"{line.minutes:.1f}"]
+        mean = "-" if line.mean_dice is None else f"{line.mean_dice:.3f}"
         page = f"{line.founding.dice:.2f}" if line.founding else "-"
-        rows.append([name, line.method, str(len(line.folds) or "-"), tags, *cost, mean, str(line.mixed), page])
+        rows.append([name, line.method, str(len(line.folds) or "-"), tags, *cost, mean, str(line.name_errors), page])
     out = [*align_columns(rows, 2), ""]
     names = structure_names(table)
     if names:
@@ -81,7 +81,10 @@ def _write_csv(path: Path, table: Sequence[ComparisonRow]) -> None:
     from lumbarseg.training.run_comparison import structure_names
 
     names = structure_names(table)
-    plain = ("name", "method", "tags", "train", "held_out", "epochs", "minutes", "mean", "mixed", "finished")
+    plain = (
+        *("name", "method", "target_count", "training_exams", "scored_exams"),
+        *("epochs", "minutes", "mean_dice", "name_errors", "finished"),
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["runs", "folds", *plain, "founding_page", *names])

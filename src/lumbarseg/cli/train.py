@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--memory",
+        dest="memory_gb",
         type=options.memory_size_gb,
         metavar="SIZE",
         help="what training may need, like 8GB: sets channels, batch and crop of MONAI's networks (default there: 8GB) "
@@ -80,17 +81,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("patience", options.non_negative_int, "validations without a better score after which to stop; 0: never"),
         ("fold", str, "K/N: hold out every N-th patient, the K-th kind of them"),
         ("seed", options.non_negative_int, "of everything that is drawn, folds too"),
-        ("batch", options.positive_int, "samples per step, of all processes together"),
-        ("crop", options.positive_int, "size of a sample, mm"),
-        ("rate", float, "highest learning rate"),
+        ("batch-size", options.positive_int, "samples per step, of all processes together"),
+        ("crop-size", options.positive_int, "size of a sample, mm"),
+        ("learning-rate", float, "highest learning rate"),
         ("precision", str, "auto, bf16, float16 or float32"),
         ("threads", options.non_negative_int, "of the arithmetic; 0: one per core"),
-        ("loaders", options.positive_int, "threads that prepare samples"),
-        ("validate-every", options.positive_int, "steps between validations"),
+        ("loader-threads", options.positive_int, "threads that prepare samples"),
+        ("validation-interval", options.positive_int, "steps between validations"),
     ):
         parser.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=text)
-    parser.add_argument("--shares", type=float, nargs="+", metavar="S", help="share of the samples, per dataset")
-    parser.add_argument("--contrast", nargs="+", metavar="C", help="only cases of these contrasts, as datasets say")
+    parser.add_argument(
+        "--sampling-weights", type=float, nargs="+", metavar="W", help="share of the samples, per dataset"
+    )
+    parser.add_argument(
+        "--contrast", dest="contrasts", nargs="+", metavar="C", help="only cases of these contrasts, as datasets say"
+    )
 
 
 class _ListPresets(argparse.Action):
@@ -106,8 +111,9 @@ class _ListPresets(argparse.Action):
 
 
 SETTING_OPTIONS = (
-    *("targets", "epochs", "steps", "minutes", "patience", "fold", "seed", "batch", "crop", "rate", "precision"),
-    *("method", "network", "memory", "threads", "loaders", "validate_every", "shares", "contrast"),
+    *("targets", "epochs", "steps", "minutes", "patience", "fold", "seed", "precision"),
+    *("batch_size", "crop_size", "learning_rate", "sampling_weights", "loader_threads", "validation_interval"),
+    *("method", "network", "memory_gb", "threads", "contrasts"),
 )
 """Settings that have an option of their own."""
 
@@ -172,7 +178,7 @@ def _settings(args: argparse.Namespace, init: str | None) -> TrainingSettings:
             base = TrainingSettings.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ModelError(f"{path}: cannot be read, so there is no run to resume: {error}") from error
-    elif args.memory or changes.get("network", base.network) != "planar":
+    elif args.memory_gb or changes.get("network", base.network) != "planar":
         from lumbarseg.training.memory_budget import settings_for_budget
 
         return settings_for_budget(base, changes)

@@ -27,17 +27,17 @@ from .settings import TrainingSettings
 _SHAPE, _AFFINE, _FILE = "source_shape", "source_affine", "filename_or_obj"
 
 
-def card(path: str) -> ModelCard:
+def load_card(path: str) -> ModelCard:
     """The card of the model, from its JSON file."""
     return ModelCard.from_metadata({METADATA_KEY: Path(path).read_text(encoding="utf-8")})
 
 
-def network(settings: Mapping[str, Any]) -> nn.Module:
+def load_network(settings: Mapping[str, Any]) -> nn.Module:
     """The network of these settings, with weights yet to be loaded."""
     return build_network(TrainingSettings.from_dict(dict(settings)))
 
 
-class Prepare(MapTransform):
+class Preprocessd(MapTransform):
     """(1, I, J, K) on the exam's grid to (1, slices, A, S) as the network reads it; the exam's grid is kept with it."""
 
     def __init__(self, keys: Any, spec: PreprocessingSpec) -> None:
@@ -60,7 +60,7 @@ class Prepare(MapTransform):
         return out
 
 
-class Restore(MapTransform):
+class RestoreClassesd(MapTransform):
     """Probabilities (classes, slices, A, S) to a map of classes (1, I, J, K), uint8, on the own grid of an exam."""
 
     def __init__(self, keys: Any, spec: PreprocessingSpec, image: str = "image") -> None:
@@ -81,7 +81,7 @@ class Restore(MapTransform):
         return out
 
 
-class Slices(Inferer):
+class SliceInferer(Inferer):
     """Every slice with its neighbours through the network, or overlapping blocks of slices for a 3-D network."""
 
     def __init__(self, card: ModelCard) -> None:
@@ -90,12 +90,12 @@ class Slices(Inferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *_: Any, **__: Any) -> Tensor:
         """inputs: (N, 1, slices, A, S) to probabilities (N, classes, slices, A, S)."""
-        model = _Answering(self.card, network, inputs.device)
+        model = _TorchPredictor(self.card, network, inputs.device)
         return torch.stack([torch.from_numpy(predict(model, image[0].cpu().numpy())) for image in inputs])
 
 
 @dataclass(frozen=True)
-class _Answering:
+class _TorchPredictor:
     """A network of torch as `predict` asks it."""
 
     card: ModelCard

@@ -22,7 +22,7 @@ def select_cases(settings: TrainingSettings, datasets: Sequence[Dataset]) -> lis
     With `fold`, each dataset's patients are dealt out anew; the split "test" is never touched. Without, the datasets
     say themselves who is held out; where none of them does, a fifth of the patients is.
     """
-    selection = Selection(contrasts=settings.contrast)
+    selection = Selection(contrasts=settings.contrasts)
     if settings.fold:
         return selected(datasets, selection, SplitSettings(parse_fold(settings.fold), settings.seed))
     found = selected(datasets, selection)

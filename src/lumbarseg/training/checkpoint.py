@@ -31,6 +31,13 @@ Weights = dict[str, Tensor]
 _READ_ERRORS = (EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
 """What torch's reader runs into in bytes that are no checkpoint."""
 
+_FORMER_KEYS = {
+    **{"model": "weights", "average": "ema_weights", "teacher": "teacher_weights", "optimiser": "optimizer"},
+    **{"random": "rng_state", "data": "dataset_digests", "about": "details", "elapsed": "elapsed_seconds"},
+    **{"known": "trained_names", "lowest": "lowest_structure", "best": "best_validation"},
+}
+"""Keys of checkpoints written before the names of today."""
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -44,19 +51,19 @@ class Checkpoint:
     settings: TrainingSettings
     spec: PreprocessingSpec
     step: int
-    model: Weights
-    average: Weights
-    optimiser: dict[str, Any]
+    weights: Weights
+    ema_weights: Weights
+    optimizer: dict[str, Any]
     scaler: dict[str, Any]
-    random: Tensor
-    data: dict[str, str]
-    about: dict[str, Any]
-    elapsed: float = 0.0
-    known: tuple[str, ...] = ()
+    rng_state: Tensor
+    dataset_digests: dict[str, str]
+    details: dict[str, Any]
+    elapsed_seconds: float = 0.0
+    trained_names: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    lowest: tuple[str, float] | None = None
-    best: Mapping[str, Any] = field(default_factory=dict)
-    teacher: Weights = field(default_factory=dict)
+    lowest_structure: tuple[str, float] | None = None
+    best_validation: Mapping[str, Any] = field(default_factory=dict)
+    teacher_weights: Weights = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write beside the path, then move there: a kill or a full disk leaves the old one or the new one."""
@@ -88,6 +95,7 @@ class Checkpoint:
             raise ModelError(f"{path}: no checkpoint of a training run") from error
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT_VERSION:
             raise ModelError(f"{path}: no checkpoint of a training run, or of another version")
+        values = {_FORMER_KEYS.get(name, name): value for name, value in values.items()}
         if values.pop("classes", None) != [str(kind) for kind in CLASSES]:
             raise ModelError(f"{path}: made for other tissue classes")
         try:
@@ -102,7 +110,7 @@ class Checkpoint:
     def ema_network(self) -> nn.Module:
         """The network with its averaged weights, ready to answer."""
         network = build_network(self.settings)
-        network.load_state_dict(self.average)
+        network.load_state_dict(self.ema_weights)
         return network.eval()
 
 
@@ -121,20 +129,20 @@ def load_mean_checkpoint(paths: Path | Sequence[Path]) -> Checkpoint:
             raise ModelError(f"{path}: another network than {paths[-1]}, or taught other structures: they have no mean")
     if len(runs) == 1:
         return last
-    weights = [fit_input_channels(run.average, last.spec.inputs, fill=math.nan) for run in runs]
+    weights = [fit_input_channels(run.ema_weights, last.spec.inputs, fill=math.nan) for run in runs]
     average = {
         name: torch.stack([one[name].double() for one in weights]).nanmean(dim=0).to(value.dtype)
-        for name, value in last.average.items()
+        for name, value in last.ema_weights.items()
     }
-    data = {name: digest for run in runs for name, digest in run.data.items()}
-    return replace(last, average=average, data=data, about={**last.about, "mean_of_steps": [run.step for run in runs]})
+    data = {name: digest for run in runs for name, digest in run.dataset_digests.items()}
+    return replace(last, ema_weights=average, dataset_digests=data, details={**last.details, "mean_of_steps": [run.step for run in runs]})
 
 
 def _compatibility_key(run: Checkpoint) -> tuple[Any, ...]:
     """What runs must share for their weights to mean the same; some may read clicks, and some not."""
     plain = replace(run.spec, clicks=None)
-    shapes = {name: tuple(value.shape) for name, value in fit_input_channels(run.average, plain.inputs).items()}
-    return run.settings.network, shapes, plain, run.known, run.targets
+    shapes = {name: tuple(value.shape) for name, value in fit_input_channels(run.ema_weights, plain.inputs).items()}
+    return run.settings.network, shapes, plain, run.trained_names, run.targets
 
 
 class ExponentialMovingAverage:

@@ -18,7 +18,7 @@ from .targets import Targets
 from .training_volumes import PartialLabelCodec, TrainingVolume, case_sample_weight, check_not_empty, load_volumes
 from .validation import ValidationExam, load_validation_exams
 
-LowestLevel = tuple[str, float]
+LowestStructure = tuple[str, float]
 _MIN_SHARE_OF_EXAMS = 0.95  # of the exams must end at the same body, or disc, for a model to count from it
 _SLAB_THICKNESS_MM = 4.0  # mm; thinner slices are seen as slabs of about this
 
@@ -37,7 +37,7 @@ class TrainingData:
     dataset_digests: dict[str, str]
     sources: dict[str, list[list[str]]]
     known_kinds: frozenset[Kind]
-    lowest_level: LowestLevel | None
+    lowest_structure: LowestStructure | None
     excluded_count: int
 
     @property
@@ -46,7 +46,7 @@ class TrainingData:
         return f"{len(self.train)} exams to train on, {len(self.val)} held out"
 
     @property
-    def known_kind_names(self) -> tuple[str, ...]:
+    def trained_names(self) -> tuple[str, ...]:
         """Names of the known classes; none where all are."""
         return (
             () if self.known_kinds >= set(CLASSES) else tuple(str(kind) for kind in CLASSES if kind in self.known_kinds)
@@ -82,13 +82,13 @@ def load_training_data(
     names = {f"{i} {dataset.name}": _dataset_digest(dataset) for i, dataset in enumerate(chosen)}
     pairs = [{(case.source, case.licence) for case in dataset.cases("train")} for dataset in chosen]
     sources = {name: [list(pair) for pair in sorted(found)] for name, found in zip(names, pairs, strict=True)}
-    lowest = _common_lowest_level(stacks) if Kind.SACRUM not in known else None
+    lowest = _common_lowest_structure(stacks) if Kind.SACRUM not in known else None
     left_out = sum(len(d.all_cases) for d in datasets) - sum(len(d.all_cases) for d in chosen)
     return TrainingData(
         codes,
         targets,
         stacks,
-        load_validation_exams(chosen, settings.validate_cases),
+        load_validation_exams(chosen, settings.validation_cases),
         names,
         sources,
         known,
@@ -111,14 +111,14 @@ def describe_limits(data: TrainingData) -> list[str]:
         lines.append("without bodies or discs nothing is named, so `segment` will refuse; --init shipped knows them")
     elif Kind.SACRUM not in data.known_kinds:
         kind = Kind.BODY if Kind.BODY in data.known_kinds else Kind.DISC
-        anchor = f"from the lowest {kind}, taken for {data.lowest_level[0]}" if data.lowest_level else "as a guess"
+        anchor = f"from the lowest {kind}, taken for {data.lowest_structure[0]}" if data.lowest_structure else "as a guess"
         lines.append(f"without the sacrum, names will be counted {anchor}")
     return lines
 
 
-def _common_lowest_level(volumes: Sequence[TrainingVolume]) -> LowestLevel | None:
+def _common_lowest_structure(volumes: Sequence[TrainingVolume]) -> LowestStructure | None:
     """The body, or disc, at which nearly all exams end, and the share of them."""
-    name, times = Counter(stack.lowest_level for stack in volumes).most_common(1)[0]
+    name, times = Counter(stack.lowest_structure for stack in volumes).most_common(1)[0]
     return (name, times / len(volumes)) if name and times >= _MIN_SHARE_OF_EXAMS * len(volumes) else None
 
 

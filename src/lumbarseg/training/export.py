@@ -38,7 +38,7 @@ _TILE_AXES = {0: "tiles"}
 def export_model(
     checkpoint: Path | Sequence[Path],
     output: Path,
-    about: Mapping[str, Any] | None = None,
+    details: Mapping[str, Any] | None = None,
     bias: Sequence[float] | None = None,
 ) -> Path:
     """Write the averaged weights of a checkpoint, or the mean of several, as a model file at `out`; gives `out`.
@@ -51,16 +51,16 @@ def export_model(
         raise ModelError(
             f"{checkpoint}: the network needs multiples of {run.settings.in_plane_multiple} pixels; use less levels"
         )
-    off = [EXCLUDED_CLASS_LOGIT if run.known and kind not in run.known else 0.0 for kind in CLASSES]
+    off = [EXCLUDED_CLASS_LOGIT if run.trained_names and kind not in run.trained_names else 0.0 for kind in CLASSES]
     card_bias = tuple(float(b) + o for b, o in zip(bias or (0.0,) * len(CLASSES), off, strict=False))
-    told = {"step": run.step, "settings": run.settings.to_dict(), "datasets": run.data, **run.about, **(about or {})}
+    told = {"step": run.step, "settings": run.settings.to_dict(), "datasets": run.dataset_digests, **run.details, **(details or {})}
     card = ModelCard(
         run.spec,
         bias=card_bias,
         details=told,
-        trained_names=run.known,
+        trained_names=run.trained_names,
         targets=run.targets,
-        lowest_structure=run.lowest,
+        lowest_structure=run.lowest_structure,
     )
     network = run.ema_network()
     data = add_card(build_onnx(network, run.spec), card)

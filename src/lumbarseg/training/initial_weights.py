@@ -39,7 +39,7 @@ class InitialWeights:
     spec: PreprocessingSpec
     weights: Weights
     known_kinds: frozenset[Kind]
-    origin: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     has_folded_norms: bool = False
 
     @classmethod
@@ -53,9 +53,9 @@ class InitialWeights:
 
 def _from_checkpoint(path: Path) -> InitialWeights:
     run = Checkpoint.load(path)
-    origin = {"file": path.parent.name, "step": run.step, **_inherited_metadata(run.about)}
+    origin = {"file": path.parent.name, "step": run.step, **_inherited_metadata(run.details)}
     return InitialWeights(
-        path, run.settings.network, run.settings.channels, run.spec, run.average, parse_known_kinds(run.known), origin
+        path, run.settings.network, run.settings.channels, run.spec, run.ema_weights, parse_known_kinds(run.trained_names), origin
     )
 
 

@@ -38,8 +38,8 @@ class TrainingSize:
     """What is chosen together."""
 
     channels: tuple[int, ...]
-    batch: int
-    crop: int
+    batch_size: int
+    crop_size: int
 
 
 def _doubling_channels(first: int, levels: int) -> tuple[int, ...]:
@@ -77,31 +77,31 @@ def settings_for_budget(settings: TrainingSettings, changes: Mapping[str, Any]) 
     only its batch shrinks. ModelError when the smallest is too large.
     """
     network = changes.get("network", settings.network)
-    budget = changes.get("memory") or settings.memory or DEFAULT_BUDGET_GB
+    budget = changes.get("memory_gb") or settings.memory_gb or DEFAULT_BUDGET_GB
     if network == "planar":
         options = [
-            TrainingSize(settings.channels, batch, settings.crop) for batch in range(2, max(3, settings.batch + 1))
+            TrainingSize(settings.channels, batch, settings.crop_size) for batch in range(2, max(3, settings.batch_size + 1))
         ]
     else:
         options = list(_SIZES[network])
-    rate = _LEARNING_RATES.get(network, settings.rate) if settings.rate == TrainingSettings.rate else settings.rate
+    rate = _LEARNING_RATES.get(network, settings.learning_rate) if settings.learning_rate == TrainingSettings.learning_rate else settings.learning_rate
     for size in reversed(options):
-        candidate = replace(settings, **{"rate": rate, **vars(size), **changes, "memory": budget})
+        candidate = replace(settings, **{"learning_rate": rate, **vars(size), **changes, "memory_gb": budget})
         needed = estimate_step_bytes(candidate)
         if needed <= budget * 1e9:
             return candidate
     raise ModelError(
         f"--memory {budget:g}GB: training {network} needs about {needed / 1e9:.1f} GB at least; give more, "
-        "take another --network, or a smaller --batch or --crop"
+        "take another --network, or a smaller --batch-size or --crop-size"
     )
 
 
 def estimate_step_bytes(settings: TrainingSettings) -> float:
     """Bytes that a training step of these settings needs."""
     parameters, voxel = _count_parameters_and_bytes(
-        replace(settings, batch=2, crop=2 * settings.in_plane_multiple, steps=1, targets=())
+        replace(settings, batch_size=2, crop_size=2 * settings.in_plane_multiple, steps=1, targets=())
     )
-    return _PROGRAM_BYTES + _BYTES_PER_PARAMETER * parameters + voxel * settings.slices_per_step * settings.crop**2
+    return _PROGRAM_BYTES + _BYTES_PER_PARAMETER * parameters + voxel * settings.slices_per_step * settings.crop_size**2
 
 
 @cache
@@ -117,11 +117,11 @@ def _count_parameters_and_bytes(settings: TrainingSettings) -> tuple[int, float]
         return tensor
 
     slices = (depth_multiple(settings.channels),) if settings.depth else ()
-    shape = (2, *slices, settings.crop, settings.crop)
+    shape = (2, *slices, settings.crop_size, settings.crop_size)
     sets = LabelSets.of(torch.eye(len(CLASSES), dtype=torch.bool))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits = network(torch.zeros(shape).unsqueeze(1).expand(2, input_channel_count(settings), *shape[1:]))
-        segmentation_loss(logits, torch.zeros(shape, dtype=torch.long), sets, settings.dice)
+        segmentation_loss(logits, torch.zeros(shape, dtype=torch.long), sets, settings.dice_weight)
     sizes = [tensor.untyped_storage().nbytes() for tensor in kept.values()]
     parameters = sum(value.numel() for value in network.parameters())
     more = _ATTENTION_FACTOR if settings.network == "swinunetr" else 1.0
@@ -130,9 +130,9 @@ def _count_parameters_and_bytes(settings: TrainingSettings) -> tuple[int, float]
 
 def memory_advice(settings: TrainingSettings) -> str:
     """What a person may lower when memory was not enough."""
-    one = f"--batch (now {settings.batch}) or --crop (now {settings.crop})"
+    one = f"--batch-size (now {settings.batch_size}) or --crop-size (now {settings.crop_size})"
     return (
         one
         if settings.network == "planar"
-        else f"--memory (now {settings.memory or DEFAULT_BUDGET_GB:g}GB) in a new run, {one}"
+        else f"--memory (now {settings.memory_gb or DEFAULT_BUDGET_GB:g}GB) in a new run, {one}"
     )

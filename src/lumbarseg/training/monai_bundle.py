@@ -32,9 +32,10 @@ from .export import export_model
 
 SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
 BUNDLED_FILES = (
-    *("errors.py", "anatomy.py", "volume.py", "resample.py", "clicks.py", "prepare.py"),
-    *("model/card.py", "model/window.py", "model/tiles.py"),
-    *("train/settings.py", "train/networks.py", "train/volumetric.py", "train/inference.py"),
+    *("errors.py", "anatomy.py", "volume.py", "resampling.py", "clicks.py", "preprocessing.py"),
+    *("inference/card.py", "inference/predictor.py", "inference/sliding_window.py"),
+    *("training/settings.py", "training/networks.py"),
+    *("training/monai_networks.py", "training/bundle_inference.py"),
 )
 """Files of the package that a bundle carries in its folder `scripts`."""
 
@@ -46,7 +47,7 @@ _REQUIRED_PACKAGES = ("fire", "nibabel", "pytorch-ignite")
 def export_bundle(
     checkpoint: Path | Sequence[Path],
     output: Path,
-    about: Mapping[str, Any] | None = None,
+    details: Mapping[str, Any] | None = None,
     bias: Sequence[float] | None = None,
 ) -> Path:
     """The same as a MONAI bundle, a new folder `out`; checkpoint, about, bias: as in `export`.
@@ -60,7 +61,7 @@ def export_bundle(
     try:
         for name in ("configs", "docs", "models", "scripts"):
             (part / name).mkdir(parents=True)
-        card = Model.load(export_model(checkpoint, part / "models" / "model.onnx", about, bias), "cpu").card
+        card = Model.load(export_model(checkpoint, part / "models" / "model.onnx", details, bias), "cpu").card
         _save_weights(run, part / "models" / "model.pt")
         for name, text in _text_files(run, card, output.name).items():
             (part / name).write_text(text, encoding="utf-8")
@@ -74,7 +75,7 @@ def export_bundle(
 
 def _save_weights(run: Checkpoint, path: Path) -> None:
     stream = io.BytesIO()
-    torch.save(run.average, stream)
+    torch.save(run.ema_weights, stream)
     path.write_bytes(stream.getvalue())
 
 
@@ -104,7 +105,7 @@ def inference_config(run: Checkpoint) -> dict[str, Any]:
     transforms = [
         {"_target_": "LoadImaged", "keys": "image"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
-        {"_target_": "scripts.inference.Prepare", "keys": "image", "spec": "$@card.spec"},
+        {"_target_": "scripts.bundle_inference.Preprocessd", "keys": "image", "spec": "$@card.spec"},
     ]
     saving = {
         "_target_": "SaveImaged",
@@ -122,8 +123,8 @@ def inference_config(run: Checkpoint) -> dict[str, Any]:
         "output_dir": "$@bundle_root + '/eval'",
         "datalist": "$sorted(glob.glob(os.path.join(@dataset_dir, '*.nii*')))",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "card": {"_target_": "scripts.inference.card", "path": "$@bundle_root + '/configs/card.json'"},
-        "network_def": {"_target_": "scripts.inference.network", "settings": run.settings.to_dict()},
+        "card": {"_target_": "scripts.bundle_inference.load_card", "path": "$@bundle_root + '/configs/card.json'"},
+        "network_def": {"_target_": "scripts.bundle_inference.load_network", "settings": run.settings.to_dict()},
         "network": "$@network_def.to(@device)",
         "preprocessing": {"_target_": "Compose", "transforms": transforms},
         "dataset": {
@@ -132,10 +133,10 @@ def inference_config(run: Checkpoint) -> dict[str, Any]:
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
-        "inferer": {"_target_": "scripts.inference.Slices", "card": "@card"},
+        "inferer": {"_target_": "scripts.bundle_inference.SliceInferer", "card": "@card"},
         "postprocessing": {
             "_target_": "Compose",
-            "transforms": [{"_target_": "scripts.inference.Restore", "keys": "pred", "spec": "$@card.spec"}, saving],
+            "transforms": [{"_target_": "scripts.bundle_inference.RestoreClassesd", "keys": "pred", "spec": "$@card.spec"}, saving],
         },
         "checkpointloader": {
             "_target_": "CheckpointLoader",

@@ -80,7 +80,7 @@ def mean_heights(labels: Array, table: LabelTable) -> dict[Structure, float]:
     return out
 
 
-def find_lowest_level(labels: Array, table: LabelTable, kind: Kind = Kind.BODY) -> str:
+def find_lowest_structure(labels: Array, table: LabelTable, kind: Kind = Kind.BODY) -> str:
     """Name of the lowest body or disc in view, "" where the labels do not tell, for one below it may be undrawn."""
     found = [s for s in mean_heights(labels, table) if s.kind is kind]
     if not found:

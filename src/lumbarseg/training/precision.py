@@ -15,11 +15,11 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def resolve_precision(precision: str, on_device: torch.device) -> str:
+def resolve_precision(precision: str, device: torch.device) -> str:
     """ "auto" as one of the others: bf16 where the hardware multiplies it natively, else float16 or float32."""
     if precision != "auto":
         return precision
-    if on_device.type == "cuda":
+    if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return "bf16" if has_native_bf16() else "float32"
 
@@ -29,11 +29,11 @@ def has_native_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def autocast(precision: str, where: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context in which the network runs."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(where.type, _DTYPES[precision])
+    return torch.autocast(device.type, _DTYPES[precision])
 
 
 def to_channels_last(images: Tensor) -> Tensor:
@@ -41,10 +41,10 @@ def to_channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=_memory_format(images.ndim))
 
 
-def to_device(network: nn.Module, where: torch.device) -> nn.Module:
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     """A network on a device, its kernels laid out in the same way."""
     most = max(value.ndim for value in network.parameters())
-    return network.to(where, memory_format=_memory_format(most))  # type: ignore[call-overload]
+    return network.to(device, memory_format=_memory_format(most))  # type: ignore[call-overload]
 
 
 def _memory_format(dimensions: int) -> torch.memory_format:

@@ -31,14 +31,14 @@ class ComparisonRow:
     runs: tuple[str, ...]
     folds: tuple[str, ...]
     method: str
-    tags: int
-    train: float
-    held_out: int
+    target_count: int
+    training_exams: float
+    scored_exams: int
     epochs: float
     minutes: float
     dice: dict[str, float]
-    mean: float | None
-    mixed: int
+    mean_dice: float | None
+    name_errors: int
     finished: bool
     founding: ProjectPageResult | None
 
@@ -82,14 +82,14 @@ def _comparison_row(group: Sequence[tuple[Path, RunResult]]) -> ComparisonRow:
         runs=tuple(str(path) for path, _ in group),
         folds=tuple(result["fold"] for result in results if result["fold"]),
         method=first["method"],
-        tags=len(first["targets"]),
-        train=_mean(result["exams"]["train"] for result in results),
-        held_out=sum(_scored_exam_count(result) for result in results),
+        target_count=len(first["targets"]),
+        training_exams=_mean(result["exams"]["train"] for result in results),
+        scored_exams=sum(_scored_exam_count(result) for result in results),
         epochs=_mean(result["epochs"] for result in results),
         minutes=_mean(result["minutes"] for result in results),
         dice={name: dice[name] for name in sorted(dice, key=anatomical_sort_key)},
-        mean=_mean(scores) if scores else None,
-        mixed=sum(_name_error_count(moment) for moment in moments),
+        mean_dice=_mean(scores) if scores else None,
+        name_errors=sum(_name_error_count(moment) for moment in moments),
         finished=all(result["finished"] for result in results),
         founding=preset.project_page_result if preset else None,
     )

@@ -17,18 +17,18 @@ def summarize_run(run: TrainingState, data: TrainingData, history: History, fini
     names = [name.partition(" ")[2] for name in data.dataset_digests]
     best = {key: value for key, value in run.best_validation.items() if key != "waited"}
     return {
-        "preset": run.about.get("preset", ""),
+        "preset": run.details.get("preset", ""),
         "targets": list(data.targets.names),
         "method": settings.method,
         "network": settings.network,
-        "init": run.about.get("init", {}).get("file", "none"),
+        "init": run.details.get("init", {}).get("file", "none"),
         "fold": settings.fold,
         "seed": settings.seed,
         "datasets": names,
         "exams": {"train": len(data.train), "held_out": len(data.val), "left_out": data.excluded_count},
         "slices": data.slice_count,
         "step": run.step,
-        "epochs": run.step * settings.batch / data.slice_count,
+        "epochs": run.step * settings.batch_size / data.slice_count,
         "minutes": run.elapsed_seconds / 60,
         "finished": finished,
         "precision": run.precision,

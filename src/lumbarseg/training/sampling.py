@@ -66,10 +66,10 @@ def make_batch(
     are placed, bent and recoloured together.
     """
     picks = np.random.default_rng([settings.seed, step]).choice(
-        len(sampler.volumes), settings.batch, p=sampler.probabilities
+        len(sampler.volumes), settings.batch_size, p=sampler.probabilities
     )
     images, codes = [], []
-    for number in range(settings.batch)[sample_slice]:
+    for number in range(settings.batch_size)[sample_slice]:
         rng = np.random.default_rng([settings.seed, step, number, _SAMPLE_SEED_SUFFIX])
         image, code = _make_sample(sampler.volumes[picks[number]], settings, rng)
         images.append(image)
@@ -85,10 +85,10 @@ def _make_sample(
     image, code = _draw_block(volume, settings.depth, rng) if settings.depth else _draw_slices(volume, rng)
     look, pose = (
         draw_intensity_transform(rng),
-        draw_spatial_transform(rng, (code.shape[-2], code.shape[-1]), volume.spine_pixels, settings.crop),
+        draw_spatial_transform(rng, (code.shape[-2], code.shape[-1]), volume.spine_pixels, settings.crop_size),
     )
     placed, found = truncate_field_of_view(
-        *apply_spatial_transform(image, code, pose, settings.crop), look.truncated_side
+        *apply_spatial_transform(image, code, pose, settings.crop_size), look.truncated_side
     )
     return apply_intensity_transform(placed / BYTES_PER_INTENSITY, look, rng), found
 
@@ -143,7 +143,7 @@ def stream_batches(
     Each of these computes alone: with more threads than cores those of a step sleep at every barrier, which made a step
     on two cores up to a fifth longer.
     """
-    with ThreadPoolExecutor(settings.loaders, "batch", torch.set_num_threads, (1,)) as pool:
+    with ThreadPoolExecutor(settings.loader_threads, "batch", torch.set_num_threads, (1,)) as pool:
         waiting: deque[Future[Batch]] = deque()
         try:
             for step in range(first, end):

@@ -70,7 +70,7 @@ class TrainingState:
     step: int = 0
     elapsed_seconds: float = 0.0
     best_validation: Mapping[str, Any] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -79,7 +79,7 @@ def train(
     run_folder: Path | str,
     resume: bool = False,
     init: Path | str | None = None,
-    about: Mapping[str, Any] | None = None,
+    details: Mapping[str, Any] | None = None,
     on_validation: ValidationCallback | None = None,
 ) -> Path:
     """Train to the last step; gives the checkpoint's path.
@@ -98,7 +98,7 @@ def train(
         run, data = _prepare_training(
             settings, datasets, team, _load_resumed_checkpoint(path, settings) if resume else None, init
         )
-        run.about |= about or {}
+        run.details |= details or {}
         if team.is_main:
             run_folder.mkdir(parents=True, exist_ok=True)
             (run_folder / "settings.json").write_text(json.dumps(run.settings.to_dict(), indent=1), encoding="utf-8")
@@ -116,8 +116,8 @@ def _prepare_training(
     init: Path | str | None,
 ) -> tuple[TrainingState, TrainingData]:
     """A run with its data, at its first step or where it was left."""
-    if settings.batch < team.world_size:
-        raise ModelError(f"settings: a batch of {settings.batch} for {team.world_size} processes; raise it")
+    if settings.batch_size < team.world_size:
+        raise ModelError(f"settings: a batch of {settings.batch_size} for {team.world_size} processes; raise it")
     start = InitialWeights.load(init) if init is not None and before is None else None
     if start is not None and (start.network, start.channels) != (settings.network, settings.channels):
         raise ModelError(
@@ -125,7 +125,7 @@ def _prepare_training(
             f"the new run a {settings.network} one with {settings.channels}"
         )
     first = before or start
-    known = parse_known_kinds(before.known) if before else start.known_kinds if start else None
+    known = parse_known_kinds(before.trained_names) if before else start.known_kinds if start else None
     data = load_training_data(settings, datasets, first.spec if first else PreprocessingSpec(), known)
     if settings.epochs:
         settings = replace(settings, steps=math.ceil(settings.epochs * data.slice_count / settings.slices_per_step))
@@ -158,31 +158,31 @@ def _create_state(
         weights = fit_input_channels(start.weights, input_channel_count(settings))
         network.load_state_dict(weights)
         if start.has_folded_norms:
-            source = VolumeSampler.from_volumes(data.train, settings.shares)
+            source = VolumeSampler.from_volumes(data.train, settings.sampling_weights)
             batches = (make_batch(source, settings, number)[0] for number in range(_CALIBRATION_BATCHES))
             calibrate_batch_norms(
                 network, (add_empty_click_channels(images, input_channel_count(settings)) for images in batches)
             )
-        teacher = weights if settings.distil else {}
+        teacher = weights if settings.distillation_weight else {}
     bias = torch.tensor([0.0 if kind in data.known_kinds else EXCLUDED_CLASS_LOGIT for kind in CLASSES])
     if before is not None:
-        network.load_state_dict(before.model)
-        teacher = before.teacher
+        network.load_state_dict(before.weights)
+        teacher = before.teacher_weights
     network = to_device(team.joined(network), where)
     precision = resolve_precision(settings.precision, where)
     run = TrainingState(
         settings,
         before.spec if before else _input_spec(settings, start),
         network,
-        torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay),
+        torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay),
         torch.amp.GradScaler(where.type, enabled=precision == "float16"),
-        ExponentialMovingAverage(network, settings.average),
+        ExponentialMovingAverage(network, settings.ema_decay),
         where,
         precision,
         bias.to(where).reshape(-1, *(1,) * (3 if settings.depth else 2)),
         _evaluation_network(settings, teacher, where) if teacher else None,
         team,
-        about={"init": start.origin} if start else {},
+        details={"init": start.provenance} if start else {},
     )
     if before is not None:
         _restore_state(run, data, before)
@@ -193,20 +193,20 @@ def _input_spec(settings: TrainingSettings, start: InitialWeights | None) -> Pre
     """What a new run's network reads: what the one before did, with clicks or without as its method wants."""
     spec = start.spec if start else PreprocessingSpec()
     spec = replace(spec, clicks=(spec.clicks or ClickGaussian()) if settings.method == "deepedit" else None)
-    tile = 0 if settings.network == "planar" else settings.crop  # instance norms see fields of one size
+    tile = 0 if settings.network == "planar" else settings.crop_size  # instance norms see fields of one size
     return replace(spec, tile=tile, depth=settings.depth)
 
 
 def _restore_state(run: TrainingState, data: TrainingData, before: Checkpoint) -> None:
     """Put a run where its checkpoint left it; its network is there already."""
-    if before.data != data.dataset_digests:
+    if before.dataset_digests != data.dataset_digests:
         raise DatasetError("the training data changed since this run was started; begin a new one with --init")
-    run.optimizer.load_state_dict(before.optimiser)
+    run.optimizer.load_state_dict(before.optimizer)
     run.scaler.load_state_dict(before.scaler)
-    run.ema.weights = {name: value.to(run.device) for name, value in before.average.items()}
-    torch.set_rng_state(before.random)
-    run.step, run.elapsed_seconds, run.best_validation = before.step, before.elapsed, before.best
-    run.about = {name: value for name, value in before.about.items() if name not in _card_metadata(run, data)}
+    run.ema.weights = {name: value.to(run.device) for name, value in before.ema_weights.items()}
+    torch.set_rng_state(before.rng_state)
+    run.step, run.elapsed_seconds, run.best_validation = before.step, before.elapsed_seconds, before.best_validation
+    run.details = {name: value for name, value in before.details.items() if name not in _card_metadata(run, data)}
 
 
 def _evaluation_network(settings: TrainingSettings, weights: Weights, where: torch.device) -> nn.Module:
@@ -237,14 +237,14 @@ def _train_as_main_process(
             facts = {"loss": value, "rate": learning_rate_at(settings, run.step - 1, run.elapsed_seconds)}
             journal.log_scalars(run.step, facts, LOG_INTERVAL)
             last = fraction_done(settings, run.step, run.elapsed_seconds) >= 1
-            validates = bool(data.val) and (last or run.step % settings.validate_every == 0)
+            validates = bool(data.val) and (last or run.step % settings.validation_interval == 0)
             if last or validates or run.step % LOG_INTERVAL == 0:
                 history.add(run.step, {"seconds": run.elapsed_seconds, **facts})
             worst: tuple[WorstCase, ...] = ()
             if validates:
                 worst = _validate_and_log(run, data, journal, history, progress, path.parent / BEST_FILE)
                 last = last or 0 < settings.patience <= run.best_validation.get("waited", 0)
-            if last or run.step % settings.picture_every == 0:
+            if last or run.step % settings.image_interval == 0:
                 plain = add_empty_click_channels(batch[0], run.spec.inputs)
                 journal.log_predictions(run.step, _ema_network(run), (plain, batch[1]), data.codec)
             if last or validates:
@@ -252,7 +252,7 @@ def _train_as_main_process(
                 write_result(path.parent / RESULT_FILE, summarize_run(run, data, history, last))
                 if watch:
                     watch(path.parent, worst)
-            if last or time.monotonic() - saved >= settings.checkpoint_every:
+            if last or time.monotonic() - saved >= settings.checkpoint_seconds:
                 history.write(path.parent / HISTORY_FILE)
                 create_checkpoint(run, data).save(path)
                 saved = time.monotonic()
@@ -277,7 +277,7 @@ def _remaining_batches(run: TrainingState, data: TrainingData) -> Iterator[Batch
     """What this process sees of all remaining batches."""
     end = run.settings.steps if fraction_done(run.settings, run.step, run.elapsed_seconds) < 1 else run.step
     return stream_batches(
-        VolumeSampler.from_volumes(data.train, run.settings.shares),
+        VolumeSampler.from_volumes(data.train, run.settings.sampling_weights),
         run.settings,
         run.step,
         end,
@@ -300,7 +300,7 @@ def train_step(state: TrainingState, batch: Batch, label_sets: LabelSets) -> flo
             raise
         raise ModelError(f"not enough memory for a step; lower {memory_advice(settings)}") from error
     state.scaler.unscale_(state.optimizer)
-    norm = float(torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip))
+    norm = float(torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.max_gradient_norm))
     number = float(value.detach())
     if not math.isfinite(number) or not (state.scaler.is_enabled() or math.isfinite(norm)):
         raise ModelError(
@@ -326,13 +326,13 @@ def _batch_loss(run: TrainingState, batch: Batch, sets: LabelSets) -> torch.Tens
         logits = run.network(images)
     logits = logits.float() + run.logit_bias
     total = run.process_group.sum_over_processes
-    value = segmentation_loss(logits, codes, sets, run.settings.dice, total)
+    value = segmentation_loss(logits, codes, sets, run.settings.dice_weight, total)
     if run.spec.clicks is not None:
         value = value + marginal_cross_entropy(logits, codes_near_clicks(images, codes), sets, total)
     if run.teacher is not None:
         with torch.no_grad(), autocast(run.precision, run.device):
             answers = run.teacher(plain)
-        value = value + run.settings.distil * distillation_loss(
+        value = value + run.settings.distillation_weight * distillation_loss(
             logits, answers.float() + run.logit_bias, codes, sets, total
         )
     return value
@@ -350,7 +350,7 @@ def _add_simulated_clicks(
 
     run.network.eval()
     simulator = ClickSimulator(sets.allowed.cpu().numpy(), run.spec.clicks, run.spec.pixel, run.settings.seed)
-    numbers = range(run.settings.batch)[run.process_group.sample_slice]
+    numbers = range(run.settings.batch_size)[run.process_group.sample_slice]
     return simulator(answer, images, codes, run.step, numbers).contiguous(memory_format=torch.channels_last)
 
 
@@ -360,19 +360,19 @@ def create_checkpoint(run: TrainingState, data: TrainingData) -> Checkpoint:
         settings=run.settings,
         spec=run.spec,
         step=run.step,
-        model=run.network.state_dict(),
-        average=run.ema.weights,
-        optimiser=run.optimizer.state_dict(),
+        weights=run.network.state_dict(),
+        ema_weights=run.ema.weights,
+        optimizer=run.optimizer.state_dict(),
         scaler=run.scaler.state_dict(),
-        random=torch.get_rng_state(),
-        data=data.dataset_digests,
-        about={**run.about, **_card_metadata(run, data)},
-        elapsed=run.elapsed_seconds,
-        known=data.known_kind_names,
+        rng_state=torch.get_rng_state(),
+        dataset_digests=data.dataset_digests,
+        details={**run.details, **_card_metadata(run, data)},
+        elapsed_seconds=run.elapsed_seconds,
+        trained_names=data.trained_names,
         targets=data.targets.names,
-        lowest=data.lowest_level,
-        best=run.best_validation,
-        teacher=dict(run.teacher.state_dict()) if run.teacher is not None else {},
+        lowest_structure=data.lowest_structure,
+        best_validation=run.best_validation,
+        teacher_weights=dict(run.teacher.state_dict()) if run.teacher is not None else {},
     )
 
 
@@ -400,8 +400,8 @@ def _validate_and_log(
     card = ModelCard(
         run.spec,
         bias=tuple(float(b) for b in run.logit_bias.flatten()),
-        trained_names=data.known_kind_names,
-        lowest_structure=data.lowest_level,
+        trained_names=data.trained_names,
+        lowest_structure=data.lowest_structure,
     )
     report = validate(TorchPredictor(card, _ema_network(run), run.precision), data.val, data.targets)
     for group, name in enumerate(data.dataset_digests):

@@ -100,7 +100,7 @@ class TrainingVolume:
     codes: Array
     slice_thickness: float
     spine_pixels: Array
-    lowest_level: str = ""
+    lowest_structure: str = ""
     sample_weight: float = 1.0
 
 
@@ -120,7 +120,7 @@ def _load_volume(case: Case, dataset_index: int, codec: PartialLabelCodec, spec:
     array = np.clip(np.rint(preprocess(image, thin).array * BYTES_PER_INTENSITY), 0, 255).astype(np.uint8)
     drawn = resample_labels_nearest(labels, thin)
     coded = codec.encode(drawn, case.label_table)
-    lowest = partial_annotations.find_lowest_level(
+    lowest = partial_annotations.find_lowest_structure(
         drawn, case.label_table, Kind.BODY if Kind.BODY in codec.known_kinds else Kind.DISC
     )
     return TrainingVolume(
