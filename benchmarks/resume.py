@@ -34,7 +34,13 @@ from lumbarseg.training.settings import TrainingSettings
 from lumbarseg.volume import Volume
 
 RESULTS = Path(__file__).resolve().parent / "results" / "resume.json"
-BASE: dict[str, Any] = {"batch_size": 2, "crop_size": 64, "threads": 1, "precision": "float32", "checkpoint_seconds": 0.0}
+BASE: dict[str, Any] = {
+    "batch_size": 2,
+    "crop_size": 64,
+    "threads": 1,
+    "precision": "float32",
+    "checkpoint_seconds": 0.0,
+}
 NOWHERE = -1
 Row = dict[str, Any]
 
@@ -188,7 +194,13 @@ def main() -> int:
     start = InitialWeights.load(bundled_model_path())
     small = TrainingSettings(**BASE, steps=400, channels=(8, 12, 16), validation_interval=1000, image_interval=1000)
     tuned = TrainingSettings(
-        **BASE, steps=400, channels=start.channels, learning_rate=1e-4, validation_interval=6, patience=4, image_interval=1000
+        **BASE,
+        steps=400,
+        channels=start.channels,
+        learning_rate=1e-4,
+        validation_interval=6,
+        patience=4,
+        image_interval=1000,
     )
     with tempfile.TemporaryDirectory() as place:
         rows = [

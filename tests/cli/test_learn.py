@@ -16,7 +16,20 @@ from lumbarseg.active_learning.model_registry import ModelRegistry
 from lumbarseg.cli.main import main
 from lumbarseg.volume import Volume
 
-SMALL = ["--init", "none", "--steps", "2", "--batch", "2", "--crop", "64", "--threads", "1", "--precision", "float32"]
+SMALL = [
+    "--init",
+    "none",
+    "--steps",
+    "2",
+    "--batch-size",
+    "2",
+    "--crop-size",
+    "64",
+    "--threads",
+    "1",
+    "--precision",
+    "float32",
+]
 
 
 @pytest.fixture(scope="module")

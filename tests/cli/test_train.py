@@ -31,7 +31,10 @@ def settings_of(run: Path) -> dict[str, Any]:
 def test_few_cases_begin_with_the_shipped_weights(model_file: Path, data: Path, tmp_path: Path) -> None:
     assert main(["train", str(data), "-o", str(tmp_path / "run"), *SMALL]) == 0
     told = settings_of(tmp_path / "run")
-    assert (told["learning_rate"], told["distillation_weight"]) == (PRESETS["fine"].learning_rate, PRESETS["fine"].distillation_weight)
+    assert (told["learning_rate"], told["distillation_weight"]) == (
+        PRESETS["fine"].learning_rate,
+        PRESETS["fine"].distillation_weight,
+    )
     found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
     assert found.details["init"]["file"] == bundled_model_path().name
     assert found.teacher_weights

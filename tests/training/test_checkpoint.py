@@ -127,7 +127,14 @@ def test_a_full_disk_keeps_the_checkpoint_before(checkpoint: Path, tmp_path: Pat
 
 def test_a_checkpoint_from_before_targets_is_still_read(checkpoint: Path, tmp_path: Path) -> None:
     values = torch.load(checkpoint, weights_only=True)
-    for name in ("elapsed_seconds", "trained_names", "targets", "lowest_structure", "best_validation", "teacher_weights"):
+    for name in (
+        "elapsed_seconds",
+        "trained_names",
+        "targets",
+        "lowest_structure",
+        "best_validation",
+        "teacher_weights",
+    ):
         del values[name]
     for name in ("epochs", "minutes", "patience", "targets", "contrasts", "fold", "network", "distillation_weight"):
         del values["settings"][name]

@@ -62,7 +62,9 @@ def test_the_same_checkpoint_gives_the_same_file(exported: Path, checkpoint: Pat
 def test_of_several_runs_the_mean_is_exported(checkpoint: Path, tmp_path: Path) -> None:
     one = Checkpoint.load(checkpoint)
     moved = {name: value * 1.01 if value.is_floating_point() else value for name, value in one.ema_weights.items()}
-    half = {name: (one.ema_weights[name] + moved[name]) / 2 if v.is_floating_point() else v for name, v in moved.items()}
+    half = {
+        name: (one.ema_weights[name] + moved[name]) / 2 if v.is_floating_point() else v for name, v in moved.items()
+    }
     other, between = tmp_path / "other.pt", tmp_path / "between.pt"
     replace(one, ema_weights=moved, dataset_digests={"more": "a" * 64}, step=3).save(other)
     replace(one, ema_weights=half).save(between)

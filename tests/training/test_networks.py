@@ -150,7 +150,8 @@ def test_instance_norm_is_that_of_torch_and_leaves_the_layout(layout: torch.memo
 @pytest.mark.parametrize("network", ["unet", "segresnet", "dynunet"])
 def test_more_memory_gives_a_larger_network(network: str) -> None:
     found = [
-        settings_for_budget(TrainingSettings(), {"network": network, "memory_gb": memory}) for memory in (2.0, 8.0, 24.0)
+        settings_for_budget(TrainingSettings(), {"network": network, "memory_gb": memory})
+        for memory in (2.0, 8.0, 24.0)
     ]
     for settings, memory in zip(found, (2e9, 8e9, 24e9), strict=True):
         assert 0.2 * memory < estimate_step_bytes(settings) <= memory
@@ -163,7 +164,8 @@ def test_more_memory_gives_a_larger_network(network: str) -> None:
 
 def test_what_was_said_stays_and_too_little_is_told() -> None:
     found = settings_for_budget(
-        TrainingSettings(), {"network": "unet", "memory_gb": 2.0, "crop_size": 96, "batch_size": 1, "seed": 4, "learning_rate": 0.1}
+        TrainingSettings(),
+        {"network": "unet", "memory_gb": 2.0, "crop_size": 96, "batch_size": 1, "seed": 4, "learning_rate": 0.1},
     )
     assert (found.crop_size, found.batch_size, found.seed, found.learning_rate) == (96, 1, 4, 0.1)
     planar = settings_for_budget(TrainingSettings(), {"memory_gb": 1.25})

@@ -208,7 +208,9 @@ def test_what_nobody_drew_is_never_found(settings: TrainingSettings, tmp_path: P
     again = Checkpoint.load(train(settings, [dataset], tmp_path / "again", init=tmp_path / "run"))
     assert again.trained_names == found.trained_names
     assert again.details["init"]["step"] == settings.steps
-    assert Checkpoint.load(train(settings, [dataset], tmp_path / "run", resume=True)).trained_names == found.trained_names
+    assert (
+        Checkpoint.load(train(settings, [dataset], tmp_path / "run", resume=True)).trained_names == found.trained_names
+    )
 
 
 def test_distillation_keeps_what_labels_leave_open(
@@ -253,7 +255,9 @@ def test_epochs_are_counted_and_may_be_more_later(
     once = replace(settings, epochs=1)
     assert Checkpoint.load(train(once, datasets, tmp_path / "run")).step == slices / settings.batch_size
     more = replace(once, epochs=2)
-    assert Checkpoint.load(train(more, datasets, tmp_path / "run", resume=True)).step == 2 * slices / settings.batch_size
+    assert (
+        Checkpoint.load(train(more, datasets, tmp_path / "run", resume=True)).step == 2 * slices / settings.batch_size
+    )
 
 
 def test_a_run_ends_with_its_time(settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path) -> None:
@@ -263,7 +267,9 @@ def test_a_run_ends_with_its_time(settings: TrainingSettings, datasets: list[Dat
     assert 0 < found.step < 100_000
     assert found.elapsed_seconds >= 1.2
     assert Checkpoint.load(train(short, datasets, tmp_path / "run", resume=True)).step == found.step
-    assert learning_rate_at(short, 500, 0.6) == pytest.approx(short.learning_rate * (0.5 + 0.5 * short.final_learning_rate_fraction), rel=0.02)
+    assert learning_rate_at(short, 500, 0.6) == pytest.approx(
+        short.learning_rate * (0.5 + 0.5 * short.final_learning_rate_fraction), rel=0.02
+    )
     longer = replace(short, minutes=0.03)
     assert Checkpoint.load(train(longer, datasets, tmp_path / "run", resume=True)).step > found.step
 
@@ -297,7 +303,9 @@ def test_weights_stay_what_they_were_before_a_step_that_is_no_number(
 def test_too_little_memory_is_answered_with_what_to_lower(settings: TrainingSettings, datasets: list[Dataset]) -> None:
     run, classes, (images, codes) = run_of(settings, datasets)
     vast = images[:1].expand(50_000_000, -1, -1, -1)
-    with pytest.raises(ModelError, match=r"not enough memory for a step; lower --batch-size \(now 2\) or --crop-size \(now 32\)"):
+    with pytest.raises(
+        ModelError, match=r"not enough memory for a step; lower --batch-size \(now 2\) or --crop-size \(now 32\)"
+    ):
         train_step(run, (vast, codes), classes)
 
 

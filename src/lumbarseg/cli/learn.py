@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from lumbarseg.active_learning.model_registry import ModelVersion
     from lumbarseg.active_learning.rounds import RoundOptions, RoundResult
 
-_TRAINING_OPTIONS = ("minutes", "steps", "batch", "crop", "rate", "threads", "precision", "checkpoint_every")
+_TRAINING_OPTIONS = (
+    *("minutes", "steps", "batch_size", "crop_size", "learning_rate", "threads", "precision", "checkpoint_seconds"),
+)
 
 
 DESCRIPTION = (
@@ -49,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, kind, text in (
         ("minutes", float, "of training at most"),
         ("steps", options.positive_int, "of training"),
-        ("batch", options.positive_int, "samples per step"),
-        ("crop", options.positive_int, "size of a sample, mm"),
-        ("rate", float, "highest learning rate"),
+        ("batch-size", options.positive_int, "samples per step"),
+        ("crop-size", options.positive_int, "size of a sample, mm"),
+        ("learning-rate", float, "highest learning rate"),
         ("precision", str, "auto, bf16, float16 or float32"),
         ("threads", options.non_negative_int, "of the arithmetic; 0: one per core"),
-        ("checkpoint-every", float, "seconds of work that an interruption may cost"),
+        ("checkpoint-seconds", float, "seconds of work that an interruption may cost"),
     ):
         parser.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=text)
     more = parser.add_mutually_exclusive_group()

@@ -32,9 +32,17 @@ _READ_ERRORS = (EOFError, ValueError, LookupError, TypeError, AttributeError, pi
 """What torch's reader runs into in bytes that are no checkpoint."""
 
 _FORMER_KEYS = {
-    **{"model": "weights", "average": "ema_weights", "teacher": "teacher_weights", "optimiser": "optimizer"},
-    **{"random": "rng_state", "data": "dataset_digests", "about": "details", "elapsed": "elapsed_seconds"},
-    **{"known": "trained_names", "lowest": "lowest_structure", "best": "best_validation"},
+    "model": "weights",
+    "average": "ema_weights",
+    "teacher": "teacher_weights",
+    "optimiser": "optimizer",
+    "random": "rng_state",
+    "data": "dataset_digests",
+    "about": "details",
+    "elapsed": "elapsed_seconds",
+    "known": "trained_names",
+    "lowest": "lowest_structure",
+    "best": "best_validation",
 }
 """Keys of checkpoints written before the names of today."""
 
@@ -135,7 +143,12 @@ def load_mean_checkpoint(paths: Path | Sequence[Path]) -> Checkpoint:
         for name, value in last.ema_weights.items()
     }
     data = {name: digest for run in runs for name, digest in run.dataset_digests.items()}
-    return replace(last, ema_weights=average, dataset_digests=data, details={**last.details, "mean_of_steps": [run.step for run in runs]})
+    return replace(
+        last,
+        ema_weights=average,
+        dataset_digests=data,
+        details={**last.details, "mean_of_steps": [run.step for run in runs]},
+    )
 
 
 def _compatibility_key(run: Checkpoint) -> tuple[Any, ...]:

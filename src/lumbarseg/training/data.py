@@ -111,7 +111,9 @@ def describe_limits(data: TrainingData) -> list[str]:
         lines.append("without bodies or discs nothing is named, so `segment` will refuse; --init shipped knows them")
     elif Kind.SACRUM not in data.known_kinds:
         kind = Kind.BODY if Kind.BODY in data.known_kinds else Kind.DISC
-        anchor = f"from the lowest {kind}, taken for {data.lowest_structure[0]}" if data.lowest_structure else "as a guess"
+        anchor = (
+            f"from the lowest {kind}, taken for {data.lowest_structure[0]}" if data.lowest_structure else "as a guess"
+        )
         lines.append(f"without the sacrum, names will be counted {anchor}")
     return lines
 

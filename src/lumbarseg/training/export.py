@@ -53,7 +53,13 @@ def export_model(
         )
     off = [EXCLUDED_CLASS_LOGIT if run.trained_names and kind not in run.trained_names else 0.0 for kind in CLASSES]
     card_bias = tuple(float(b) + o for b, o in zip(bias or (0.0,) * len(CLASSES), off, strict=False))
-    told = {"step": run.step, "settings": run.settings.to_dict(), "datasets": run.dataset_digests, **run.details, **(details or {})}
+    told = {
+        "step": run.step,
+        "settings": run.settings.to_dict(),
+        "datasets": run.dataset_digests,
+        **run.details,
+        **(details or {}),
+    }
     card = ModelCard(
         run.spec,
         bias=card_bias,

@@ -55,7 +55,13 @@ def _from_checkpoint(path: Path) -> InitialWeights:
     run = Checkpoint.load(path)
     origin = {"file": path.parent.name, "step": run.step, **_inherited_metadata(run.details)}
     return InitialWeights(
-        path, run.settings.network, run.settings.channels, run.spec, run.ema_weights, parse_known_kinds(run.trained_names), origin
+        path,
+        run.settings.network,
+        run.settings.channels,
+        run.spec,
+        run.ema_weights,
+        parse_known_kinds(run.trained_names),
+        origin,
     )
 
 

@@ -14,7 +14,11 @@ def learning_rate_at(settings: TrainingSettings, step: int, elapsed: float = 0.0
     """
     start = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     wave = 0.5 * (1 + math.cos(math.pi * fraction_done(settings, step, elapsed)))
-    return settings.learning_rate * start * (settings.final_learning_rate_fraction + (1 - settings.final_learning_rate_fraction) * wave)
+    return (
+        settings.learning_rate
+        * start
+        * (settings.final_learning_rate_fraction + (1 - settings.final_learning_rate_fraction) * wave)
+    )
 
 
 def fraction_done(settings: TrainingSettings, step: int, elapsed: float) -> float:

@@ -80,11 +80,16 @@ def settings_for_budget(settings: TrainingSettings, changes: Mapping[str, Any]) 
     budget = changes.get("memory_gb") or settings.memory_gb or DEFAULT_BUDGET_GB
     if network == "planar":
         options = [
-            TrainingSize(settings.channels, batch, settings.crop_size) for batch in range(2, max(3, settings.batch_size + 1))
+            TrainingSize(settings.channels, batch, settings.crop_size)
+            for batch in range(2, max(3, settings.batch_size + 1))
         ]
     else:
         options = list(_SIZES[network])
-    rate = _LEARNING_RATES.get(network, settings.learning_rate) if settings.learning_rate == TrainingSettings.learning_rate else settings.learning_rate
+    rate = (
+        _LEARNING_RATES.get(network, settings.learning_rate)
+        if settings.learning_rate == TrainingSettings.learning_rate
+        else settings.learning_rate
+    )
     for size in reversed(options):
         candidate = replace(settings, **{"learning_rate": rate, **vars(size), **changes, "memory_gb": budget})
         needed = estimate_step_bytes(candidate)

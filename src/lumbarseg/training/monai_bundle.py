@@ -136,7 +136,10 @@ def inference_config(run: Checkpoint) -> dict[str, Any]:
         "inferer": {"_target_": "scripts.bundle_inference.SliceInferer", "card": "@card"},
         "postprocessing": {
             "_target_": "Compose",
-            "transforms": [{"_target_": "scripts.bundle_inference.RestoreClassesd", "keys": "pred", "spec": "$@card.spec"}, saving],
+            "transforms": [
+                {"_target_": "scripts.bundle_inference.RestoreClassesd", "keys": "pred", "spec": "$@card.spec"},
+                saving,
+            ],
         },
         "checkpointloader": {
             "_target_": "CheckpointLoader",

@@ -41,7 +41,14 @@ class Preset:
 
 # from weights that already know the anatomy to the habits of new data: slowly, and keeping what the data leave open
 _FINE_TUNING = TrainingSettings(
-    steps=1_500, learning_rate=4e-4, warmup_steps=20, ema_decay=0.99, distillation_weight=1.0, validation_interval=100, patience=8, image_interval=250
+    steps=1_500,
+    learning_rate=4e-4,
+    warmup_steps=20,
+    ema_decay=0.99,
+    distillation_weight=1.0,
+    validation_interval=100,
+    patience=8,
+    image_interval=250,
 )
 # the same few exams without such weights: half an hour on two cores
 _FROM_SCRATCH = TrainingSettings(steps=3_000, validation_interval=250, patience=8, image_interval=250)
@@ -97,7 +104,15 @@ TABLE: dict[str, Preset] = {
     "fine": Preset("from the shipped weights to the habits of few new exams", _FINE_TUNING, "shipped"),
     "quick": Preset(
         "a run that ends within a minute, to see that everything works",
-        TrainingSettings(steps=60, batch_size=4, crop_size=96, channels=(8, 12, 16), warmup_steps=10, ema_decay=0.9, validation_interval=30),
+        TrainingSettings(
+            steps=60,
+            batch_size=4,
+            crop_size=96,
+            channels=(8, 12, 16),
+            warmup_steps=10,
+            ema_decay=0.9,
+            validation_interval=30,
+        ),
     ),
     **{name: row.preset() for name, row in _ROWS.items()},
 }

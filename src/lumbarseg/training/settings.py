@@ -19,12 +19,24 @@ RESUMABLE_SETTINGS = (
 """Settings that a resumed run may change; of these only its length touches the weights (it is the cosine's)."""
 
 _FORMER_NAMES = {
-    **{"batch": "batch_size", "crop": "crop_size", "memory": "memory_gb", "rate": "learning_rate"},
-    **{"warmup": "warmup_steps", "rate_end": "final_learning_rate_fraction", "decay": "weight_decay"},
-    **{"clip": "max_gradient_norm", "average": "ema_decay", "dice": "dice_weight", "distil": "distillation_weight"},
-    **{"shares": "sampling_weights", "contrast": "contrasts", "loaders": "loader_threads"},
-    **{"checkpoint_every": "checkpoint_seconds", "validate_every": "validation_interval"},
-    **{"validate_cases": "validation_cases", "picture_every": "image_interval"},
+    "batch": "batch_size",
+    "crop": "crop_size",
+    "memory": "memory_gb",
+    "rate": "learning_rate",
+    "warmup": "warmup_steps",
+    "rate_end": "final_learning_rate_fraction",
+    "decay": "weight_decay",
+    "clip": "max_gradient_norm",
+    "average": "ema_decay",
+    "dice": "dice_weight",
+    "distil": "distillation_weight",
+    "shares": "sampling_weights",
+    "contrast": "contrasts",
+    "loaders": "loader_threads",
+    "checkpoint_every": "checkpoint_seconds",
+    "validate_every": "validation_interval",
+    "validate_cases": "validation_cases",
+    "picture_every": "image_interval",
 }
 """Names of settings in checkpoints, settings.json and model cards written before the names of today."""
 
@@ -64,7 +76,9 @@ class TrainingSettings:
     ema_decay: float = 0.998  # of the weights, over about 500 steps: smooths the last of the noise
 
     dice_weight: float = 0.5  # beside cross-entropy; more of it draws boundaries outwards where a voxel is uncertain
-    distillation_weight: float = 0.0  # of the first network's answers where labels leave a choice: what nobody drew is not forgotten
+    distillation_weight: float = (
+        0.0  # of the first network's answers where labels leave a choice: what nobody drew is not forgotten
+    )
     sampling_weights: tuple[float, ...] = ()  # of the samples, per dataset; () is one share each
 
     precision: str = "auto"  # bf16 where the processor multiplies it natively, else float32
