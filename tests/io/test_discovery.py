@@ -133,7 +133,7 @@ def test_missing_paths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link.nii").symlink_to(tmp_path / "gone")
     with pytest.raises(FileError, match=r"gone\.nii\.gz: cannot be read: not found; check the path"):
         find_exams([tmp_path / "gone.nii.gz"])
-    with pytest.raises(FileError, match=r"link\.nii: cannot be read: a link to a file that is not there"):
+    with pytest.raises(FileError, match=r"link\.nii: cannot be read: a link to a file that does not exist"):
         find_exams([tmp_path / "link.nii"])
 
 

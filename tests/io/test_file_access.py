@@ -114,8 +114,8 @@ def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     (tmp_path / "folder.nii.gz").mkdir()
     for path, reason in (
-        (tmp_path / "file" / "a.nii.gz", "a file stands where a folder is meant|part of the path is a file"),
-        (tmp_path / "folder.nii.gz", "a folder, where a file is meant"),
+        (tmp_path / "file" / "a.nii.gz", "part of the path is a file"),
+        (tmp_path / "folder.nii.gz", "it is a folder, not a file"),
         (tmp_path / ("x" * 300 + ".nii.gz"), "the name is too long"),
     ):
         with pytest.raises(FileError, match=f"cannot be written: ({reason})"):
@@ -142,9 +142,9 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     for name, reason in (
         ("gone", "not found; check the path"),
-        ("link", "a link to a file that is not there"),
+        ("link", "a link to a file that does not exist"),
         ("file/a", "part of the path is a file, not a folder"),
-        (".", "a folder, where a file is meant"),
+        (".", "it is a folder, not a file"),
     ):
         with pytest.raises(FileError, match=f"cannot be read: {reason}"), open_for_reading(tmp_path / name):
             pass

@@ -1,4 +1,4 @@
-"""Which exams a list of files and folders means, and what they are called."""
+"""Find the exams that a list of files and folders refers to, and name them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from lumbarseg.errors import FileError
 
 from . import archives
-from .dicom import reader
+from .dicom import reader as dicom
 from .file_access import to_file_error
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
@@ -17,7 +17,7 @@ _OUTPUT_SUFFIXES = ("_labels.nii.gz", ".seg.nrrd")
 
 
 def exam_name(path: Path | str) -> str:
-    """What an exam is called: a folder's name, or a file's without .nii, .nii.gz, .mha, .mhd, .nrrd, .nhdr or .zip."""
+    """Return the name of an exam: a folder's name, or a file's name without its image or ZIP suffix."""
     path = Path(path)
     name = path.name or path.resolve().name or "exam"
     if path.is_dir():
@@ -27,26 +27,31 @@ def exam_name(path: Path | str) -> str:
 
 
 def find_exams(paths: Iterable[Path | str]) -> list[Path]:
-    """The exams that files and folders mean, each once, in the order given.
+    """Return the exams that files and folders refer to, each once, in the order given.
 
-    A file stands for itself. A folder gives every NIfTI, MetaImage and NRRD file in it but hidden ones, our own
-    `*_labels.nii.gz` and `*.seg.nrrd`, and is itself an exam when it holds DICOM files; DICOM in folders below it makes
-    one exam for each study. A ZIP means what a folder of its content would, and is itself the exam when it holds one;
-    those in a folder count when they hold any. FileError for a missing path or a folder without an exam. Two exams may
-    have one `stem`.
+    A file is an exam. A folder yields every NIfTI, MetaImage and NRRD file in it, except hidden files and outputs of
+    this package (`*_labels.nii.gz`, `*.seg.nrrd`), and is itself an exam if it holds DICOM files; if the DICOM files
+    lie in folders below it, each study is an exam. A ZIP archive yields what a folder of its content would, and is
+    itself the exam if it holds one; archives in a folder count if they hold files. Two exams may have the same
+    `exam_name`.
+
+    Raises
+    ------
+    FileError
+        For a missing path, or a folder without an exam.
     """
-    found: dict[Path, Path] = {}
+    exams: dict[Path, Path] = {}
     for path in map(Path, paths):
         for exam in _exams_in_folder(path) if path.is_dir() else _exams_of_file(path):
-            found.setdefault(exam.resolve(), exam)
-    return list(found.values())
+            exams.setdefault(exam.resolve(), exam)
+    return list(exams.values())
 
 
 def resolve_exam_path(path: Path) -> Path:
-    """What to read of an exam: the one volume in a ZIP, the folder of a DICOMDIR, else the path itself."""
-    if path.name.upper() == reader.DICOMDIR_NAME:
+    """Return the path to read for an exam: the only image in a ZIP, the folder of a DICOMDIR, else the path itself."""
+    if path.name.upper() == dicom.DICOMDIR_NAME:
         return path.parent
-    if not archives.is_archive_folder(path) or reader.contains_dicom(path, recursive=True):
+    if not archives.is_archive_folder(path) or dicom.contains_dicom(path, recursive=True):
         return path
     exams = _exams_in_archive(path)
     if len(exams) > 1:
@@ -63,21 +68,26 @@ def _exams_of_file(path: Path) -> list[Path]:
             path.stat()
     except OSError as error:
         raise to_file_error(path, error) from error
-    return [path.parent if path.name.upper() == reader.DICOMDIR_NAME else path]
+    return [path.parent if path.name.upper() == dicom.DICOMDIR_NAME else path]
 
 
-def _exams_in_archive(place: Path) -> list[Path]:
-    """The exams of a ZIP or a folder in it: every volume and every DICOM study below."""
-    files = list(archives.iter_members(place))
-    volumes = [path for path in files if path.name.lower().endswith(IMAGE_SUFFIXES)]
-    exams = [
-        *reader.find_studies(place),
-        *(path for path in volumes if not path.name.lower().endswith(_OUTPUT_SUFFIXES)),
-    ]
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _is_output(path: Path) -> bool:
+    return path.name.lower().endswith(_OUTPUT_SUFFIXES)
+
+
+def _exams_in_archive(path: Path) -> list[Path]:
+    """Return the exams of a ZIP archive, or of a folder in it: every image and every DICOM study below."""
+    files = list(archives.iter_members(path))
+    images = [file for file in files if _is_image(file)]
+    exams = [*dicom.find_studies(path), *(image for image in images if not _is_output(image))]
     if not exams:
-        inner = "; unpack the ZIP in it first" if any(path.name.lower().endswith(_ZIP) for path in files) else ""
-        reason = "only label maps in it" if volumes else f"no NIfTI, MetaImage, NRRD or DICOM file in it{inner}"
-        raise FileError(f"{place}: {reason}; give the ZIP that holds the exams")
+        hint = "; unpack the ZIP in it first" if any(file.name.lower().endswith(_ZIP) for file in files) else ""
+        reason = "only label maps in it" if images else f"no NIfTI, MetaImage, NRRD or DICOM file in it{hint}"
+        raise FileError(f"{path}: {reason}; give the ZIP that holds the exams")
     return exams
 
 
@@ -86,28 +96,25 @@ def _exams_in_folder(folder: Path) -> list[Path]:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise to_file_error(folder, error) from error
-    volumes = [entry for entry in entries if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()]
-    exams = [entry for entry in volumes if not entry.name.lower().endswith(_OUTPUT_SUFFIXES)]
-    if reader.contains_dicom(folder):
+    images = [entry for entry in entries if _is_image(entry) and entry.is_file()]
+    exams = [image for image in images if not _is_output(image)]
+    if dicom.contains_dicom(folder):
         exams.insert(0, folder)
     exams += [
         exam for entry in entries if entry.name.lower().endswith(_ZIP) for exam in _exams_of_archive_in_folder(entry)
     ]
     if not exams:
-        exams = reader.find_studies(folder)
+        exams = dicom.find_studies(folder)
     if not exams:
-        reason = "only label maps in it" if volumes else "no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"
+        reason = "only label maps in it" if images else "no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"
         raise FileError(f"{folder}: {reason}; give the folder that holds the exams")
     return exams
 
 
 def _exams_of_archive_in_folder(archive: Path) -> list[Path]:
-    """The exams of a ZIP that lies in a folder: itself where it cannot be opened, to be told."""
+    """Return the exams of an archive in a folder; the archive itself if it cannot be opened, so this is reported."""
     try:
-        return (
-            _exams_of_file(archive)
-            if archives.is_archive_folder(archive) and next(archives.iter_members(archive), None)
-            else []
-        )
+        is_used = archives.is_archive_folder(archive) and any(archives.iter_members(archive))
+        return _exams_of_file(archive) if is_used else []
     except FileError:
         return [archive]

@@ -1,4 +1,4 @@
-"""Label descriptions of ITK-SNAP: what the values of a label map are called and how they are coloured."""
+"""Write label descriptions of ITK-SNAP: names and colours of the values of a label map."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEAD = """\
 
 
 def write_label_descriptions(rows: Sequence[tuple[int, str, RGB]], path: Path) -> None:
-    """Values with their names and colours, as ITK-SNAP loads them from Segmentation > Import Label Descriptions."""
+    """Write (value, name, colour) rows in the format of ITK-SNAP's Segmentation > Import Label Descriptions."""
     lines = ['    0     0    0    0        0  0  0    "Clear Label"']
     for value, name, (red, green, blue) in rows:
         lines.append(f'{value:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{name}"')

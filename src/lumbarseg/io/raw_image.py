@@ -1,16 +1,10 @@
-"""Voxels as a file stores them: the header's claims, checked before they are believed, and the numbers made ours."""
+"""Images as read from a file, and their conversion to images and label maps of checked type and geometry."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import math
-import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,21 +12,21 @@ from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array, Grid, Volume
 
 from .dicom.source_images import SourceImages
+from .voxel_data import format_sizes
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-ASSUMED_THICKNESS = 4.0  # mm, of a single slice that says nothing; the usual distance of sagittal slices
-_MOST_VOXELS = 2**30  # an isotropic 512^3 exam has 2**27
-_MOST_DEFLATED = 1032  # no byte of deflate makes more than that
+ASSUMED_THICKNESS = 4.0  # mm, of a single slice whose header names none; the usual distance of sagittal slices
 _LARGEST_EXTENT = 3000.0  # mm
 _FINEST_SPACING = 0.01  # mm
-_INTEGER_TOLERANCE = 1e-3  # how far from a whole number a label may lie that was stored with a scale
+_INTEGER_TOLERANCE = 1e-3  # how far labels that are stored with a scale may be from an integer
 
 
 @dataclass(frozen=True, eq=False)
 class RawImage:
-    """What a format gives. array: (I, J, K) in the file's own number type; affine: (4, 4) voxel to RAS+ mm.
+    """An image as read from a file.
 
-    source: of DICOM, the images that it was read from.
+    array: (I, J, K) in the file's number type. affine: (4, 4) voxel to RAS+ mm. notes: what is unusual, for the user.
+    metadata: facts for the report. source_images: for DICOM, the images it was read from.
     """
 
     array: Array
@@ -42,100 +36,38 @@ class RawImage:
     source_images: SourceImages | None = None
 
 
-def check_claimed_size(path: Path, sizes: Sequence[int], itemsize: int, available: float) -> None:
-    """FileError when a header names no voxels, absurdly many, or more bytes than the `available` ones."""
-    if not sizes or min(sizes) < 1:
-        raise FileError(f"{path}: its header names no voxels (sizes {_format_sizes(sizes)}); export it again")
-    count = math.prod(sizes)
-    claim = f"{_format_sizes(sizes)} voxels, {count * itemsize / 1e6:,.1f} MB"
-    if math.prod(sizes[:3]) > _MOST_VOXELS:
-        raise FileError(f"{path}: its header claims {claim}: too large for an exam, or damaged; export it again")
-    if count * itemsize > available:
-        raise FileError(f"{path}: truncated: its header claims {claim}, the file holds less; copy or export it again")
-
-
-def max_decompressed_size(size: int, encoding: str) -> float:
-    """The most bytes that `size` bytes on disk can become."""
-    return {"raw": size, "bz2": math.inf}.get(encoding, size * _MOST_DEFLATED + 1024)
-
-
-def decompress(stream: BinaryIO, encoding: str, max_bytes: int) -> BinaryIO:
-    """A stream of plain bytes from one that is packed as "raw", "gzip", "bz2" or "zlib"."""
-    if encoding == "gzip":
-        return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
-    if encoding == "bz2":
-        return cast("BinaryIO", bz2.BZ2File(stream))
-    if encoding == "zlib":
-        return io.BytesIO(zlib.decompressobj().decompress(stream.read(), max_bytes))
-    return stream
-
-
-def read_voxels(path: Path, stream: BinaryIO, dtype: np.dtype[Any], count: int, encoding: str = "raw") -> Array:
-    """The next `count` numbers of a stream, (count,); FileError when they are not all there or damaged."""
-    needed = count * dtype.itemsize
-    buffer = bytearray(needed)
-    view, have = memoryview(buffer), 0
-    try:
-        plain = decompress(stream, encoding, needed)
-        while have < needed:
-            got = plain.readinto(view[have:])  # type: ignore[attr-defined]
-            if not got:
-                break
-            have += got
-        if encoding == "gzip" or isinstance(stream, gzip.GzipFile):
-            plain.read(1)  # at its end gzip compares its checksum
-    except EOFError:
-        have = min(have, needed - 1)
-    except (zlib.error, gzip.BadGzipFile, OSError, ValueError) as error:
-        raise FileError(
-            f"{path}: damaged: its compressed voxels cannot be unpacked; copy or export it again"
-        ) from error
-    if have < needed:
-        raise FileError(f"{path}: truncated: {needed:,} bytes of voxels expected, fewer found; copy or export it again")
-    return np.frombuffer(buffer, dtype)
-
-
-def select_volume(path: Path, count: int, requested: int | None) -> int:
-    """Which of `count` volumes to read; FileError when there are several and none, or a wrong one, is chosen."""
-    if requested is None and count > 1:
-        raise FileError(f"{path}: 4-D, {count} volumes; choose one with --volume 0 to {count - 1}")
-    chosen = requested or 0
-    if not 0 <= chosen < count:
-        raise FileError(f"{path}: no volume {chosen}; it holds {count}, counted from 0")
-    return chosen
-
-
 def to_image_volume(path: Path, raw: RawImage) -> Volume:
-    """The voxels as an image, float32; FileError on colour, complex numbers, NaN or infinity."""
-    _check_numbers(path, raw.array)
+    """Return the image as float32; raise `FileError` for colours, complex numbers, NaN or infinite values."""
+    _check_grey_values(path, raw.array)
     with np.errstate(over="ignore", invalid="ignore"):
         array = raw.array.astype(np.float32, order="K", copy=False)
     if raw.array.dtype.kind == "f":
         _check_finite(path, array)
-    return _checked_volume(path, array, raw)
+    return _checked_volume(path, array, raw.affine)
 
 
 def to_label_volume(path: Path, raw: RawImage) -> Volume:
-    """The voxels as labels, uint8; FileError unless all are whole numbers from 0 to 255."""
+    """Return the image as a uint8 label map; raise `FileError` unless all values are integers from 0 to 255."""
     array = raw.array
-    _check_numbers(path, array)
-    if array.dtype.kind == "f":
+    _check_grey_values(path, array)
+    is_float = array.dtype.kind == "f"
+    if is_float:
         _check_finite(path, array)
     low, high = array.min(), array.max()
     if low < -_INTEGER_TOLERANCE or high > 255 + _INTEGER_TOLERANCE:
         raise FileError(
             f"{path}: holds grey values, not labels: {low:g} to {high:g}; labels are whole numbers from 0 to 255"
         )
-    whole = (np.rint(array) if array.dtype.kind == "f" else array).astype(np.uint8, order="K", copy=False)
-    if array.dtype.kind == "f" and (np.abs(whole - array) > _INTEGER_TOLERANCE).any():
+    labels = (np.rint(array) if is_float else array).astype(np.uint8, order="K", copy=False)
+    if is_float and (np.abs(labels - array) > _INTEGER_TOLERANCE).any():
         raise FileError(
             f"{path}: holds grey values, not labels: fractions between whole numbers; was it resized with "
             "interpolation? Make it again with nearest neighbour"
         )
-    return _checked_volume(path, whole, raw)
+    return _checked_volume(path, labels, raw.affine)
 
 
-def _check_numbers(path: Path, array: Array) -> None:
+def _check_grey_values(path: Path, array: Array) -> None:
     if array.dtype.kind == "c":
         raise FileError(f"{path}: holds complex numbers; save their magnitude and give that")
     if array.dtype.kind not in "biuf":
@@ -145,27 +77,26 @@ def _check_numbers(path: Path, array: Array) -> None:
 def _check_finite(path: Path, array: Array) -> None:
     finite = np.isfinite(array)
     if not finite.all():
-        bad = int(finite.size - np.count_nonzero(finite))
-        raise FileError(f"{path}: holds NaN or infinite values in {bad:,} voxels; replace them, or export it again")
+        count = finite.size - np.count_nonzero(finite)
+        raise FileError(f"{path}: holds NaN or infinite values in {count:,} voxels; replace them, or export it again")
 
 
-def _checked_volume(path: Path, array: Array, raw: RawImage) -> Volume:
-    affine, shape = raw.affine, (array.shape[0], array.shape[1], array.shape[2])
+def _checked_volume(path: Path, array: Array, affine: Array) -> Volume:
+    shape = (array.shape[0], array.shape[1], array.shape[2])
     try:
         spacing = Grid(shape, affine).spacing
     except GridError as error:
         raise GridError(f"{path}: {error}; repair its header, or export it again") from error
-    extent = max(size * step for size, step in zip(shape, spacing, strict=True))
-    if min(spacing) < _FINEST_SPACING or extent > _LARGEST_EXTENT:
+    if min(spacing) < _FINEST_SPACING or np.multiply(shape, spacing).max() > _LARGEST_EXTENT:
         raise GridError(
-            f"{path}: {_format_sizes(shape)} voxels of {_format_sizes(f'{s:.4g}' for s in spacing)} mm cannot be an exam of a person; "
-            "repair the spacing in its header"
+            f"{path}: {format_sizes(shape)} voxels of {format_sizes([f'{step:.4g}' for step in spacing])} mm "
+            "cannot be an exam of a person; repair the spacing in its header"
         )
     return Volume(array, affine)
 
 
 def fill_missing_thickness(raw: RawImage) -> RawImage:
-    """The same with an axis of one voxel that has no length made `ASSUMED_THICKNESS` long, upright on the others."""
+    """Return the image with `ASSUMED_THICKNESS` for an axis of one voxel that has no length, normal to the others."""
     steps, shape = raw.affine[:3, :3], raw.array.shape
     lengths = np.linalg.norm(steps, axis=0)
     empty = [axis for axis in range(3) if shape[axis] == 1 and lengths[axis] == 0]
@@ -177,7 +108,3 @@ def fill_missing_thickness(raw: RawImage) -> RawImage:
     affine[:3, axis] = normal / max(float(np.linalg.norm(normal)), 1e-12) * ASSUMED_THICKNESS
     note = f"one slice without a thickness in its header: {ASSUMED_THICKNESS:g} mm assumed"
     return replace(raw, affine=affine, notes=[*raw.notes, note])
-
-
-def _format_sizes(values: Any) -> str:
-    return " x ".join(str(value) for value in values)

@@ -1,7 +1,7 @@
-"""Segmentations of 3D Slicer: .seg.nrrd, a label map that carries names, colours and codes of its segments.
+"""Write segmentations of 3D Slicer: .seg.nrrd, a label map with the names, colours and codes of its segments.
 
-The tags of a segment are those of Slicer's developer guide ("Segmentations", file format): a status and an entry of a
-terminology, parts of the entry being separated by ~ and parts of a code by ^.
+The fields of a segment follow Slicer's developer guide ("Segmentations", file format): a status and an entry of a
+terminology, whose parts are separated by ~ and the parts of a code by ^.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import nrrd
+from scipy.ndimage import find_objects
 
 from lumbarseg.anatomy import RGB
 from lumbarseg.errors import FileError
 from lumbarseg.terminology import CATEGORY, CODING_SCHEME, TERMINOLOGY_CONTEXT, Code, StructureCodes
-from lumbarseg.volume import Array, Volume
+from lumbarseg.volume import Volume
 
 from .file_access import atomic_write
+from .raw_image import LPS_TO_RAS
 
 SUFFIX = ".seg.nrrd"
 _COMPRESSION_LEVEL = 6  # of gzip
@@ -26,28 +28,32 @@ _COMPRESSION_LEVEL = 6  # of gzip
 
 @dataclass(frozen=True)
 class Segment:
-    """What a value of a label map is. doubtful: Slicer shows it as flagged, to be looked at."""
+    """The meaning of one value of a label map. is_uncertain: the level name needs review; Slicer flags it."""
 
     label: int
     name: str
     colour: RGB
-    term: StructureCodes
+    codes: StructureCodes
     is_uncertain: bool = False
 
 
 def write(volume: Volume, segments: Sequence[Segment], path: Path) -> None:
-    """A uint8 label map with those of `segments` that are in it, on its own grid in LPS+ mm; whole or not at all."""
-    import nrrd
+    """Write a uint8 label map on its own grid with those of `segments` that occur in it.
 
+    Raises
+    ------
+    FileError
+        If the name does not end in .seg.nrrd, or the file cannot be written.
+    """
     if not path.name.lower().endswith(SUFFIX):
         raise FileError(f"{path}: cannot be written: the name must end in {SUFFIX}")
-    boxes = _bounding_boxes(volume.array)
-    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+    boxes = {label: box for label, box in enumerate(find_objects(volume.array), 1) if box is not None}
+    lps_affine = LPS_TO_RAS @ volume.affine
     header: dict[str, Any] = {
         "space": "left-posterior-superior",
         "kinds": ["domain"] * 3,
-        "space directions": to_lps[:3, :3].T,
-        "space origin": to_lps[:3, 3],
+        "space directions": lps_affine[:3, :3].T,
+        "space origin": lps_affine[:3, 3],
         "encoding": "gzip",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_MasterRepresentation": "Binary labelmap",
@@ -61,13 +67,11 @@ def write(volume: Volume, segments: Sequence[Segment], path: Path) -> None:
         nrrd.write(file, volume.array, header, compression_level=_COMPRESSION_LEVEL, index_order="F")
 
 
-def terminology_entry(term: StructureCodes) -> str:
-    """A term as Slicer writes it: list, category, type, modifier, list of regions, region, its modifier."""
-    codes = (CATEGORY, term.type, term.modifier)
-    regions = "Anatomic codes - DICOM master list" if term.region else ""
-    return "~".join(
-        [TERMINOLOGY_CONTEXT, *map(_format_code, codes), regions, _format_code(term.region), _format_code(None)]
-    )
+def terminology_entry(codes: StructureCodes) -> str:
+    """Return codes as Slicer writes them: context, category, type, modifier, region context, region, its modifier."""
+    regions = "Anatomic codes - DICOM master list" if codes.region else ""
+    entry = (CATEGORY, codes.type, codes.modifier)
+    return "~".join([TERMINOLOGY_CONTEXT, *map(_format_code, entry), regions, _format_code(codes.region), "^^"])
 
 
 def _format_code(code: Code | None) -> str:
@@ -85,12 +89,5 @@ def _header_fields(segment: Segment, box: tuple[slice, ...]) -> dict[str, str]:
         "LabelValue": str(segment.label),
         "Layer": "0",
         "Extent": " ".join(f"{part.start} {part.stop - 1}" for part in box),
-        "Tags": f"Segmentation.Status:{status}|TerminologyEntry:{terminology_entry(segment.term)}|",
+        "Tags": f"Segmentation.Status:{status}|TerminologyEntry:{terminology_entry(segment.codes)}|",
     }
-
-
-def _bounding_boxes(labels: Array) -> dict[int, tuple[slice, ...]]:
-    """Where each value of a label map lies."""
-    from scipy.ndimage import find_objects
-
-    return {value: box for value, box in enumerate(find_objects(labels), 1) if box is not None}

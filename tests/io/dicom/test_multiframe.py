@@ -106,7 +106,7 @@ def test_a_file_whose_frames_do_not_fit_its_header_is_refused(tmp_path: Path) ->
     dataset = pydicom.dcmread(path)
     dataset.PerFrameFunctionalGroupsSequence = dataset.PerFrameFunctionalGroupsSequence[:-1]
     dataset.save_as(path)
-    with pytest.raises(FileError, match="multi-frame DICOM that does not say where its frames lie"):
+    with pytest.raises(FileError, match="multi-frame DICOM without the positions of its frames"):
         read_exam(path)
 
 

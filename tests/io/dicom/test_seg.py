@@ -74,7 +74,7 @@ def test_dcmqi_reads_every_voxel_code_and_colour(kind: str, axes: str, tmp_path:
         item = by_name[segment.name]
         assert np.array_equal(found == item["labelID"], labels.array == segment.label), segment.name
         assert code(item, "SegmentedPropertyCategoryCodeSequence") == (CATEGORY.value, "SCT", CATEGORY.meaning)
-        expected = (segment.term.type, segment.term.modifier, segment.term.region)
+        expected = (segment.codes.type, segment.codes.modifier, segment.codes.region)
         keys = ("SegmentedPropertyTypeCodeSequence", "SegmentedPropertyTypeModifierCodeSequence")
         for part, key in zip(expected, (*keys, "AnatomicRegionSequence"), strict=True):
             assert code(item, key) == (part and (part.value, "SCT", part.meaning)), (segment.name, key)
@@ -215,7 +215,7 @@ def test_codes_of_levels_are_those_of_the_standard() -> None:
 def test_what_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
     exam = exam_in(tmp_path / "exam")
     empty = Volume(np.zeros_like(labelled(exam).array), exam.volume.affine)
-    with pytest.raises(FileError, match="no structure was found"):
+    with pytest.raises(FileError, match="no structure was segmented"):
         seg.write(empty, SEGMENTS, exam.source_images, MAKER, tmp_path / "a.seg.dcm")
     write_image(exam.volume, tmp_path / "a.nii.gz")
     plain = read_exam(tmp_path / "a.nii.gz")

@@ -151,7 +151,7 @@ def test_another_plane_never_replaces_a_broken_sagittal_series(tmp_path: Path) -
 def test_the_images_that_should_be_there_are_counted(tmp_path: Path) -> None:
     tags = {**T2.tags, "ImagesInAcquisition": 11}
     write_series(tmp_path, stack(1), replace(T2, tags=tags))
-    assert read_exam(tmp_path).notes[1:] == ["its files tell of 11 images, 8 are there: was all of it exported?"]
+    assert read_exam(tmp_path).notes[1:] == ["its headers announce 11 images, 8 are there: was all of it exported?"]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_series_of_a_file_that_is_no_dicom_is_refused(tmp_path: Path) -> None:
     from lumbarseg.io import write_image
 
     write_image(stack(1), tmp_path / "a.nii.gz")
-    with pytest.raises(FileError, match=r"a\.nii\.gz: no DICOM, so there is no series 'T2' in it"):
+    with pytest.raises(FileError, match=r"a\.nii\.gz: not DICOM, so it has no series 'T2'; leave out --series"):
         read_exam(tmp_path / "a.nii.gz", series="T2")
 
 

@@ -56,7 +56,7 @@ def test_every_value_comes_back_with_its_code_and_unit(folder: Path) -> None:
         told = {(m.name.value, m.name.scheme_designator): m for m in found[f"lumbarseg {name}"].get_measurements()}
         assert len(told) == len(values)
         for key, value in values.items():
-            (code, scheme, meaning), unit = QUANTITIES[key]
+            (code, meaning, scheme), unit = QUANTITIES[key]
             measured = told[code, scheme]
             assert (measured.value, measured.unit.value, measured.unit.scheme_designator) == (value, unit, "UCUM")
             assert measured.name.meaning == meaning
@@ -67,7 +67,7 @@ def test_every_value_comes_back_with_its_code_and_unit(folder: Path) -> None:
 def test_each_group_refers_to_its_segment(folder: Path) -> None:
     segmentation = pydicom.dcmread(folder / "a.seg.dcm")
     by_name = {str(item.SegmentLabel): item for item in segmentation.SegmentSequence}
-    terms = {segment.name: segment.term for segment in SEGMENTS}
+    terms = {segment.name: segment.codes for segment in SEGMENTS}
     for name, group in groups(folder).items():
         if name == "lumbarseg lordosis":
             continue

@@ -94,7 +94,7 @@ def test_what_is_made_of_it_is_stored_and_comes_back(server: str, tmp_path: Path
 @needs_orthanc
 @pytest.mark.parametrize(
     ("study", "line"),
-    [("1.2.3.4", "holds no such study"), (OTHER, "no MR series in this study, only OT")],
+    [("1.2.3.4", "has no such study"), (OTHER, "no MR series in this study, only OT")],
 )
 def test_a_study_without_an_exam_is_one_line(server: str, study: str, line: str, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=line):
@@ -120,7 +120,7 @@ def test_who_asks_is_told_by_environment_or_netrc(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     with running(tmp_path / "orthanc", AuthenticationEnabled=True, RegisteredUsers={USER: PASSWORD}) as url:
         address = StudyAddress(url, STUDY)
-        with pytest.raises(FileError, match=r"asks who you are.*LUMBARSEG_DICOMWEB_USER"):
+        with pytest.raises(FileError, match=r"refuses access .*LUMBARSEG_DICOMWEB_USER"):
             web.fetch_series(address, tmp_path / "a")
         monkeypatch.setenv("LUMBARSEG_DICOMWEB_USER", USER)
         monkeypatch.setenv("LUMBARSEG_DICOMWEB_PASSWORD", "wrong")
@@ -128,13 +128,13 @@ def test_who_asks_is_told_by_environment_or_netrc(tmp_path: Path, monkeypatch: p
             web.fetch_series(address, tmp_path / "a")
         assert "wrong" not in str(refusal.value)
         monkeypatch.setenv("LUMBARSEG_DICOMWEB_PASSWORD", PASSWORD)
-        with pytest.raises(FileError, match="holds no such study"):
+        with pytest.raises(FileError, match="has no such study"):
             web.fetch_series(address, tmp_path / "a")
         monkeypatch.delenv("LUMBARSEG_DICOMWEB_USER")
         (tmp_path / "netrc").write_text(f'machine 127.0.0.1 login {USER} password "{PASSWORD}"\n')
         (tmp_path / "netrc").chmod(0o600)
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        with pytest.raises(FileError, match="holds no such study"):
+        with pytest.raises(FileError, match="has no such study"):
             web.fetch_series(address, tmp_path / "a")
 
 
@@ -142,7 +142,7 @@ def test_no_server_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody listens
         address = StudyAddress(f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web", STUDY)
-        with pytest.raises(FileError, match="no server answers there"):
+        with pytest.raises(FileError, match="no server responds there"):
             web.fetch_series(address, tmp_path / "exam")
 
 
@@ -150,7 +150,7 @@ def test_a_silent_server_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(web, "_TIMEOUT", (5.0, 0.5))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = StudyAddress(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web", STUDY)
-        with pytest.raises(FileError, match=r"no answer within 0\.5 s"):
+        with pytest.raises(FileError, match=r"no response within 0\.5 s"):
             web.fetch_series(address, tmp_path / "exam")
 
 
@@ -182,11 +182,11 @@ def serving(page: type[_Page], context: ssl.SSLContext | None = None) -> Iterato
 @pytest.mark.parametrize(
     ("status", "body", "line"),
     [
-        (200, b"<html>hello</html>", "does not speak DICOMweb"),
-        (200, b"{}", "does not speak DICOMweb|holds no such study"),
-        (500, b"broken", "the server answers 500"),
-        (503, b"", "the server answers 503"),
-        (403, b"", r"does not let you in \(403\)"),
+        (200, b"<html>hello</html>", "does not support DICOMweb"),
+        (200, b"{}", "does not support DICOMweb|has no such study"),
+        (500, b"broken", r"the server reports an error \(500\)"),
+        (503, b"", r"the server reports an error \(503\)"),
+        (403, b"", r"refuses access \(403\)"),
     ],
 )
 def test_a_server_of_another_kind_is_one_line(status: int, body: bytes, line: str, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_certificate_that_nobody_trusts_is_one_line(tmp_path: Path, monkeypatc
         with pytest.raises(FileError, match=r"certificate is not trusted.*REQUESTS_CA_BUNDLE"):
             web.fetch_series(address, tmp_path / "exam")
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
-        with pytest.raises(FileError, match="does not speak DICOMweb"):
+        with pytest.raises(FileError, match="does not support DICOMweb"):
             web.fetch_series(address, tmp_path / "exam")
 
 
@@ -231,7 +231,7 @@ def test_addresses(text: str, address: tuple[str, str, str | None]) -> None:
     ["dicomweb:", "dicomweb:https://h/1.2", "dicomweb:ftp://h/studies/1", "dicomweb:https://h/studies/../..", "x"],
 )
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(FileError, match="no address of a study"):
+    with pytest.raises(FileError, match="not the address of a study"):
         web.parse_address(text)
 
 

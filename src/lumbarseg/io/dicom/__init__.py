@@ -1,1 +1,1 @@
-"""DICOM: reading series and studies, and writing segmentation and report objects."""
+"""Read DICOM series and studies; write segmentation and report objects; exchange both with DICOMweb servers."""

@@ -1,7 +1,7 @@
-"""What every DICOM object made from a series shares with it: its patient, its study, its images; and who made it.
+"""What all DICOM objects made from a series share: patient, study, source images, and the software that made them.
 
-Of what the source says of the patient and the study only that is copied which the standard asks of every object of a
-study (DICOM PS3.3 C.7.1.1, C.7.2.1), and that it was made anonymous. A value that the standard forbids is left empty.
+Only those attributes of the patient and study are copied that the standard requires of every object of a study (DICOM
+PS3.3 C.7.1.1, C.7.2.1), and whether it was de-identified. A value that the standard forbids is left empty.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from lumbarseg.errors import FileError
+from lumbarseg.terminology import CODING_SCHEME
 
-from .multiframe import iter_frame_attributes
+from .multiframe import FUNCTIONAL_GROUPS, iter_frame_attributes
 from .source_images import SourceImages
 
 SOFTWARE_NAME = "lumbarseg"
 UTF8_CHARACTER_SET = "ISO_IR 192"
 _DATE, _TIME = re.compile(r"\d{8}"), re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 _MAX_LONG_TEXT, _MAX_SHORT_TEXT = 64, 16  # characters
-_REQUIRED_KEYWORDS: dict[str, Callable[[str], bool]] = {  # must be there, may be empty; what is sound
+_REQUIRED_KEYWORDS: dict[str, Callable[[str], bool]] = {  # must be present, may be empty; whether a value is valid
     "PatientName": lambda text: len(text) <= 3 * _MAX_LONG_TEXT,
     "PatientID": lambda text: len(text) <= _MAX_LONG_TEXT,
     "PatientBirthDate": lambda text: _DATE.fullmatch(text) is not None,
@@ -41,13 +42,13 @@ _OPTIONAL_KEYWORDS = (
 _SERIES_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _IMAGE_UIDS = ("SOPClassUID", "SOPInstanceUID")
 _GEOMETRY_KEYWORDS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
-_THICKNESS = "SpacingBetweenSlices"  # where the thickness is not said
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who made an object. version: of the program; model, digest: the network's name and the SHA-256 of its file;
-    guided: whether a person named a level or clicked.
+    """What made an object.
+
+    model_sha256: of the model file. user_guided: whether the user named a level or clicked.
     """
 
     software_version: str
@@ -57,7 +58,13 @@ class Provenance:
 
 
 def require_source_images(path: Path, source: SourceImages | None) -> SourceImages:
-    """The source of an exam; FileError where no DICOM object can be made that refers to it, or without highdicom."""
+    """Return the source images of an exam.
+
+    Raises
+    ------
+    FileError
+        If no DICOM object can refer to them, or highdicom is not installed; the message begins with `path`.
+    """
     if source is None:
         raise FileError(
             f"{path}: not read from DICOM, so no DICOM object can refer to it; choose another --format, or give the "
@@ -65,44 +72,43 @@ def require_source_images(path: Path, source: SourceImages | None) -> SourceImag
         )
     if find_spec("highdicom") is None:
         raise FileError(f"{path}: to write DICOM objects, install highdicom: pip install 'lumbarseg[dicom]'")
-    missing = [
-        keyword for keyword in (*_SERIES_UIDS, *_IMAGE_UIDS) for head in source.datasets if not _text(head, keyword)
-    ]
-    if missing:
-        raise FileError(
-            f"{path}: its images have no {missing[0]}, which a DICOM object must refer to; choose another --format"
-        )
-    if is_multiframe(source) and len({id(head) for head in source.datasets}) > 1:
+    for keyword in (*_SERIES_UIDS, *_IMAGE_UIDS):
+        if not all(_text(dataset, keyword) for dataset in source.datasets):
+            raise FileError(
+                f"{path}: its images have no {keyword}, which a DICOM object must refer to; choose another --format"
+            )
+    if is_multiframe(source) and len({id(dataset) for dataset in source.datasets}) > 1:
         raise FileError(f"{path}: its slices lie in several multi-frame files; DICOM objects are written for one alone")
     return source
 
 
 def is_multiframe(source: SourceImages) -> bool:
-    """Whether the slices are frames of a multi-frame file."""
-    return "PerFrameFunctionalGroupsSequence" in source.datasets[0]
+    """Return whether the slices are frames of a multi-frame file."""
+    return FUNCTIONAL_GROUPS[1] in source.datasets[0]
 
 
 def source_datasets(source: SourceImages) -> list[Any]:
-    """What the slices of an exam say of patient, study and place, as data sets that highdicom takes as source images.
+    """Return patient, study and geometry of the slices as data sets that highdicom accepts as source images.
 
-    One for each slice, in their order, or one with frames in their order when they are frames of one file.
+    One data set for each slice in order, or one with all frames in order if they are frames of one file.
     """
     first = source.datasets[0]
     shared = _patient_and_study(first)
-    if not is_multiframe(source):
-        said = [
-            {keyword: _value(head, keyword) for keyword in (*_GEOMETRY_KEYWORDS, _THICKNESS)}
-            for head in source.datasets
-        ]
-        places = [_slice_geometry(values, said[0]) for values in said]
-        return [_source_image(shared, head, place) for head, place in zip(source.datasets, places, strict=True)]
-    every = list(iter_frame_attributes(first))
-    said = [every[number - 1] for number in source.frame_numbers]
-    return [_source_image(shared, first, _functional_groups([_slice_geometry(values, said[0]) for values in said]))]
+    if is_multiframe(source):
+        frames = list(iter_frame_attributes(first))
+        attributes = [frames[number - 1] for number in source.frame_numbers]
+        geometries = [_slice_geometry(own, attributes[0]) for own in attributes]
+        return [_source_image(shared, first, _functional_groups(geometries))]
+    keywords = (*_GEOMETRY_KEYWORDS, "SpacingBetweenSlices")
+    attributes = [{keyword: _value(dataset, keyword) for keyword in keywords} for dataset in source.datasets]
+    return [
+        _source_image(shared, dataset, _slice_geometry(own, attributes[0]))
+        for dataset, own in zip(source.datasets, attributes, strict=True)
+    ]
 
 
 def new_object_attributes(provenance: Provenance, content: str) -> dict[str, Any]:
-    """What highdicom is told of every object made here: its numbers and its maker; of: what is in it."""
+    """Return the arguments of highdicom that identify a new object; content: what it holds, for its description."""
     from pydicom.uid import generate_uid
 
     return {
@@ -118,21 +124,28 @@ def new_object_attributes(provenance: Provenance, content: str) -> dict[str, Any
     }
 
 
+def coded_concept(value: str, meaning: str, scheme: str = CODING_SCHEME) -> Any:
+    """Return a code as highdicom's object."""
+    from highdicom.sr import CodedConcept
+
+    return CodedConcept(value, scheme, meaning)
+
+
 def derived_series_number(source: SourceImages, offset: int) -> int:
-    """A number for a new series of the study, beside that of its source: series 3 has 301, 302, ..."""
+    """Return a series number related to that of the source: for series 3, offset 1 gives 301."""
     text = _text(source.datasets[0], "SeriesNumber")
     return (int(text) % 10**6 if text.isdigit() else 0) * 100 + offset
 
 
 def _patient_and_study(first: Any) -> Any:
-    """Patient, study, series and frame of reference of a source."""
+    """Return patient, study, series and frame of reference of a source."""
     from pydicom import Dataset
 
     shared = Dataset()
     shared.SpecificCharacterSet = UTF8_CHARACTER_SET
-    for keyword, sound in _REQUIRED_KEYWORDS.items():
+    for keyword, is_valid in _REQUIRED_KEYWORDS.items():
         text = _text(first, keyword)
-        setattr(shared, keyword, text if sound(text) else "")
+        setattr(shared, keyword, text if is_valid(text) else "")
     for keyword in _OPTIONAL_KEYWORDS:
         value = _value(first, keyword)
         if value not in (None, ""):
@@ -142,62 +155,60 @@ def _patient_and_study(first: Any) -> Any:
     return shared
 
 
-def _text(head: Any, keyword: str) -> str:
-    value = _value(head, keyword)
+def _text(dataset: Any, keyword: str) -> str:
+    value = _value(dataset, keyword)
     return "" if value is None else str(value).strip()
 
 
-def _value(head: Any, keyword: str) -> Any:
+def _value(dataset: Any, keyword: str) -> Any:
     try:
-        return head.get(keyword)
-    except Exception:  # a malformed value is read as none
+        return dataset.get(keyword)
+    except Exception:  # a malformed value counts as missing
         return None
 
 
-def _source_image(shared: Any, head: Any, place: Any) -> Any:
+def _source_image(shared: Any, dataset: Any, geometry: Any) -> Any:
     from pydicom import Dataset
 
     image = Dataset()
     image.update(shared)
     for keyword in _IMAGE_UIDS:
-        setattr(image, keyword, _text(head, keyword))
-    image.Rows, image.Columns = int(head.Rows), int(head.Columns)
-    image.update(place)
+        setattr(image, keyword, _text(dataset, keyword))
+    image.Rows, image.Columns = int(dataset.Rows), int(dataset.Columns)
+    image.update(geometry)
     return image
 
 
-def _slice_geometry(values: Mapping[str, Any], first: Mapping[str, Any]) -> Any:
-    """Where a slice lies, with direction and spacing of the first one, from which none of a stack differs but by dust.
-
-    values: what it says, by keyword.
-    """
+def _slice_geometry(attributes: Mapping[str, Any], first: Mapping[str, Any]) -> Any:
+    """Return the geometry of a slice: its own position, and direction and spacing of the first slice of its stack."""
     from pydicom import Dataset
     from pydicom.valuerep import DSfloat
 
-    thickness = first.get("SliceThickness") or first.get(_THICKNESS) or 1.0
-    said = {**first, "SliceThickness": [thickness], "ImagePositionPatient": values["ImagePositionPatient"]}
-    place = Dataset()
+    thickness = first.get("SliceThickness") or first.get("SpacingBetweenSlices") or 1.0
+    values = {**first, "SliceThickness": [thickness], "ImagePositionPatient": attributes["ImagePositionPatient"]}
+    geometry = Dataset()
     for keyword in _GEOMETRY_KEYWORDS:
-        setattr(place, keyword, [DSfloat(float(part), auto_format=True) for part in said[keyword]])
-    return place
+        setattr(geometry, keyword, [DSfloat(float(part), auto_format=True) for part in values[keyword]])
+    return geometry
 
 
-def _functional_groups(places: Sequence[Any]) -> Any:
-    """The same of the frames of one image, as its functional groups."""
+def _functional_groups(geometries: Sequence[Any]) -> Any:
+    """Return the geometries of the frames of one image as its functional groups."""
     from pydicom import Dataset
 
-    def group(place: Any, sequence: str, *keywords: str) -> Dataset:
-        item, parts = Dataset(), Dataset()
+    def group(geometry: Any, sequence: str, *keywords: str) -> Dataset:
+        item, macro = Dataset(), Dataset()
         for keyword in keywords:
-            setattr(parts, keyword, getattr(place, keyword))
-        setattr(item, sequence, [parts])
+            setattr(macro, keyword, getattr(geometry, keyword))
+        setattr(item, sequence, [macro])
         return item
 
-    shared = group(places[0], "PlaneOrientationSequence", "ImageOrientationPatient")
-    shared.update(group(places[0], "PixelMeasuresSequence", "PixelSpacing", "SliceThickness"))
-    together = Dataset()
-    together.NumberOfFrames = len(places)
-    together.SharedFunctionalGroupsSequence = [shared]
-    each = [group(place, "PlanePositionSequence", "ImagePositionPatient") for place in places]
-    together.PerFrameFunctionalGroupsSequence = each
-    return together
+    shared = group(geometries[0], "PlaneOrientationSequence", "ImageOrientationPatient")
+    shared.update(group(geometries[0], "PixelMeasuresSequence", "PixelSpacing", "SliceThickness"))
+    groups = Dataset()
+    groups.NumberOfFrames = len(geometries)
+    groups.SharedFunctionalGroupsSequence = [shared]
+    groups.PerFrameFunctionalGroupsSequence = [
+        group(geometry, "PlanePositionSequence", "ImagePositionPatient") for geometry in geometries
+    ]
+    return groups

@@ -1,4 +1,4 @@
-"""What the headers of DICOM files say of each slice, in plain values."""
+"""Read the headers of DICOM files: geometry and attributes of each slice, as plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 from lumbarseg.volume import Array
 
 from ..file_access import open_for_reading
-from ..raw_image import ASSUMED_THICKNESS
 from .multiframe import FUNCTIONAL_GROUPS, iter_frame_attributes
 from .pixels import check_inflated_size
 
@@ -26,7 +25,7 @@ _KEYWORDS = (
     *("TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "DiffusionBValue", "ImagesInAcquisition"),
     *("MagneticFieldStrength", "Manufacturer", "ManufacturerModelName", "BodyPartExamined"),
 )
-IMAGE_MODALITIES = ("MR", "CT", "OT", "")  # modalities; not those of segmentations, reports and the like
+IMAGE_MODALITIES = ("MR", "CT", "OT", "")  # others are segmentations, reports and the like
 _GREYSCALE = ("", "MONOCHROME1", "MONOCHROME2")
 
 
@@ -34,26 +33,42 @@ _GREYSCALE = ("", "MONOCHROME1", "MONOCHROME2")
 class SliceHeader:
     """One slice without its pixels: a DICOM file, or a frame of one.
 
-    frame: its place in a multi-frame file, from 0; None in a file of one slice. position: (3,) LPS mm; directions:
-    (2, 3) unit vectors along a row and down a column; spacing: mm between rows and between columns; size: rows,
-    columns. What is no grey image with a place in space has size (0, 0). syntax: UID of its transfer syntax.
+    frame_index: in a multi-frame file, from 0; None for a file of one slice. transfer_syntax: its UID. position: (3,)
+    LPS mm. directions: (2, 3) unit vectors along a row and down a column. spacing: mm between rows and between columns.
+    matrix_size: rows and columns, (0, 0) for what is not a grey image with a position in space. slice_distance: mm, 0
+    if the header has none. rescale: slope and intercept. attributes: DICOM values by keyword.
     """
 
     path: Path
     frame_index: int | None
     transfer_syntax: str
-    study_uid: str
-    series_uid: str
-    instance_uid: str
-    patient_id: str
-    modality: str
     matrix_size: tuple[int, int]
     position: Array
     directions: Array
     spacing: tuple[float, float]
-    thickness: float
+    slice_distance: float
     rescale: tuple[float, float]
     attributes: dict[str, Any]
+
+    @property
+    def study_uid(self) -> str:
+        """UID of the study."""
+        return self.text("StudyInstanceUID")
+
+    @property
+    def series_uid(self) -> str:
+        """UID of the series."""
+        return self.text("SeriesInstanceUID")
+
+    @property
+    def instance_uid(self) -> str:
+        """UID of the image; its path if it has none."""
+        return self.text("SOPInstanceUID") or str(self.path)
+
+    @property
+    def modality(self) -> str:
+        """Modality, for example "MR"."""
+        return self.text("Modality")
 
     @property
     def normal(self) -> Array:
@@ -62,75 +77,76 @@ class SliceHeader:
 
     @property
     def image_type(self) -> list[str]:
-        """Its image type, in capitals."""
-        kind = self.attributes.get("ImageType", ())
-        return [str(word).upper() for word in (kind if isinstance(kind, tuple) else (kind,))]
+        """The words of the image type, in capitals."""
+        value = self.attributes.get("ImageType", ())
+        return [str(word).upper() for word in (value if isinstance(value, tuple) else (value,))]
 
-    def number(self, name: str, default: float = 0.0) -> float:
-        """A value that is one finite number."""
-        found = _finite_numbers(self.attributes.get(name), 1)
-        return found[0] if found else default
+    def text(self, keyword: str) -> str:
+        """Return an attribute as text, "" if it is missing."""
+        return str(self.attributes.get(keyword, ""))
+
+    def number(self, keyword: str, default: float = 0.0) -> float:
+        """Return an attribute that is one finite number, else the default."""
+        numbers = _finite_numbers(self.attributes.get(keyword), 1)
+        return numbers[0] if numbers else default
 
 
 def read_slice_headers(path: Path) -> list[SliceHeader]:
-    """The slices of a DICOM file; none when pydicom cannot make sense of it."""
-    import pydicom
+    """Read the slices of a DICOM file; [] if pydicom cannot parse it."""
+    import pydicom  # 160 ms, only for DICOM
 
     with warnings.catch_warnings(), open_for_reading(path) as stream:
         warnings.simplefilter("ignore")
         check_inflated_size(path, stream)
         try:
-            wanted: list[Any] = [*_KEYWORDS, *FUNCTIONAL_GROUPS]
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
+            keywords: list[Any] = [*_KEYWORDS, *FUNCTIONAL_GROUPS]
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=keywords, force=True)
             return parse_slice_headers(path, dataset, str(dataset.file_meta.get("TransferSyntaxUID", "")))
         except Exception:  # a damaged file makes pydicom raise almost anything
             return []
 
 
-def parse_slice_headers(path: Path, dataset: Any, syntax: str = "") -> list[SliceHeader]:
-    """The slices that a data set tells of, wherever it comes from; raises whatever pydicom raises on a malformed one.
-
-    path: of its file. syntax: UID of its transfer syntax.
-    """
-    values = _plain_values({name: _get_attribute(dataset, name) for name in _KEYWORDS})
-    several = FUNCTIONAL_GROUPS[1] in dataset and values.get("Modality", "") in IMAGE_MODALITIES
-    framed = [values | _plain_values(own) for own in iter_frame_attributes(dataset)] if several else []
-    if framed and len(framed) == values.get("NumberOfFrames"):
-        return [_slice_header(path, syntax, own, frame) for frame, own in enumerate(framed)]
-    if "SOPClassUID" in values or is_private_syntax(syntax):
-        return [_slice_header(path, syntax, values, None)]
+def parse_slice_headers(path: Path, dataset: Any, transfer_syntax: str = "") -> list[SliceHeader]:
+    """Return the slices that a pydicom data set describes; raises whatever pydicom raises if it is malformed."""
+    attributes = _plain_attributes({keyword: _get(dataset, keyword) for keyword in _KEYWORDS})
+    is_multiframe = FUNCTIONAL_GROUPS[1] in dataset and attributes.get("Modality", "") in IMAGE_MODALITIES
+    frames = [attributes | _plain_attributes(own) for own in iter_frame_attributes(dataset)] if is_multiframe else []
+    if frames and len(frames) == attributes.get("NumberOfFrames"):
+        return [_slice_header(path, transfer_syntax, own, index) for index, own in enumerate(frames)]
+    if "SOPClassUID" in attributes or is_private_syntax(transfer_syntax):
+        return [_slice_header(path, transfer_syntax, attributes, None)]
     return []
 
 
-def is_private_syntax(syntax: str) -> bool:
-    """Whether a transfer syntax is a maker's own."""
-    return bool(syntax) and not syntax.startswith("1.2.840.10008.")
+def is_private_syntax(transfer_syntax: str) -> bool:
+    """Return whether a transfer syntax is private to a manufacturer."""
+    return bool(transfer_syntax) and not transfer_syntax.startswith("1.2.840.10008.")
 
 
-def is_greyscale(values: dict[str, Any]) -> bool:
-    """Whether the values of a header are those of a grey picture."""
-    return str(values.get("PhotometricInterpretation", "")).upper() in _GREYSCALE
+def is_greyscale(attributes: dict[str, Any]) -> bool:
+    """Return whether the attributes are those of a greyscale image."""
+    return str(attributes.get("PhotometricInterpretation", "")).upper() in _GREYSCALE
 
 
-def _get_attribute(dataset: Any, name: str) -> Any:
+def _get(dataset: Any, keyword: str) -> Any:
     try:
-        return dataset.get(name)
-    except Exception:  # a malformed value is read as none
+        return dataset.get(keyword)
+    except Exception:  # a malformed value counts as missing
         return None
 
 
-def _plain_values(values: dict[str, Any]) -> dict[str, Any]:
+def _plain_attributes(values: dict[str, Any]) -> dict[str, Any]:
     plain = {}
-    for name, value in values.items():
+    for keyword, value in values.items():
         try:
-            plain[name] = _to_plain(value)
-        except Exception:  # the same
-            plain[name] = None
-    return {name: value for name, value in plain.items() if value not in (None, "", ())}
+            plain[keyword] = _to_plain(value)
+        except Exception:  # a malformed value counts as missing
+            plain[keyword] = None
+    return {keyword: value for keyword, value in plain.items() if value not in (None, "", ())}
 
 
 def _to_plain(value: Any) -> Any:
-    """A DICOM value as a number, text or tuple of them."""
+    """Return a DICOM value as a number, a text or a tuple of them."""
     if value is None or isinstance(value, str):
         return None if value is None else str(value)
     if isinstance(value, Iterable):
@@ -138,45 +154,36 @@ def _to_plain(value: Any) -> Any:
     return int(value) if isinstance(value, int) else float(value)
 
 
-def _slice_header(path: Path, syntax: str, values: dict[str, Any], frame: int | None) -> SliceHeader:
-    position = _finite_numbers(values.get("ImagePositionPatient"), 3)
-    cosines = _finite_numbers(values.get("ImageOrientationPatient"), 6)
-    spacing = _finite_numbers(values.get("PixelSpacing"), 2)
-    directions = np.reshape(cosines or (0,) * 6, (2, 3))
+def _slice_header(path: Path, transfer_syntax: str, attributes: dict[str, Any], frame_index: int | None) -> SliceHeader:
+    def numbers(keyword: str, count: int = 1) -> tuple[float, ...]:
+        return _finite_numbers(attributes.get(keyword), count) or ()
+
+    position, spacing = numbers("ImagePositionPatient", 3), numbers("PixelSpacing", 2)
+    directions = np.reshape(numbers("ImageOrientationPatient", 6) or (0,) * 6, (2, 3))
     lengths = np.linalg.norm(directions, axis=1)
-    upright = np.abs(lengths - 1).max() < 0.01 and abs(directions[0] @ directions[1]) < 0.01
-    placed = position and spacing and min(spacing) > 0 and upright
-    single = frame is not None or values.get("NumberOfFrames", 1) in (0, 1)
-    usable = placed and is_greyscale(values) and single and values.get("Modality", "") in IMAGE_MODALITIES
-    distance = _finite_numbers(values.get("SpacingBetweenSlices"), 1) or _finite_numbers(
-        values.get("SliceThickness"), 1
-    )
-    slope, intercept = (_finite_numbers(values.get(name), 1) for name in ("RescaleSlope", "RescaleIntercept"))
+    is_orthonormal = np.abs(lengths - 1).max() < 0.01 and abs(directions[0] @ directions[1]) < 0.01
+    has_geometry = position and spacing and min(spacing) > 0 and is_orthonormal
+    is_single = frame_index is not None or attributes.get("NumberOfFrames", 1) in (0, 1)
+    is_image = is_single and is_greyscale(attributes) and attributes.get("Modality", "") in IMAGE_MODALITIES
+    size = [value if isinstance(value := attributes.get(keyword), int) else 0 for keyword in ("Rows", "Columns")]
+    slope, intercept = numbers("RescaleSlope"), numbers("RescaleIntercept")
+    distance = numbers("SpacingBetweenSlices") or numbers("SliceThickness") or (0.0,)
     return SliceHeader(
         path=path,
-        frame_index=frame,
-        transfer_syntax=syntax,
-        study_uid=str(values.get("StudyInstanceUID", "")),
-        series_uid=str(values.get("SeriesInstanceUID", "")),
-        instance_uid=str(values.get("SOPInstanceUID", path)),
-        patient_id=str(values.get("PatientID", "")),
-        modality=str(values.get("Modality", "")),
-        matrix_size=(_int_or_zero(values.get("Rows")), _int_or_zero(values.get("Columns"))) if usable else (0, 0),
+        frame_index=frame_index,
+        transfer_syntax=transfer_syntax,
+        matrix_size=(size[0], size[1]) if has_geometry and is_image else (0, 0),
         position=np.array(position or (0, 0, 0), np.float64),
         directions=directions / np.maximum(lengths, 1e-9)[:, None],
         spacing=(spacing[0], spacing[1]) if spacing else (0.0, 0.0),
-        thickness=distance[0] if distance and distance[0] > 0 else ASSUMED_THICKNESS,
+        slice_distance=max(distance[0], 0.0),
         rescale=(slope[0] if slope and slope[0] else 1.0, intercept[0] if intercept else 0.0),
-        attributes=values,
+        attributes=attributes,
     )
 
 
-def _int_or_zero(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
 def _finite_numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers, or None."""
+    """Return `count` finite numbers, or None."""
     parts = value if isinstance(value, tuple) else (value,)
-    usable = len(parts) == count and all(isinstance(part, int | float) and np.isfinite(part) for part in parts)
-    return tuple(float(part) for part in parts) if usable else None
+    is_valid = len(parts) == count and all(isinstance(part, int | float) and np.isfinite(part) for part in parts)
+    return tuple(float(part) for part in parts) if is_valid else None

@@ -1,4 +1,4 @@
-"""Enhanced multi-frame DICOM: what the functional groups say of each frame, in the words of a plain slice.
+"""Read enhanced multi-frame DICOM: the attributes of each frame from the functional groups.
 
 DICOM PS3.3 C.7.6.16 (functional groups, dimensions) and C.8.13 (enhanced MR).
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-_ATTRIBUTE_SOURCES = {  # keyword of a plain slice: sequence, and the keyword in it where it is another
+_ATTRIBUTE_SOURCES = {  # keyword in a single-frame file: sequence, and the keyword in it if it differs
     "ImagePositionPatient": ("PlanePositionSequence", ""),
     "ImageOrientationPatient": ("PlaneOrientationSequence", ""),
     "PixelSpacing": ("PixelMeasuresSequence", ""),
@@ -32,22 +32,22 @@ _FRAME_TYPE_SEQUENCES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence")
 
 
 def iter_frame_attributes(dataset: Any) -> Iterator[dict[str, Any]]:
-    """For each frame of a dataset, DICOM values by the keyword that a plain slice has them under.
+    """Yield the attributes of each frame under the keywords of single-frame files.
 
-    What a frame says goes before what all share. Raises whatever pydicom raises where the dataset is malformed.
+    Attributes of the frame override those that all frames share. Raises whatever pydicom raises if the data set is
+    malformed.
     """
-    shared, each = (dataset.get(name) or [] for name in FUNCTIONAL_GROUPS)
+    shared, per_frame = (dataset.get(name) or [] for name in FUNCTIONAL_GROUPS)
     common = shared[0] if len(shared) else {}
-    for own in each:
-        values = {
-            keyword: _find_attribute((own, common), *place, keyword) for keyword, place in _ATTRIBUTE_SOURCES.items()
-        }
-        kinds = (_find_attribute((own, common), name, "FrameType", "") for name in _FRAME_TYPE_SEQUENCES)
-        values["ImageType"] = next((kind for kind in kinds if kind is not None), None)
-        yield {keyword: value for keyword, value in values.items() if value is not None}
+    for frame in per_frame:
+        groups = (frame, common)
+        attributes = {keyword: _find(groups, *source, keyword) for keyword, source in _ATTRIBUTE_SOURCES.items()}
+        types = (_find(groups, name, "FrameType", "") for name in _FRAME_TYPE_SEQUENCES)
+        attributes["ImageType"] = next((value for value in types if value is not None), None)
+        yield {keyword: value for keyword, value in attributes.items() if value is not None}
 
 
-def _find_attribute(groups: tuple[Any, ...], sequence: str, name: str, keyword: str) -> Any:
+def _find(groups: tuple[Any, ...], sequence: str, name: str, keyword: str) -> Any:
     for group in groups:
         items = group.get(sequence)
         value = items[0].get(name or keyword) if items else None

@@ -1,4 +1,4 @@
-"""Pixels of DICOM files, whatever they are packed with: the numbers that were stored, and why they cannot be read."""
+"""Decode the pixels of DICOM files in any transfer syntax, and explain why they cannot be decoded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lumbarseg.volume import Array
 from ..file_access import open_for_reading
 
 _DEFLATED_SYNTAX = b"1.2.840.10008.1.2.1.99"
-_MAX_INFLATED_BYTES = 2**30  # bytes
+_MAX_INFLATED_BYTES = 2**30
 _CHUNK = 2**20
 _INSTALL_HINT = "pip install 'lumbarseg[dicom]'"
 
 
 def decode_frames(path: Path, dataset: Any, frames: Sequence[int]) -> Iterator[Array]:
-    """The stored numbers of frames of a data set, each (rows, columns), in the order asked for; FileError names `path`.
+    """Yield the stored numbers of the frames with these indices, each (rows, columns); `FileError` names `path`.
 
-    Bits that are no part of the number (DICOM PS3.5 8.1) are cleared, and its sign is carried into them.
+    Bits that are not part of the number (DICOM PS3.5 8.1) are cleared, and its sign is extended into them.
     """
     from pydicom.pixels.utils import iter_pixels
 
@@ -38,15 +38,15 @@ def decode_frames(path: Path, dataset: Any, frames: Sequence[int]) -> Iterator[A
 
 
 def check_inflated_size(path: Path, stream: BinaryIO) -> None:
-    """FileError when a deflated file, which is inflated whole to be read, is a bomb; the stream stays where it was."""
+    """Raise `FileError` if a deflated file, which is inflated as a whole, expands too far; rewind the stream."""
     head = stream.read(1024)
-    at = 132 * (head[128:132] == b"DICM")  # the length of the file's meta information, which is not deflated
-    if _DEFLATED_SYNTAX in head and head[at : at + 4] == b"\2\0\0\0":
-        stream.seek(at + 12 + int.from_bytes(head[at + 8 : at + 12], "little"))
+    start = 132 * (head[128:132] == b"DICM")  # of the length of the file meta information, which is not deflated
+    if _DEFLATED_SYNTAX in head and head[start : start + 4] == b"\2\0\0\0":
+        stream.seek(start + 12 + int.from_bytes(head[start + 8 : start + 12], "little"))
         inflate, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while (packed := inflate.unconsumed_tail or stream.read(_CHUNK)) and not inflate.eof:
+        while (chunk := inflate.unconsumed_tail or stream.read(_CHUNK)) and not inflate.eof:
             try:
-                count += len(inflate.decompress(packed, _CHUNK))
+                count += len(inflate.decompress(chunk, _CHUNK))
             except zlib.error as error:
                 raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
             if count > _MAX_INFLATED_BYTES:
@@ -55,7 +55,7 @@ def check_inflated_size(path: Path, stream: BinaryIO) -> None:
 
 
 def read_dataset(path: Path) -> Any:
-    """A DICOM file as pydicom's data set, pixels not yet decoded; FileError when it is damaged."""
+    """Read a DICOM file as a pydicom data set, pixels not yet decoded; raise `FileError` if it is damaged."""
     import pydicom
     from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -65,11 +65,11 @@ def read_dataset(path: Path) -> Any:
         try:
             dataset = pydicom.dcmread(stream, force=True)
             syntax = dataset.file_meta.get("TransferSyntaxUID")
-        except Exception as error:  # the same
+        except Exception as error:  # a damaged file makes pydicom raise almost anything
             raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
     if syntax is None:  # a file from before DICOM files had a preamble
-        syntaxes = ExplicitVRLittleEndian, ImplicitVRLittleEndian
-        dataset.file_meta.TransferSyntaxUID = syntaxes[bool(dataset.original_encoding[0])]
+        is_implicit = dataset.original_encoding[0]
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
     elif not isinstance(syntax, UID):
         raise FileError(f"{path}: damaged DICOM file: it names no transfer syntax; copy or export it again")
     return dataset
@@ -98,10 +98,10 @@ def _explain_decode_failure(dataset: Any) -> str:
 
 
 def private_syntax_message(syntax: str) -> str:
-    """What to say of a transfer syntax that is a maker's own."""
+    """Return the error message for a transfer syntax that is private to a manufacturer."""
     return (
-        f"stored in the private transfer syntax {syntax}, which only its maker's programs read; export it from there "
-        "as Explicit VR Little Endian"
+        f"stored in the private transfer syntax {syntax}, which only its manufacturer's programs read; export it from "
+        "there as Explicit VR Little Endian"
     )
 
 
@@ -111,11 +111,11 @@ def _explain_compression_failure(syntax: Any) -> str:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        return f"its pixels are packed as {syntax.name}, which is not read; export it without compression"
+        return f"its pixels are compressed as {syntax.name}, which is not supported; export it without compression"
     if any(name.startswith("gdcm") for name in decoder.missing_dependencies):
         return (
             f"its pixels are compressed ({syntax.name}): {_INSTALL_HINT} reads them, or export it without compression"
         )
     if decoder.is_available:
         return f"its pixels ({syntax.name}) are truncated or damaged; copy or export it again"
-    return f"its pixels are compressed ({syntax.name}), which is not read; export it without compression"
+    return f"its pixels are compressed ({syntax.name}), which is not supported; export it without compression"

@@ -1,19 +1,20 @@
-"""The DICOM images that a volume was read from: what objects that speak about them have to refer to."""
+"""The DICOM images that a volume was read from, which derived objects refer to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-_PIXEL_GROUP = 0x7FE0  # the group of pixels; no group above it says what an image is
+_PIXEL_GROUP = 0x7FE0  # the group of pixel data; no later group describes the image
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SourceImages:
     """One image for each slice of a volume, in the order of its last axis.
 
-    heads: data sets of pydicom without pixels and private attributes, the same one again for slices of one file; they
-    name the patient, and go nowhere but into DICOM objects. frames: the frame of each in its file, from 1.
+    datasets: pydicom data sets without pixels and private attributes, the same one repeated for frames of one file.
+    They identify the patient and are passed on only into DICOM objects. frame_numbers: of each slice in its file,
+    from 1.
     """
 
     datasets: tuple[Any, ...]
@@ -21,7 +22,7 @@ class SourceImages:
 
 
 def strip_pixels(dataset: Any) -> Any:
-    """The data set of an image, stripped in place of its pixels and private attributes."""
+    """Remove pixels and private attributes from a data set in place and return it."""
     for tag in [tag for tag in dataset.keys() if tag.is_private or tag.group >= _PIXEL_GROUP]:  # noqa: SIM118
         del dataset[tag]
     return dataset

@@ -1,0 +1,159 @@
+"""Read the voxels that a header describes: size checks, encodings, and data files stored beside the header."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from lumbarseg.errors import FileError
+from lumbarseg.volume import Array
+
+from .file_access import file_size, open_for_reading
+
+_MAX_VOXELS = 2**30  # an isotropic exam of 512^3 voxels has 2**27
+_MAX_DEFLATE_RATIO = 1032  # the highest compression ratio that deflate can reach
+
+
+@dataclass(frozen=True)
+class VoxelLayout:
+    """How a header says that its voxels are stored.
+
+    sizes: along each axis, the fastest axis first. axes: those of `sizes` that are spatial. encoding: "raw", "gzip",
+    "bz2" or "zlib". data_file: name of the file beside the header, None if the voxels follow the header. skip_lines,
+    skip_bytes: what precedes the voxels; -1 bytes: the voxels are at the end of the file.
+    """
+
+    sizes: Sequence[int]
+    axes: list[int]
+    dtype: np.dtype[Any]
+    encoding: str = "raw"
+    data_file: str | None = None
+    skip_lines: int = 0
+    skip_bytes: int = 0
+
+
+def read_volume(path: Path, stream: BinaryIO, layout: VoxelLayout, requested: int | None) -> Array:
+    """Read one volume from a stream positioned behind the header of `path`.
+
+    Parameters
+    ----------
+    requested
+        Which volume of a file with a non-spatial axis, counted from 0; None if there is only one.
+
+    Returns
+    -------
+    (I, J, K) array of `layout.dtype`; K is 1 if only two axes are spatial.
+    """
+    count = math.prod(layout.sizes)
+    needed = count * layout.dtype.itemsize
+    with _open_data(path, stream, layout.data_file) as (data, available):
+        limit = max_decompressed_size(available, layout.encoding)
+        check_claimed_size(path, layout.sizes, layout.dtype.itemsize, limit, layout.axes)
+        for _ in range(layout.skip_lines):
+            data.readline()
+        data.seek(*((-needed, 2) if layout.skip_bytes == -1 else (layout.skip_bytes, 1)))
+        voxels = decode_voxels(path, data, layout.dtype, count, layout.encoding).reshape(layout.sizes, order="F")
+    others = [axis for axis in range(voxels.ndim) if axis not in layout.axes]
+    volumes = voxels.transpose([*layout.axes, *others])
+    volumes = volumes.reshape(*volumes.shape[: len(layout.axes)], -1)
+    volume = volumes[..., volume_number(path, volumes.shape[-1], requested)]
+    return volume if volume.ndim == 3 else volume[..., None]
+
+
+@contextmanager
+def _open_data(path: Path, stream: BinaryIO, data_file: str | None) -> Iterator[tuple[BinaryIO, int]]:
+    """Yield the stream that holds the voxels and the number of bytes left in it."""
+    if data_file is None:
+        yield stream, file_size(path) - stream.tell()
+        return
+    name = data_file.replace("\\", "/")
+    if name.upper().split()[:1] == ["LIST"] or "%" in name:
+        raise FileError(f"{path}: its voxels are spread over several files; save it as one .mha or .nrrd file")
+    if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or ":" in name:
+        raise FileError(f"{path}: its voxels lie outside its folder ({name}); put both files into one folder")
+    with open_for_reading(path.parent / name) as data:
+        yield data, file_size(path.parent / name)
+
+
+def check_claimed_size(
+    path: Path, sizes: Sequence[int], itemsize: int, available: float, axes: Sequence[int] = (0, 1, 2)
+) -> None:
+    """Raise `FileError` if a header claims no voxels, implausibly many, or more bytes than are `available`."""
+    if not sizes or min(sizes) < 1:
+        raise FileError(f"{path}: its header names no voxels (sizes {format_sizes(sizes)}); export it again")
+    size = math.prod(sizes) * itemsize
+    claim = f"{format_sizes(sizes)} voxels, {size / 1e6:,.1f} MB"
+    if math.prod(sizes[axis] for axis in axes if axis < len(sizes)) > _MAX_VOXELS:
+        raise FileError(f"{path}: its header claims {claim}: too large for an exam, or damaged; export it again")
+    if size > available:
+        raise FileError(f"{path}: truncated: its header claims {claim}, the file holds less; copy or export it again")
+
+
+def max_decompressed_size(size: int, encoding: str) -> float:
+    """Return the largest number of bytes that `size` encoded bytes can expand to."""
+    return {"raw": size, "bz2": math.inf}.get(encoding, size * _MAX_DEFLATE_RATIO + 1024)
+
+
+def decode_voxels(path: Path, stream: BinaryIO, dtype: np.dtype[Any], count: int, encoding: str = "raw") -> Array:
+    """Read the next `count` numbers of a stream.
+
+    Returns
+    -------
+    (count,) array.
+
+    Raises
+    ------
+    FileError
+        If the data are truncated or damaged.
+    """
+    needed = count * dtype.itemsize
+    buffer = bytearray(needed)
+    view, filled = memoryview(buffer), 0
+    try:
+        plain = _decompressed(stream, encoding, needed)
+        while filled < needed and (size := plain.readinto(view[filled:])):  # type: ignore[attr-defined]
+            filled += size
+        if isinstance(plain, gzip.GzipFile):
+            plain.read(1)  # reading to the end makes gzip verify its checksum
+    except EOFError:
+        filled = min(filled, needed - 1)
+    except (zlib.error, gzip.BadGzipFile, OSError, ValueError) as error:
+        raise FileError(f"{path}: damaged: its voxels cannot be decompressed; copy or export it again") from error
+    if filled < needed:
+        raise FileError(f"{path}: truncated: {needed:,} bytes of voxels expected, fewer found; copy or export it again")
+    return np.frombuffer(buffer, dtype)
+
+
+def _decompressed(stream: BinaryIO, encoding: str, max_bytes: int) -> BinaryIO:
+    if encoding == "gzip":
+        return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
+    if encoding == "bz2":
+        return cast("BinaryIO", bz2.BZ2File(stream))
+    if encoding == "zlib":
+        return io.BytesIO(zlib.decompressobj().decompress(stream.read(), max_bytes))
+    return stream
+
+
+def volume_number(path: Path, count: int, requested: int | None) -> int:
+    """Return which of `count` volumes to read; raise `FileError` if `requested` is missing or out of range."""
+    if requested is None and count > 1:
+        raise FileError(f"{path}: 4-D, {count} volumes; choose one with --volume 0 to {count - 1}")
+    number = requested or 0
+    if not 0 <= number < count:
+        raise FileError(f"{path}: no volume {number}; it holds {count}, counted from 0")
+    return number
+
+
+def format_sizes(sizes: Sequence[Any]) -> str:
+    """Return sizes as text, for example "320 x 320 x 15"."""
+    return " x ".join(str(size) for size in sizes)
