@@ -234,7 +234,7 @@ def _level_facts(found: Segmentation) -> Row:
         "levels": levels,
         "anchor": found.anchor,
         "confidence": round(found.confidence, 3),
-        "warnings": list(found.notes),
+        "warnings": list(found.warnings),
     }
 
 

@@ -25,7 +25,7 @@ from lumbarseg.datasets.splits import SplitSettings
 from lumbarseg.errors import SegmentError
 from lumbarseg.inference import Model, Predictor
 from lumbarseg.metrics import find_wrong_names, score_structures
-from lumbarseg.segmentation import Segmentation, refine_with_clicks, segment_with_state
+from lumbarseg.segmentation import Segmentation, refine_with_clicks, segment
 from lumbarseg.training.click_simulation import simulate
 
 RESULTS = Path(__file__).resolve().parent / "results" / "clicks.json"
@@ -47,11 +47,11 @@ def simulate_clicks(model: Predictor, case: Case, most: int, seed: int = 0) -> R
     work: list[float] = []
     start = time.perf_counter()
     try:
-        seen = segment_with_state(image, model)
+        seen = segment(image, model, keep_state=True)
     except SegmentError as error:
         return {"case": case.name, "refused": str(error)}
     first = time.perf_counter() - start
-    found: Segmentation = seen.segmentation
+    found: Segmentation = seen
     steps = [_scores(found, truth.array, case)]
     for _ in range(most):
         click = simulate(found.labels, truth, case.label_table, rng)
@@ -81,7 +81,7 @@ def _scores(found: Segmentation, truth: np.ndarray, case: Case) -> Row:
     return {
         "dice": {row.name: round(row.dice, 4) for row in rows if row.dice is not None},
         "wrong": find_wrong_names(rows),
-        "forced": sum("by hand" in note for note in found.notes),
+        "forced": sum("overridden" in note for note in found.warnings),
     }
 
 

@@ -47,7 +47,7 @@ def measure(exams: Sequence[Path], folder: Path) -> Row:
         expected = segment(read_image(path), model)
         found = read_labels(folder / f"{n}.nii.gz").array
         either = (found > 0) | (expected.labels.array > 0)
-        named, shown = (_mark(step["marks"], name) for name in ("named", "shown"))
+        named, shown = (_mark(step["marks"], name) for name in ("told", "shown"))
         begun = _mark(step["marks"], "starting") if n else 0.0  # the first answer counts from the opening of the page
         rows.append(
             {

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import grids
+from tests.click_files import clicks_json
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, structure_by_name
-from lumbarseg.clicks import Click, ClickGaussian, encode_clicks, parse_clicks, text_of
+from lumbarseg.clicks import Click, ClickGaussian, encode_clicks, parse_clicks
 from lumbarseg.errors import FileError, LumbarsegError
 from lumbarseg.preprocessing import PreprocessingSpec, network_grid
 from lumbarseg.volume import Grid
@@ -30,7 +31,7 @@ def grid_of(axes: str, turn: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Gr
 
 @given(st.lists(st.builds(Click, POINTS, NAMES, st.booleans()), max_size=5))
 def test_a_file_of_clicks_comes_back(clicks: list[Click]) -> None:
-    assert parse_clicks(text_of(clicks), "x") == tuple(clicks)
+    assert parse_clicks(clicks_json(clicks), "x") == tuple(clicks)
 
 
 def test_the_space_of_a_file_is_honoured() -> None:
@@ -70,7 +71,7 @@ def test_markups_of_slicer_are_read() -> None:
         ('{"space": "RAS+ mm", "clicks": [{"point": [1, 2, 3], "structure": "L9"}]}', "'L9' is no structure"),
         ('{"space": "RAS+ mm", "clicks": [{"point": [1, 2, 3], "structure": 3}]}', "must be a name"),
         ('{"space": "RAS+ mm", "clicks": [{"point": [1, 2, 3], "structure": "L3", "positive": 1}]}', "true or false"),
-        ('{"space": "RAS+ mm", "clicks": [{"point": [1, 2, 3], "structure": "L3", "negative": true}]}', "no word"),
+        ('{"space": "RAS+ mm", "clicks": [{"point": [1, 2, 3], "structure": "L3", "negative": true}]}', "no key"),
         ('{"markups": [{"coordinateSystem": "LPS", "controlPoints": 3}]}', "controlPoints: must be a list"),
         (
             '{"markups": [{"coordinateSystem": "LPS", "controlPoints": [{"label": "F-1", "position": [1, 2, 3]}]}]}',

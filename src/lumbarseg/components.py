@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from .volume import Array
+from lumbarseg.volume import Array
 
 Box = tuple[slice, slice, slice]
 Connectivity = Literal["faces", "corners", "sagittal"]

@@ -7,7 +7,7 @@ LumbarsegError
 ├── ModelError     a model file is malformed, or the engine refuses it
 ├── SegmentError   the exam is readable, but no lumbar spine can be named in it
 ├── BatchError     a batch of exams cannot go on
-├── PackagingError a pack or a page for other computers cannot be made
+├── DeployError    a pack or a page for other computers cannot be made
 └── ServeError     a request to the annotation server is refused, or the server cannot be set up
 
 A message is one line for a person: which file, what is wrong, what to do.
@@ -44,7 +44,7 @@ class BatchError(LumbarsegError):
     """A batch of exams cannot go on."""
 
 
-class PackagingError(LumbarsegError):
+class DeployError(LumbarsegError):
     """A pack or a page for other computers cannot be made."""
 
 

@@ -1,7 +1,7 @@
-"""A volume on another grid.
+"""Volumes on another grid.
 
 Changing the order or direction of axes is exact: transposing and flipping, never interpolation. Changing the spacing
-along an axis is one matrix, `weights`; all of `prepare` is made of such matrices.
+along an axis is one matrix, `interpolation_matrix`; preprocessing consists of such matrices.
 """
 
 from __future__ import annotations
@@ -9,27 +9,23 @@ from __future__ import annotations
 import numpy as np
 
 from lumbarseg.errors import GridError
-from lumbarseg.volume import Array, Grid, Volume
+from lumbarseg.volume import DIRECTION_PAIRS, Array, Grid, Volume
 
-_DIRECTION_PAIRS = ("LR", "PA", "IS")
-_MAX_VOXELS_AT_ONCE = 2**25  # voxels above which an array is worked on in slabs; routine exams have fewer
-_GRID_TOLERANCE = 1e-3  # voxels by which two grids may miss each other and still have the same voxels
+_MAX_VOXELS_AT_ONCE = 2**25  # larger arrays are processed in slabs; routine exams have fewer
+_GRID_TOLERANCE = 1e-3  # voxels by which two grids may differ and still have the same voxels
 
 
 def _axis_permutation(grid: Grid, axis_codes: str) -> tuple[list[int], list[bool]]:
-    """For each wanted axis: which axis of `grid` it is, and whether it must be reversed."""
-    if sorted(next((p for p in _DIRECTION_PAIRS if c in p), "?") for c in axis_codes) != sorted(_DIRECTION_PAIRS):
+    """Return for each target axis the axis of `grid` that it is, and whether it must be reversed."""
+    pairs = ["".join(pair for pair in DIRECTION_PAIRS if code in pair) for code in axis_codes]
+    if sorted(pairs) != sorted(DIRECTION_PAIRS):
         raise GridError(f"{axis_codes!r} names no three directions; write RAS, LPS, PIR or the like")
-    have = grid.axis_codes
-    order = [
-        next(i for i, h in enumerate(have) if next(p for p in _DIRECTION_PAIRS if want in p).find(h) >= 0)
-        for want in axis_codes
-    ]
-    return order, [have[source] != want for source, want in zip(order, axis_codes, strict=True)]
+    order = [next(i for i, code in enumerate(grid.axis_codes) if code in pair) for pair in pairs]
+    return order, [grid.axis_codes[source] != code for source, code in zip(order, axis_codes, strict=True)]
 
 
 def reorient_grid(grid: Grid, axis_codes: str) -> Grid:
-    """The same voxels with their axes in the order and direction of `axes`."""
+    """Return the grid of the same voxels with their axes in the order and direction of `axis_codes`."""
     order, flips = _axis_permutation(grid, axis_codes)
     affine = np.eye(4)
     affine[:3, 3] = grid.affine[:3, 3]
@@ -42,17 +38,26 @@ def reorient_grid(grid: Grid, axis_codes: str) -> Grid:
 
 
 def reorient(volume: Volume, axis_codes: str) -> Volume:
-    """The same voxels with their axes in the order and direction of `axes`; exact, a view where possible."""
+    """Return the same voxels with their axes in the order and direction of `axis_codes`; exact, a view."""
     order, flips = _axis_permutation(volume.grid, axis_codes)
     array = volume.array.transpose(order)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
     return Volume(array, reorient_grid(volume.grid, axis_codes).affine)
 
 
 def interpolation_matrix(source: int, target: int, step: float, start: float, width: float = 1.0) -> Array:
-    """Matrix (target, source) float32 that samples `source` voxels at `start + step * t`, in source voxels.
+    """Return the matrix that samples an axis of `source` voxels at `start + step * t` for t in 0..target - 1.
 
-    width: of the triangle that is averaged, in source voxels; 1 interpolates linearly, `step` when it is above 1 also
-    keeps fine detail from aliasing. Beyond the border the nearest voxels count. Rows sum to one.
+    Beyond the border the nearest voxels count. Rows sum to one.
+
+    Parameters
+    ----------
+    step, start : source voxels
+    width : of the triangle that is averaged, source voxels; 1 interpolates linearly, `step` when it is above 1 also
+        keeps fine detail from aliasing
+
+    Returns
+    -------
+    (target, source) float32
     """
     centres = np.clip(start + step * np.arange(target), 0, source - 1)[:, None]
     matrix = np.maximum(0, 1 - np.abs(np.arange(source)[None] - centres) / max(1.0, width))
@@ -60,10 +65,14 @@ def interpolation_matrix(source: int, target: int, step: float, start: float, wi
 
 
 def apply_matrices(array: Array, matrices: tuple[Array | None, Array | None, Array | None]) -> Array:
-    """array: (..., I, J, K) times one matrix per axis; None leaves an axis alone. float32."""
+    """Multiply an array, (..., I, J, K), by one matrix for each axis; None leaves an axis unchanged. float32."""
     first, second, third = matrices
     if array.ndim == 3 and array.size > _MAX_VOXELS_AT_ONCE and (first is not None or second is not None):
-        return apply_matrices(_by_slabs(array, first, second), (None, None, third))
+        # slabs of the third axis, so that the whole array is never copied
+        size = max(1, _MAX_VOXELS_AT_ONCE // 8 // (array.shape[0] * array.shape[1]))
+        slabs = (array[:, :, k : k + size] for k in range(0, array.shape[2], size))
+        array = np.concatenate([apply_matrices(slab, (first, second, None)) for slab in slabs], axis=2)
+        first = second = None
     out = np.ascontiguousarray(array, np.float32)
     if first is not None:
         shape = out.shape
@@ -76,36 +85,33 @@ def apply_matrices(array: Array, matrices: tuple[Array | None, Array | None, Arr
     return out
 
 
-def _by_slabs(array: Array, first: Array | None, second: Array | None) -> Array:
-    """array: (I, J, K) times the matrices of two axes, some of the third at a time: never is all of it copied."""
-    step = max(1, _MAX_VOXELS_AT_ONCE // 8 // (array.shape[0] * array.shape[1]))
-    slabs = (array[:, :, k : k + step] for k in range(0, array.shape[2], step))
-    return np.concatenate([apply_matrices(slab, (first, second, None)) for slab in slabs], axis=2)
-
-
 def _shifted(array: Array, shape: tuple[int, int, int], offset: Array) -> Array:
-    """The voxels of `array` from `offset` on, in a new one of this shape; 0 beyond its border."""
+    """Return an array of a shape with the voxels of `array` from `offset` on; 0 beyond its border."""
     out = np.zeros(shape, array.dtype)
     low = np.maximum(-offset, 0)
     high = np.maximum(np.minimum(shape, array.shape - offset), low)
-    there = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    out[there] = array[tuple(slice(a, b) for a, b in zip(low + offset, high + offset, strict=True))]
+    target = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    out[target] = array[tuple(slice(a, b) for a, b in zip(low + offset, high + offset, strict=True))]
     return out
 
 
 def resample(volume: Volume, grid: Grid, order: int = 1) -> Volume:
-    """`volume` on any other grid, oblique too; order 0 for labels (nearest), 1 for images. Outside is 0.
+    """Resample a volume to any other grid, oblique too. Outside is 0.
 
     Where the voxels of both grids coincide they are copied, whatever the order.
+
+    Parameters
+    ----------
+    order : 0 for labels (nearest), 1 for images (linear)
     """
-    from scipy import ndimage
+    from scipy import ndimage  # costs 0.1 s, which preprocessing alone does not need
 
     matrix = np.linalg.inv(volume.affine) @ grid.affine
     offset = np.rint(matrix[:3, 3])
-    shifted = np.eye(4)
-    shifted[:3, 3] = offset
+    translation = np.eye(4)
+    translation[:3, 3] = offset
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(grid.shape) - 1)
-    difference = matrix - shifted
+    difference = matrix - translation
     if np.abs(corners @ difference[:3, :3].T + difference[:3, 3]).max() < _GRID_TOLERANCE:
         return Volume(_shifted(volume.array, grid.shape, offset.astype(int)), grid.affine)
     array = ndimage.affine_transform(

@@ -1,7 +1,7 @@
-"""Where voxels are (Grid) and what they say (Volume).
+"""Voxel grids (`Grid`) and volumes (`Volume`).
 
-One convention: arrays are (I, J, K), `affine` takes voxel centres (i, j, k, 1) to RAS+ millimetres in float64.
-Whatever a file says in another way is converted in `files/` and nowhere else.
+One convention: arrays are (I, J, K), the affine maps voxel centres (i, j, k, 1) to RAS+ millimetres in float64. What a
+file says in another convention is converted in `io/` and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,13 +14,25 @@ import numpy as np
 from lumbarseg.errors import GridError
 
 Array = np.ndarray
+DIRECTION_PAIRS = ("LR", "PA", "IS")
+"""Opposite directions along each world axis, the positive one second."""
 _CHUNK_VOXELS = 2**22  # voxels that are counted at a time
-_DIRECTION_LETTERS = ("LR", "PA", "IS")
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A place for voxels. shape: (I, J, K); affine: (4, 4) float64, voxel to RAS+ mm. GridError when not invertible."""
+    """The geometry of a volume without its voxels.
+
+    Attributes
+    ----------
+    shape : (I, J, K)
+    affine : (4, 4) float64, voxel indices to RAS+ mm
+
+    Raises
+    ------
+    GridError
+        When the affine is not invertible or an axis has no voxel.
+    """
 
     shape: tuple[int, int, int]
     affine: Array
@@ -40,28 +52,28 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance of neighbouring voxel centres along each axis, mm."""
+        """Return the distance of neighbouring voxel centres along each axis, mm."""
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(i), float(j), float(k)
 
     @property
     def axis_codes(self) -> str:
-        """Where each axis points, nearest anatomical direction: "RAS", "LPS", "PIR", ..."""
+        """Return the anatomical direction nearest to each axis: "RAS", "LPS", "PIR", ..."""
         cosines = self.affine[:3, :3] / np.array(self.spacing)
         best = max(permutations(range(3)), key=lambda p: sum(abs(cosines[p[a], a]) for a in range(3)))
-        return "".join(_DIRECTION_LETTERS[world][int(cosines[world, axis] > 0)] for axis, world in enumerate(best))
+        return "".join(DIRECTION_PAIRS[world][int(cosines[world, axis] > 0)] for axis, world in enumerate(best))
 
     def to_world(self, index: Array) -> Array:
-        """index: (..., 3) voxel coordinates to (..., 3) RAS+ mm."""
+        """Convert voxel coordinates, (..., 3), to RAS+ mm."""
         return np.asarray(index, np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def to_index(self, point: Array) -> Array:
-        """point: (..., 3) RAS+ mm to (..., 3) fractional voxel coordinates."""
+        """Convert points in RAS+ mm, (..., 3), to fractional voxel coordinates."""
         inverse = np.linalg.inv(self.affine)
         return np.asarray(point, np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
 
     def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
-        """Whether shapes are equal and no corner differs by more than `tolerance` mm."""
+        """Return whether shapes are equal and no corner differs by more than `tolerance` mm."""
         corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(self.shape) - 1)
         return self.shape == other.shape and bool(
             np.abs(self.to_world(corners) - other.to_world(corners)).max() <= tolerance
@@ -70,7 +82,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels in space. array: (I, J, K); affine: (4, 4) float64, voxel to RAS+ mm."""
+    """Voxels with their geometry. array: (I, J, K); affine: (4, 4) float64, voxel indices to RAS+ mm."""
 
     array: Array
     affine: Array
@@ -82,15 +94,15 @@ class Volume:
 
     @property
     def grid(self) -> Grid:
-        """The geometry without the voxels."""
+        """Return the geometry without the voxels."""
         i, j, k = self.array.shape
         return Grid((i, j, k), self.affine)
 
 
 def count_labels(labels: Array) -> Array:
-    """How often each value occurs in labels of any shape, uint8: (256,), counted in pieces, for little memory."""
+    """Count how often each label occurs, (256,), in labels of any shape, uint8; in chunks, to save memory."""
     flat = labels.ravel(order="K")
-    found = np.zeros(256, np.int64)
+    counts = np.zeros(256, np.int64)
     for start in range(0, flat.size, _CHUNK_VOXELS):
-        found += np.bincount(flat[start : start + _CHUNK_VOXELS], minlength=256)
-    return found
+        counts += np.bincount(flat[start : start + _CHUNK_VOXELS], minlength=256)
+    return counts

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
+from tests.click_files import clicks_json
 
 from lumbarseg.anatomy import structure_by_name
 from lumbarseg.cli.main import main
-from lumbarseg.clicks import Click, text_of
+from lumbarseg.clicks import Click
 from lumbarseg.io import read_labels
 from lumbarseg.volume import Volume
 
@@ -50,7 +51,7 @@ def test_clicks_refine_an_answer(
     exam: Path, model: Path, answered: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     click = Click(centre(answered, "L3-L4"), "L3-L4", positive=False)
-    (tmp_path / "clicks.json").write_text(text_of([click]))
+    (tmp_path / "clicks.json").write_text(clicks_json([click]))
     words = ["segment", str(exam), "-o", str(tmp_path), "--model", str(model)]
     assert main([*words, "--clicks", str(tmp_path / "clicks.json"), "--json"]) in (0, 3)
     found = read_labels(tmp_path / "spine_labels.nii.gz")
@@ -79,7 +80,7 @@ def test_what_cannot_be_is_one_line(
     exam: Path, model: Path, answered: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "clicks.json"
-    file.write_text(text_of([Click(centre(answered, "L3"), "L3")]))
+    file.write_text(clicks_json([Click(centre(answered, "L3"), "L3")]))
 
     def refused(*words: str) -> str:
         assert main(["segment", str(exam), *words, "-o", str(tmp_path / "out")]) == 1
@@ -91,7 +92,7 @@ def test_what_cannot_be_is_one_line(
     assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "deaf.onnx")]) == 0
     capsys.readouterr()
     deaf = refused("--clicks", str(file), "--model", str(tmp_path / "deaf.onnx"))
-    assert "this model reads no clicks" in deaf
+    assert "this model does not accept clicks" in deaf
     assert "not found" in refused("--clicks", str(tmp_path / "none.json"), "--model", str(model))
     (tmp_path / "other.nii.gz").write_bytes(exam.read_bytes())
     both = refused(str(tmp_path / "other.nii.gz"), "--clicks", str(file), "--model", str(model))

@@ -40,16 +40,16 @@ def test_the_order_of_axes_does_not_change_the_picture(axes: str) -> None:
 
 
 def test_names_stand_from_head_to_foot_on_the_right() -> None:
-    pixels = drawn()
-    panel = pixels[:, -picture.FULL_SIZE.panel_width :]
+    picture = drawn()
+    panel = picture[:, -picture.FULL_SIZE.panel_width :]
     heights = [near(panel, level.name, 3)[:, 0].mean() for level in found().levels]
     assert heights == sorted(heights)
     assert min(np.diff(heights)) > 20
 
 
 def test_front_is_left_and_proportions_are_true() -> None:
-    pixels = drawn()
-    inside = pixels[:900, : -picture.FULL_SIZE.panel_width]
+    picture = drawn()
+    inside = picture[:900, : -picture.FULL_SIZE.panel_width]
     canal = near(inside, "canal")[:, 1].mean()
     assert near(inside, "L3")[:, 1].mean() < canal
     grid = reorient(phantom().labels, "RAS").grid

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.segmentation.centerline import BODY, DISC, SACRUM, fit_centerline
 from lumbarseg.segmentation.disc_planes import find_disc_planes
-from lumbarseg.segmentation.instances import separate_instances
+from lumbarseg.segmentation.instances import separate_vertebrae
 from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE, assign_levels, find_sacrum_evidence
-from lumbarseg.segmentation.sacrum import LEAN
+from lumbarseg.segmentation.sacrum import MIN_SACRAL_LEAN
 
 from .spines import Built, Plan, build
 
@@ -46,7 +46,7 @@ FAULTS = {
 
 def numbers(spine: Built) -> list[int]:
     """For each body from the lowest: the number under which most of it was found; 0 when less than three quarters."""
-    found = separate_instances(spine.classes, spine.spacing)
+    found = separate_vertebrae(spine.classes, spine.spacing)
     assert found is not None
     out = []
     for n in range(1, spine.plan.count + 1):
@@ -112,7 +112,7 @@ def test_a_disc_left_within_the_sacrum_is_no_disc_of_the_column() -> None:
     sacral = np.argwhere(classes == SACRUM)[:, 2]
     rest = (classes == SACRUM) & (np.abs(np.arange(classes.shape[2]) - (sacral.max() - 26)) < 2)
     classes[rest] = DISC
-    found = separate_instances(classes, spine.spacing)
+    found = separate_vertebrae(classes, spine.spacing)
     assert found is not None and found.count == spine.plan.count
     assert not found.discs[rest].any()
     assert (found.discs[spine.discs == 1] == 1).mean() > 0.9
@@ -126,9 +126,9 @@ def test_a_first_sacral_body_taken_for_a_lumbar_one_makes_the_names_uncertain(pl
     classes[:, :, int(np.percentile(sacral, 99)) - 24 :][
         classes[:, :, int(np.percentile(sacral, 99)) - 24 :] == SACRUM
     ] = BODY
-    found = separate_instances(classes, spine.spacing)
+    found = separate_vertebrae(classes, spine.spacing)
     assert found is not None
     scores = np.stack([(classes == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(np.float32)
-    assert found.excludes_s1 == (plan.slope > LEAN)
-    assert found.excludes_s1 or find_sacrum_evidence(found, spine.spacing).disc_contact < 0.3
-    assert assign_levels(found, scores, spine.spacing, None, None).confidence < MIN_CERTAIN_CONFIDENCE
+    assert found.excludes_s1 == (plan.slope > MIN_SACRAL_LEAN)
+    assert found.excludes_s1 or find_sacrum_evidence(found).disc_contact < 0.3
+    assert assign_levels(found, scores).confidence < MIN_CERTAIN_CONFIDENCE

@@ -21,7 +21,7 @@ from lumbarseg.io import read_exam, read_labels
 from lumbarseg.metrics import find_wrong_names, own_label_table, score_structures
 from lumbarseg.phantom import Phantom
 from lumbarseg.preprocessing import PreprocessingSpec
-from lumbarseg.segmentation import LevelPin, discs_only, segment
+from lumbarseg.segmentation import LevelPin, UserLevels, discs_only, segment, segment_with_clicks
 from lumbarseg.segmentation.instances import Instances
 from lumbarseg.segmentation.levels import disc_names
 from lumbarseg.volume import Array
@@ -140,8 +140,8 @@ def test_nothing_is_no_column() -> None:
 
 def named(plan: Plan, **words: object) -> tuple[tuple[str, ...], object]:
     built, found = split(plan)
-    told = {"lowest": None, "pinned": None, "taught": TAUGHT} | words
-    naming = discs_only.assign_levels_from_discs(found, scores(only_discs(built)), built.spacing, **told)  # type: ignore[arg-type]
+    options = {"named_bodies": (), "trained_lowest": TAUGHT} | words
+    naming = discs_only.assign_levels_from_discs(found, scores(only_discs(built)), **options)  # type: ignore[arg-type]
     return disc_names(found, naming.names)[: found.count], naming
 
 
@@ -150,7 +150,7 @@ def test_names_are_counted_from_the_lowest_disc_as_taught() -> None:
     names, naming = named(plan)
     assert names == ("L5-S1", "L4-L5", "L3-L4", "L2-L3", "L1-L2", "T12-L1")
     assert naming.confidence > 0.9 and not naming.warnings  # type: ignore[attr-defined]
-    names, naming = named(plan, taught=("L4-L5", 1.0))
+    names, naming = named(plan, trained_lowest=("L4-L5", 1.0))
     assert names[:2] == ("L4-L5", "L3-L4")
     assert not naming.warnings  # type: ignore[attr-defined]
 
@@ -158,7 +158,7 @@ def test_names_are_counted_from_the_lowest_disc_as_taught() -> None:
 @pytest.mark.parametrize(
     ("plan", "words", "why"),
     [
-        (Plan(), {"taught": None}, "nothing tells which disc"),
+        (Plan(), {"trained_lowest": None}, "nothing shows which disc"),
         (Plan(sacrum=0), {}, "field of view ends"),
         (Plan(slope=0, lordosis=3), {}, "leans forward by less"),
     ],
@@ -174,23 +174,23 @@ def test_a_sacrum_under_the_discs_is_an_anchor() -> None:
     classes = np.where(np.isin(built.classes, (DISC, SACRUM)), built.classes, 0).astype(np.uint8)
     found = discs_only.separate_discs(classes, built.spacing)
     assert found is not None
-    naming = discs_only.assign_levels_from_discs(found, scores(classes), built.spacing, None, None)
+    naming = discs_only.assign_levels_from_discs(found, scores(classes))
     assert (naming.anchor, naming.names[0], naming.warnings) == ("sacrum", "L5", ())
 
 
 def test_the_users_word_counts() -> None:
-    names, naming = named(Plan(count=4), lowest="L4")
+    names, naming = named(Plan(count=4), named_bodies=[("L4", 1)])
     assert names[:2] == ("L4-L5", "L3-L4")
     assert naming.confidence == 1  # type: ignore[attr-defined]
-    assert named(Plan(count=4), pinned=("L3", 3))[0][0] == "L5-S1"
+    assert named(Plan(count=4), named_bodies=[("L3", 3)])[0][0] == "L5-S1"
     with pytest.raises(SegmentError, match="disagree"):
-        named(Plan(count=4), lowest="L4", pinned=("L3", 3))
+        named(Plan(count=4), named_bodies=[("L4", 1), ("L3", 3)])
 
 
 def test_small_discs_are_no_lumbar_ones() -> None:
-    built, found = split(Plan(size=0.45))
+    _, found = split(Plan(size=0.45))
     with pytest.raises(SegmentError, match="too small for lumbar"):
-        discs_only.require_lumbar_discs(found, built.spacing)
+        discs_only.require_lumbar_discs(found)
 
 
 def test_an_exam_is_answered_by_discs_alone(model: Model, phantom: Phantom) -> None:
@@ -204,9 +204,9 @@ def test_an_exam_is_answered_by_discs_alone(model: Model, phantom: Phantom) -> N
     assert names[-2:] == ["L4-L5", "L5-S1"] and all(structure_by_name(each).kind is Kind.DISC for each in names)
     assert {structure_by_name(name).label for name in names} >= set(np.unique(found.labels.array)) - {0}
     guess = segment(phantom.image, replace(alone, lowest=None))
-    assert guess.uncertain and guess.notes
+    assert guess.uncertain and guess.warnings
     middle = next(level for level in found.levels if level.name == "L3-L4").centre
-    pinned = segment(phantom.image, alone, pins=[LevelPin("L2", (middle[0], middle[1], middle[2] + 15))])
+    pinned = segment(phantom.image, alone, UserLevels(pins=(LevelPin("L2", (middle[0], middle[1], middle[2] + 15)),)))
     assert [level.name for level in pinned.levels][-1] == "L4-L5"
 
 
@@ -231,7 +231,7 @@ def test_a_click_names_a_disc(model: Model, phantom: Phantom) -> None:
     alone = Alone(model, spec=PreprocessingSpec(clicks=ClickGaussian()))
     before = segment(phantom.image, alone)
     places = {level.name: level.centre for level in before.levels}
-    after = segment(phantom.image, alone, clicks=[Click(places["L5-S1"], "L4-L5")])
+    after = segment_with_clicks(phantom.image, alone, [Click(places["L5-S1"], "L4-L5")])
     assert [level.name for level in after.levels][-1] == "L4-L5"
     changed = (after.labels.array > 0) != (before.labels.array > 0)
     assert changed.sum() < 0.05 * (before.labels.array > 0).sum()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from lumbarseg import anatomy
 from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
-from lumbarseg.segmentation.instances import Instances, separate_instances
+from lumbarseg.segmentation.instances import Instances, separate_vertebrae
 
 from .columns import BODY, CANAL, SACRUM, SPACING, Blocks, blocks, classes_of
 
@@ -17,7 +17,7 @@ from .columns import BODY, CANAL, SACRUM, SPACING, Blocks, blocks, classes_of
 @given(blocks())
 def test_blocks_come_apart_as_they_were_stacked(column: Blocks) -> None:
     classes, numbers = column.paint()
-    found = separate_instances(classes, SPACING)
+    found = separate_vertebrae(classes, SPACING)
     assert found is not None
     assert found.count == len(column.heights)
     for n in range(1, found.count + 1):
@@ -29,7 +29,7 @@ def test_blocks_come_apart_as_they_were_stacked(column: Blocks) -> None:
 @given(blocks())
 def test_discs_lie_below_the_body_of_their_number(column: Blocks) -> None:
     classes, _ = column.paint()
-    found = separate_instances(classes, SPACING)
+    found = separate_vertebrae(classes, SPACING)
     assert found is not None
     for n in range(1, found.count + 1):
         disc, body = np.argwhere(found.discs == n), np.argwhere(found.bodies == n)
@@ -43,19 +43,19 @@ def test_the_top_of_the_sacrum_taken_for_a_body_is_not_the_lowest_vertebra() -> 
     column = Blocks((27.0, 26.0, 25.0), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0), 0.0, 0.0, True)
     classes, _ = column.paint()
     classes[:, :, 50:60] = np.where(classes[:, :, 50:60] > 0, BODY, 0)  # the upper third of S1
-    found = separate_instances(classes, SPACING)
+    found = separate_vertebrae(classes, SPACING)
     assert found is not None and found.count == 3
     assert found.sacrum[4, 70, 55]
 
 
 def test_nothing_is_found_in_nothing() -> None:
-    assert separate_instances(np.zeros((5, 64, 64), np.uint8), SPACING) is None
+    assert separate_vertebrae(np.zeros((5, 64, 64), np.uint8), SPACING) is None
 
 
 def test_the_input_is_left_alone() -> None:
     classes, _ = Blocks((27.0, 26.0), (8.0, 8.0), (0.0, 0.0), 0.0, 0.0, True).paint()
     classes.setflags(write=False)
-    assert separate_instances(classes, SPACING) is not None
+    assert separate_vertebrae(classes, SPACING) is not None
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -64,7 +64,7 @@ def test_phantoms_come_apart_into_their_levels(seed: int) -> None:
         draw_recipe(np.random.default_rng([31, seed]), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
     )
     labels = phantom.labels.array
-    found = separate_instances(classes_of(phantom), np.array(phantom.labels.grid.spacing))
+    found = separate_vertebrae(classes_of(phantom), np.array(phantom.labels.grid.spacing))
     assert found is not None
     column = anatomy.levels_upward(phantom.recipe.spine.bodies[0].level, 13)
     present = [level for level in column if (labels == anatomy.structure_by_name(level).label).sum() > 300]
@@ -80,10 +80,10 @@ def _number(found: Instances, mask: np.ndarray) -> int:
 def test_what_is_far_from_the_column_is_neither_sacrum_nor_canal() -> None:
     classes, _ = Blocks((27.0, 26.0, 25.0), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0), 0.0, 0.0, True).paint()
     classes[3:6, 40:48, 20:140] = CANAL
-    clean = separate_instances(classes, SPACING)
+    clean = separate_vertebrae(classes, SPACING)
     classes[2:7, 110:145, 5:20] = SACRUM  # a bladder in front, say
     classes[3:6, 100:110, 60:160] = CANAL  # the aorta
-    found = separate_instances(classes, SPACING)
+    found = separate_vertebrae(classes, SPACING)
     assert clean is not None and found is not None
     assert np.array_equal(found.sacrum, clean.sacrum) and clean.sacrum.any()
     assert np.array_equal(found.canal, clean.canal) and clean.canal.any()

@@ -18,7 +18,15 @@ from lumbarseg.inference import Model, ModelCard, bundled_model_path
 from lumbarseg.phantom import Phantom
 from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.resampling import reorient
-from lumbarseg.segmentation import LevelPin, SegmentationState, refine_with_clicks, segment, segment_with_state
+from lumbarseg.segmentation import (
+    LevelPin,
+    Segmentation,
+    UserLevels,
+    override_with_clicks,
+    refine_with_clicks,
+    segment,
+    segment_with_clicks,
+)
 from lumbarseg.segmentation.interactive import CHANGE_RADIUS, CONTACT_RADIUS, changes_near_clicks
 from lumbarseg.volume import Array, Volume
 
@@ -78,8 +86,8 @@ def stubborn(model: Model) -> Listening:
 
 
 @pytest.fixture(scope="module")
-def seen(phantom: Phantom, stubborn: Listening) -> SegmentationState:
-    return segment_with_state(phantom.image, stubborn)
+def seen(phantom: Phantom, stubborn: Listening) -> Segmentation:
+    return segment(phantom.image, stubborn, keep_state=True)
 
 
 def centre(volume: Volume, name: str) -> tuple[float, float, float]:
@@ -110,11 +118,11 @@ def away(volume: Volume, clicks: list[Click]) -> Array:
 
 
 def test_without_clicks_it_is_the_automatic_answer(
-    phantom: Phantom, model: Model, seen: SegmentationState, stubborn: Listening
+    phantom: Phantom, model: Model, seen: Segmentation, stubborn: Listening
 ) -> None:
     plain = segment(phantom.image, model)
-    np.testing.assert_array_equal(plain.labels.array, seen.segmentation.labels.array)
-    assert plain.levels == seen.segmentation.levels
+    np.testing.assert_array_equal(plain.labels.array, seen.labels.array)
+    assert plain.levels == seen.levels
     confirmed = refine_with_clicks(seen, stubborn, [Click(centre(plain.labels, "canal"), "canal")])
     np.testing.assert_array_equal(confirmed.labels.array, plain.labels.array)
 
@@ -129,10 +137,10 @@ def test_a_click_is_followed_near_it_and_changes_nothing_far_away(
     name: str,
     way: tuple[float, float, float],
     positive: bool,
-    seen: SegmentationState,
+    seen: Segmentation,
     request: pytest.FixtureRequest,
 ) -> None:
-    before = seen.segmentation.labels
+    before = seen.labels
     click = Click(beside(before, name, way) if any(way) else centre(before, name), name, positive)
     found = refine_with_clicks(seen, request.getfixturevalue(gain), [click])
     at = voxel(before, click.point)
@@ -143,13 +151,13 @@ def test_a_click_is_followed_near_it_and_changes_nothing_far_away(
     pieces, count = ndimage.label(changed, np.ones((3, 3, 3)))
     nearest = ndimage.minimum(away(before, [click]), pieces, range(1, count + 1))
     assert np.max(nearest) <= CONTACT_RADIUS + 1e-3
-    by_hand = [note for note in found.notes if "by hand" in note]
-    assert len(by_hand) == (gain == "stubborn")
-    assert [level.name for level in found.levels] == [level.name for level in seen.segmentation.levels]
+    overrides = [note for note in found.warnings if "overridden" in note]
+    assert len(overrides) == (gain == "stubborn")
+    assert [level.name for level in found.levels] == [level.name for level in seen.levels]
 
 
-def test_all_clicks_hold_together(seen: SegmentationState, following: Listening) -> None:
-    before = seen.segmentation.labels
+def test_all_clicks_hold_together(seen: Segmentation, following: Listening) -> None:
+    before = seen.labels
     clicks = [
         Click(beside(before, "L3", (0, 0.6, 0)), "L3"),
         Click(beside(before, "L5", (0, 0.6, 0)), "L5"),
@@ -162,37 +170,37 @@ def test_all_clicks_hold_together(seen: SegmentationState, following: Listening)
 
 
 def test_a_click_deep_in_a_body_names_it_as_a_pin_does(
-    phantom: Phantom, seen: SegmentationState, stubborn: Listening
+    phantom: Phantom, seen: Segmentation, stubborn: Listening
 ) -> None:
-    point = centre(seen.segmentation.labels, "L4")
+    point = centre(seen.labels, "L4")
     found = refine_with_clicks(seen, stubborn, [Click(point, "L3")])
-    pinned = segment(phantom.image, stubborn, pins=[LevelPin("L3", point)])
+    pinned = segment(phantom.image, stubborn, UserLevels(pins=(LevelPin("L3", point),)))
     assert (found.labels.array != pinned.labels.array).sum() < 20  # ties of two arches go to the higher number
     assert [level.name for level in found.levels] == [level.name for level in pinned.levels]
     assert found.anchor == "given by the user"
-    disc = refine_with_clicks(seen, stubborn, [Click(centre(seen.segmentation.labels, "L3-L4"), "L2-L3")])
+    disc = refine_with_clicks(seen, stubborn, [Click(centre(seen.labels, "L3-L4"), "L2-L3")])
     np.testing.assert_array_equal(disc.labels.array, found.labels.array)
 
 
-def test_a_click_near_a_border_moves_the_border_and_no_name(seen: SegmentationState, following: Listening) -> None:
-    before = seen.segmentation.labels
+def test_a_click_near_a_border_moves_the_border_and_no_name(seen: Segmentation, following: Listening) -> None:
+    before = seen.labels
     at = np.array(centre(before, "L3-L4"))
     while before.array[voxel(before, at)] != structure_by_name("L4").label:
         at = at - (0, 0, 0.4)
     point = tuple(at.tolist())  # just inside L4
     found = refine_with_clicks(seen, following, [Click(point, "L3-L4")])
     assert found.labels.array[voxel(before, point)] == structure_by_name("L3-L4").label
-    assert [level.name for level in found.levels] == [level.name for level in seen.segmentation.levels]
+    assert [level.name for level in found.levels] == [level.name for level in seen.levels]
 
 
-def test_not_this_name_is_said_of_the_name_alone(seen: SegmentationState, following: Listening) -> None:
-    before = seen.segmentation.labels
+def test_not_this_name_is_said_of_the_name_alone(seen: Segmentation, following: Listening) -> None:
+    before = seen.labels
     found = refine_with_clicks(seen, following, [Click(centre(before, "L4"), "L3", positive=False)])
     np.testing.assert_array_equal(found.labels.array, before.array)
 
 
-def test_what_contradicts_itself_is_one_line(phantom: Phantom, seen: SegmentationState, stubborn: Listening) -> None:
-    before = seen.segmentation.labels
+def test_what_contradicts_itself_is_one_line(phantom: Phantom, seen: Segmentation, stubborn: Listening) -> None:
+    before = seen.labels
     l3, l5 = centre(before, "L3"), centre(before, "L5")
     with pytest.raises(SegmentError, match=r"contradict each other about the names: L4 at .*, and L5 at"):
         refine_with_clicks(seen, stubborn, [Click(l3, "L4"), Click(l5, "L5")])
@@ -200,31 +208,33 @@ def test_what_contradicts_itself_is_one_line(phantom: Phantom, seen: Segmentatio
         refine_with_clicks(seen, stubborn, [Click(l3, "L3"), Click(l3, "canal")])
     with pytest.raises(SegmentError, match=r"contradict each other: not L3 at .*, and L3 at"):
         refine_with_clicks(seen, stubborn, [Click(l3, "L3", positive=False), Click(l3, "L3")])
-    pinned = segment_with_state(phantom.image, stubborn, pins=[LevelPin("L3", l3)])
+    pinned = segment(phantom.image, stubborn, UserLevels(pins=(LevelPin("L3", l3),)), keep_state=True)
     with pytest.raises(SegmentError, match=r"--pin and the click on L4 at .* disagree"):
         refine_with_clicks(pinned, stubborn, [Click(l3, "L4")])
 
 
-def test_clicks_that_cannot_be_are_refused(seen: SegmentationState, model: Model, stubborn: Listening) -> None:
-    point = centre(seen.segmentation.labels, "L3")
-    with pytest.raises(SegmentError, match=r"reads no clicks; use one that was trained with .* --method deepedit"):
+def test_clicks_that_cannot_be_are_refused(seen: Segmentation, model: Model, stubborn: Listening) -> None:
+    point = centre(seen.labels, "L3")
+    with pytest.raises(
+        SegmentError, match=r"does not accept clicks; use one that was trained with .* --method deepedit"
+    ):
         refine_with_clicks(seen, Deaf(model), [Click(point, "L3")])
     with pytest.raises(SegmentError, match=r"click 2 \(L4 at 900, 0, 0\) lies outside the exam"):
         refine_with_clicks(seen, stubborn, [Click(point, "L3"), Click((900.0, 0.0, 0.0), "L4")])
-    far = beside(seen.segmentation.labels, "canal", (0, -3, 0))
+    far = beside(seen.labels, "canal", (0, -3, 0))
     found = refine_with_clicks(seen, stubborn, [Click(far, "T5")])
-    assert any("could not be followed" in note for note in found.notes)
-    np.testing.assert_array_equal(found.labels.array, seen.segmentation.labels.array)
+    assert any("was ignored" in note for note in found.warnings)
+    np.testing.assert_array_equal(found.labels.array, seen.labels.array)
 
 
 @pytest.mark.parametrize("axes", ["LPS", "PIR", "SLA"])
 def test_the_same_clicks_give_the_same_voxels_in_every_orientation(
-    axes: str, phantom: Phantom, seen: SegmentationState, following: Listening
+    axes: str, phantom: Phantom, seen: Segmentation, following: Listening
 ) -> None:
-    before = seen.segmentation.labels
+    before = seen.labels
     clicks = [Click(beside(before, "L3", (0, 0.6, 0)), "L3"), Click(centre(before, "L1-L2"), "L1-L2", positive=False)]
     plain = refine_with_clicks(seen, following, clicks).labels
-    turned = segment(reorient(phantom.image, axes), following, clicks=clicks).labels
+    turned = segment_with_clicks(reorient(phantom.image, axes), following, clicks).labels
     assert turned.grid.axis_codes == axes
     back = reorient(turned, plain.grid.axis_codes)
     assert (back.array != plain.array).sum() <= 1e-4 * (plain.array > 0).sum()
@@ -249,10 +259,24 @@ def test_what_a_click_touches_is_near_it_and_in_one_piece_with_it(seed: int, cou
         assert gaps[pieces == piece].min() <= CONTACT_RADIUS + 1e-3
 
 
-def test_kinds_may_be_clicked_without_a_level(seen: SegmentationState, stubborn: Listening) -> None:
-    before = seen.segmentation.labels
+def test_kinds_may_be_clicked_without_a_level(seen: Segmentation, stubborn: Listening) -> None:
+    before = seen.labels
     point = beside(before, "L3-L4", (0, 0.6, 0))
     found = refine_with_clicks(seen, stubborn, [Click(point, "disc")]).labels
     assert found.array[voxel(before, point)] == structure_by_name("L3-L4").label
     emptied = refine_with_clicks(seen, stubborn, [Click(centre(before, "L3-L4"), "background")]).labels
     assert emptied.array[voxel(before, centre(before, "L3-L4"))] == 0
+
+
+def test_refinement_needs_the_state(seen: Segmentation, stubborn: Listening) -> None:
+    with pytest.raises(ValueError, match="keep_state=True"):
+        refine_with_clicks(replace(seen, state=None), stubborn, [Click(centre(seen.labels, "L3"), "L3")])
+
+
+def test_a_model_without_clicks_is_refined_by_overrides(phantom: Phantom, model: Model) -> None:
+    deaf = Deaf(model)
+    before = segment(phantom.image, deaf, keep_state=True)
+    point = beside(before.labels, "L3", (0, 0.6, 0))
+    after = override_with_clicks(before, deaf, [Click(point, "L3")])
+    assert after.labels.array[voxel(before.labels, point)] == structure_by_name("L3").label
+    assert any("overridden" in warning for warning in after.warnings)

@@ -42,10 +42,10 @@ def test_nothing_is_claimed_of_an_empty_map() -> None:
 
 
 def test_what_was_wrong_is_said_and_what_cannot_be_known() -> None:
-    assert describe_flips((False, False)) == ""
-    assert "front and back" in describe_flips((True, False))
-    assert "head and feet" in describe_flips((False, True))
-    assert "Left and right cannot be verified" in describe_flips((True, True))
+    assert describe_flips((False, False)) == ()
+    assert "front and back" in describe_flips((True, False))[0]
+    assert "head and feet" in describe_flips((False, True))[0]
+    assert "Left and right cannot be verified" in describe_flips((True, True))[0]
 
 
 def test_flipping_twice_is_nothing() -> None:

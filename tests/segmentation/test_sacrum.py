@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumbarseg.segmentation.centerline import BODY, SACRUM
-from lumbarseg.segmentation.instances import separate_instances
-from lumbarseg.segmentation.sacrum import CUSHION, is_sacral, lean, on_disc
+from lumbarseg.segmentation.instances import separate_vertebrae
+from lumbarseg.segmentation.sacrum import MIN_DISC_CONTACT, disc_contact_share, is_first_sacral_body, lean_angle
 
 from .spines import Built, Plan, build
 
@@ -25,7 +25,7 @@ def square(spine: Built) -> np.ndarray:
 
 def test_a_leaning_lowest_body_without_a_whole_disc_counts_as_sacrum() -> None:
     spine = build(Plan(slope=45))
-    found = separate_instances(square(spine), spine.spacing)
+    found = separate_vertebrae(square(spine), spine.spacing)
     assert found is not None and found.excludes_s1 and found.count == spine.plan.count
     for n in range(1, spine.plan.count + 1):
         assert (found.bodies[spine.bodies == n] == n).mean() > 0.9
@@ -35,7 +35,7 @@ def test_a_leaning_lowest_body_without_a_whole_disc_counts_as_sacrum() -> None:
 @pytest.mark.parametrize("slope", [5.0, 20.0])
 def test_an_upright_one_is_left_alone(slope: float) -> None:
     spine = build(Plan(slope=slope))
-    found = separate_instances(square(spine), spine.spacing)
+    found = separate_vertebrae(square(spine), spine.spacing)
     assert found is not None and not found.excludes_s1 and found.count == spine.plan.count + 1
 
 
@@ -43,20 +43,20 @@ def test_an_upright_one_is_left_alone(slope: float) -> None:
 @given(st.floats(5, 50), st.floats(0, 12))
 def test_a_true_l5_on_its_disc_is_never_given_up(slope: float, lordosis: float) -> None:
     spine = build(Plan(slope=slope, lordosis=lordosis))
-    found = separate_instances(spine.classes, spine.spacing)
+    found = separate_vertebrae(spine.classes, spine.spacing)
     assert found is not None and not found.excludes_s1 and found.count == spine.plan.count
 
 
 def test_lean_is_the_angle_of_two_middles_in_mm() -> None:
     bodies = np.zeros((5, 40, 40), np.uint8)
     bodies[:, 10:14, 5:9], bodies[:, 20:24, 25:29] = 1, 2
-    assert lean(bodies, np.array([4.0, 2.0, 1.0]), 1, 2) == pytest.approx(45)
-    assert lean(bodies, np.array([4.0, 1.0, 1.0]), 1, 2) == pytest.approx(np.degrees(np.arctan2(10, 20)))
-    assert lean(np.where(bodies == 2, 0, bodies), np.ones(3), 1, 2) == 0
+    assert lean_angle(bodies, np.array([4.0, 2.0, 1.0]), 1, 2) == pytest.approx(45)
+    assert lean_angle(bodies, np.array([4.0, 1.0, 1.0]), 1, 2) == pytest.approx(np.degrees(np.arctan2(10, 20)))
+    assert lean_angle(np.where(bodies == 2, 0, bodies), np.ones(3), 1, 2) == 0
 
 
 def test_a_disc_under_part_of_a_body_is_that_part_of_its_underside() -> None:
     bodies, discs, sacrum = (np.zeros((1, 20, 20), np.uint8) for _ in range(3))
     bodies[:, 4:14, 10:16], discs[:, 4:7, 6:9], sacrum[:, 7:14, 2:9] = 1, 1, 1
-    assert on_disc(bodies, discs, sacrum > 0) == pytest.approx(0.3)
-    assert not is_sacral(bodies, discs, sacrum > 0, np.ones(3)) and CUSHION > 0.3
+    assert disc_contact_share(bodies, discs, sacrum > 0) == pytest.approx(0.3)
+    assert not is_first_sacral_body(bodies, discs, sacrum > 0, np.ones(3)) and MIN_DISC_CONTACT > 0.3

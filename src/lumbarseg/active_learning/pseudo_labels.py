@@ -11,20 +11,26 @@ from scipy import ndimage
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, structure_by_label, structure_by_name
 from lumbarseg.datasets.dataset import LabelTable
-from lumbarseg.errors import SegmentError
-from lumbarseg.inference import Predictor, predict
-from lumbarseg.preprocessing import PreparedImage, PreprocessingSpec, argmax_classes, labels_on_source_grid, preprocess
+from lumbarseg.inference import ModelCard, Predictor, predict
+from lumbarseg.preprocessing import (
+    PreparedImage,
+    PreprocessingSpec,
+    argmax_classes,
+    labels_on_source_grid,
+    network_grid,
+    preprocess,
+)
 from lumbarseg.resampling import reorient
-from lumbarseg.segmentation import orientation
-from lumbarseg.segmentation.instances import Instances, separate_instances
+from lumbarseg.segmentation import UserLevels, orientation, segment
+from lumbarseg.segmentation.instances import Instances
 from lumbarseg.segmentation.label_map import (
     check_level_order,
     classes_on_exam_grid,
     labels_on_network_grid,
     render_label_map,
 )
-from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE, LevelAssignment, assign_levels
-from lumbarseg.segmentation.state import refuse_ct
+from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE, LevelAssignment
+from lumbarseg.segmentation.prediction import Prediction, predict_with_flips
 from lumbarseg.volume import Array, Volume
 
 from . import review
@@ -76,30 +82,56 @@ def label_exam(
 
     SegmentError when they see no lumbar spine, ModelError when they cannot work together.
     """
-    refuse_ct(volume)
-    given = model_scopes(list(models), [model.card for model in models.values()])
-    prepared = {spec: preprocess(volume, spec) for spec in {model.card.spec: None for model in models.values()}}
-    common = max(prepared.values(), key=lambda one: one.array.size)
-    spacing = np.array(common.grid.spacing)
-    flips = (False, False)
-    voices = _predict_all(models, given, prepared, common, flips)
-    scores = merge_predictions(voices)
-    flips = orientation.estimate_flips(argmax_classes(scores), spacing)
-    if any(flips):
-        voices = _predict_all(models, given, prepared, common, flips)
-        scores = merge_predictions(voices)
-    found = separate_instances(argmax_classes(scores), spacing)
-    if found is None:
-        raise SegmentError("no lumbar spine found: nothing in the exam looks like a column of vertebrae and discs")
-    naming = assign_levels(found, scores, spacing, lowest, None, _trained_lowest_level(models))
-    near = _nearest_labels(found, naming.names, spacing)
-    if any(is_shared_by_parts(kind, given) for kind in CLASSES[1:]):
-        scores = merge_predictions(voices, near)
-    labels = render_label_map(classes_on_exam_grid(scores, common, flips), found, naming.names, common, flips)
+    ensemble = _Ensemble(volume, models)
+    state = segment(volume, ensemble, UserLevels(lowest), keep_state=True, predict=ensemble.predict).state
+    assert state is not None
+    names, prediction = state.assignment.names, state.prediction
+    near = _nearest_labels(state.instances, names, prediction.spacing)
+    if any(is_shared_by_parts(kind, ensemble.scopes) for kind in CLASSES[1:]):
+        probabilities = merge_predictions(ensemble.members, near)
+        prediction = Prediction(prediction.prepared, prediction.flips, probabilities, argmax_classes(probabilities))
+    labels = render_label_map(classes_on_exam_grid(prediction), state.instances, names, prediction)
     check_level_order(labels)
     return _review(
-        Volume(labels, volume.affine), _EnsembleState(common, flips, voices, scores, naming, near), min_agreement
+        Volume(labels, volume.affine),
+        _EnsembleState(
+            prediction.prepared, prediction.flips, ensemble.members, prediction.probabilities, state.assignment, near
+        ),
+        min_agreement,
     )
+
+
+class _Ensemble:
+    """Several models that predict one exam together.
+
+    Attributes
+    ----------
+    card : of all models together, with the specification of the largest network grid
+    members : the predictions of the models, after `predict`
+    """
+
+    def __init__(self, volume: Volume, models: Mapping[str, Predictor]) -> None:
+        self.volume, self.models = volume, models
+        cards = [model.card for model in models.values()]
+        self.scopes = model_scopes(list(models), cards)
+        self.members: list[ModelPrediction] = []
+        spec = max(
+            dict.fromkeys(card.spec for card in cards),
+            key=lambda spec: int(np.prod(network_grid(volume.grid, spec).shape)),
+        )
+        kinds = frozenset({Kind.BACKGROUND}).union(*(scope.kinds for scope in self.scopes))
+        self.card = ModelCard(spec, trained_names=tuple(sorted(kinds)), lowest_structure=_trained_lowest_level(models))
+
+    def predict(self, _: object, prepared: PreparedImage) -> Prediction:
+        """Predict the exam with every model, merged, on the grid of `prepared`."""
+        specs = {model.card.spec for model in self.models.values()} - {prepared.spec}
+        images = {prepared.spec: prepared} | {spec: preprocess(self.volume, spec) for spec in specs}
+
+        def predict_merged(flips: orientation.Flips) -> Array:
+            self.members = _predict_all(self.models, self.scopes, images, prepared, flips)
+            return merge_predictions(self.members)
+
+        return predict_with_flips(predict_merged, prepared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +201,7 @@ def _review(painted: Volume, answer: _EnsembleState, min_agreement: float) -> Ps
     plain = reorient(Volume(labels, painted.affine), "RAS")
     naming = answer.naming
     together = review.pairwise_agreement(answer.voices, answer.near)
-    turned = orientation.describe_flips(answer.flips)
-    told = [f"axis: {turned}"] if turned else []
+    told = [f"axis: {warning}" for warning in orientation.describe_flips(answer.flips)]
     told += [f"uncertain-names: {'; '.join(naming.reasons)}"] if naming.confidence < MIN_CERTAIN_CONFIDENCE else []
     told += review.list_disagreements(together, min_agreement) + review.list_implausibilities(plain, table, discs)
     facts = {

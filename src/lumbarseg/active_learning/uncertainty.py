@@ -22,9 +22,10 @@ from lumbarseg.errors import LumbarsegError, SegmentError
 from lumbarseg.inference import Model, predict
 from lumbarseg.io import atomic_write, read_exam
 from lumbarseg.metrics import compute_dice
+from lumbarseg.preprocessing import refuse_ct
 from lumbarseg.resampling import reorient
-from lumbarseg.segmentation import SegmentationState, segment_with_state
-from lumbarseg.segmentation.state import refuse_ct
+from lumbarseg.segmentation import Segmentation, SegmentationState, segment
+from lumbarseg.segmentation.orientation import flip_axes
 from lumbarseg.volume import Array, Volume
 
 from . import review
@@ -65,18 +66,19 @@ def estimate_uncertainty(
     except SegmentError as error:
         return UncertaintyScore(name, 0.0, (str(error),), unusable=True)
     try:
-        seen = segment_with_state(volume, model)
+        found = segment(volume, model, keep_state=True)
     except SegmentError as error:
         return UncertaintyScore(name, 1.0, (f"no answer: {error}",), not_segmented=True)
-    classes = seen.probabilities.argmax(axis=0)
+    assert found.state is not None
+    seen = found.state
     told = [
         _voxel_uncertainty(seen),
-        _level_name_uncertainty(seen),
-        _mirror_disagreement(seen, classes, model),
-        _anatomical_implausibility(seen, model),
+        _level_name_uncertainty(found, seen),
+        _mirror_disagreement(seen, model),
+        _anatomical_implausibility(found, model),
     ]
     if second_model is not None:
-        told.append(_model_disagreement(seen, volume, second_model))
+        told.append(_model_disagreement(found, volume, second_model))
     return combine_components(name, told)
 
 
@@ -96,21 +98,22 @@ def combine_components(name: str, components: Iterable[ScoreComponent]) -> Uncer
 
 def _voxel_uncertainty(state: SegmentationState) -> ScoreComponent:
     """How near the second choice comes to the first, where anything may be."""
-    top = np.sort(state.probabilities, axis=0)[-2:]
-    here = state.probabilities[_BACKGROUND_CHANNEL] < 1 - _FOREGROUND_THRESHOLD
+    top = np.sort(state.prediction.probabilities, axis=0)[-2:]
+    here = state.prediction.probabilities[_BACKGROUND_CHANNEL] < 1 - _FOREGROUND_THRESHOLD
     share = 1 - float((top[1] - top[0])[here].mean()) if here.any() else 1.0
     return "unsure", share, f"the network is unsure of its voxels ({share:.2f})"
 
 
-def _level_name_uncertainty(state: SegmentationState) -> ScoreComponent:
-    share = 1 - state.segmentation.confidence
+def _level_name_uncertainty(segmentation: Segmentation, state: SegmentationState) -> ScoreComponent:
+    share = 1 - segmentation.confidence
     return "names", share, f"the names are uncertain ({share:.2f}: {'; '.join(state.assignment.reasons)})"
 
 
-def _mirror_disagreement(state: SegmentationState, classes: Array, model: Model) -> ScoreComponent:
+def _mirror_disagreement(state: SegmentationState, model: Model) -> ScoreComponent:
     """Left and right look the same, so an exam and its mirror image should be answered alike."""
-    scores = predict(model, np.ascontiguousarray(state.array[::-1]))[:, ::-1]
-    share = 1 - _mean_dice(classes, scores.argmax(axis=0), range(1, len(CLASSES)))
+    array = flip_axes(state.prediction.prepared.array, state.prediction.flips)
+    scores = predict(model, np.ascontiguousarray(array[::-1]))[:, ::-1]
+    share = 1 - _mean_dice(state.prediction.classes, scores.argmax(axis=0), range(1, len(CLASSES)))
     return "mirror", share, f"mirrored, the exam is answered otherwise ({share:.2f})"
 
 
@@ -120,13 +123,13 @@ def _mean_dice(first: Array, second: Array, channels: Iterable[int]) -> float:
     return float(np.mean([compute_dice(first == c, second == c) for c in shown])) if shown else 1.0
 
 
-def _model_disagreement(state: SegmentationState, volume: Volume, second_model: Model) -> ScoreComponent:
+def _model_disagreement(segmentation: Segmentation, volume: Volume, second_model: Model) -> ScoreComponent:
     """Mean Dice, by name, of the answers of two models in what both may paint."""
     try:
-        found = segment_with_state(volume, second_model).segmentation.labels.array
+        found = segment(volume, second_model).labels.array
     except SegmentError:
         return "other", 1.0, "another model gives no answer"
-    mine = state.segmentation.labels.array
+    mine = segmentation.labels.array
     values = [int(v) for v in np.unique([*np.unique(mine), *np.unique(found)]) if v]
     shared = [v for v in values if structure_by_label(v).kind in second_model.card.output_kinds]
     dices = [compute_dice(mine == v, found == v) for v in shared]
@@ -134,9 +137,9 @@ def _model_disagreement(state: SegmentationState, volume: Volume, second_model: 
     return "other", share, f"another model answers otherwise ({share:.2f})"
 
 
-def _anatomical_implausibility(state: SegmentationState, model: Model) -> ScoreComponent:
+def _anatomical_implausibility(segmentation: Segmentation, model: Model) -> ScoreComponent:
     """Gaps, wrong orders and sizes that no person has."""
-    labels = reorient(state.segmentation.labels, "RAS")
+    labels = reorient(segmentation.labels, "RAS")
     present = [int(v) for v in np.unique(labels.array) if v]
     table: LabelTable = {0: ("background",), **{v: (structure_by_label(v).name,) for v in present}}
     told = review.list_implausibilities(labels, table, Kind.DISC in model.card.output_kinds)

@@ -106,10 +106,13 @@ def read_clicks(path: Path | None) -> tuple[Click, ...]:
 
 def segment_exam(exam: LoadedExam, model: Model, options: SegmentOptions, timer: StageTimer) -> Segmentation:
     """What is in an exam."""
-    from lumbarseg.segmentation import segment
+    from lumbarseg.segmentation import UserLevels, segment, segment_with_clicks
 
     with timer("segment"):
-        return segment(exam.volume, model, options.lowest_level, options.pins, options.clicks)
+        user_levels = UserLevels(options.lowest_level, options.pins)
+        if options.clicks:
+            return segment_with_clicks(exam.volume, model, options.clicks, user_levels)
+        return segment(exam.volume, model, user_levels)
 
 
 def build_result(
@@ -133,7 +136,7 @@ def build_result(
     doubts = tuple(note for note in exam.notes if note != exam.metadata.get("taken"))
     left_out = label_encoding.structures_without_label(labels.array, options.scheme)
     return SegmentedExam(
-        segmentation, labels, told, picture.result(), (*doubts, *segmentation.notes), options, left_out
+        segmentation, labels, told, picture.result(), (*doubts, *segmentation.warnings), options, left_out
     )
 
 

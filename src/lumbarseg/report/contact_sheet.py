@@ -33,9 +33,9 @@ body { margin: 0; padding: 32px 28px 48px; background: var(--paper); color: var(
   font: 14px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 h1 { font-size: 24px; margin: 0; letter-spacing: -0.01em; }
 .quiet { color: var(--quiet); }
-.key-numbers { display: flex; flex-wrap: wrap; gap: 12px; margin: 18px 0; }
-.key-numbers div { background: var(--card); border-radius: 8px; padding: 10px 16px; min-width: 110px; }
-.key-numbers b { display: block; font-size: 18px; font-variant-numeric: tabular-nums; }
+.figures { display: flex; flex-wrap: wrap; gap: 12px; margin: 18px 0; }
+.figures div { background: var(--card); border-radius: 8px; padding: 10px 16px; min-width: 110px; }
+.figures b { display: block; font-size: 18px; font-variant-numeric: tabular-nums; }
 ul { list-style: none; margin: 6px 0 0; padding: 0; }
 li { padding-left: 12px; border-left: 3px solid; margin: 4px 0; }
 .error { color: #ff6868; } .warning { color: #ffbe5c; } .note { color: var(--quiet); }
@@ -182,7 +182,7 @@ def render_html_page(sheet: ContactSheet) -> str:
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_SHEET_CSS}</style>\n'
         f"</head>\n<body>\n<h1>{title}</h1>\n"
-        f'<div class="key-numbers">{figures}</div>\n{_findings_html(sheet.findings)}'
+        f'<div class="figures">{figures}</div>\n{_findings_html(sheet.findings)}'
         '<input type="checkbox" id="faults"> <label for="faults">only exams with errors or warnings</label>\n'
         f'<div class="sheet">\n{"".join(_tile_html(tile) for tile in sheet.tiles)}</div>\n</body>\n</html>\n'
     )

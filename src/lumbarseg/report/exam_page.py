@@ -26,9 +26,9 @@ h2 { font-size: 16px; margin: 28px 0 8px; }
 @media (max-width: 900px) { .columns { grid-template-columns: 1fr; } }
 figure { margin: 0; position: sticky; top: 20px; align-self: start; }
 img { width: 100%; border-radius: 8px; display: block; margin-bottom: 12px; }
-.key-numbers { display: flex; flex-wrap: wrap; gap: 12px; }
-.key-numbers div { background: var(--card); border-radius: 8px; padding: 10px 16px; min-width: 120px; }
-.key-numbers b { display: block; font-size: 21px; font-variant-numeric: tabular-nums; }
+.figures { display: flex; flex-wrap: wrap; gap: 12px; }
+.figures div { background: var(--card); border-radius: 8px; padding: 10px 16px; min-width: 120px; }
+.figures b { display: block; font-size: 21px; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
@@ -104,7 +104,7 @@ def _key_numbers_html(facts: Report) -> str:
     if angle is not None:
         figures.append(("lordosis L1-S1", f"{angle:.0f}°"))
     cells = "".join(f'<div><b>{value}</b><span class="quiet">{name}</span></div>' for name, value in figures)
-    return f'<div class="key-numbers">{cells}</div>\n<p class="quiet">Names from: {escape(facts["anchor"])}.</p>\n'
+    return f'<div class="figures">{cells}</div>\n<p class="quiet">Names from: {escape(facts["anchor"])}.</p>\n'
 
 
 def _levels_html(facts: Report) -> str:

@@ -56,7 +56,7 @@ def build_report(
         "lordosis_l1_s1_deg": angle,
         "measurements": [_measurement_dict(row) for row in measurements],
         "labels": _label_names(measurements),
-        "warnings": list(segmentation.notes),
+        "warnings": list(segmentation.warnings),
     }
 
 

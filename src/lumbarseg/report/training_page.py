@@ -87,7 +87,7 @@ def _key_numbers_html(result: RunResult) -> str:
     cells = "".join(
         f'<div><b>{escape(value)}</b><span class="quiet">{escape(name)}</span></div>' for value, name in figures
     )
-    return f'<div class="key-numbers" style="margin-top: 20px">{cells}</div>\n'
+    return f'<div class="figures" style="margin-top: 20px">{cells}</div>\n'
 
 
 def _format_minutes(minutes: float) -> str:

@@ -1,17 +1,18 @@
-"""From an exam to named structures."""
+"""Segmentation of an exam into named vertebrae and discs."""
 
-from .interactive import override_with_clicks, refine_with_clicks
-from .levels import Level, LevelPin
+from .interactive import override_with_clicks, refine_with_clicks, segment_with_clicks
+from .levels import Level, LevelPin, UserLevels
 from .pipeline import segment
-from .state import Segmentation, SegmentationState, segment_with_state
+from .results import Segmentation, SegmentationState
 
 __all__ = [
     "Level",
     "LevelPin",
     "Segmentation",
     "SegmentationState",
+    "UserLevels",
     "override_with_clicks",
     "refine_with_clicks",
     "segment",
-    "segment_with_state",
+    "segment_with_clicks",
 ]

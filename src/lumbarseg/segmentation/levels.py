@@ -1,8 +1,8 @@
-"""Names for the vertebrae of a column, counted from an anchor, with a confidence and its reasons.
+"""Names for the vertebrae of a spine, counted from an anchor, with a confidence and its reasons.
 
-A sacrum in view is the anchor: the lowest body above it is L5. A transitional vertebra shifts such a count; no part of
-the picture tells that for certain, so the reasons say that names were counted. Without an anchor the lowest body is
-called L5 as an assumption, and every name is marked uncertain.
+A sacrum in view is the anchor: the lowest body above it is L5. A transitional vertebra shifts such a count, which the
+image cannot show for certain, so the reasons say how the names were counted. Without an anchor the lowest body is
+assumed to be L5, and every name is marked uncertain.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ import numpy as np
 
 from lumbarseg.anatomy import LEVELS, STRUCTURES, levels_upward
 from lumbarseg.errors import SegmentError
-from lumbarseg.volume import Array
+from lumbarseg.volume import Array, Grid
 
 from .centerline import BODY, CORE_RADIUS, DISC
 from .instances import Instances, instance_centers
-from .sacrum import CUSHION, on_disc
+from .prediction import Prediction
+from .sacrum import MIN_DISC_CONTACT, disc_contact_share
 
-_MIN_FIELD_BELOW = 25.0  # mm below a body in which a further one would show
+MIN_CERTAIN_CONFIDENCE = 0.75
+"""Below this a name is marked uncertain: no count from a sacrum was wrong above 0.7 (benchmarks.level_names)."""
+_MIN_FIELD_BELOW = 25.0  # mm below a body in which a further one would be seen
 _MIDLINE = 14.0  # mm to either side, where the sacrum has no wings
-MIN_CERTAIN_CONFIDENCE = (
-    0.75  # below this a name is marked uncertain: no count from a sacrum went wrong above 0.7 (benchmarks.level_names)
-)
+_MAX_PIN_DISTANCE = 30.0  # mm from a pin to its vertebra
+
+NamedBody = tuple[str, int]
+"""A level name that the user gave to body n, counted from 1 below."""
 
 
 class LevelPin(NamedTuple):
@@ -36,10 +40,22 @@ class LevelPin(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Level:
-    """One named vertebra, or disc where the model knows no bodies.
+class UserLevels:
+    """Level names that the user knows. lowest: of the lowest complete vertebra; pins: vertebrae at points."""
 
-    centre: RAS+ mm; partial: cut by the edge of the field of view.
+    lowest: str | None = None
+    pins: tuple[LevelPin, ...] = ()
+
+
+@dataclass(frozen=True)
+class Level:
+    """One named vertebra, or disc where the model segments no bodies.
+
+    Attributes
+    ----------
+    confidence : of the name and the voxels, 0..1
+    partial : cut by the edge of the field of view
+    centre : RAS+ mm
     """
 
     name: str
@@ -52,7 +68,7 @@ class Level:
 
 @dataclass(frozen=True)
 class LevelAssignment:
-    """names: of the bodies, the lowest first; warnings: what a person should look at."""
+    """Level names of the bodies, the lowest first. anchor: what they were counted from; confidence: 0..1."""
 
     names: tuple[str, ...]
     anchor: str
@@ -63,7 +79,15 @@ class LevelAssignment:
 
 @dataclass(frozen=True)
 class SacrumEvidence:
-    """What is seen below the lowest body. length, gap: mm; cushion: share of the body's underside that is on a disc."""
+    """What lies below the lowest body.
+
+    Attributes
+    ----------
+    length : mm of sacrum in view, in the midline
+    gap : mm between the body and the sacrum
+    has_disc : whether there is a disc below the body
+    disc_contact : share of the body's lower endplate on a disc
+    """
 
     length: float
     gap: float
@@ -74,79 +98,113 @@ class SacrumEvidence:
 def assign_levels(
     instances: Instances,
     probabilities: Array,
-    spacing: Array,
-    lowest: str | None,
-    pinned_level: tuple[str, int] | None,
+    named_bodies: Sequence[NamedBody] = (),
     trained_lowest: tuple[str, float] | None = None,
 ) -> LevelAssignment:
-    """Name the bodies of a column.
+    """Name the vertebral bodies of a spine.
 
-    scores: (6, slices, A, S) probabilities; lowest: the user's name of the lowest whole body; pinned: the user's name
-    for body n, counted from 1 below; taught: the lowest body that the model was taught to find, and in which share of
-    its exams it was that one. SegmentError where names are impossible or contradict each other.
+    Parameters
+    ----------
+    instances : the separated bodies
+    probabilities : (classes, slices, A, S)
+    named_bodies : bodies that the user named; they override everything else
+    trained_lowest : the lowest body that the model was trained to find, and the share of training exams where it was
+
+    Raises
+    ------
+    SegmentError
+        When names are impossible or contradict each other.
     """
-    told = levels_from_user(instances, lowest, pinned_level)
-    if told:
-        return told
-    seen = find_sacrum_evidence(instances, spacing)
-    sure = float(probabilities[BODY][instances.bodies > 0].mean())
-    anchored = seen.length >= 8 and seen.gap < 30
+    if named_bodies:
+        return names_from_user(named_bodies, instances.count)
+    evidence = find_sacrum_evidence(instances)
+    mean_probability = float(probabilities[BODY][instances.bodies > 0].mean())
+    anchored = evidence.length >= 8 and evidence.gap < 30
     if trained_lowest and not anchored:
-        return _levels_from_trained_lowest(instances, trained_lowest, sure, spacing)
-    confidence, reasons = (
-        _confidence_from_sacrum(instances, seen, sure, spacing) if anchored else (0.2 * sure, ("no sacrum in view",))
-    )
-    anchor = "sacrum" if anchored else "none: the lowest body is assumed to be L5"
-    warnings = []
-    if confidence < MIN_CERTAIN_CONFIDENCE:
-        warnings.append(f"names are uncertain ({'; '.join(reasons)}); tell one with --lowest or --pin")
-    return LevelAssignment(names_upward("L5", instances.count), anchor, confidence, reasons, tuple(warnings))
+        return _levels_from_trained_lowest(instances, trained_lowest, mean_probability)
+    if anchored:
+        anchor, (confidence, reasons) = "sacrum", _confidence_from_sacrum(instances, evidence, mean_probability)
+    else:
+        anchor = "none: the lowest body is assumed to be L5"
+        confidence, reasons = 0.2 * mean_probability, ["no sacrum in view"]
+    names = names_upward("L5", instances.count)
+    return LevelAssignment(names, anchor, confidence, tuple(reasons), uncertainty_warnings(confidence, reasons))
 
 
-def levels_from_user(
-    instances: Instances, lowest: str | None, pinned_level: tuple[str, int] | None
-) -> LevelAssignment | None:
-    """Names as the user told one of them, None where nothing was told."""
-    told = [(lowest, _lowest_complete_body(instances))] if lowest else []
-    told += [pinned_level] if pinned_level else []
-    starts = {lowest_name(level, number) for level, number in told}
-    if len(starts) > 1:
-        raise SegmentError(f"--lowest and --pin disagree: the lowest body would be {' and '.join(sorted(starts))}")
-    if not starts:
-        return None
-    return LevelAssignment(
-        names_upward(starts.pop(), instances.count), "given by the user", 1.0, ("named by the user",), ()
-    )
+def uncertainty_warnings(confidence: float, reasons: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning with the reasons when names of this confidence are uncertain."""
+    if confidence >= MIN_CERTAIN_CONFIDENCE:
+        return ()
+    return (f"names are uncertain ({'; '.join(reasons)}); name a level with --lowest or --pin",)
 
 
-def _lowest_complete_body(found: Instances) -> int:
-    """The lowest body that the lower edge of the field of view does not cut."""
-    return 1 if not _touches_border(found.bodies == 1) or found.count == 1 else 2
+def names_from_user(named_bodies: Sequence[NamedBody], count: int) -> LevelAssignment:
+    """Name `count` bodies from those that the user named; SegmentError when these contradict each other."""
+    lowest = {lowest_name(level, number) for level, number in named_bodies}
+    if len(lowest) > 1:
+        raise SegmentError(f"--lowest and --pin disagree: the lowest body would be {' and '.join(sorted(lowest))}")
+    return LevelAssignment(names_upward(lowest.pop(), count), "given by the user", 1.0, ("named by the user",), ())
+
+
+def locate_user_levels(user_levels: UserLevels | None, instances: Instances, grid: Grid) -> list[NamedBody]:
+    """Find the bodies that the user named: the lowest complete one, and those next to the pins.
+
+    grid: of the instance maps. SegmentError when no body is near a pin, or when pins contradict each other.
+    """
+    if user_levels is None:
+        return []
+    named = [(user_levels.lowest, _lowest_complete_body(instances))] if user_levels.lowest else []
+    pinned: NamedBody | None = None
+    for pin in user_levels.pins:
+        body = (pin.name, _nearest_body(pin, instances, grid))
+        if pinned and lowest_name(*pinned) != lowest_name(*body):
+            raise SegmentError(f"--pin {pinned[0]} and --pin {pin.name} contradict each other; give one of them")
+        pinned = body
+    return [*named, pinned] if pinned else named
+
+
+def _nearest_body(pin: LevelPin, instances: Instances, grid: Grid) -> int:
+    """Return the number of the body nearest to a pin; SegmentError when none is near."""
+    voxel = grid.to_index(np.array(pin.point))
+    distances = np.full(instances.count, np.inf)
+    for number in range(1, instances.count + 1):
+        voxels = np.argwhere(instances.bodies == number)
+        if instances.discs_only:
+            voxels = instances.centerline.point_at(instances.positions[number - 1])[None] / instances.spacing
+        if len(voxels):
+            distances[number - 1] = np.linalg.norm((voxels - voxel) * instances.spacing, axis=1).min()
+    if distances.min() > _MAX_PIN_DISTANCE:
+        raise SegmentError(
+            f"--pin {pin.name}: no vertebra within {_MAX_PIN_DISTANCE:.0f} mm of {pin.point}; the point is RAS+ mm"
+        )
+    return int(distances.argmin()) + 1
+
+
+def _lowest_complete_body(instances: Instances) -> int:
+    """Return the lowest body that the lower edge of the field of view does not cut."""
+    return 1 if not _touches_border(instances.bodies == 1) or instances.count == 1 else 2
 
 
 def _levels_from_trained_lowest(
-    found: Instances, taught: tuple[str, float], sure: float, spacing: Array
+    instances: Instances, trained_lowest: tuple[str, float], mean_probability: float
 ) -> LevelAssignment:
-    """Names counted from the lowest body that the model was taught, for one that knows no sacrum."""
-    level, share = taught
-    first = _lowest_complete_body(found)
-    bottom = float(np.argwhere(found.bodies == first)[:, 2].min() * spacing[2])
-    whole = first == 1 and bottom >= _MIN_FIELD_BELOW
-    reasons = [f"counted from the lowest body: it was {level} in {share:.0%} of the exams the model was taught with"]
-    if not whole:
+    """Count names from the lowest body that the model was trained to find, for a model that segments no sacrum."""
+    level, share = trained_lowest
+    lowest = _lowest_complete_body(instances)
+    bottom = float(np.argwhere(instances.bodies == lowest)[:, 2].min() * instances.spacing[2])
+    nothing_missing = lowest == 1 and bottom >= _MIN_FIELD_BELOW
+    reasons = [f"counted from the lowest body: it was {level} in {share:.0%} of the training exams"]
+    if not nothing_missing:
         reasons.append("the field of view ends close below it, so one below may be missing")
-    confidence = (0.95 if whole else 0.4) * sure * (1.0 if share >= 1 else 0.75)
-    warnings: tuple[str, ...] = ()
-    if confidence < MIN_CERTAIN_CONFIDENCE:
-        warnings = (f"names are uncertain ({'; '.join(reasons)}); tell one with --lowest or --pin",)
-    names = names_upward(lowest_name(level, first), found.count)
-    return LevelAssignment(names, "the lowest body, as taught", confidence, tuple(reasons), warnings)
+    confidence = (0.95 if nothing_missing else 0.4) * mean_probability * (1.0 if share >= 1 else 0.75)
+    names = names_upward(lowest_name(level, lowest), instances.count)
+    warnings = uncertainty_warnings(confidence, reasons)
+    return LevelAssignment(names, "the lowest body, as in training", confidence, tuple(reasons), warnings)
 
 
 def names_upward(lowest: str, count: int) -> tuple[str, ...]:
-    """Names of `count` bodies, the lowest first; SegmentError when there are not so many names."""
-    room = LEVELS.index(lowest) + 1
-    if count > room:
+    """Return the names of `count` bodies, the lowest first; SegmentError when there are not so many names."""
+    if count > LEVELS.index(lowest) + 1:
         raise SegmentError(
             f"{count} vertebrae above and with {lowest} reach past {LEVELS[0]}; name the lowest with --lowest"
         )
@@ -154,7 +212,7 @@ def names_upward(lowest: str, count: int) -> tuple[str, ...]:
 
 
 def lowest_name(level: str, number: int) -> str:
-    """The name of body 1 when body `number` is called `level`."""
+    """Return the name of body 1 when body `number` is called `level`."""
     upward = levels_upward("L6" if level == "L6" else "L5", len(LEVELS) - (level != "L6"))
     index = upward.index(level) - (number - 1)
     if index == -1 and level != "L6":
@@ -164,131 +222,108 @@ def lowest_name(level: str, number: int) -> str:
     return upward[index]
 
 
-def find_sacrum_evidence(instances: Instances, spacing: Array) -> SacrumEvidence:
-    """Evidence of a sacrum under the lowest body."""
-    disc = np.bincount(instances.discs.ravel(), minlength=instances.count + 2)[1:]
-    has_disc = bool((disc > 0).any() and disc[0] > 0.15 * np.median(disc[disc > 0]))
-    cushion = on_disc(instances.bodies, instances.discs, instances.sacrum)
-    body, sacral = np.argwhere(instances.bodies == 1), np.argwhere(instances.sacrum)
-    if not len(body) or not len(sacral):
-        return SacrumEvidence(0.0, np.inf, has_disc, cushion)
-    along, _ = instances.centerline.project(body, spacing)
-    foot = body[along <= np.percentile(along, 10)].mean(axis=0)
-    away = np.linalg.norm((sacral - foot) * spacing, axis=1)
-    away = away[np.abs(sacral[:, 0] - foot[0]) * spacing[0] < _MIDLINE]
-    if len(away) <= 20:
-        return SacrumEvidence(0.0, np.inf, has_disc, cushion)
-    near, far = np.percentile(away, [2, 98])
-    return SacrumEvidence(float(far - near), float(near), has_disc, cushion)
-
-
-def _extent_along_centerline(mask: Array, found: Instances, spacing: Array) -> tuple[float, float]:
-    """From where to where a structure reaches along the column, mm."""
-    along, away = found.centerline.project(np.argwhere(mask), spacing)
-    along = along[away < CORE_RADIUS] if (away < CORE_RADIUS).any() else along
-    low, high = np.percentile(along, [3, 97])
-    return float(low), float(high)
+def find_sacrum_evidence(instances: Instances) -> SacrumEvidence:
+    """Measure the disc and the sacrum below the lowest body."""
+    spacing = instances.spacing
+    volumes = np.bincount(instances.discs.ravel(), minlength=instances.count + 2)[1:]
+    has_disc = bool((volumes > 0).any() and volumes[0] > 0.15 * np.median(volumes[volumes > 0]))
+    disc_contact = disc_contact_share(instances.bodies, instances.discs, instances.sacrum)
+    body, sacrum = np.argwhere(instances.bodies == 1), np.argwhere(instances.sacrum)
+    if not len(body) or not len(sacrum):
+        return SacrumEvidence(0.0, np.inf, has_disc, disc_contact)
+    along = instances.centerline.curve_coordinates(body, spacing).along
+    endplate = body[along <= np.percentile(along, 10)].mean(axis=0)
+    distance = np.linalg.norm((sacrum - endplate) * spacing, axis=1)
+    distance = distance[np.abs(sacrum[:, 0] - endplate[0]) * spacing[0] < _MIDLINE]
+    if len(distance) <= 20:
+        return SacrumEvidence(0.0, np.inf, has_disc, disc_contact)
+    near, far = np.percentile(distance, [2, 98])
+    return SacrumEvidence(float(far - near), float(near), has_disc, disc_contact)
 
 
 def _confidence_from_sacrum(
-    found: Instances, seen: SacrumEvidence, sure: float, spacing: Array
-) -> tuple[float, tuple[str, ...]]:
-    """How far the count from the sacrum can be trusted, with the reasons in words."""
-    reasons = [f"counted from the sacrum, {seen.length:.0f} mm of it in view"]
-    value = np.clip(0.3 + seen.length / 45, 0, 1)  # 20 mm, most of a first sacral body, make names certain
-    if not seen.has_disc:
-        value *= 0.7
-        reasons.append("no disc seen between sacrum and lowest body")
-    if seen.disc_contact < CUSHION:
-        value *= 0.6
-        reasons.append("the lowest body rests on no whole disc: it may be S1")
-    if found.excludes_s1:
-        value *= 0.6
-        reasons.append("a body below was taken for S1: it rests on no whole disc and leans forward")
-    spans = [
-        _extent_along_centerline(found.bodies == n, found, spacing)
-        for n in range(1, min(found.count, 4) + 1)
-        if (found.bodies == n).any()
+    instances: Instances, evidence: SacrumEvidence, mean_probability: float
+) -> tuple[float, list[str]]:
+    """Return the confidence of a count from the sacrum, with its reasons."""
+    heights = [
+        _body_height(instances, n) for n in range(1, min(instances.count, 4) + 1) if (instances.bodies == n).any()
     ]
-    heights = [high - low for low, high in spans]
-    if len(heights) > 2 and not 0.7 < heights[0] / np.median(heights[1:]) < 1.35:
-        value *= 0.6
-        reasons.append("the lowest body is unlike its neighbours in height")
-    steps = np.diff(found.positions)
-    if len(steps) > 2 and steps.max() > 1.6 * np.median(steps):
-        value *= 0.5
-        reasons.append("a vertebra may be missing: one step is much longer than the others")
-    if sure < 0.85:
-        value *= sure
-        reasons.append("the tissue is hard to tell apart")
-    if found.count < 3:
-        value *= 0.8
-        reasons.append("fewer than three vertebrae in view")
-    return float(value), tuple(reasons)
+    steps = np.diff(instances.positions)
+    doubts = (
+        (not evidence.has_disc, 0.7, "no disc visible between the sacrum and the lowest body"),
+        (
+            evidence.disc_contact < MIN_DISC_CONTACT,
+            0.6,
+            "the lowest body has no complete disc below it: it may be S1",
+        ),
+        (
+            instances.excludes_s1,
+            0.6,
+            "the body below was counted as S1: it has no complete disc below it and leans forward",
+        ),
+        (
+            len(heights) > 2 and not 0.7 < heights[0] / np.median(heights[1:]) < 1.35,
+            0.6,
+            "the lowest body differs from its neighbours in height",
+        ),
+        (
+            len(steps) > 2 and steps.max() > 1.6 * np.median(steps),
+            0.5,
+            "a vertebra may be missing: one distance between vertebrae is much longer than the others",
+        ),
+        (mean_probability < 0.85, mean_probability, "the network is uncertain about the vertebral bodies"),
+        (instances.count < 3, 0.8, "fewer than three vertebrae in view"),
+    )
+    confidence = np.clip(0.3 + evidence.length / 45, 0, 1)  # 20 mm, most of S1, make names certain
+    reasons = [f"counted from the sacrum, {evidence.length:.0f} mm of it in view"]
+    for applies, factor, reason in doubts:
+        if applies:
+            confidence *= factor
+            reasons.append(reason)
+    return float(confidence), reasons
 
 
-def list_levels(
-    instances: Instances, assignment: LevelAssignment, probabilities: Array, to_world: Array
-) -> tuple[Level, ...]:
-    """The named vertebrae, or discs where there are no bodies, from head to foot.
+def _body_height(instances: Instances, number: int) -> float:
+    """Return the extent of a body along the centerline, mm."""
+    coordinates = instances.centerline.curve_coordinates(np.argwhere(instances.bodies == number), instances.spacing)
+    core = coordinates.distance < CORE_RADIUS
+    low, high = np.percentile(coordinates.along[core] if core.any() else coordinates.along, [3, 97])
+    return float(high) - float(low)
 
-    to_world: (4, 4), voxel of the instance maps to RAS+ mm.
-    """
-    out = []
+
+def list_levels(instances: Instances, assignment: LevelAssignment, prediction: Prediction) -> tuple[Level, ...]:
+    """List the named vertebrae, or the discs where the model segments no bodies, from head to foot."""
     names = disc_names(instances, assignment.names)[: instances.count] if instances.discs_only else assignment.names
-    places = instance_centers(instances.level_map, instances.count)
-    for number, (level, centre) in enumerate(zip(names, places, strict=True), start=1):
+    probabilities = prediction.probabilities[DISC if instances.discs_only else BODY]
+    centers = prediction.grid.to_world(instance_centers(instances.level_map, instances.count))
+    uncertain = assignment.confidence < MIN_CERTAIN_CONFIDENCE
+    levels = []
+    for number, (name, center) in enumerate(zip(names, centers, strict=True), start=1):
         mask = instances.level_map == number
-        if not level or not mask.any():
+        if not name or not mask.any():
             continue
-        confidence = assignment.confidence * float(probabilities[DISC if instances.discs_only else BODY][mask].mean())
-        world = to_world[:3, :3] @ centre + to_world[:3, 3]
-        place = (round(float(world[0]), 1), round(float(world[1]), 1), round(float(world[2]), 1))
+        confidence = round(assignment.confidence * float(probabilities[mask].mean()), 3)
+        x, y, z = (round(float(value), 1) for value in center)
         partial = _touches_border(mask)
-        reasons = (*assignment.reasons, "cut by the edge of the field of view") if partial else assignment.reasons
-        out.append(
-            Level(level, round(confidence, 3), assignment.confidence < MIN_CERTAIN_CONFIDENCE, partial, reasons, place)
-        )
-    return tuple(out[::-1])
+        reasons = (*assignment.reasons, *(("cut by the edge of the field of view",) if partial else ()))
+        levels.append(Level(name, confidence, uncertain, partial, reasons, (x, y, z)))
+    return tuple(levels[::-1])
 
 
 def disc_names(instances: Instances, names: Sequence[str]) -> tuple[str, ...]:
-    """Names of the discs 1 to count + 1 about bodies with these names.
+    """Return the names of discs 1 to count + 1 between bodies with these names, the lowest first.
 
-    "" where the table has none (L3 on the sacrum, say). What lies below the lowest body is the sacrum; where there are
-    only discs, it is the next vertebra down.
+    "" where the table of structures has none (L3 on the sacrum, say). Below the lowest body lies the sacrum; where the
+    model segments discs only, the next vertebra down.
     """
     top, lowest = LEVELS.index(names[-1]), LEVELS.index(names[0])
     below = LEVELS[lowest + 1] if instances.discs_only and names[0] not in ("L5", "L6") else "S1"
     above = LEVELS[top - 1] if top else ""
     pairs = zip((*names, above), (below, *names), strict=True)
-    known = {s.name for s in STRUCTURES}
-    return tuple(disc if (disc := f"{upper}-{lower}") in known else "" for upper, lower in pairs)
+    existing = {s.name for s in STRUCTURES}
+    return tuple(disc if (disc := f"{upper}-{lower}") in existing else "" for upper, lower in pairs)
 
 
 def _touches_border(mask: Array) -> bool:
-    """Whether a structure touches the upper or lower edge of the field of view."""
+    """Return whether a structure touches the upper or lower edge of the field of view."""
     return bool(mask[:, :, 0].any() or mask[:, :, -1].any())
-
-
-def pinned_body(
-    pins: Sequence[LevelPin], instances: Instances, to_index: Array, spacing: Array
-) -> tuple[str, int] | None:
-    """The pinned name and the body that lies nearest to its point; SegmentError when none is within 30 mm."""
-    chosen: tuple[str, int] | None = None
-    for level, point in pins:
-        place = to_index[:3, :3] @ np.array(point) + to_index[:3, 3]
-        away = np.full(instances.count, np.inf)
-        for number in range(1, instances.count + 1):
-            voxels = np.argwhere(instances.bodies == number)
-            if instances.discs_only:
-                voxels = instances.centerline.point_at(instances.positions[number - 1])[None] / spacing
-            if len(voxels):
-                away[number - 1] = np.linalg.norm((voxels - place) * spacing, axis=1).min()
-        if away.min() > 30:
-            raise SegmentError(f"--pin {level}: no vertebra within 30 mm of {point}; the point is RAS+ mm")
-        pinned = (level, int(away.argmin()) + 1)
-        if chosen and lowest_name(*chosen) != lowest_name(*pinned):
-            raise SegmentError(f"--pin {chosen[0]} and --pin {level} contradict each other; give one of them")
-        chosen = pinned
-    return chosen

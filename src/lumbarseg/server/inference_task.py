@@ -22,10 +22,10 @@ from lumbarseg.inference import Model
 from lumbarseg.io import read_image, seg_nrrd, write_labels
 from lumbarseg.segmentation import (
     Segmentation,
-    SegmentationState,
+    UserLevels,
     override_with_clicks,
     refine_with_clicks,
-    segment_with_state,
+    segment,
 )
 from lumbarseg.terminology import structure_codes
 from lumbarseg.volume import Volume
@@ -44,16 +44,16 @@ class SegmentationCache:
     """Exams as they were seen without clicks: the last few, by file and model."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Any, ...], SegmentationState] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], Segmentation] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, path: Path, model: Model, lowest: str | None) -> SegmentationState:
+    def __call__(self, path: Path, model: Model, lowest: str | None) -> Segmentation:
         """What a model sees in the exam of a file; FileError and SegmentError as `read_image` and `look`."""
         key = (*_file_fingerprint(path), model.card.digest, lowest)
         with self._lock:  # one at a time: the network has all cores already
             seen = self._kept.get(key)
             if seen is None:
-                seen = segment_with_state(_read_image(path), model, lowest)
+                seen = segment(_read_image(path), model, UserLevels(lowest), keep_state=True)
                 self._kept[key] = seen
                 while len(self._kept) > _CACHE_SIZE:
                     self._kept.popitem(last=False)
@@ -112,7 +112,7 @@ class SegmentationTask(InferTask):
         began = time.perf_counter()
         model = self.models.load(self.name)
         seen = self.cache(Path(str(request["image"])), model, _requested_lowest(request))
-        found, told = seen.segmentation, parse_clicks(request, self.structure_names, seen.segmentation.labels.grid)
+        found, told = seen, parse_clicks(request, self.structure_names, seen.labels.grid)
         if told:
             found = (override_with_clicks if model.card.spec.clicks is None else refine_with_clicks)(seen, model, told)
         names = result_structures(found.labels.array, self.structure_names)
@@ -155,7 +155,7 @@ def _result_params(segmentation: Segmentation, model: Model, clicks: Sequence[Cl
         ],
         "anchor": segmentation.anchor,
         "confidence": segmentation.confidence,
-        "warnings": list(segmentation.notes),
+        "warnings": list(segmentation.warnings),
         "clicks": len(clicks),
         "digest": model.card.digest,
     }
