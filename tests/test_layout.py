@@ -26,7 +26,7 @@ ROOMS = {
     "measurement": "components anatomy volume resampling",
     "metrics": "components anatomy volume",
     "preprocessing": "errors anatomy volume resampling clicks",
-    "phantom": "errors anatomy volume resampling",
+    "phantom": "cpus errors anatomy volume io datasets",
     "inference": "cpus errors anatomy volume clicks preprocessing",
     "executors": "cpus errors io",
     "datasets": "components cpus errors anatomy volume io resampling",

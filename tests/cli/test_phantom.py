@@ -1,4 +1,4 @@
-"""`lumbarseg phantom`: the same exams for any number of workers, completed rather than made twice."""
+"""`lumbarseg phantom`: the same exams for any number of workers, completed rather than written twice."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "set"
     assert main(["phantom", str(folder), "-n", "3", "--seed", "5", "--jobs", "2"]) == 0
     return folder
 
 
-def test_one_worker_makes_the_same_files_as_two(made: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "set"
-    assert main(["phantom", str(alone), "-n", "1", "--seed", "5", "--start", "2", "--jobs", "1"]) == 0
-    assert main(["phantom", str(alone), "-n", "3", "--seed", "5", "--jobs", "1"]) == 0
-    assert contents(alone) == contents(made)
+def test_one_worker_makes_the_same_files_as_two(dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "set"
+    assert main(["phantom", str(other), "-n", "1", "--seed", "5", "--start", "2", "--jobs", "1"]) == 0
+    assert main(["phantom", str(other), "-n", "3", "--seed", "5", "--jobs", "1"]) == 0
+    assert contents(other) == contents(dataset)
 
 
-def test_a_finished_dataset_is_left_alone(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.suffix == ".gz"}
+def test_a_finished_dataset_is_left_alone(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.suffix == ".gz"}
     capsys.readouterr()
-    assert main(["phantom", str(made), "-n", "3", "--seed", "5", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"folder": str(made), "made": 0, "cases": 3}
-    assert {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.suffix == ".gz"} == before
+    assert main(["phantom", str(dataset), "-n", "3", "--seed", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": str(dataset), "made": 0, "cases": 3}
+    assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.suffix == ".gz"} == before
 
 
-def test_a_recipe_on_disk_makes_its_exam_again(made: Path) -> None:
-    case = Dataset.open(made).cases()[1]
-    recipe = Recipe.from_dict(json.loads((made / case.metadata["recipe"]).read_text()))
+def test_a_recipe_on_disk_gives_its_exam_again(dataset: Path) -> None:
+    case = Dataset.open(dataset).cases()[1]
+    recipe = Recipe.from_dict(json.loads((dataset / case.metadata["recipe"]).read_text()))
     phantom = render_phantom(recipe)
     image, labels = read_case(case)
     assert labels.grid.same_as(phantom.labels.grid)
@@ -51,7 +51,7 @@ def test_a_recipe_on_disk_makes_its_exam_again(made: Path) -> None:
     assert case.metadata["truth"] == phantom.ground_truth
 
 
-def test_it_is_no_place_for_phantoms_when_its_labels_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dataset_with_other_labels_takes_no_phantoms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from lumbarseg.datasets import create_dataset
 
     create_dataset(tmp_path / "other", "other", {0: ["background"], 1: ["disc"]})

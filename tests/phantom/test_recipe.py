@@ -40,7 +40,7 @@ def test_every_sequence_renders(sequence: str) -> None:
 
 
 @pytest.mark.parametrize("lumbar", [4, 5, 6])
-def test_the_number_of_lumbar_vertebrae_is_drawn_from_the_ranges(lumbar: int) -> None:
+def test_the_number_of_lumbar_vertebrae_comes_from_the_ranges(lumbar: int) -> None:
     recipe = draw_recipe(np.random.default_rng(4), RecipeRanges(lumbar_counts=(lumbar,)))
     assert recipe.spine.lumbar_count == lumbar
     assert recipe.spine.bodies[0].level == f"L{lumbar}"

@@ -1,4 +1,4 @@
-"""What is rendered: labels of the table, in their order along the spine, of the sizes that the truth states."""
+"""Rendered phantoms: labels in their order along the spine, of the sizes that the ground truth states."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def test_labels_are_of_the_table_and_rise_in_order(seed: int) -> None:
     column = sorted((s for s in present if s.kind in (Kind.BODY, Kind.DISC)), key=lambda s: s.order)
     heights = []
     for structure in column:
-        places = np.argwhere(phantom.labels.array == structure.label)
-        heights.append(phantom.labels.grid.to_world(places.mean(axis=0))[2])
-    whole = [h for h, s in zip(heights, column, strict=True) if (phantom.labels.array == s.label).sum() > 300]
-    assert len(whole) >= 3
-    assert all(upper > lower for upper, lower in pairwise(whole))
+        positions = np.argwhere(phantom.labels.array == structure.label)
+        heights.append(phantom.labels.grid.to_world(positions.mean(axis=0))[2])
+    complete = [h for h, s in zip(heights, column, strict=True) if (phantom.labels.array == s.label).sum() > 300]
+    assert len(complete) >= 3
+    assert all(upper > lower for upper, lower in pairwise(complete))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_bodies_are_as_high_as_the_truth_says(seed: int) -> None:
+def test_bodies_are_as_high_as_the_ground_truth_states(seed: int) -> None:
     """Along its own axis in the midline, a body's voxels add up to its middle height, within a voxel and a half."""
     recipe = draw_recipe(np.random.default_rng([9, seed]))
     phantom = render_phantom(recipe)
@@ -44,27 +44,27 @@ def test_bodies_are_as_high_as_the_truth_says(seed: int) -> None:
     for body in recipe.spine.bodies:
         label = anatomy.structure_by_name(body.level).label
         up = np.array(body.frame)[:, 2]
-        places = np.array(body.centre) + np.arange(-18, 18, 0.1)[:, None] * up
-        index = np.rint(phantom.labels.grid.to_index(_turned(phantom, places))).astype(int)
+        positions = np.array(body.centre) + np.arange(-18, 18, 0.1)[:, None] * up
+        index = np.rint(phantom.labels.grid.to_index(_in_scanner(phantom, positions))).astype(int)
         if (index < 0).any() or (index >= phantom.labels.array.shape).any() or body.nodes:
             continue
-        found = (phantom.labels.array[tuple(index.T)] == label).sum() * 0.1
+        measured = (phantom.labels.array[tuple(index.T)] == label).sum() * 0.1
         assert (
-            abs(found - phantom.ground_truth["bodies"][body.level]["middle"])
+            abs(measured - phantom.ground_truth["bodies"][body.level]["middle"])
             < 1.5 * phantom.labels.grid.spacing[2] + 0.8
         )
         checked += 1
     assert checked
 
 
-def _turned(phantom: Phantom, points: np.ndarray) -> np.ndarray:
-    """Points of the unturned patient as the exam's affine sees them."""
+def _in_scanner(phantom: Phantom, points: np.ndarray) -> np.ndarray:
+    """Return points of the patient in the coordinates of the exam."""
     affine = phantom.labels.affine
     turn = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return points @ turn.T
 
 
-def test_the_truth_states_the_lordosis_of_its_own_tilts() -> None:
+def test_lordosis_follows_from_the_tilts_of_the_ground_truth() -> None:
     phantom = exam(1)
     top_of_l1 = phantom.ground_truth["bodies"]["L1"]["tilt_top"]
     assert phantom.ground_truth["lordosis"] == pytest.approx(_tilt_of_s1(phantom) - top_of_l1, abs=0.02)
@@ -75,7 +75,7 @@ def _tilt_of_s1(phantom: Phantom) -> float:
     return float(np.rad2deg(np.arctan2(up[1], up[2])))
 
 
-def test_a_voxel_belongs_to_what_fills_most_of_it() -> None:
+def test_a_voxel_has_the_label_that_fills_most_of_it() -> None:
     """Thick slices over thin ones of the same spine: no label where the thin slices hold a minority of it."""
     from dataclasses import replace
 
@@ -100,17 +100,17 @@ def test_every_sequence_shows_bodies_against_discs() -> None:
         assert image[canal].mean() > image[bodies].mean(), sequence
 
 
-def test_metal_takes_the_signal_and_no_label() -> None:
-    """Screws in one body: its signal is lost about them, further off nothing changes but the noise, labels stay."""
+def test_metal_removes_signal_and_no_label() -> None:
+    """Screws in one body: signal is lost around them, elsewhere only the noise changes, labels stay."""
     recipe = draw_recipe(np.random.default_rng([9, 2]), RecipeRanges(sequences=("GRE",), isotropic_fraction=0))
     recipe = replace(recipe, scanner=replace(recipe.scanner, noise=0.0, gamma=1.0, ghost=(), ringing=1.0))
     bodies = [replace(body, metal=body.level == "L3") for body in recipe.spine.bodies]
-    without, operated = (
-        render_phantom(replace(recipe, spine=replace(recipe.spine, bodies=tuple(chosen))))
-        for chosen in ([replace(body, metal=False) for body in bodies], bodies)
+    without, with_metal = (
+        render_phantom(replace(recipe, spine=replace(recipe.spine, bodies=tuple(choice))))
+        for choice in ([replace(body, metal=False) for body in bodies], bodies)
     )
-    assert np.array_equal(without.labels.array, operated.labels.array)
-    darker = operated.image.array < 0.5 * without.image.array
+    assert np.array_equal(without.labels.array, with_metal.labels.array)
+    darker = with_metal.image.array < 0.5 * without.image.array
     inside = {
         level: darker[without.labels.array == anatomy.structure_by_name(level).label].mean() for level in ("L1", "L3")
     }
@@ -140,6 +140,6 @@ def test_a_slice_shows_a_little_of_its_neighbours() -> None:
     samples = np.zeros((recipe.scanner.slices * recipe.scanner.samples, 1, 1), np.float32)
     middle = recipe.scanner.slices // 2
     samples[middle * recipe.scanner.samples : (middle + 1) * recipe.scanner.samples] = 1
-    seen = average_slices(samples, replace(recipe.scanner, tails=0.1)).ravel()
-    assert seen[middle - 1 : middle + 2] == pytest.approx([0.1, 0.8, 0.1])
-    assert seen.sum() == pytest.approx(1)
+    observed = average_slices(samples, replace(recipe.scanner, tails=0.1)).ravel()
+    assert observed[middle - 1 : middle + 2] == pytest.approx([0.1, 0.8, 0.1])
+    assert observed.sum() == pytest.approx(1)

@@ -17,10 +17,11 @@ import numpy as np
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.datasets import Dataset
 from lumbarseg.errors import DatasetError, ModelError
-from lumbarseg.evaluation import CasePredictor, Row, evaluate_case, predictor_from_model
+from lumbarseg.evaluation import CasePredictor, evaluate_case, predictor_from_model
 from lumbarseg.inference import Model
 from lumbarseg.io import atomic_write
 from lumbarseg.metrics import bootstrap_mean, exam_rows
+from lumbarseg.metrics.case_scores import Row
 
 VALIDATION_SPLIT = "val"
 

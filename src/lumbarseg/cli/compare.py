@@ -53,7 +53,7 @@ def _format_tables(table: Sequence[ComparisonRow]) -> list[str]:
     """Both tables as text, and what is to be known of them."""
     from lumbarseg.training.run_comparison import structure_names
 
-    from .evaluation_text import align_columns
+    from lumbarseg.evaluation.text_tables import align_columns
 
     rows = [list(_COLUMNS)]
     for line in table:

@@ -55,14 +55,14 @@ def score_case(
     ]
     matches = match_instances(prediction, reference, label_table, spacing, prediction_names)
     wrong_names = find_wrong_names(scores)
-    named = [score for score in scores if score.covering_dice is not None]
+    with_names = [score for score in scores if score.covering_dice is not None]
     return {
         "structures": [score.to_dict() for score in scores],
         "instances": [match.to_dict() for match in matches if tissue_kinds(match.kind) <= kinds],
         "wrong_names": wrong_names,
         "wrong_flagged": select_marked_uncertain(wrong_names, uncertain_levels),
         "missing": find_missing_structures(scores),
-        "names_right": all(score.is_named_right for score in named) if named else None,
+        "names_right": all(score.is_named_right for score in with_names) if with_names else None,
         "distances": with_distances,
     }
 
@@ -84,10 +84,10 @@ def structure_rows(cases: Iterable[Row]) -> list[Row]:
                 continue
             default = float("inf") if case["distances"] else None
             distances = structure.get("distances", {})
-            named = None if "overlap" not in structure else float(structure.get("found_as") == structure["name"])
+            is_right = None if "overlap" not in structure else float(structure.get("found_as") == structure["name"])
             rows.append(
                 _case_columns(case, structure["name"])
-                | {"dice": structure["dice"], "ratio": structure["ratio"], "named": named}
+                | {"dice": structure["dice"], "ratio": structure["ratio"], "named": is_right}
                 | {"surface_mm": distances.get("mean", default), "surface95_mm": distances.get("p95", default)}
             )
     return rows
@@ -104,12 +104,22 @@ def instance_rows(cases: Iterable[Row]) -> list[Row]:
         for match in case["instances"]:
             predicted, name = match["found_as"] is not None, match["name"] or match["found_as"] or ""
             unnamed = not match["nameable"] or (match["drawn"] and match["name"] is None)
-            named = None if unnamed else float(match["name"] is not None and match["name"] == match["found_as"])
+            is_right = None if unnamed else float(match["name"] is not None and match["name"] == match["found_as"])
             in_reference, hit = float(match["drawn"]), float(match["drawn"] and predicted)
             rows.append(
                 _case_columns(case, name)
-                | {"kind": match["kind"], "drawn": in_reference, "found": float(predicted), "hit": hit, "named": named}
-                | {"twice_hit": 2 * hit, "twice_named": named and 2 * named, "drawn_found": in_reference + predicted}
+                | {
+                    "kind": match["kind"],
+                    "drawn": in_reference,
+                    "found": float(predicted),
+                    "hit": hit,
+                    "named": is_right,
+                }
+                | {
+                    "twice_hit": 2 * hit,
+                    "twice_named": is_right and 2 * is_right,
+                    "drawn_found": in_reference + predicted,
+                }
             )
     return rows
 

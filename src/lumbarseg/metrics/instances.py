@@ -107,14 +107,14 @@ class _KindAnnotation:
         """Collect the values of a kind; None if the label table does not have it."""
         labels = labels_by_name(kind)
         all_labels = {label for group in labels.values() for label in group}
-        named: dict[str, list[int]] = {}
+        named_values: dict[str, list[int]] = {}
         unnamed = []
         for value, structure in names.items():
             if display_name(structure) in labels:
-                named.setdefault(display_name(structure), []).append(value)
+                named_values.setdefault(display_name(structure), []).append(value)
             elif kind != "vertebra" and structure and not structure & AMBIGUOUS_NAMES:
                 unnamed += [value] * (labels_with_names(structure) <= all_labels)
-        return cls(kind, named, unnamed) if named or unnamed else None
+        return cls(kind, named_values, unnamed) if named_values or unnamed else None
 
 
 def _number_instances(

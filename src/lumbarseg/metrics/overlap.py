@@ -75,7 +75,7 @@ class StructureScore:
 
 def compute_dice(a: Array, b: Array) -> float:
     """Return the Dice coefficient of two masks, 0 to 1; 1 if both are empty."""
-    return _dice(np.count_nonzero(a & b), np.count_nonzero(a) + np.count_nonzero(b))
+    return _dice(int(np.count_nonzero(a & b)), int(np.count_nonzero(a) + np.count_nonzero(b)))
 
 
 def _dice(shared: int, total: int) -> float:
@@ -134,9 +134,9 @@ def score_structures(
         own = [value for value, row in names.items() if row == structure]
         labels = labels_with_names(structure)
         ignored = [v for v, row in names.items() if row != structure and labels_with_names(row) & labels]
-        counted = counts.copy()
-        counted[ignored] = 0
-        score = _score_structure(structure, counted, own, sorted(labels))
+        counts_kept = counts.copy()
+        counts_kept[ignored] = 0
+        score = _score_structure(structure, counts_kept, own, sorted(labels))
         if spacing and score.reference_voxels:
             region = _union([boxes[0].get(label) for label in labels] + [boxes[1].get(value) for value in own])
             predicted_mask = _mask(prediction[region], labels) & ~_mask(reference[region], ignored)

@@ -104,13 +104,13 @@ def compare_models(
     """
     partners = {_row_id(row): row for row in second}
     pairs = [(row, partners[_row_id(row)]) for row in first if _row_id(row) in partners]
-    joined = [
+    paired = [
         row | {"_first": row[measure], "_second": other[measure]}
         for row, other in pairs
         if row[measure] is not None and other[measure] is not None
     ]
     comparisons = []
-    for group, members in _group_rows(joined, group_keys).items():
+    for group, members in _group_rows(paired, group_keys).items():
         a, b = (np.array([row[key] for row in members], float) for key in ("_first", "_second"))
         finite = np.isfinite(a) & np.isfinite(b)
         if not finite.any():

@@ -1,4 +1,4 @@
-"""Procedural lumbar exams with exactly known truth: draw a recipe, then render it."""
+"""Phantoms: synthetic lumbar exams with exact ground truth. Draw a recipe, then render it."""
 
 from .recipe import Recipe, RecipeRanges, draw_recipe
 from .rendering import Phantom, render_phantom

@@ -1,4 +1,4 @@
-"""The canvas that shapes are painted on: sample positions in mm, a tissue and a label at each."""
+"""The canvas that shapes are painted on: sample positions in mm, with a tissue and a label at each."""
 
 from __future__ import annotations
 
@@ -38,9 +38,12 @@ TISSUE_INDEX = {name: index for index, name in enumerate(TISSUES)}
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """x, y, z: positions of the samples in RAS mm, rising; tissue, labels: (X, Y, Z) uint8, painted in place.
+    """Samples of the space around a spine; its arrays are painted in place.
 
-    part: (X, Y, Z) uint8, 1 + index of the body, 101 + index of the disc that a sample belongs to, 0 elsewhere.
+    x, y, z : (X,), (Y,), (Z,) float32, positions of the samples in RAS mm, ascending
+    tissue : (X, Y, Z) uint8, index in TISSUES
+    labels : (X, Y, Z) uint8
+    part_index : (X, Y, Z) uint8, 1 + index of the body or 101 + index of the disc of a sample, 0 elsewhere
     """
 
     x: Array
@@ -52,35 +55,35 @@ class Canvas:
 
     @classmethod
     def empty(cls, x: Array, y: Array, z: Array) -> Canvas:
-        """A canvas of air and background."""
+        """Return a canvas of air and background."""
         shape = (len(x), len(y), len(z))
         x, y, z = (np.asarray(a, np.float32) for a in (x, y, z))
         return cls(x, y, z, *(np.zeros(shape, np.uint8) for _ in range(3)))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(X, Y, Z)."""
+        """Return (X, Y, Z)."""
         return len(self.x), len(self.y), len(self.z)
 
     def box(self, centre: Array | Sequence[float], radius: Array | float) -> tuple[slice, slice, slice] | None:
-        """The samples within `radius` mm (a number or one per axis) of a point; None when there are none."""
+        """Return the box of samples within `radius` mm (one number, or one per axis) of a point; None without any."""
         low, high = np.asarray(centre) - radius, np.asarray(centre) + radius
-        found = []
+        slices = []
         for axis, lo, hi in zip((self.x, self.y, self.z), low, high, strict=True):
             first, last = np.searchsorted(axis, [lo, hi])
             if last <= first:
                 return None
-            found.append(slice(int(first), int(last)))
-        return found[0], found[1], found[2]
+            slices.append(slice(int(first), int(last)))
+        return slices[0], slices[1], slices[2]
 
     def world_coordinates(self, region: tuple[slice, slice, slice]) -> tuple[Array, Array, Array]:
-        """World coordinates inside a box, ready to broadcast."""
+        """Return the coordinates x, y, z in a box, in mm, shaped for broadcasting."""
         return self.x[region[0]][:, None, None], self.y[region[1]][None, :, None], self.z[region[2]][None, None, :]
 
     def local_coordinates(
         self, region: tuple[slice, slice, slice], centre: Array | Sequence[float], frame: Array
     ) -> tuple[Array, Array, Array]:
-        """Coordinates (lateral, anterior, up) in a structure's own frame inside a box, each (X, Y, Z) float32."""
+        """Return the coordinates (lateral, anterior, up) of a structure in a box, each (X, Y, Z) float32, in mm."""
         x, y, z = (c - np.float32(o) for c, o in zip(self.world_coordinates(region), centre, strict=True))
         f = np.asarray(frame, np.float32)
         first, second, third = ((x * f[0, k] + y * f[1, k]) + z * f[2, k] for k in range(3))
@@ -88,7 +91,10 @@ class Canvas:
 
 
 def smooth_noise(canvas: Canvas, correlation_mm: tuple[float, float, float], rng: Generator) -> Array:
-    """(X, Y, Z) float32 smooth texture of mean 0 and standard deviation 1; scale: correlation length in mm per axis."""
+    """Return smooth noise of mean 0 and standard deviation 1, (X, Y, Z) float32.
+
+    correlation_mm : correlation length along each axis
+    """
     knots = []
     for axis, length in zip((canvas.x, canvas.y, canvas.z), correlation_mm, strict=True):
         knots.append(np.arange(axis[0] - length * rng.random(), axis[-1] + 2 * length, length))

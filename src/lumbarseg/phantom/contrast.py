@@ -1,4 +1,4 @@
-"""Tissue signals: what each tissue looks like in each sequence."""
+"""Contrast: the signal of each tissue in each sequence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .spine import Spine
 
 Array = np.ndarray
 
-# ranges of mean signal per sequence; "marrow * a" style relations follow in _RELATIVE
+# ranges of the mean signal per sequence; tissues relative to marrow are in _RELATIVE
 SEQUENCES: dict[str, dict[str, tuple[float, float]]] = {
     "T2": {
         "skin fat": (0.6, 1.0), "muscle": (0.08, 0.25), "bowel": (0.2, 0.6), "vessel": (0.02, 0.15),
@@ -55,7 +55,7 @@ SEQUENCES: dict[str, dict[str, tuple[float, float]]] = {
         "cortex": (0.0, 0.2), "endplate": (0.0, 0.25), "ligament": (0.0, 0.5),
     },
 }  # fmt: skip
-_RELATIVE = {"sacral marrow": (0.85, 1.25), "arch marrow": (0.85, 1.3)}  # against the marrow of the bodies
+_RELATIVE = {"sacral marrow": (0.85, 1.25), "arch marrow": (0.85, 1.3)}  # times the signal of the marrow of the bodies
 _SPREAD = {"bowel": 0.35, "organ": 0.2, "skin fat": 0.1, "fat": 0.1, "muscle": 0.12, "csf": 0.07, "air": 0.0}
 _FAT_SHARE = {
     "skin fat": 0.95, "fat": 0.9, "epidural fat": 0.9, "marrow": 0.4, "arch marrow": 0.5, "sacral marrow": 0.45,
@@ -64,10 +64,12 @@ _FAT_SHARE = {
 
 @dataclass(frozen=True)
 class Contrast:
-    """means, spreads: one number per tissue of `canvas.TISSUES`; dark: how far degenerated discs lose their signal.
+    """Signals of one exam.
 
-    patches: how much fatty, red or infiltrated marrow differs from the rest, and the size of such patches in mm; empty
-    for even marrow. void: how far the field of metal reaches, mm.
+    means, spreads : one number per tissue of `canvas.TISSUES`
+    dark : fraction of the signal that degenerated discs lose
+    patches : relative signal of patches of fatty, red or infiltrated marrow, and their size in mm; empty without any
+    void : reach of metal artifacts, mm
     """
 
     sequence: str
@@ -79,14 +81,14 @@ class Contrast:
 
 
 def draw_contrast(rng: Generator, sequence: str) -> Contrast:
-    """Signals of one exam of a sequence named in `SEQUENCES`."""
+    """Draw the signals of one exam; sequence: a name in SEQUENCES."""
     means = dict.fromkeys(TISSUES, 0.02)
     for name, (low, high) in SEQUENCES[sequence].items():
         means[name] = rng.uniform(low, high)
     means["air"], means["metal"] = rng.uniform(0, 0.04), 0.0
     for name, (low, high) in _RELATIVE.items():
         means[name] = min(1.0, means["marrow"] * rng.uniform(low, high))
-    if sequence in ("GRE", "random") and rng.random() < 0.6:  # one fat signal everywhere
+    if sequence in ("GRE", "random") and rng.random() < 0.6:  # the same fat signal everywhere
         means["fat"] = means["skin fat"] * rng.uniform(0.9, 1.1)
         means["epidural fat"] = means["skin fat"] * rng.uniform(0.9, 1.1)
     if abs(means["annulus"] - means["marrow"]) < 0.12 and sequence == "random":
@@ -105,12 +107,12 @@ def draw_contrast(rng: Generator, sequence: str) -> Contrast:
 
 
 def fat_fractions() -> Array:
-    """(tissues,) float32: the part of a tissue's signal that comes from fat."""
+    """Return the fraction of the signal of each tissue that comes from fat, (tissues,) float32."""
     return np.array([_FAT_SHARE.get(name, 0.0) for name in TISSUES], np.float32)
 
 
 def render_signal(canvas: Canvas, spine: Spine, contrast: Contrast, rng: Generator) -> Array:
-    """(X, Y, Z) float32: the signal of every sample, textures and differences between discs and bodies included."""
+    """Return the signal of every sample with textures and pathologies, (X, Y, Z) float32."""
     means, spreads = np.array(contrast.means, np.float32), np.array(contrast.spreads, np.float32)
     texture = 0.6 * sum(smooth_noise(canvas, (s, s, s), rng) for s in (2.2, 6.0, 16.0))
     image = means[canvas.tissue] * (1 + spreads[canvas.tissue] * texture)
@@ -134,20 +136,20 @@ def render_signal(canvas: Canvas, spine: Spine, contrast: Contrast, rng: Generat
 
 
 def _add_modic_changes(image: Array, canvas: Canvas, spine: Spine) -> None:
-    """Endplate changes: marrow beside a disc that is brighter or darker, fading towards the middle of the body."""
+    """Make marrow beside a disc brighter or darker, fading towards the middle of the body (Modic changes)."""
     for index, body in enumerate(spine.bodies):
-        where = canvas.box(body.centre, body.width * 1.2)
-        if not body.modic or where is None:
+        region = canvas.box(body.centre, body.width * 1.2)
+        if not body.modic or region is None:
             continue
-        _, _, u = canvas.local_coordinates(where, body.centre, np.array(body.frame))
+        _, _, u = canvas.local_coordinates(region, body.centre, np.array(body.frame))
         side = 1 if index % 2 else -1
         strength = body.modic * np.clip(side * u / body.height * 2 - 0.6, 0, 1)
-        marrow = (canvas.part_index[where] == 1 + index) & (canvas.tissue[where] == TISSUE_INDEX["marrow"])
-        image[where] *= np.where(marrow, 1 + strength, 1)
+        marrow = (canvas.part_index[region] == 1 + index) & (canvas.tissue[region] == TISSUE_INDEX["marrow"])
+        image[region] *= np.where(marrow, 1 + strength, 1)
 
 
 def _add_marrow_patches(image: Array, canvas: Canvas, contrast: Contrast, rng: Generator) -> None:
-    """Marrow that is not even: patches with soft edges, brighter or darker than the rest, over a third of it."""
+    """Make patches of marrow with soft edges, about a third of it, brighter or darker."""
     strength, size = contrast.patches
     share = np.clip(smooth_noise(canvas, (size, size, size), rng) * 1.5, 0, 1)
     marrow = np.isin(canvas.tissue, [TISSUE_INDEX[name] for name in ("marrow", "arch marrow", "sacral marrow")])
@@ -155,9 +157,9 @@ def _add_marrow_patches(image: Array, canvas: Canvas, contrast: Contrast, rng: G
 
 
 def _add_metal_artifacts(image: Array, canvas: Canvas, radius_mm: float) -> None:
-    """The signal about metal is lost, and what is lost comes back as a bright rim: its field bends that of the scanner.
+    """Remove the signal around metal, and add the bright rim of displaced signal.
 
-    reach: about how far, mm; it is further in gradient echo, where nothing refocuses the spins.
+    radius_mm : reach of the artifact, longer in gradient echo, which has no refocusing pulse
     """
     metal = (canvas.tissue == TISSUE_INDEX["metal"]).astype(np.float32)
     steps = [float(np.mean(np.diff(axis))) for axis in (canvas.x, canvas.y, canvas.z)]

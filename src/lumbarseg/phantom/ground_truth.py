@@ -1,4 +1,4 @@
-"""The true sizes of a phantom, computed from its shapes and not from its voxels."""
+"""Ground-truth sizes of a phantom, computed from its shapes and not from its voxels."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .spine_shapes import LABELLED_CORTEX_MM, UNLABELLED_DISC_RIM_MM
 
 
 def measure_ground_truth(recipe: Recipe) -> dict[str, Any]:
-    """Per body and disc: heights in front, in the middle and behind (mm), tilts of the endplates (degrees); lordosis.
+    """Return anterior, middle and posterior heights (mm) of bodies and discs, tilts of endplates (degrees), lordosis.
 
-    Sizes are those of the labels, which are drawn inside the dark edges. Heights of a body are taken at its
-    rims, 90 % of the way to its edges, in the midline and along its own axis. A tilt is that of an endplate against
-    the horizontal of the unturned patient, positive when it faces forward.
+    Sizes are those of the labels, which lie inside the dark edges. Heights of a body are measured 90 % of the way to
+    its edges, in the midline and along its own axis. The tilt of an endplate is its angle to the horizontal before
+    the patient is turned, positive if it faces forward.
     """
     spine = recipe.spine
     bodies = {body.level: _body_sizes(body) for body in spine.bodies}
     discs = {disc.name: _disc_sizes(disc) for disc in spine.discs}
-    out: dict[str, Any] = {
+    sizes: dict[str, Any] = {
         "bodies": bodies,
         "discs": discs,
         "lumbar": spine.lumbar_count,
         "sequence": recipe.contrast.sequence,
     }
     if "L1" in bodies:
-        out["lordosis"] = round(_endplate_tilt(spine.segments[0]) - bodies["L1"]["tilt_top"], 2)
-    return out
+        sizes["lordosis"] = round(_endplate_tilt(spine.segments[0]) - bodies["L1"]["tilt_top"], 2)
+    return sizes
 
 
 def _endplate_tilt(part: Body | SacralSegment | Disc, slope: float = 0.0) -> float:

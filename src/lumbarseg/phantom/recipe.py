@@ -1,7 +1,7 @@
-"""What is drawn: everything about one synthetic exam as plain numbers.
+"""Recipes: everything about one synthetic exam as plain numbers.
 
-`draw` takes all chances; rendering a recipe takes none (textures come from generators seeded with `Recipe.seed`), so
-a recipe that went to JSON makes the same exam again.
+`draw_recipe` makes all random choices; rendering makes none (textures come from generators seeded with `Recipe.seed`),
+so a recipe read from JSON gives the same exam again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from . import contrast, scanner, spine, surroundings
 
 @dataclass(frozen=True)
 class RecipeRanges:
-    """What `draw` chooses from. sequences: names of `contrast.SEQUENCES`, more often named, more often drawn.
+    """What `draw_recipe` chooses from.
 
-    lumbar: numbers of lumbar vertebrae, drawn with equal chance; isotropic: share of exams with thin slices.
+    sequences : names in `contrast.SEQUENCES`, each with equal chance; repeated names are more frequent
+    lumbar_counts : numbers of lumbar vertebrae, each with equal chance
+    isotropic_fraction : fraction of exams with thin slices
     """
 
     sequences: tuple[str, ...] = ("T2", "T2", "T2", "T1", "STIR", "GRE", "GRE", "SPACE", "random")
@@ -28,7 +30,7 @@ class RecipeRanges:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One synthetic exam. seed: of the textures and the noise."""
+    """One synthetic exam; seed: of textures and noise."""
 
     seed: int
     spine: spine.Spine
@@ -37,16 +39,16 @@ class Recipe:
     scanner: scanner.Scanner
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain values for JSON."""
+        """Return the recipe as plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """The inverse of `to_dict`."""
+        """Return the recipe of values from `to_dict`."""
         values = _lists_to_tuples(values)
         return cls(
             seed=values["seed"],
-            spine=spine.from_dict(values["spine"]),
+            spine=spine.spine_from_dict(values["spine"]),
             surroundings=surroundings.Surroundings(**values["surroundings"]),
             contrast=contrast.Contrast(**values["contrast"]),
             scanner=scanner.Scanner(**values["scanner"]),
@@ -54,7 +56,7 @@ class Recipe:
 
 
 def draw_recipe(rng: Generator, ranges: RecipeRanges | None = None) -> Recipe:
-    """A recipe drawn from `ranges` (by default, from everything that lumbar exams show)."""
+    """Draw a recipe from `ranges`; by default from everything that lumbar exams show."""
     ranges = ranges or RecipeRanges()
     column = spine.draw_spine(rng, lumbar_count=int(rng.choice(ranges.lumbar_counts)))
     sequence = str(rng.choice(ranges.sequences))
@@ -69,7 +71,7 @@ def draw_recipe(rng: Generator, ranges: RecipeRanges | None = None) -> Recipe:
 
 
 def _lists_to_tuples(value: Any) -> Any:
-    """Lists that came from JSON as tuples again."""
+    """Return values from JSON with tuples in place of lists."""
     if isinstance(value, dict):
         return {key: _lists_to_tuples(v) for key, v in value.items()}
     return tuple(_lists_to_tuples(v) for v in value) if isinstance(value, list | tuple) else value

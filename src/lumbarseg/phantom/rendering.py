@@ -1,4 +1,4 @@
-"""A recipe made into an exam: image, labels and the true sizes."""
+"""Render a recipe to an exam: image, labels and ground-truth sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from .recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """image: int16; labels: uint8 in the table's numbers, posterior elements apart; truth: see `truth.measure`."""
+    """A synthetic exam.
+
+    image : int16
+    labels : uint8, values of `anatomy.STRUCTURES`, posterior elements with labels of their own
+    ground_truth : see `measure_ground_truth`
+    """
 
     image: Volume
     labels: Volume
@@ -25,7 +30,7 @@ class Phantom:
 
 
 def render_phantom(recipe: Recipe) -> Phantom:
-    """The exam of a recipe; the same recipe always gives the same voxels."""
+    """Render a recipe; the same recipe always gives the same voxels."""
     streams = [np.random.default_rng([recipe.seed, n]) for n in range(4)]
     canvas = Canvas.empty(*scanner.sample_positions(recipe.scanner))
     path = spine_shapes.canal_centerline(recipe.spine, canvas.z)
@@ -37,5 +42,5 @@ def render_phantom(recipe: Recipe) -> Phantom:
     image = scanner.simulate_acquisition(water, fat, recipe.scanner, streams[3])
     labels = scanner.majority_labels(canvas.labels, recipe.scanner)
     affine = scanner.slice_affine(recipe.scanner)
-    image = np.rint(image * 1000).astype(np.int16)  # whole numbers, as consoles store them
+    image = np.rint(image * 1000).astype(np.int16)  # integers, as scanners store them
     return Phantom(Volume(image, affine), Volume(labels, affine), ground_truth.measure_ground_truth(recipe), recipe)

@@ -1,4 +1,4 @@
-"""The scanner: thick slices by partial volume, then everything that a coil, a sequence and a patient do to them."""
+"""The scanner: partial volume of thick slices, then artifacts of coil, sequence and patient."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Scanner:
     slices: int
     thickness: float
     gap: float  # between slices
-    tails: float  # share that each neighbour's place has in a slice: profiles of 2-D slices are no boxes
-    samples: int  # lateral samples averaged in a slice; odd, so that a majority of labels exists
+    tails: float  # fraction of each neighbouring slice in a slice: profiles of 2-D slices are not rectangular
+    samples: int  # lateral samples averaged in a slice; odd, so that labels have a majority
     pixel: float
     rows: int  # along anterior
     columns: int  # along up
@@ -29,10 +29,10 @@ class Scanner:
     turn: tuple[float, float, float]  # how the patient lies in the scanner: axial, coronal, sagittal
     blur: tuple[float, float]  # sigma in pixels
     shading: tuple[float, ...]  # back-to-front decay, up-down decay, its centre, exponent, lumps
-    band: tuple[float, ...]  # saturation band in front: start (-1..1), steepness; empty for none
+    band: tuple[float, ...]  # anterior saturation band: start (-1..1), steepness; empty for none
     slice_gain: float
     ghost: tuple[float, ...]  # amplitude, shift in pixels, axis; empty for none
-    ringing: float  # share of k-space kept along `up`; 1 keeps all
+    ringing: float  # fraction of k-space kept along `up`; 1 keeps all
     noise: float
     gamma: float
     fat_shift: tuple[float, float]  # chemical shift of fat, pixels along anterior and up
@@ -40,14 +40,18 @@ class Scanner:
 
 
 def draw_scanner(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) -> Scanner:
-    """A scanner set on one spine. thin: near-isotropic slices; gradient_echo: fat may oppose water."""
+    """Draw a scan of one spine.
+
+    thin : nearly isotropic slices
+    gradient_echo : fat may be out of phase with water
+    """
     u = rng.uniform
     thickness, gap = (u(0.9, 1.5), 0.0) if thin else (u(2.8, 5.2), u(0, 0.2))
     gap *= thickness
     slices = int(np.clip(round(u(45, 105) / (thickness + gap)), 9, 60 if thin else 28))
     pixel = u(0.85, 1.2)
     height, depth = u(170, 310), u(165, 260)
-    middle = np.array(spine.bodies[int(np.clip(rng.normal(2.4, 1.8), 0, 5))].centre)  # L3, give or take
+    middle = np.array(spine.bodies[int(np.clip(rng.normal(2.4, 1.8), 0, 5))].centre)  # about L3
     corner = (
         -(slices - 1) / 2 * (thickness + gap) + rng.normal(0, 4),
         middle[1] - depth * u(0.4, 0.75),
@@ -79,7 +83,7 @@ def draw_scanner(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) 
 
 
 def sample_positions(scanner: Scanner) -> tuple[Array, Array, Array]:
-    """x, y, z of the canvas samples, mm; x holds `samples` places for each slice, none in the gaps."""
+    """Return x, y, z of the canvas samples in mm; x has `samples` positions in each slice, none in the gaps."""
     x0, y0, z0 = scanner.corner
     inside = ((np.arange(scanner.samples) + 0.5) / scanner.samples - 0.5) * scanner.thickness
     starts = x0 + np.arange(scanner.slices) * (scanner.thickness + scanner.gap)
@@ -88,7 +92,7 @@ def sample_positions(scanner: Scanner) -> tuple[Array, Array, Array]:
 
 
 def slice_affine(scanner: Scanner) -> Array:
-    """(4, 4) voxel to RAS+ mm of the acquired slices, in the turned patient."""
+    """Return the (4, 4) affine of the acquired slices, voxel to RAS+ mm, in the turned patient."""
     matrix = np.diag([scanner.thickness + scanner.gap, scanner.pixel, scanner.pixel, 1.0])
     matrix[:3, 3] = scanner.corner
     turn = np.eye(4)
@@ -99,7 +103,7 @@ def slice_affine(scanner: Scanner) -> Array:
 
 
 def average_slices(samples: Array, scanner: Scanner) -> Array:
-    """(X, Y, Z) samples to (slices, Y, Z) float32, the mean over each slice's thickness and its profile's tails."""
+    """Average (X, Y, Z) samples over the slice profiles; return (slices, Y, Z) float32."""
     shape = (scanner.slices, scanner.samples, *samples.shape[1:])
     slices = samples.reshape(shape).mean(axis=1, dtype=np.float32)
     if not scanner.tails:
@@ -109,7 +113,7 @@ def average_slices(samples: Array, scanner: Scanner) -> Array:
 
 
 def majority_labels(labels: Array, scanner: Scanner) -> Array:
-    """(X, Y, Z) uint8 labels to (slices, Y, Z): the label that fills most of a voxel."""
+    """Return the label that fills most of each voxel, (slices, Y, Z) from (X, Y, Z) uint8."""
     parts = labels.reshape(scanner.slices, scanner.samples, *labels.shape[1:])
     if scanner.samples == 1:
         return parts[:, 0].copy()
@@ -126,7 +130,7 @@ def majority_labels(labels: Array, scanner: Scanner) -> Array:
 
 
 def simulate_acquisition(water: Array, fat: Array, scanner: Scanner, rng: Generator) -> Array:
-    """water, fat: (slices, Y, Z) float32 to the image as the console shows it, float32, about 0 to 1."""
+    """Simulate the image from the signals of water and fat, (slices, Y, Z) float32, about 0 to 1."""
     if any(scanner.fat_shift):
         fat = ndimage.shift(fat, (0, *scanner.fat_shift), order=1, mode="nearest")
     image = np.sqrt(np.maximum(water**2 + fat**2 + 2 * water * fat * scanner.opposed, 0))
@@ -144,17 +148,17 @@ def simulate_acquisition(water: Array, fat: Array, scanner: Scanner, rng: Genera
 
 
 def _truncate_kspace(image: Array, kept_fraction: float) -> Array:
-    """Ripples at edges: the outer part of k-space along `up` was not acquired."""
+    """Return the image without the outer part of k-space along `up`, which gives ringing at edges."""
     spectrum = np.fft.rfft(image, axis=2)
     spectrum[..., int(spectrum.shape[2] * kept_fraction) :] = 0
     return np.abs(np.fft.irfft(spectrum, n=image.shape[2], axis=2)).astype(np.float32)
 
 
 def _coil_sensitivity(shape: tuple[int, ...], scanner: Scanner, rng: Generator) -> Array:
-    """Sensitivity of a surface coil behind the patient, with the saturation band in front."""
-    decay, spread, centre, exponent, lumps = scanner.shading
+    """Return the sensitivity of a posterior surface coil, with the anterior saturation band, (Y, Z) float32."""
+    posterior_decay, spread, centre, exponent, lumps = scanner.shading
     y, z = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
-    field = (np.exp(-decay * (y + 1) / 1.2) * np.exp(-spread * (z - centre) ** 2)) ** exponent
+    field = (np.exp(-posterior_decay * (y + 1) / 1.2) * np.exp(-spread * (z - centre) ** 2)) ** exponent
     coarse = rng.normal(0, lumps, (4, 4))
     field *= np.exp(ndimage.zoom(coarse, (shape[0] / 4, shape[1] / 4), order=3)[: shape[0], : shape[1]])
     if scanner.band:

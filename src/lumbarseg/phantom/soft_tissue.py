@@ -1,4 +1,4 @@
-"""Soft tissue around the spine: what the network must learn to leave alone."""
+"""Paint the soft tissue around the spine, which the network must learn to ignore."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ Array = np.ndarray
 
 
 def paint_soft_tissue(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: Array, rng: Generator) -> None:
-    """Paint everything but the spine. path: (2, Z) lateral and anterior position of the canal's centre at each z.
+    """Paint everything but the spine.
 
-    Painted on every second lateral sample: behind the averaging over a slice the eye sees no difference.
+    Every second lateral sample is painted and repeated; after averaging over slices no difference is visible.
+
+    path : (2, Z) lateral and anterior position of the centre of the canal at each z, mm
     """
     coarse = Canvas.empty(canvas.x[::2], canvas.y, canvas.z)
     front = _anterior_spine_edge(spine, canvas.z)
@@ -31,7 +33,7 @@ def paint_soft_tissue(canvas: Canvas, spine: Spine, surroundings: Surroundings, 
 
 
 def _anterior_spine_edge(spine: Spine, z: Array) -> Array:
-    """Anterior edge of the column at each z."""
+    """Return the anterior edge of the spine at each z, (Z,) float32, mm."""
     points = np.array(
         [np.add(b.centre, np.array(b.frame)[:, 1] * b.depth) for b in spine.bodies]
         + [np.add(s.centre, np.array(s.frame)[:, 1] * s.depth) for s in spine.segments]
@@ -50,7 +52,7 @@ def _paint_abdomen(canvas: Canvas, surroundings: Surroundings, front: Array, lum
 
 
 def _paint_psoas(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: Array, lumps: Array) -> None:
-    """Psoas beside the bodies, thicker further down, with a rim of fat."""
+    """Paint the psoas muscles beside the bodies, thicker further down, with a rim of fat."""
     size, aside, ahead, rim = surroundings.psoas
     width, depth = spine.bodies[2].width, spine.bodies[2].depth
     grow = np.clip(1.0 - (canvas.z - spine.bodies[1].centre[2]) / 130.0, 0.25, 1.25) * size
@@ -65,13 +67,13 @@ def _paint_psoas(canvas: Canvas, spine: Spine, surroundings: Surroundings, path:
 
 
 def _paint_ellipsoid(canvas: Canvas, centre: Array, radii: Array, layers: tuple[tuple[float, str], ...]) -> None:
-    where = canvas.box(centre, np.asarray(radii) * 1.15)
-    if where is None:
+    region = canvas.box(centre, np.asarray(radii) * 1.15)
+    if region is None:
         return
-    x, y, z = (c - o for c, o in zip(canvas.world_coordinates(where), centre, strict=True))
+    x, y, z = (c - o for c, o in zip(canvas.world_coordinates(region), centre, strict=True))
     r = (x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2
     for limit, tissue in layers:
-        canvas.tissue[where][r < limit] = TISSUE_INDEX[tissue]
+        canvas.tissue[region][r < limit] = TISSUE_INDEX[tissue]
 
 
 def _paint_kidneys_and_ilium(canvas: Canvas, spine: Spine, surroundings: Surroundings) -> None:
@@ -88,7 +90,7 @@ def _paint_kidneys_and_ilium(canvas: Canvas, spine: Spine, surroundings: Surroun
 
 
 def _paint_vessels(canvas: Canvas, surroundings: Surroundings, front: Array, path: Array) -> None:
-    """Aorta and cava before the column; below their split they part."""
+    """Paint aorta and vena cava anterior to the spine; they diverge below their bifurcation."""
     x, y = canvas.x[:, None, None], canvas.y[None, :, None]
     for side, (aside, radius, gap, phase, split) in zip((-1, 1), surroundings.vessels, strict=True):
         cy = front + radius + gap + 2 * np.sin(canvas.z / 40 + phase)
@@ -99,7 +101,7 @@ def _paint_vessels(canvas: Canvas, surroundings: Surroundings, front: Array, pat
 
 
 def _paint_back_muscles(canvas: Canvas, surroundings: Surroundings, path: Array, rng: Generator) -> None:
-    """Muscles behind the canal, streaked with fat, and the ligament between the spinous processes."""
+    """Paint muscles behind the canal, with streaks of fat, and the ligament between the spinous processes."""
     behind = np.broadcast_to(canvas.y[:, None] < path[1][None] + 2, canvas.shape)
     streaks = smooth_noise(canvas, (7, 7, 26), rng) > surroundings.infiltration
     canvas.tissue[behind] = TISSUE_INDEX["muscle"]

@@ -1,6 +1,6 @@
-"""The spine painted on the canvas: tissues and labels of sacrum, posterior elements, canal, discs and bodies.
+"""Paint the spine on the canvas: tissues and labels of sacrum, posterior elements, canal, discs and bodies.
 
-Painted in this order; later shapes win where they overlap, so the body owns its endplate.
+Shapes are painted in this order and overwrite earlier ones, so a body owns its endplates.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .spine import Body, Disc, Spine, axial_rotation, sagittal_rotation
 from .surroundings import Surroundings
 
 Array = np.ndarray
-_ARCH_CORTEX_MM = 0.9  # mm of dark cortical bone around posterior elements
-UNLABELLED_DISC_RIM_MM = 0.6  # mm of a disc's dark edge that is nobody's: references are drawn inside it
-LABELLED_CORTEX_MM = 0.3  # mm of a body's dark line that its label takes in, the rest is nobody's
+_ARCH_CORTEX_MM = 0.9  # dark cortical bone around posterior elements, mm
+UNLABELLED_DISC_RIM_MM = 0.6  # dark edge of a disc without a label, mm: references lie inside of it
+LABELLED_CORTEX_MM = 0.3  # dark edge of a body inside of its label, mm; the rest has no label
 _SACRUM = anatomy.labels_of_kind(Kind.SACRUM)[0]
 _CANAL = anatomy.labels_of_kind(Kind.CANAL)[0]
 _LESIONS = ("fat", "csf", "muscle")
 
 
 def canal_centerline(spine: Spine, z: Array) -> Array:
-    """(2, Z) float32: lateral and anterior position of the canal's centre at each z, mm."""
+    """Return the lateral and anterior position of the centre of the canal at each z, (2, Z) float32, mm."""
     points = []
     for segment in spine.segments[::-1]:
         back = np.array(segment.frame)[:, 1] * (segment.depth + spine.canal_depth * 0.75)
@@ -43,7 +43,7 @@ def canal_centerline(spine: Spine, z: Array) -> Array:
 
 
 def paint_spine(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: Array, rng: Generator) -> None:
-    """Paint the spine over the soft tissue. path: from `canal_path`."""
+    """Paint the spine over the soft tissue; path: see `canal_centerline`."""
     _paint_sacrum(canvas, spine)
     _paint_foramina(canvas, spine, surroundings)
     for body in spine.bodies:
@@ -61,11 +61,11 @@ def paint_spine(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: 
 def _paint_sacrum(canvas: Canvas, spine: Spine) -> None:
     for j, s in enumerate(spine.segments):
         frame = np.array(s.frame)
-        where = canvas.box(s.centre, s.width * 2.4 + 4)
-        if where is None:
+        region = canvas.box(s.centre, s.width * 2.4 + 4)
+        if region is None:
             continue
-        x, a, u = canvas.local_coordinates(where, s.centre, frame)
-        tissue, labels = canvas.tissue[where], canvas.labels[where]
+        x, a, u = canvas.local_coordinates(region, s.centre, frame)
+        tissue, labels = canvas.tissue[region], canvas.labels[region]
         depth = s.depth * np.maximum(1 + s.taper * (u / s.height), 0.2)
         lateral = np.abs(x)
         body = (np.abs(a / depth) ** 2.6 + (lateral / s.width) ** 2.6 < 1) & (np.abs(u) < s.height)
@@ -88,31 +88,31 @@ def _paint_sacrum(canvas: Canvas, spine: Spine) -> None:
 
 
 def _superellipsoid(canvas: Canvas, centre: Array, frame: Array, radii: Array, power: float = 2.0):  # type: ignore[no-untyped-def]
-    """A box and the superellipsoid inside it, or None."""
-    where = canvas.box(centre, float(max(radii)) * 1.05 + 1)
-    if where is None:
+    """Return the box around a superellipsoid and the values of its function there, below 1 inside; None if outside."""
+    region = canvas.box(centre, float(max(radii)) * 1.05 + 1)
+    if region is None:
         return None
-    x, a, u = canvas.local_coordinates(where, centre, frame)
+    x, a, u = canvas.local_coordinates(region, centre, frame)
     r = np.abs(x / radii[0]) ** power + np.abs(a / radii[1]) ** power + np.abs(u / radii[2]) ** power
-    return where, r
+    return region, r
 
 
 def _paint_superellipsoid(
     canvas: Canvas, centre: Array, frame: Array, radii: tuple[float, ...], tissue: str, label: int = 0
 ) -> None:
-    """A solid superellipsoid of one tissue; without a label it only fills what is not spine yet."""
-    found = _superellipsoid(canvas, centre, frame, np.array(radii))
-    if found is None:
+    """Paint a superellipsoid of one tissue; without a label it fills only samples without a label."""
+    ellipsoid = _superellipsoid(canvas, centre, frame, np.array(radii))
+    if ellipsoid is None:
         return
-    where, r = found
-    mask = r < 1 if label else (r < 1) & (canvas.labels[where] == 0)
-    canvas.tissue[where][mask] = TISSUE_INDEX[tissue]
+    region, r = ellipsoid
+    mask = r < 1 if label else (r < 1) & (canvas.labels[region] == 0)
+    canvas.tissue[region][mask] = TISSUE_INDEX[tissue]
     if label:
-        canvas.labels[where][mask] = label
+        canvas.labels[region][mask] = label
 
 
 def _paint_foramina(canvas: Canvas, spine: Spine, surroundings: Surroundings) -> None:
-    """Fat with a nerve root between the pedicles."""
+    """Paint fat with a nerve root between the pedicles."""
     backward, aside, up, *radii = surroundings.foramen
     for disc in spine.discs:
         frame = np.array(disc.frame)
@@ -123,7 +123,7 @@ def _paint_foramina(canvas: Canvas, spine: Spine, surroundings: Surroundings) ->
 
 
 def _paint_arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
-    """Pedicles, articular processes, laminae, transverse and spinous processes; ribs beside thoracic bodies."""
+    """Paint pedicles, articular processes, laminae, transverse and spinous processes, and ribs."""
     frame, size = np.array(body.frame), spine.size
     offset, length, tilt, jitter, transverse, tall = body.arch
     lumbar = body.level.startswith("L")
@@ -134,16 +134,16 @@ def _paint_arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
         at: tuple[float, float, float], radii: tuple[float, ...], pitch: float = 0, yaw: float = 0, power: float = 2
     ) -> None:
         centre = body.centre + frame @ np.array(at)
-        turned, outer = frame @ sagittal_rotation(pitch) @ axial_rotation(yaw), np.array(radii) * size
-        found = _superellipsoid(canvas, centre, turned, outer, power)
-        if found is None:
+        rotated, outer = frame @ sagittal_rotation(pitch) @ axial_rotation(yaw), np.array(radii) * size
+        ellipsoid = _superellipsoid(canvas, centre, rotated, outer, power)
+        if ellipsoid is None:
             return
-        where, r = found
+        region, r = ellipsoid
         mask = r < 1
-        canvas.tissue[where][mask] = TISSUE_INDEX["cortex"]
-        canvas.labels[where][mask] = label
-        where, r = _superellipsoid(canvas, centre, turned, outer - _ARCH_CORTEX_MM, power) or (where, r)
-        canvas.tissue[where][r < 1] = TISSUE_INDEX["arch marrow"]
+        canvas.tissue[region][mask] = TISSUE_INDEX["cortex"]
+        canvas.labels[region][mask] = label
+        region, r = _superellipsoid(canvas, centre, rotated, outer - _ARCH_CORTEX_MM, power) or (region, r)
+        canvas.tissue[region][r < 1] = TISSUE_INDEX["arch marrow"]
 
     for side in (-1, 1):
         put((side * pedicle, -depth - 5 * size, height * 0.35), (4.8, 9.5, 7), power=2.6)
@@ -161,9 +161,9 @@ def _paint_arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
 
 
 def _paint_canal(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: Array, rng: Generator) -> None:
-    """Dural sac with cord, conus and roots; epidural fat behind it in segments and around its lower end.
+    """Paint the dural sac with cord, conus and roots, and epidural fat behind it and around its lower end.
 
-    The sac alone is labelled as canal, as the public references draw it.
+    Only the sac is labelled as canal, as in public references.
     """
     z = canvas.z
     depth, width = np.full(len(z), spine.canal_depth), np.full(len(z), spine.canal_width)
@@ -177,10 +177,10 @@ def _paint_canal(canvas: Canvas, spine: Spine, surroundings: Surroundings, path:
     ys = np.flatnonzero((canvas.y > path[1].min() - 40) & (canvas.y < path[1].max() + 30))
     if not len(xs) or not len(ys):
         return
-    where = (slice(xs[0], xs[-1] + 1), slice(ys[0], ys[-1] + 1), slice(0, len(z)))
-    x, y, _ = canvas.world_coordinates(where)
+    region = (slice(xs[0], xs[-1] + 1), slice(ys[0], ys[-1] + 1), slice(0, len(z)))
+    x, y, _ = canvas.world_coordinates(region)
     x, y = x - path[0], y - path[1]
-    tissue, labels = canvas.tissue[where], canvas.labels[where]
+    tissue, labels = canvas.tissue[region], canvas.labels[region]
     slant = np.sqrt(1 + np.gradient(path[1], z) ** 2)
     sac = (x / width) ** 2 + (y / (depth * slant)) ** 2 < 1
     phase, below, share = surroundings.epidural
@@ -193,7 +193,7 @@ def _paint_canal(canvas: Canvas, spine: Spine, surroundings: Surroundings, path:
     tissue[sac], labels[sac] = TISSUE_INDEX["csf"], _CANAL
     radius = np.clip((z - spine.conus) / 25.0, 0, 1) * surroundings.cord[0] + 1e-3
     cord = ((x / 1.15) ** 2 + (y + surroundings.cord[1]) ** 2 < radius**2) & sac
-    crop = Canvas.empty(canvas.x[where[0]], canvas.y[where[1]], z)
+    crop = Canvas.empty(canvas.x[region[0]], canvas.y[region[1]], z)
     roots = sac & ~cord & (smooth_noise(crop, (1.6, 1.6, 30), rng) > surroundings.roots[0])
     roots &= (y < surroundings.roots[1]) & (z < spine.conus + 15)
     tissue[roots] = TISSUE_INDEX["roots"]
@@ -201,10 +201,10 @@ def _paint_canal(canvas: Canvas, spine: Spine, surroundings: Surroundings, path:
 
 
 def _paint_disc(canvas: Canvas, disc: Disc, part: int) -> None:
-    where = canvas.box(disc.centre, max(disc.width, disc.depth) * 1.3 + 4)
-    if where is None:
+    region = canvas.box(disc.centre, max(disc.width, disc.depth) * 1.3 + 4)
+    if region is None:
         return
-    x, a, u = canvas.local_coordinates(where, disc.centre, np.array(disc.frame))
+    x, a, u = canvas.local_coordinates(region, disc.centre, np.array(disc.frame))
     lateral = np.abs(x / disc.width) ** disc.exponent
     reach = np.where(
         (a < 0) & (np.abs(x) < disc.width * 0.5), disc.depth + disc.hernia * np.exp(-((x / 8) ** 2)), disc.depth
@@ -214,25 +214,25 @@ def _paint_disc(canvas: Canvas, disc: Disc, part: int) -> None:
     mask = (r < 1) & (np.abs(u) < half)
     nucleus = mask & (((a + disc.depth * 0.08) / (disc.depth * 0.66)) ** 2 + (x / (disc.width * 0.7)) ** 2 < 1)
     nucleus &= np.abs(u) < np.maximum(half - 2.2, disc.height * 0.55)
-    tissue = canvas.tissue[where]
+    tissue = canvas.tissue[region]
     tissue[mask] = TISSUE_INDEX["annulus"]
     tissue[nucleus] = TISSUE_INDEX["nucleus"]
     if disc.cleft:
         tissue[nucleus & (np.abs(u) < 0.6)] = TISSUE_INDEX["annulus"]
-    drawn = (
+    labelled = (
         mask
         & (r < (1 - UNLABELLED_DISC_RIM_MM / disc.depth) ** disc.exponent)
         & (np.abs(u) < np.maximum(half - UNLABELLED_DISC_RIM_MM, 0.5))
     )
-    canvas.labels[where][drawn] = anatomy.structure_by_name(disc.name).label
-    canvas.part_index[where][mask] = part
+    canvas.labels[region][labelled] = anatomy.structure_by_name(disc.name).label
+    canvas.part_index[region][mask] = part
 
 
 def _paint_body(canvas: Canvas, body: Body, part: int) -> None:
-    where = canvas.box(body.centre, max(body.width, body.depth) * 1.2 + 3)
-    if where is None:
+    region = canvas.box(body.centre, max(body.width, body.depth) * 1.2 + 3)
+    if region is None:
         return
-    x, a, u = canvas.local_coordinates(where, body.centre, np.array(body.frame))
+    x, a, u = canvas.local_coordinates(region, body.centre, np.array(body.frame))
     level = np.clip(u / body.height, -1.2, 1.2)
     middle = 1 - level**2
     side = 1 - body.waist * middle
@@ -247,11 +247,11 @@ def _paint_body(canvas: Canvas, body: Body, part: int) -> None:
     mask = (r < 1) & (u < top) & (u > -bottom)
     for end, na, nx, radius in body.nodes:
         mask &= (a - na) ** 2 + (x - nx) ** 2 + ((u - end * (body.height - 1)) * 1.2) ** 2 >= radius**2
-    inner, drawn = (
+    inner, labelled = (
         mask & (r < (1 - edge / body.depth) ** body.exponent) & (u < top - edge) & (u > edge - bottom)
         for edge in (body.shell, body.shell - LABELLED_CORTEX_MM)
     )
-    tissue = canvas.tissue[where]
+    tissue = canvas.tissue[region]
     tissue[mask] = np.where(np.abs(u[mask]) > body.height * 0.72, TISSUE_INDEX["endplate"], TISSUE_INDEX["cortex"])
     tissue[inner] = TISSUE_INDEX["marrow"]
     if body.vein:
@@ -260,13 +260,13 @@ def _paint_body(canvas: Canvas, body: Body, part: int) -> None:
     for lx, la, lu, radius, kind in body.lesions:
         lesion = inner & ((x - lx) ** 2 + (a - la) ** 2 + (u - lu) ** 2 < radius**2)
         tissue[lesion] = TISSUE_INDEX[_LESIONS[int(kind)]]
-    canvas.labels[where][mask] = 0
-    canvas.labels[where][drawn] = anatomy.structure_by_name(body.level).label
-    canvas.part_index[where][mask] = part
+    canvas.labels[region][mask] = 0
+    canvas.labels[region][labelled] = anatomy.structure_by_name(body.level).label
+    canvas.part_index[region][mask] = part
 
 
 def _paint_implant(canvas: Canvas, body: Body) -> None:
-    """Screws through both pedicles into the body, and the rods behind that join them; labels stay what they are."""
+    """Paint screws through both pedicles into the body, and the rods that join them; labels do not change."""
     frame = np.array(body.frame)
     for side in (-1, 1):
         screw = body.centre + frame @ np.array(
@@ -274,7 +274,7 @@ def _paint_implant(canvas: Canvas, body: Body) -> None:
         )
         rod = screw - frame @ np.array((0, 24, 0))
         for centre, radii in ((screw, (3, 26, 3)), (rod, (3, 3, body.height * 1.6))):
-            found = _superellipsoid(canvas, centre, frame, np.array(radii))
-            if found is not None:
-                where, r = found
-                canvas.tissue[where][r < 1] = TISSUE_INDEX["metal"]
+            ellipsoid = _superellipsoid(canvas, centre, frame, np.array(radii))
+            if ellipsoid is not None:
+                region, r = ellipsoid
+                canvas.tissue[region][r < 1] = TISSUE_INDEX["metal"]

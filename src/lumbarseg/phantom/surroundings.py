@@ -1,4 +1,4 @@
-"""Everything around the spine as drawn numbers (mm unless said): fat, muscles, vessels, organs, iliac wings."""
+"""Surroundings of the spine as plain numbers (mm unless stated): fat, muscles, vessels, organs, iliac wings."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .spine import Spine
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Shares without unit say how much of a texture field becomes a tissue."""
+    """Surroundings of one spine; thresholds and fractions have no unit and select tissues in noise fields."""
 
     back: float  # from the canal to the end of the muscles
     back_wave: tuple[float, ...]  # amplitude, wavelength, phase
     fat: float  # under the skin of the back
     fat_wave: tuple[float, ...]  # share, phase
-    belly: float  # from the column to the fat of the belly
+    belly: float  # from the spine to the fat of the abdomen
     belly_fat: float
     bowel_fat: float  # threshold of the fat texture among the bowel
-    front_fat: float  # thickness of the fat right before the column
+    front_fat: float  # thickness of the fat anterior to the spine
     psoas: tuple[float, ...]  # size, offset sideways, offset forward, fat rim
     kidney: tuple[tuple[float, ...], ...]  # per side: level, side, forward, radii (3), pelvis share, pelvis bright
     ilium: tuple[tuple[float, ...], ...]  # per side: side, back, down, radii (3)
@@ -36,7 +36,7 @@ class Surroundings:
 
 
 def draw_surroundings(rng: Generator, spine: Spine) -> Surroundings:
-    """Surroundings for one spine."""
+    """Draw the surroundings of one spine."""
     u = rng.uniform
     size = spine.size
     return Surroundings(

@@ -1,4 +1,4 @@
-"""Answers of models and label files, judged on a dataset of blocks whose scores are known."""
+"""Predictions of models and label files, evaluated on a dataset of blocks whose scores are known."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def blocks(shift: int = 0) -> Array:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
-    """Three exams of two patients with bodies and discs, the canal undrawn."""
+    """Three exams of two patients with bodies and discs, the canal not annotated."""
     folder = tmp_path / "data"
     table = {0: ("background", "canal")} | {value: (name,) for name, value in OWN.items()}
     create_dataset(folder, "blocks", table)
@@ -56,16 +56,16 @@ def data(tmp_path: Path) -> Dataset:
     return Dataset.open(folder)
 
 
-def answers(folder: Path, given: dict[str, Array]) -> Path:
+def write_predictions(folder: Path, predictions: dict[str, Array]) -> Path:
     folder.mkdir()
-    for name, labels in given.items():
+    for name, labels in predictions.items():
         write_labels(Volume(labels, SPACING), folder / f"{name}.nii.gz")
     return folder
 
 
 def test_label_files_are_scored_and_grouped(data: Dataset, tmp_path: Path) -> None:
     swapped = np.where(blocks() == OWN["L4"], OWN["L5"], np.where(blocks() == OWN["L5"], OWN["L4"], blocks()))
-    folder = answers(tmp_path / "out", {"a1": blocks(), "a2": blocks(5), "b1": swapped.astype(np.uint8)})
+    folder = write_predictions(tmp_path / "out", {"a1": blocks(), "a2": blocks(5), "b1": swapped.astype(np.uint8)})
     exams = [row for case in data.cases() for row in evaluate_case(data.name, case, [predictor_from_files(folder)])]
     assert [row["names_right"] for row in exams] == [True, True, False]
     assert exams[2]["wrong_names"] == ["L4 as L5", "L5 as L4"]
@@ -87,9 +87,11 @@ def test_label_files_are_scored_and_grouped(data: Dataset, tmp_path: Path) -> No
     assert by["structures", ("contrast", "kind")]["T2", "disc"].estimates["dice"].mean == pytest.approx(1.75 / 2)
 
 
-def test_what_is_not_found_has_a_dice_of_0_and_an_infinite_distance(data: Dataset, tmp_path: Path) -> None:
+def test_a_structure_that_is_not_predicted_has_a_dice_of_0_and_an_infinite_distance(
+    data: Dataset, tmp_path: Path
+) -> None:
     without = np.where(blocks() == OWN["L4"], 0, blocks()).astype(np.uint8)
-    folder = answers(tmp_path / "out", {"a1": without, "a2": blocks(), "b1": blocks()})
+    folder = write_predictions(tmp_path / "out", {"a1": without, "a2": blocks(), "b1": blocks()})
     exams = [row for case in data.cases() for row in evaluate_case(data.name, case, [predictor_from_files(folder)])]
     (line,) = [line for line in evaluation_tables(exams)[0].groups if line.group[1] == "L4"]
     assert line.estimates["dice"].mean == pytest.approx(2 / 3)
@@ -97,13 +99,17 @@ def test_what_is_not_found_has_a_dice_of_0_and_an_infinite_distance(data: Datase
     assert exams[0]["missing"] == ["L4"]
 
 
-def test_two_answers_side_by_side(data: Dataset, tmp_path: Path) -> None:
-    ours = predictor_from_files(answers(tmp_path / "ours", dict.fromkeys(("a1", "a2", "b1"), blocks())))
-    theirs = predictor_from_files(answers(tmp_path / "theirs", {"a1": blocks(5), "a2": blocks(), "b1": blocks(5)}))
-    pairs = [evaluate_case(data.name, case, [ours, theirs]) for case in data.cases()]
+def test_two_predictors_are_compared(data: Dataset, tmp_path: Path) -> None:
+    first_predictor = predictor_from_files(
+        write_predictions(tmp_path / "ours", dict.fromkeys(("a1", "a2", "b1"), blocks()))
+    )
+    second_predictor = predictor_from_files(
+        write_predictions(tmp_path / "theirs", {"a1": blocks(5), "a2": blocks(), "b1": blocks(5)})
+    )
+    pairs = [evaluate_case(data.name, case, [first_predictor, second_predictor]) for case in data.cases()]
     first, second = ([pair[i] for pair in pairs] for i in (0, 1))
-    found = {row.group: row for row in compare_evaluations(first, second)["dice"]}
-    mean = found["blocks", "mean"]
+    differences = {row.group: row for row in compare_evaluations(first, second)["dice"]}
+    mean = differences["blocks", "mean"]
     assert mean.difference.mean == pytest.approx(0.5 / 3)
     assert (mean.first, mean.first_higher, mean.first_lower, mean.difference.patients) == (1, 2, 0, 2)
     assert mean.p_value == 0.5  # both patients differ the same way: 2 of 4 choices of signs
@@ -112,53 +118,53 @@ def test_two_answers_side_by_side(data: Dataset, tmp_path: Path) -> None:
     assert all(row.difference.mean == 0 for rows in compare_evaluations(first, first).values() for row in rows)
 
 
-def test_what_one_cannot_answer_is_not_compared(data: Dataset) -> None:
+def test_structures_that_one_cannot_segment_are_not_compared(data: Dataset) -> None:
     def bodies(case: object, image: Volume) -> CasePrediction:
         return CasePrediction(
             np.where(blocks() == OWN["L4-L5"], 0, blocks()).astype(np.uint8), segmented_kinds=frozenset({"body"})
         )
 
-    def all_of_it(case: object, image: Volume) -> CasePrediction:
+    def everything(case: object, image: Volume) -> CasePrediction:
         return CasePrediction(blocks(3))
 
-    pairs = [evaluate_case(data.name, case, [bodies, all_of_it]) for case in data.cases()]
+    pairs = [evaluate_case(data.name, case, [bodies, everything]) for case in data.cases()]
     assert [part["name"] for part in pairs[0][0]["structures"]] == ["L4", "L5"]
-    found = compare_evaluations([pair[0] for pair in pairs], [pair[1] for pair in pairs])["dice"]
-    assert [row.group[1] for row in found] == ["mean", "L4", "L5"]
+    differences = compare_evaluations([pair[0] for pair in pairs], [pair[1] for pair in pairs])["dice"]
+    assert [row.group[1] for row in differences] == ["mean", "L4", "L5"]
 
 
 def test_values_and_axes_of_other_programs(data: Dataset, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text('{"1": ["L4"], "2": ["L5"], "3": ["disc"]}')
     table = read_label_table(tmp_path / "table.json")
     assert table[0] == ("background",)
-    theirs = np.select([blocks() == OWN["L4"], blocks() == OWN["L5"], blocks() == OWN["L4-L5"]], [1, 2, 3])
+    other_values = np.select([blocks() == OWN["L4"], blocks() == OWN["L5"], blocks() == OWN["L4-L5"]], [1, 2, 3])
     (tmp_path / "out").mkdir()
-    turned = reorient(Volume(theirs.astype(np.uint8), SPACING), "PIR")
-    write_labels(turned, tmp_path / "out" / "a1_labels.nii.gz")
+    reoriented = reorient(Volume(other_values.astype(np.uint8), SPACING), "PIR")
+    write_labels(reoriented, tmp_path / "out" / "a1_labels.nii.gz")
     (row,) = evaluate_case(data.name, data.cases()[0], [predictor_from_files(tmp_path / "out", table)])
     assert {part["name"]: part["dice"] for part in row["structures"]} == {"L4": 1, "L5": 1}  # discs have no level there
     (own,) = evaluate_case(data.name, data.cases()[0], [predictor_from_files(data.folder / "labels", "dataset")])
     assert [part["dice"] for part in own["structures"]] == [1, 1, 1]
 
 
-def test_label_files_that_do_not_fit(data: Dataset, tmp_path: Path) -> None:
+def test_label_files_that_do_not_match_the_case(data: Dataset, tmp_path: Path) -> None:
     case = data.cases()[0]
-    folder = answers(tmp_path / "out", {"a1": blocks()[:, :-1]})
+    folder = write_predictions(tmp_path / "out", {"a1": blocks()[:, :-1]})
     with pytest.raises(GridError, match="not on the grid"):
         evaluate_case(data.name, case, [predictor_from_files(folder)])
     with pytest.raises(FileError, match="a2"):
         evaluate_case(data.name, data.cases()[1], [predictor_from_files(folder)])
-    with pytest.raises(FileError, match="no folder"):
+    with pytest.raises(FileError, match="no such folder"):
         predictor_from_files(tmp_path / "nowhere")
-    strange = answers(tmp_path / "strange", {"a1": np.where(blocks() > 0, 7, 0).astype(np.uint8)})
+    unexplained = write_predictions(tmp_path / "unexplained", {"a1": np.where(blocks() > 0, 7, 0).astype(np.uint8)})
     with pytest.raises(DatasetError, match="value 7"):
-        evaluate_case(data.name, case, [predictor_from_files(strange, {0: ("background",), 1: ("L4",)})])
+        evaluate_case(data.name, case, [predictor_from_files(unexplained, {0: ("background",), 1: ("L4",)})])
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(DatasetError, match="table of voxel value"):
         read_label_table(tmp_path / "list.json")
 
 
-def test_a_model_that_refuses_an_exam_has_found_nothing(data: Dataset, tmp_path: Path) -> None:
+def test_an_exam_that_the_model_refuses_is_an_empty_prediction(data: Dataset, tmp_path: Path) -> None:
     model = Model.load(tiny.write(tmp_path / "tiny.onnx"), "cpu")
     air = Volume(np.full((6, 40, 60), -1000, np.float32), SPACING)
     ct = write_case(data.folder, "ct", air, Volume(blocks(), SPACING), {"patient": "c"})
