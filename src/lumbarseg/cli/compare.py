@@ -51,9 +51,8 @@ _COLUMNS = ("run", "method", "folds", "tags", "exams", "held out", "epochs", "mi
 
 def _format_tables(table: Sequence[ComparisonRow]) -> list[str]:
     """Both tables as text, and what is to be known of them."""
-    from lumbarseg.training.run_comparison import structure_names
-
     from lumbarseg.evaluation.text_tables import align_columns
+    from lumbarseg.training.run_comparison import structure_names
 
     rows = [list(_COLUMNS)]
     for line in table:
