@@ -22,13 +22,13 @@ from lumbarseg.datasets.schemes import SCHEMES
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_exam, read_labels
-from lumbarseg.metrics import (
+from lumbarseg.metrics.overlap import (
     find_missing_structures,
     find_wrong_names,
-    own_label_table,
     score_structures,
     select_marked_uncertain,
 )
+from lumbarseg.metrics.structure_names import own_label_table
 from lumbarseg.segmentation import Segmentation, segment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,7 +215,10 @@ def evaluate_exam(model: Model, benchmark_set: BenchmarkSet, image: Path, refere
     if benchmark_set.table:
         scores = score_structures(labels, read_labels(reference).array, benchmark_set.table)
         row["structures"] = {s.name: s.to_dict() for s in scores if s.reference_voxels}
-        row |= {"wrong": find_wrong_names(s for s in scores if s.reference_voxels), "missing": find_missing_structures(scores)}
+        row |= {
+            "wrong": find_wrong_names(s for s in scores if s.reference_voxels),
+            "missing": find_missing_structures(scores),
+        }
         uncertain = {level["name"] for level in row["levels"] if level["uncertain"]}
         marked = select_marked_uncertain(row["wrong"], uncertain)
         row["wrong_unmarked"] = [text for text in row["wrong"] if text not in marked]

@@ -24,7 +24,7 @@ from lumbarseg.datasets.selection import Selection, select_cases
 from lumbarseg.datasets.splits import SplitSettings
 from lumbarseg.errors import SegmentError
 from lumbarseg.inference import Model, Predictor
-from lumbarseg.metrics import find_wrong_names, score_structures
+from lumbarseg.metrics.overlap import find_wrong_names, score_structures
 from lumbarseg.segmentation import Segmentation, refine_with_clicks, segment
 from lumbarseg.training.click_simulation import simulate
 

@@ -24,7 +24,8 @@ from lumbarseg.anatomy import STRUCTURES, Kind, Structure, structure_by_name
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_exam, read_labels
-from lumbarseg.metrics import find_wrong_names, own_label_table, score_structures
+from lumbarseg.metrics.overlap import find_wrong_names, score_structures
+from lumbarseg.metrics.structure_names import own_label_table
 from lumbarseg.phantom import Recipe, RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.report.contact_sheet import render_tile_picture
 from lumbarseg.segmentation import Segmentation, segment

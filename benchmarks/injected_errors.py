@@ -25,7 +25,7 @@ from scipy import ndimage
 
 from lumbarseg.anatomy import STRUCTURES, structure_by_name
 from lumbarseg.io import read_labels, write_image
-from lumbarseg.metrics import compute_dice
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.phantom import Phantom
 from lumbarseg.report.picture import TEXT, PictureLayout, draw_names, render_slice
 from lumbarseg.resampling import reorient

@@ -30,13 +30,13 @@ from lumbarseg.datasets.schemes import SCHEMES
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_exam, read_labels
-from lumbarseg.metrics import (
+from lumbarseg.metrics.overlap import (
     find_missing_structures,
     find_wrong_names,
-    own_label_table,
     score_structures,
     select_marked_uncertain,
 )
+from lumbarseg.metrics.structure_names import own_label_table
 from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import segment

@@ -33,7 +33,7 @@ from lumbarseg.datasets import create_dataset, write_case
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import write_image, write_labels
-from lumbarseg.metrics import own_label_table
+from lumbarseg.metrics.structure_names import own_label_table
 
 
 @pytest.fixture(scope="module")

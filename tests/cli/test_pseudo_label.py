@@ -20,7 +20,7 @@ from lumbarseg.datasets.dataset import verify_checksums
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.inference.card import BLANK_DIGEST
 from lumbarseg.io import write_image
-from lumbarseg.metrics import compute_dice
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.volume import Volume
 
 MADE_FOR = {"bodies": ("body",), "discs": ("disc",), "thick": ("body",)}

@@ -20,7 +20,7 @@ from tests.io.make_nifti import saved, set_header
 from lumbarseg.anatomy import LUMBAR_LEVELS, Kind, arch_of_level, labels_of_kind, structure_by_label, structure_by_name
 from lumbarseg.cli.main import main
 from lumbarseg.io import read_image, read_labels
-from lumbarseg.metrics import score_structures
+from lumbarseg.metrics.overlap import score_structures
 from lumbarseg.phantom import Phantom
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume

@@ -15,7 +15,7 @@ from lumbarseg.datasets.label_table import normalize_names
 from lumbarseg.datasets.selection import Selection
 from lumbarseg.datasets.splits import SplitSettings, patients_in_several_splits
 from lumbarseg.errors import DatasetError, FileError
-from lumbarseg.metrics import score_case
+from lumbarseg.metrics.case_scores import score_case
 
 LEVELS = {0: ("background", "L3", "arch"), 1: ("L1",), 2: ("L2", "L2 arch"), 3: ("L1-L2",)}
 TABLES = {"kinds": sets.TABLE, "whole": sets.WHOLE, "levels": LEVELS}

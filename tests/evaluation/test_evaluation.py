@@ -11,16 +11,9 @@ from tests import tiny
 from lumbarseg.anatomy import structure_by_name
 from lumbarseg.datasets import Dataset, create_dataset, write_case
 from lumbarseg.errors import DatasetError, FileError, GridError
-from lumbarseg.evaluation import (
-    CasePrediction,
-    compare_evaluations,
-    evaluate_case,
-    evaluation_tables,
-    largest_deficits,
-    predictor_from_files,
-    predictor_from_model,
-    read_label_table,
-)
+from lumbarseg.evaluation.evaluate import evaluate_case
+from lumbarseg.evaluation.predictors import CasePrediction, predictor_from_files, predictor_from_model, read_label_table
+from lumbarseg.evaluation.tables import compare_evaluations, evaluation_tables, largest_deficits
 from lumbarseg.inference import Model
 from lumbarseg.io import write_labels
 from lumbarseg.resampling import reorient

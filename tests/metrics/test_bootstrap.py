@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumbarseg.metrics import bootstrap_mean, compare_models, permutation_test, summarize_groups, worst_rows
+from lumbarseg.metrics.bootstrap import bootstrap_mean, permutation_test
+from lumbarseg.metrics.summary import compare_models, summarize_groups, worst_rows
 
 PATIENTS = ["a", "a", "b", "c", "c", "c"]
 

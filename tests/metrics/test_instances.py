@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lumbarseg.anatomy import structure_by_name
-from lumbarseg.metrics import InstanceMatch, instance_rows, match_instances
+from lumbarseg.metrics.case_scores import instance_rows
+from lumbarseg.metrics.instances import InstanceMatch, match_instances
 
 
 def bar(**lengths: int) -> np.ndarray:

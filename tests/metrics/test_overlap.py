@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lumbarseg import metrics
 from lumbarseg.anatomy import Kind, structure_by_name
-from lumbarseg.metrics import (
+from lumbarseg.metrics.overlap import (
     StructureScore,
     compute_dice,
-    compute_surface_distances,
+    find_missing_structures,
+    find_wrong_names,
     score_structures,
+    select_marked_uncertain,
 )
-from lumbarseg.metrics.overlap import select_marked_uncertain
+from lumbarseg.metrics.structure_names import own_label_table
+from lumbarseg.metrics.surface import SurfaceDistances, compute_surface_distances
 
 L3, L4, L5 = (structure_by_name(name).label for name in ("L3", "L4", "L5"))
 ARCH = structure_by_name("L4 arch").label
@@ -45,7 +47,7 @@ def test_surfaces_two_voxels_apart_are_two_spacings_apart() -> None:
     assert far.largest == pytest.approx(3.0)
     assert 0 < far.mean < 3
     assert far.mean <= far.p95 <= far.largest
-    assert compute_surface_distances(a, a, (1.5, 1.0, 1.0)) == metrics.SurfaceDistances(0, 0, 0)
+    assert compute_surface_distances(a, a, (1.5, 1.0, 1.0)) == SurfaceDistances(0, 0, 0)
     assert compute_surface_distances(a, a & ~a, (1, 1, 1)) is None
 
 
@@ -54,7 +56,7 @@ def test_a_perfect_prediction() -> None:
     rows = score_structures(reference.copy(), reference)
     assert [row.name for row in rows] == ["L3", "L4"]
     assert all((row.dice, row.volume_ratio, row.covering_dice, row.is_named_right) == (1, 1, 1, True) for row in rows)
-    assert metrics.find_wrong_names(rows) == metrics.find_missing_structures(rows) == []
+    assert find_wrong_names(rows) == find_missing_structures(rows) == []
 
 
 def test_a_shifted_name_has_overlap_but_no_dice() -> None:
@@ -62,7 +64,7 @@ def test_a_shifted_name_has_overlap_but_no_dice() -> None:
     assert score_of(rows, "L3").dice == 0
     assert score_of(rows, "L3").covering_dice == 1
     assert score_of(rows, "L4").covered_by == "L5"
-    assert metrics.find_wrong_names(rows) == ["L3 as L4", "L4 as L5"]
+    assert find_wrong_names(rows) == ["L3 as L4", "L4 as L5"]
     assert score_of(rows, "L5").dice is None
     assert (score_of(rows, "L5").reference_voxels, score_of(rows, "L5").predicted_voxels) == (0, 6)
 
@@ -70,9 +72,9 @@ def test_a_shifted_name_has_overlap_but_no_dice() -> None:
 def test_a_quarter_or_less_is_no_cover() -> None:
     quarter, more = score_structures(bar(L4=2, none=6), bar(L4=8)), score_structures(bar(L4=3, none=5), bar(L4=8))
     assert score_of(quarter, "L4").covered_by is None
-    assert metrics.find_missing_structures(quarter) == ["L4"]
+    assert find_missing_structures(quarter) == ["L4"]
     assert score_of(quarter, "L4").dice == pytest.approx(2 * 2 / 10)
-    assert metrics.find_missing_structures(more) == []
+    assert find_missing_structures(more) == []
     assert score_of(more, "L4").volume_ratio == pytest.approx(3 / 8)
 
 
@@ -82,7 +84,7 @@ def test_a_complete_vertebra_is_body_and_arch() -> None:
     rows = score_structures(prediction, reference, {0: ("background",), 1: ("L4", "L4 arch"), 2: ("L5", "L5 arch")})
     assert score_of(rows, "L4 vertebra").dice == pytest.approx(2 * 3 / 7)
     assert score_of(rows, "L4 vertebra").is_named_right
-    assert metrics.find_wrong_names(rows) == ["L5 vertebra as L3 vertebra"]
+    assert find_wrong_names(rows) == ["L5 vertebra as L3 vertebra"]
 
 
 def test_tissues_have_no_wrong_names() -> None:
@@ -94,7 +96,7 @@ def test_tissues_have_no_wrong_names() -> None:
     assert [row.name for row in rows] == ["vertebra", "canal"]
     assert score_of(rows, "vertebra").dice == pytest.approx(2 * 4 / 10)
     assert score_of(rows, "canal").dice == 0
-    assert metrics.find_missing_structures(rows) == metrics.find_wrong_names(rows) == []
+    assert find_missing_structures(rows) == find_wrong_names(rows) == []
 
 
 @pytest.mark.parametrize("ambiguous", [("unknown",), ("background", "body"), ("L4", "L5"), ("L4", "L4 arch")])
@@ -117,9 +119,7 @@ def test_a_tissue_beside_its_named_structures_has_no_score() -> None:
 
 def test_the_own_values_can_be_restricted_to_kinds() -> None:
     reference = bar(L3=4, **{"L3-L4": 2}, canal=3, L4=4)
-    assert [row.name for row in score_structures(reference, reference, metrics.own_label_table((Kind.DISC,)))] == [
-        "L3-L4"
-    ]
+    assert [row.name for row in score_structures(reference, reference, own_label_table((Kind.DISC,)))] == ["L3-L4"]
     assert {row.name for row in score_structures(reference, reference)} == {"L3", "L3-L4", "L4", "canal"}
 
 

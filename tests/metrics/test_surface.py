@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumbarseg.io import read_labels
-from lumbarseg.metrics import SurfaceDistances, compute_surface_distances
+from lumbarseg.metrics.surface import SurfaceDistances, compute_surface_distances
 
 
 def monais(a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...]) -> SurfaceDistances:

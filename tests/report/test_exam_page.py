@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 from lumbarseg.measurement import measure_structures
-from lumbarseg.metrics import score_structures
+from lumbarseg.metrics.overlap import score_structures
 from lumbarseg.report import Provenance, build_report, picture
 from lumbarseg.report.exam_page import render_exam_page
 from lumbarseg.report.exam_report import NOTICE

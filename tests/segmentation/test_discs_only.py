@@ -18,7 +18,8 @@ from lumbarseg.clicks import Click, ClickGaussian
 from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.inference import Model, ModelCard, bundled_model_path
 from lumbarseg.io import read_exam, read_labels
-from lumbarseg.metrics import find_wrong_names, own_label_table, score_structures
+from lumbarseg.metrics.overlap import find_wrong_names, score_structures
+from lumbarseg.metrics.structure_names import own_label_table
 from lumbarseg.phantom import Phantom
 from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.segmentation import LevelPin, UserLevels, discs_only, segment, segment_with_clicks

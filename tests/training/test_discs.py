@@ -11,7 +11,8 @@ from tests.datasets import small_phantoms
 
 from lumbarseg.anatomy import STRUCTURES, Kind
 from lumbarseg.datasets import Dataset, create_dataset, write_case
-from lumbarseg.evaluation import evaluate_case, predictor_from_model
+from lumbarseg.evaluation.evaluate import evaluate_case
+from lumbarseg.evaluation.predictors import predictor_from_model
 from lumbarseg.inference import Model
 from lumbarseg.training.export import export_model
 from lumbarseg.training.presets import PRESETS

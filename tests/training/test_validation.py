@@ -11,7 +11,7 @@ from tests import sets
 from lumbarseg.cli.demo import synthetic_exam as demo_exam
 from lumbarseg.datasets import Dataset
 from lumbarseg.inference import ModelCard
-from lumbarseg.metrics import own_label_table
+from lumbarseg.metrics.structure_names import own_label_table
 from lumbarseg.training.initial_weights import InitialWeights
 from lumbarseg.training.networks import PlanarUNet
 from lumbarseg.training.targets import Targets

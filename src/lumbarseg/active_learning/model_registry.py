@@ -17,11 +17,12 @@ import numpy as np
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.datasets import Dataset
 from lumbarseg.errors import DatasetError, ModelError
-from lumbarseg.evaluation import CasePredictor, evaluate_case, predictor_from_model
+from lumbarseg.evaluation.evaluate import evaluate_case
+from lumbarseg.evaluation.predictors import CasePredictor, predictor_from_model
 from lumbarseg.inference import Model
 from lumbarseg.io import atomic_write
-from lumbarseg.metrics import bootstrap_mean, exam_rows
-from lumbarseg.metrics.case_scores import Row
+from lumbarseg.metrics.bootstrap import bootstrap_mean
+from lumbarseg.metrics.case_scores import Row, exam_rows
 
 VALIDATION_SPLIT = "val"
 

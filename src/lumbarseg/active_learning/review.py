@@ -12,7 +12,7 @@ from lumbarseg.anatomy import LEVELS, Kind, structure_by_label
 from lumbarseg.datasets.dataset import Case, LabelTable
 from lumbarseg.datasets.validation.components import LabelRegion, label_regions
 from lumbarseg.datasets.validation.level_order import check_level_order
-from lumbarseg.metrics import compute_dice
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.volume import Array, Volume
 
 from .ensemble import ModelPrediction

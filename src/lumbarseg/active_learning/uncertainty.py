@@ -21,7 +21,7 @@ from lumbarseg.datasets.dataset import LabelTable
 from lumbarseg.errors import LumbarsegError, SegmentError
 from lumbarseg.inference import Model, predict
 from lumbarseg.io import atomic_write, read_exam
-from lumbarseg.metrics import compute_dice
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.preprocessing import refuse_ct
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import Segmentation, SegmentationState, segment

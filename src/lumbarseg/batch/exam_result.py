@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lumbarseg.clicks import Click
     from lumbarseg.inference import Model
     from lumbarseg.io import LoadedExam
-    from lumbarseg.metrics import StructureScore
+    from lumbarseg.metrics.overlap import StructureScore
     from lumbarseg.segmentation import LevelPin, Segmentation
     from lumbarseg.volume import Volume
 

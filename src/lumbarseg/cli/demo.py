@@ -13,7 +13,7 @@ from lumbarseg.batch import exam_result, output_formats
 from . import console, options
 
 if TYPE_CHECKING:
-    from lumbarseg.metrics import StructureScore
+    from lumbarseg.metrics.overlap import StructureScore
     from lumbarseg.phantom import Phantom
 
 _VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # mm of the field of view from foot to head, and of it below the middle of L5
@@ -91,7 +91,7 @@ def synthetic_exam(seed: int) -> Phantom:
 
 def score_against_truth(found: Any, truth: Any) -> list[StructureScore]:
     """Scores of every structure that the phantom has."""
-    from lumbarseg.metrics import score_structures
+    from lumbarseg.metrics.overlap import score_structures
 
     return [row for row in score_structures(found, truth) if row.dice is not None]
 

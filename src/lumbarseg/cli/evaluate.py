@@ -10,16 +10,8 @@ from pathlib import Path
 from lumbarseg.datasets import Case, Dataset, selection
 from lumbarseg.datasets.splits import SplitSettings
 from lumbarseg.errors import DatasetError
-from lumbarseg.evaluation import (
-    CaseFailure,
-    CasePredictor,
-    Evaluation,
-    evaluate_cases,
-    predictor_from_files,
-    predictor_from_model,
-    read_label_table,
-)
-from lumbarseg.evaluation.evaluate import result_to_csv, result_to_dict
+from lumbarseg.evaluation.evaluate import CaseFailure, Evaluation, evaluate_cases, result_to_csv, result_to_dict
+from lumbarseg.evaluation.predictors import CasePredictor, predictor_from_files, predictor_from_model, read_label_table
 from lumbarseg.evaluation.tables import GROUP_KEYS
 from lumbarseg.evaluation.text_tables import format_evaluations
 from lumbarseg.inference import Model, bundled_model_path

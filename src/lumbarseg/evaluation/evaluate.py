@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 
 from lumbarseg.datasets import Case, read_case
 from lumbarseg.errors import LumbarsegError, describe_error
-from lumbarseg.metrics import score_case, structure_rows
-from lumbarseg.metrics.case_scores import Row
+from lumbarseg.metrics.case_scores import Row, score_case, structure_rows
 
 from .predictors import CasePredictor
 from .tables import compare_evaluations, evaluation_tables

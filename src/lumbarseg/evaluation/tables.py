@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lumbarseg.metrics import (
-    GroupSummary,
-    ModelDifference,
-    compare_models,
-    exam_rows,
-    instance_rows,
-    structure_rows,
-    summarize_groups,
-    worst_rows,
-)
-from lumbarseg.metrics.case_scores import Row
+from lumbarseg.metrics.case_scores import Row, exam_rows, instance_rows, structure_rows
+from lumbarseg.metrics.summary import GroupSummary, ModelDifference, compare_models, summarize_groups, worst_rows
 
 GROUP_KEYS = ("level", "contrast", "scanner", "kind")
 STRUCTURE_MEASURES = ("dice", "ratio", "surface_mm", "surface95_mm", "named")

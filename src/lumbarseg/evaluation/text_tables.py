@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lumbarseg.metrics import Estimate, ModelDifference, exam_rows, worst_rows
-from lumbarseg.metrics.case_scores import Row
+from lumbarseg.metrics.bootstrap import Estimate
+from lumbarseg.metrics.case_scores import Row, exam_rows
+from lumbarseg.metrics.summary import ModelDifference, worst_rows
 
 from .evaluate import Evaluation
 from .tables import EvaluationTable, compare_evaluations, evaluation_tables, largest_deficits

@@ -12,7 +12,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from lumbarseg.anatomy import structure_by_label
 from lumbarseg.io import read_labels
-from lumbarseg.metrics import compute_dice
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.volume import Array
 
 from .label_values import to_package_labels

@@ -17,7 +17,7 @@ from torch import nn
 from lumbarseg.datasets.dataset import Dataset, LabelTable, read_case
 from lumbarseg.errors import SegmentError
 from lumbarseg.inference import ModelCard
-from lumbarseg.metrics import StructureScore, find_wrong_names, score_structures
+from lumbarseg.metrics.overlap import StructureScore, find_wrong_names, score_structures
 from lumbarseg.segmentation import segment
 from lumbarseg.volume import Array, Volume
 

@@ -12,7 +12,7 @@ from tests.server.live.conftest import Server, finished, form
 
 from lumbarseg.anatomy import structure_by_name
 from lumbarseg.io import read_image, read_labels, write_image
-from lumbarseg.metrics import compute_dice
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.phantom import Phantom
 from lumbarseg.volume import Volume
 

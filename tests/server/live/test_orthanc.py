@@ -18,7 +18,7 @@ from tests.server.live.conftest import Server, form, serving
 
 from lumbarseg.anatomy import structure_by_name
 from lumbarseg.io import read_exam, read_image, read_labels, write_labels
-from lumbarseg.metrics import compute_dice
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.phantom import Phantom
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
