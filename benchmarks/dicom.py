@@ -156,7 +156,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", dest="out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    if dcmqi.program() is None:
+    if dcmqi.find_program() is None:
         raise SystemExit("dcmqi is not installed: pip install dcmqi")
     rows = run(DICOM_VARIANTS, tuple(OUTPUT_FORMATS))
     print(f"\n{table(rows)}\n\n{machine.describe_machine(machine.machine_facts())}")

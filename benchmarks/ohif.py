@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.io.dicom.test_seg import placed
+from tests.io.dicom.examples import with_frame_of_reference
 from tests.io.make_dicom import T2, write_series
 from tests.io.orthanc import put, running
 
@@ -40,7 +40,7 @@ def write_study(folder: Path) -> Path:
     """The phantom as a scanner exports it."""
     image = reorient(synthetic_exam(SEED).image, "PIR")
     array = np.round(image.array - float(image.array.min())).astype(np.int16)
-    write_series(folder, Volume(array, image.affine), placed(T2))
+    write_series(folder, Volume(array, image.affine), with_frame_of_reference(T2))
     return folder
 
 

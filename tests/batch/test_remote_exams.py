@@ -14,7 +14,7 @@ import pytest
 from dicomweb_client import DICOMwebClient
 from tests.cli.conftest import ENVIRONMENT, PROGRAM
 from tests.io import dcmqi
-from tests.io.dicom.test_seg import placed
+from tests.io.dicom.examples import with_frame_of_reference
 from tests.io.make_dicom import LOCALISER, STUDY, write_series
 from tests.io.orthanc import needs_orthanc, put, running
 
@@ -34,7 +34,7 @@ def study(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The phantom as a scanner exports it: sagittal slices, and a localiser."""
     folder = tmp_path_factory.mktemp("study")
     image = reorient(phantom.image, "PIL")
-    write_series(folder, Volume(np.rint(image.array).astype(np.int16), image.affine), placed())
+    write_series(folder, Volume(np.rint(image.array).astype(np.int16), image.affine), with_frame_of_reference())
     thick = Volume(np.zeros((8, 8, 3), np.int16), image.affine)
     write_series(folder, thick, LOCALISER)
     return folder
@@ -50,7 +50,7 @@ def answered(study: Path, model_file: Path, tmp_path_factory: pytest.TempPathFac
     return out
 
 
-@pytest.mark.skipif(dcmqi.program() is None, reason="dcmqi is not installed")
+@pytest.mark.skipif(dcmqi.find_program() is None, reason="dcmqi is not installed")
 @pytest.mark.parametrize("suffix", [".seg.dcm", ".labelmap.dcm"])
 def test_dcmqi_reads_what_nifti_holds(study: Path, answered: Path, suffix: str, tmp_path: Path) -> None:
     labels = np.asarray(nibabel.load(answered / f"{study.name}_labels.nii.gz").dataobj)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.io.make_nifti import SAGITTAL, saved
+from tests.io.make_nifti import SAGITTAL, save_nifti
 
 from lumbarseg.cli.importing import CONTRASTS, PRESETS
 from lumbarseg.cli.main import main
@@ -22,8 +22,8 @@ def pairs(tmp_path: Path) -> Path:
     source.mkdir()
     rng = np.random.default_rng(0)
     for name in [*(f"p{i:02d}" for i in range(11)), "p10_second"]:
-        saved(source / f"{name}_image.nii.gz", rng.normal(100, 20, (6, 7, 5)).astype(np.float32), SAGITTAL)
-        saved(source / f"{name}_labels.nii.gz", rng.integers(0, 4, (6, 7, 5), np.uint8), SAGITTAL)
+        save_nifti(source / f"{name}_image.nii.gz", rng.normal(100, 20, (6, 7, 5)).astype(np.float32), SAGITTAL)
+        save_nifti(source / f"{name}_labels.nii.gz", rng.integers(0, 4, (6, 7, 5), np.uint8), SAGITTAL)
     return source
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import tiny
-from tests.io.make_nifti import SAGITTAL, saved
+from tests.io.make_nifti import SAGITTAL, save_nifti
 
 from lumbarseg.cli.main import main
 from lumbarseg.inference import ModelCard
@@ -45,7 +45,7 @@ def test_any_model_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_an_exam_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = saved(tmp_path / "a.nii.gz", np.ones((448, 400, 16), np.int16), SAGITTAL)
+    path = save_nifti(tmp_path / "a.nii.gz", np.ones((448, 400, 16), np.int16), SAGITTAL)
     assert main(["info", str(path)]) == 0
     told = capsys.readouterr().out
     assert "slices: sagittal, 4.40 mm apart" in told

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from tests.cli.conftest import ENVIRONMENT, PROGRAM
 from tests.io.make_dicom import write_series
-from tests.io.make_nifti import saved, set_header
+from tests.io.make_nifti import save_nifti, set_header
 
 from lumbarseg.anatomy import LUMBAR_LEVELS, Kind, arch_of_level, labels_of_kind, structure_by_label, structure_by_name
 from lumbarseg.cli.main import main
@@ -151,13 +151,13 @@ def bad_exams(folder: Path, exam: Path) -> list[Path]:
         "noise": noise,
     }
     for name, values in arrays.items():
-        saved(folder / f"{name}.nii.gz", values, affine)
+        save_nifti(folder / f"{name}.nii.gz", values, affine)
     for name, header in (
         ("zero_spacing", {"pixdim": [1, 0, 0.6, 0.6, 0, 0, 0, 0], "sform_code": 0, "qform_code": 0}),
         ("singular", {"srow_x": [0, 0, 0, 0], "sform_code": 1}),
         ("two_gigabytes", {"dim": [3, 1024, 1024, 2048, 1, 1, 1, 1]}),
     ):
-        set_header(saved(folder / f"{name}.nii", array[:4, :40, :40], affine), **header)
+        set_header(save_nifti(folder / f"{name}.nii", array[:4, :40, :40], affine), **header)
     (folder / "nothing").mkdir()
     return sorted(folder.iterdir())
 
@@ -207,7 +207,7 @@ def test_a_folder_of_dicom_is_an_exam(phantom: Phantom, tmp_path: Path) -> None:
 def test_one_of_several_volumes_is_chosen(exam: Path, tmp_path: Path) -> None:
     image = nib.load(exam)
     array = np.asarray(image.dataobj)
-    saved(tmp_path / "series.nii.gz", np.stack([np.zeros_like(array), array], axis=-1), image.affine)
+    save_nifti(tmp_path / "series.nii.gz", np.stack([np.zeros_like(array), array], axis=-1), image.affine)
     assert main(["segment", str(tmp_path / "series.nii.gz"), "-o", str(tmp_path / "out"), "--volume", "1"]) == 0
     whole(tmp_path / "out", "series")
 

@@ -1,4 +1,4 @@
-"""SimpleITK as an independent reader and writer: its images in our axes and places."""
+"""SimpleITK as an independent reader and writer: convert its images from and to RAS+ volumes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def ras_array(image: SimpleITK.Image) -> Array:
-    """The voxels as (I, J, K)."""
+    """Return the voxels as (I, J, K)."""
     return SimpleITK.GetArrayFromImage(image).T
 
 
 def ras_affine(image: SimpleITK.Image) -> Array:
-    """Voxel to RAS+ mm."""
+    """Return the affine from voxel to RAS+ mm."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
@@ -24,7 +24,7 @@ def ras_affine(image: SimpleITK.Image) -> Array:
 
 
 def itk_image(volume: Volume) -> SimpleITK.Image:
-    """A volume as SimpleITK's image, in LPS."""
+    """Return a volume as SimpleITK's image, in LPS."""
     affine = _LPS_TO_RAS @ volume.affine
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(volume.array.T))
     image.SetSpacing(volume.grid.spacing)

@@ -1,4 +1,4 @@
-"""DICOM files as a scanner would export them, from a volume in our axes."""
+"""Write DICOM files as a scanner would export them, from a volume in RAS+ axes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STUDY = generate_uid(entropy_srcs=["study"])
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a series calls itself. tags: any other DICOM attribute by keyword; study: its UID."""
+    """How a series describes itself. tags: further DICOM attributes by keyword. study: its UID."""
 
     description: str = "T2_TSE_SAG"
     number: int = 3
@@ -36,9 +36,9 @@ LOCALISER = Protocol("localizer", 1, image_type=("ORIGINAL", "PRIMARY", "LOCALIZ
 
 
 def write_series(folder: Path, volume: Volume, protocol: Protocol = T2, shuffle: int = 0) -> list[Path]:
-    """One file for each slice of `volume`, whose axes are (column, row, slice); in the order of the slices.
+    """Write one file for each slice of `volume`, whose axes are (column, row, slice); return them in slice order.
 
-    volume.array: (I, J, K) int16 or uint16. shuffle: seed of the files' names, which say nothing about their order.
+    volume.array: (I, J, K) int16 or uint16. shuffle: seed of the file names, which do not show the order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = np.random.default_rng(shuffle).permutation(volume.array.shape[2])
@@ -81,14 +81,14 @@ def _slice(volume: Volume, index: int, protocol: Protocol) -> Dataset:
 
 
 def _decimals(*values: float) -> list[str]:
-    """Numbers as decimal strings, of at most 16 characters as the standard asks."""
+    """Return numbers as decimal strings of at most 16 characters, as the standard requires."""
     return [f"{value:.12f}"[:16] for value in values]
 
 
 def write_enhanced(path: Path, stacks: Sequence[tuple[Volume, dict[str, Any]]], shuffle: int = 0) -> Path:
-    """One enhanced MR object of all slices of `stacks`, each with what its frames say: EchoTime, StackID, TimeIndex.
+    """Write one enhanced MR object of all slices of `stacks`, each with EchoTime, StackID or TimeIndex of its frames.
 
-    The frames lie in a random order in the file; only the functional groups and the dimensions tell where each one is.
+    The frames are in random order in the file; only the functional groups and the dimensions give their positions.
     """
     frames = [(stack, index) for stack in range(len(stacks)) for index in range(stacks[stack][0].array.shape[2])]
     frames = [frames[at] for at in np.random.default_rng(shuffle).permutation(len(frames))]
@@ -107,20 +107,20 @@ def write_enhanced(path: Path, stacks: Sequence[tuple[Volume, dict[str, Any]]], 
     return path
 
 
-def _frame(volume: Volume, says: dict[str, Any], stack: int, index: int) -> Dataset:
+def _frame(volume: Volume, attributes: dict[str, Any], stack: int, index: int) -> Dataset:
     plain = _slice(volume, index, T2)
-    content = _item(StackID=str(says.get("StackID", 1)), DimensionIndexValues=[stack + 1, index + 1])
-    if "TimeIndex" in says:
-        content.TemporalPositionIndex = says["TimeIndex"]
+    content = _item(StackID=str(attributes.get("StackID", 1)), DimensionIndexValues=[stack + 1, index + 1])
+    if "TimeIndex" in attributes:
+        content.TemporalPositionIndex = attributes["TimeIndex"]
     frame = _item(
         PlanePositionSequence=[_item(ImagePositionPatient=plain.ImagePositionPatient)],
         PlaneOrientationSequence=[_item(ImageOrientationPatient=plain.ImageOrientationPatient)],
         PixelMeasuresSequence=[_item(PixelSpacing=plain.PixelSpacing, SliceThickness=plain.SliceThickness)],
         FrameContentSequence=[content],
-        PixelValueTransformationSequence=[_item(RescaleSlope=says.get("Slope", 1), RescaleIntercept=0)],
+        PixelValueTransformationSequence=[_item(RescaleSlope=attributes.get("Slope", 1), RescaleIntercept=0)],
     )
-    if "EchoTime" in says:
-        frame.MREchoSequence = [_item(EffectiveEchoTime=says["EchoTime"])]
+    if "EchoTime" in attributes:
+        frame.MREchoSequence = [_item(EffectiveEchoTime=attributes["EchoTime"])]
     return frame
 
 

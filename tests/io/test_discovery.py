@@ -1,4 +1,4 @@
-"""Which exams files and folders mean."""
+"""The exams that files and folders refer to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lumbarseg.volume import Grid
 SMALL = filled(Grid((6, 7, 8), affine_of("PIR", (0.6, 0.6, 4))))
 
 
-def touch(*paths: Path) -> None:
+def create_files(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"1")
@@ -40,12 +40,12 @@ def touch(*paths: Path) -> None:
         (".nii.gz", ".nii.gz"),
     ],
 )
-def test_stem(name: str, expected: str, tmp_path: Path) -> None:
+def test_exam_name(name: str, expected: str, tmp_path: Path) -> None:
     assert exam_name(tmp_path / name) == expected
     assert exam_name(str(tmp_path / name)) == expected
 
 
-def test_the_stem_of_a_folder_is_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_folder_is_its_exam_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "exam.nrrd"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -55,20 +55,22 @@ def test_the_stem_of_a_folder_is_its_name(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_gives_its_volumes_but_not_our_own_labels(tmp_path: Path) -> None:
     names = ["a.nii", "b.nii.gz", "c.MHA", "d.mhd", "e.nrrd", "f.nhdr"]
-    touch(*(tmp_path / name for name in names))
-    touch(*(tmp_path / name for name in ("a_labels.nii.gz", "B_Labels.nii.gz", ".hidden.nii.gz", "d.raw", "notes.txt")))
-    touch(tmp_path / "below" / "z.nii.gz")
+    create_files(*(tmp_path / name for name in names))
+    create_files(
+        *(tmp_path / name for name in ("a_labels.nii.gz", "B_Labels.nii.gz", ".hidden.nii.gz", "d.raw", "notes.txt"))
+    )
+    create_files(tmp_path / "below" / "z.nii.gz")
     assert [path.name for path in find_exams([tmp_path])] == names
 
 
 def test_files_stand_for_themselves_once_and_in_order(tmp_path: Path) -> None:
-    touch(tmp_path / "b.nii.gz", tmp_path / "a.nii.gz", tmp_path / "x_labels.nii.gz")
+    create_files(tmp_path / "b.nii.gz", tmp_path / "a.nii.gz", tmp_path / "x_labels.nii.gz")
     given = [tmp_path / "x_labels.nii.gz", tmp_path / "b.nii.gz", tmp_path, tmp_path / "b.nii.gz"]
     assert [path.name for path in find_exams(given)] == ["x_labels.nii.gz", "b.nii.gz", "a.nii.gz"]
 
 
-def test_equal_stems_can_be_seen(tmp_path: Path) -> None:
-    touch(tmp_path / "1" / "t2.nii.gz", tmp_path / "2" / "t2.mha")
+def test_exams_may_have_the_same_name(tmp_path: Path) -> None:
+    create_files(tmp_path / "1" / "t2.nii.gz", tmp_path / "2" / "t2.mha")
     assert [exam_name(path) for path in find_exams([tmp_path / "1", tmp_path / "2"])] == ["t2", "t2"]
 
 
@@ -83,7 +85,7 @@ def test_a_folder_of_dicom_files_is_one_exam(tmp_path: Path) -> None:
 def test_a_disc_with_one_study_in_folders_is_one_exam(tmp_path: Path) -> None:
     for protocol in (T1, T2, AXIAL):
         write_series(tmp_path / "disc" / "DICOM" / "ST0" / f"SE{protocol.number}", SMALL, protocol)
-    touch(tmp_path / "disc" / "README.TXT")
+    create_files(tmp_path / "disc" / "README.TXT")
     assert find_exams([tmp_path / "disc"]) == [tmp_path / "disc"]
     assert read_exam(tmp_path / "disc").metadata["series"] == T2.description
 
@@ -124,7 +126,7 @@ def test_studies_in_crossed_folders_are_kept_apart(tmp_path: Path) -> None:
 def test_folders_without_an_exam_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"):
         find_exams([tmp_path])
-    touch(tmp_path / "a_labels.nii.gz")
+    create_files(tmp_path / "a_labels.nii.gz")
     with pytest.raises(FileError, match="only label maps in it"):
         find_exams([tmp_path])
 

@@ -1,4 +1,4 @@
-"""Writing whole files or none, and what is said when the system refuses."""
+"""Atomic writes, and the errors when the system refuses to read or write."""
 
 from __future__ import annotations
 

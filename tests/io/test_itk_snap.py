@@ -13,7 +13,7 @@ def test_every_value_has_its_name_and_colour(tmp_path: Path) -> None:
     rows = [(s.label, s.name, s.colour) for s in STRUCTURES]
     itk_snap.write_label_descriptions(rows, tmp_path / "labels.txt")
     lines = [shlex.split(line, comments=True) for line in (tmp_path / "labels.txt").read_text().splitlines()]
-    clear, *found = [line for line in lines if line]
+    clear, *labels = [line for line in lines if line]
     assert clear == ["0", "0", "0", "0", "0", "0", "0", "Clear Label"]
-    assert [(int(v), name, (int(r), int(g), int(b))) for v, r, g, b, *_, name in found] == rows
-    assert {tuple(line[4:7]) for line in found} == {("1", "1", "1")}
+    assert [(int(v), name, (int(r), int(g), int(b))) for v, r, g, b, *_, name in labels] == rows
+    assert {tuple(line[4:7]) for line in labels} == {("1", "1", "1")}

@@ -1,4 +1,4 @@
-"""MetaImage: what SimpleITK writes is read in the same place, and damage is refused."""
+"""MetaImage: files of SimpleITK are read with their geometry, and damaged files are refused."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SAGITTAL = affine_of("PIL", (0.6, 0.6, 4.4), (30, 120, 200))
 
 
 @settings(max_examples=60, deadline=None)
-@given(grid=grids(), suffix=st.sampled_from([".mha", ".mhd"]), packed=st.booleans())
-def test_every_place_that_simpleitk_writes(
-    grid: Grid, suffix: str, packed: bool, tmp_path_factory: pytest.TempPathFactory
+@given(grid=grids(), suffix=st.sampled_from([".mha", ".mhd"]), compressed=st.booleans())
+def test_every_geometry_that_simpleitk_writes(
+    grid: Grid, suffix: str, compressed: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     volume = filled(grid)
     path = tmp_path_factory.mktemp("meta") / f"exam{suffix}"
-    SimpleITK.WriteImage(itk_image(volume), str(path), packed)
+    SimpleITK.WriteImage(itk_image(volume), str(path), compressed)
     exam = read_exam(path)
     assert np.array_equal(exam.volume.array, volume.array)
     assert exam.volume.grid.same_as(grid, 1e-3)
@@ -37,18 +37,18 @@ def test_every_place_that_simpleitk_writes(
 @pytest.mark.parametrize(
     "code", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64]
 )
-@pytest.mark.parametrize("packed", [False, True])
-def test_number_types(code: type, packed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compressed", [False, True])
+def test_number_types(code: type, compressed: bool, tmp_path: Path) -> None:
     volume = filled(Grid((4, 5, 6), SAGITTAL), dtype=np.uint8)
     image = SimpleITK.GetImageFromArray((volume.array // 2).T.astype(code))
-    SimpleITK.WriteImage(image, str(tmp_path / "a.mha"), packed)
+    SimpleITK.WriteImage(image, str(tmp_path / "a.mha"), compressed)
     assert np.array_equal(read_image(tmp_path / "a.mha").array, volume.array // 2)
     assert np.array_equal(read_labels(tmp_path / "a.mha").array, volume.array // 2)
 
 
-def meta(folder: Path, data: bytes = b"", name: str = "a.mha", **fields: object) -> Path:
-    """A MetaImage made by hand; a field that is None is left out."""
-    usual = {
+def write_header(folder: Path, data: bytes = b"", name: str = "a.mha", **fields: object) -> Path:
+    """Write a MetaImage with the given header fields; None leaves a field out."""
+    defaults = {
         "ObjectType": "Image",
         "NDims": 3,
         "BinaryData": True,
@@ -60,9 +60,9 @@ def meta(folder: Path, data: bytes = b"", name: str = "a.mha", **fields: object)
         "DimSize": "2 3 4",
         "ElementType": "MET_SHORT",
     }
-    last = fields.pop("ElementDataFile", "LOCAL")
-    chosen = {**usual, **fields, "ElementDataFile": last}
-    text = "".join(f"{key} = {value}\n" for key, value in chosen.items() if value is not None)
+    data_file = fields.pop("ElementDataFile", "LOCAL")
+    header = {**defaults, **fields, "ElementDataFile": data_file}
+    text = "".join(f"{key} = {value}\n" for key, value in header.items() if value is not None)
     (folder / name).write_bytes(text.encode() + data)
     return folder / name
 
@@ -71,25 +71,25 @@ NUMBERS = np.arange(24, dtype=np.int16)
 
 
 def test_big_endian(tmp_path: Path) -> None:
-    path = meta(tmp_path, NUMBERS.astype(">i2").tobytes(), BinaryDataByteOrderMSB=True)
+    path = write_header(tmp_path, NUMBERS.astype(">i2").tobytes(), BinaryDataByteOrderMSB=True)
     assert np.array_equal(read_image(path).array.ravel(order="F"), NUMBERS)
 
 
-def test_a_file_beside_it_with_something_before_the_voxels(tmp_path: Path) -> None:
+def test_a_detached_data_file_with_bytes_before_the_voxels(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(b"1234567" + NUMBERS.tobytes())
     for skip in (7, -1):
-        path = meta(tmp_path, name="a.mhd", HeaderSize=skip, ElementDataFile="a.raw")
+        path = write_header(tmp_path, name="a.mhd", HeaderSize=skip, ElementDataFile="a.raw")
         assert np.array_equal(read_image(path).array.ravel(order="F"), NUMBERS)
 
 
-def test_no_orientation_and_no_spacing_are_told(tmp_path: Path) -> None:
-    exam = read_exam(meta(tmp_path, NUMBERS.tobytes(), TransformMatrix=None, ElementSpacing=None))
+def test_missing_orientation_and_spacing_are_reported(tmp_path: Path) -> None:
+    exam = read_exam(write_header(tmp_path, NUMBERS.tobytes(), TransformMatrix=None, ElementSpacing=None))
     assert exam.volume.grid.axis_codes == "LPS"
     assert [note.split(":")[0] for note in exam.notes] == ["no orientation in its header", "no spacing in its header"]
 
 
 def test_older_names_of_the_fields(tmp_path: Path) -> None:
-    path = meta(
+    path = write_header(
         tmp_path,
         NUMBERS.tobytes(),
         TransformMatrix=None,
@@ -106,7 +106,7 @@ def test_older_names_of_the_fields(tmp_path: Path) -> None:
 
 
 def test_a_single_slice_and_one_volume_of_several(tmp_path: Path) -> None:
-    flat = meta(
+    flat = write_header(
         tmp_path,
         NUMBERS.tobytes(),
         "flat.mha",
@@ -120,7 +120,7 @@ def test_a_single_slice_and_one_volume_of_several(tmp_path: Path) -> None:
     assert exam.volume.array.shape == (4, 6, 1)
     assert exam.volume.grid.spacing == pytest.approx((0.5, 0.6, 4))
     assert "4 mm assumed" in exam.notes[0]
-    four = meta(
+    four = write_header(
         tmp_path,
         NUMBERS.tobytes(),
         NDims=4,
@@ -134,13 +134,13 @@ def test_a_single_slice_and_one_volume_of_several(tmp_path: Path) -> None:
     assert np.array_equal(read_exam(four, 1).volume.array.ravel(order="F"), NUMBERS[12:])
 
 
-def test_a_plain_file_may_not_reach_out_of_its_folder(tmp_path: Path) -> None:
+def test_a_data_file_outside_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.raw").write_bytes(NUMBERS.tobytes())
     inner = tmp_path / "inner"
     inner.mkdir()
     for name in ("../secret.raw", "..\\secret.raw", str(tmp_path / "secret.raw"), "C:/secret.raw"):
         with pytest.raises(FileError, match=r"a\.mhd: its voxels lie outside its folder"):
-            read_exam(meta(inner, name="a.mhd", ElementDataFile=name))
+            read_exam(write_header(inner, name="a.mhd", ElementDataFile=name))
 
 
 @pytest.mark.parametrize(
@@ -166,29 +166,29 @@ def test_a_plain_file_may_not_reach_out_of_its_folder(tmp_path: Path) -> None:
         ({"Offset": "0 nan 0"}, "Offset = 0 nan 0"),
     ],
 )
-def test_what_cannot_be_read_is_refused(fields: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_unsupported_headers_are_refused(fields: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=message) as refusal:
-        read_exam(meta(tmp_path, NUMBERS.tobytes(), **fields))
+        read_exam(write_header(tmp_path, NUMBERS.tobytes(), **fields))
     assert str(refusal.value).startswith(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     "fields", [{"ElementSpacing": "1 0 1"}, {"ElementSpacing": "1 -1 1"}, {"TransformMatrix": "1 0 0 1 0 0 0 0 1"}]
 )
-def test_places_that_are_none_are_refused(fields: dict[str, object], tmp_path: Path) -> None:
+def test_unusable_geometry_is_refused(fields: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(GridError, match=r"a\.mha: .*repair its header"):
-        read_exam(meta(tmp_path, NUMBERS.tobytes(), **fields))
+        read_exam(write_header(tmp_path, NUMBERS.tobytes(), **fields))
 
 
 def test_damaged_compressed_voxels_are_refused(tmp_path: Path) -> None:
-    packed = zlib.compress(np.random.default_rng(0).integers(0, 99, 24, dtype=np.int16).tobytes())
-    for data, message in ((packed[:-20], "truncated"), (b"xx" + packed[2:], "damaged"), (b"", "truncated")):
+    compressed = zlib.compress(np.random.default_rng(0).integers(0, 99, 24, dtype=np.int16).tobytes())
+    for data, message in ((compressed[:-20], "truncated"), (b"xx" + compressed[2:], "damaged"), (b"", "truncated")):
         with pytest.raises(FileError, match=message):
-            read_exam(meta(tmp_path, data, CompressedData=True))
+            read_exam(write_header(tmp_path, data, CompressedData=True))
 
 
 def test_a_header_without_its_end_is_refused(tmp_path: Path) -> None:
-    path = meta(tmp_path)
+    path = write_header(tmp_path)
     path.write_text(path.read_text().split("ElementDataFile")[0])
     with pytest.raises(FileError, match="its header ends without ElementDataFile"):
         read_exam(path)

@@ -1,4 +1,4 @@
-"""NIfTI: read as nibabel and SimpleITK read it, written so that they read what we meant."""
+"""NIfTI: read as nibabel and SimpleITK read it, and written so that they read the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import SimpleITK
 from hypothesis import given, settings
 from tests.grids import AXIS_ORDERS, affine_of, filled, grids
 from tests.io.itk import ras_affine, ras_array
-from tests.io.make_nifti import SAGITTAL, saved, set_header
+from tests.io.make_nifti import SAGITTAL, save_nifti, set_header
 
 from lumbarseg.anatomy import Kind, labels_of_kind, structure_by_label, structure_by_name
 from lumbarseg.errors import FileError
@@ -24,27 +24,27 @@ from lumbarseg.volume import Grid, Volume
 
 @settings(max_examples=60, deadline=None)
 @given(grid=grids())
-def test_what_is_written_is_read_back_by_us_and_by_nibabel(
+def test_written_files_are_read_back_by_the_package_and_by_nibabel(
     grid: Grid, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("nifti") / "exam.nii.gz"
     image, labels = filled(grid), filled(grid, dtype=np.uint8)
 
     write_image(image, path)
-    again = read_image(path)
-    assert again.array.dtype == np.float32
-    assert np.array_equal(again.array, image.array)
-    assert again.grid.same_as(grid, 1e-4)
+    read_back = read_image(path)
+    assert read_back.array.dtype == np.float32
+    assert np.array_equal(read_back.array, image.array)
+    assert read_back.grid.same_as(grid, 1e-4)
 
     write_labels(labels, path)
     assert np.array_equal(read_labels(path).array, labels.array)
-    theirs = nib.load(path)
-    assert np.array_equal(np.asanyarray(theirs.dataobj), labels.array)
-    assert np.abs(theirs.affine - grid.affine).max() < 1e-4
+    reference = nib.load(path)
+    assert np.array_equal(np.asanyarray(reference.dataobj), labels.array)
+    assert np.abs(reference.affine - grid.affine).max() < 1e-4
 
 
 @pytest.mark.parametrize("axes", AXIS_ORDERS)
-def test_sform_and_qform_say_the_same_to_every_reader(axes: str, tmp_path: Path) -> None:
+def test_sform_and_qform_agree_for_every_reader(axes: str, tmp_path: Path) -> None:
     grid = Grid((7, 5, 3), affine_of(axes, (0.6, 0.7, 4.4), (-80, 30, 500)))
     volume = filled(grid, dtype=np.uint8)
     write_labels(volume, tmp_path / "exam_labels.nii.gz")
@@ -52,9 +52,9 @@ def test_sform_and_qform_say_the_same_to_every_reader(axes: str, tmp_path: Path)
     header = nib.load(tmp_path / "exam_labels.nii.gz").header
     assert (header["sform_code"], header["qform_code"]) == (1, 1)
     assert np.abs(header.get_sform() - header.get_qform()).max() < 1e-4
-    theirs = SimpleITK.ReadImage(str(tmp_path / "exam_labels.nii.gz"))
-    assert np.array_equal(ras_array(theirs), volume.array)
-    assert np.abs(ras_affine(theirs) - grid.affine).max() < 1e-3
+    reference = SimpleITK.ReadImage(str(tmp_path / "exam_labels.nii.gz"))
+    assert np.array_equal(ras_array(reference), volume.array)
+    assert np.abs(ras_affine(reference) - grid.affine).max() < 1e-3
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,7 +99,7 @@ def test_names_colours_and_codes_are_inside(tmp_path: Path) -> None:
     assert {row["value"]: row["SCT"] for row in table}[5] == "49668003"
 
 
-def test_a_table_of_other_meaning_is_not_given_our_names(tmp_path: Path) -> None:
+def test_without_structures_no_names_are_stored(tmp_path: Path) -> None:
     write_labels(Volume(np.ones((3, 3, 3), np.uint8), np.eye(4)), tmp_path / "a.nii.gz", structures=())
     assert len(nib.load(tmp_path / "a.nii.gz").header.extensions) == 0
 
@@ -120,7 +120,7 @@ def test_every_number_type_is_written(dtype: type, tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.nii.gz").array, array.astype(np.float32))
 
 
-def test_the_suffix_lies(tmp_path: Path) -> None:
+def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
     volume = filled(Grid((5, 6, 7), SAGITTAL))
     write_image(volume, tmp_path / "plain.nii")
     write_image(volume, tmp_path / "packed.nii.gz")
@@ -164,7 +164,7 @@ def test_labels_stored_with_a_scale_are_labels(tmp_path: Path) -> None:
     assert np.array_equal(read_labels(tmp_path / "a.nii").array, truth)
 
 
-def test_sform_goes_before_qform_and_their_disagreement_is_told(tmp_path: Path) -> None:
+def test_sform_has_priority_and_a_disagreement_is_reported(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.zeros((9, 9, 9), np.int16), None)
     image.set_sform(SAGITTAL, 1)
     image.set_qform(affine_of("RAS", (0.6, 0.6, 4.4)), 1)
@@ -196,7 +196,7 @@ def test_a_qform_alone_is_enough(grid: Grid, tmp_path_factory: pytest.TempPathFa
     assert np.abs(exam.volume.affine - nib.load(path).affine).max() < 1e-5
 
 
-def test_without_orientation_the_place_is_nibabels_and_it_is_told(tmp_path: Path) -> None:
+def test_without_orientation_nibabels_affine_is_used_and_reported(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
     image.header.set_zooms((4.0, 0.6, 0.7))
     path = tmp_path / "a.nii"
@@ -214,22 +214,22 @@ def test_the_published_chu_header_reads_as_it_stands(real: Path) -> None:
 
 def test_every_kind_of_real_exam_reads_as_nibabel_reads_it(real: Path) -> None:
     for path in [*sorted(real.glob("*/*.nii.gz"))[::17], *sorted(real.glob("spider_*/t*/*.nii.gz"))[::29]]:
-        theirs, exam = nib.load(path), read_exam(path)
-        assert np.array_equal(exam.volume.array, theirs.get_fdata(dtype=np.float32)), path
-        assert np.abs(exam.volume.affine - theirs.affine).max() < 1e-4, path
+        reference, exam = nib.load(path), read_exam(path)
+        assert np.array_equal(exam.volume.array, reference.get_fdata(dtype=np.float32)), path
+        assert np.abs(exam.volume.affine - reference.affine).max() < 1e-4, path
 
 
 @pytest.mark.parametrize("shape", [(12, 14), (12, 14, 1), (1, 12, 14), (12, 1, 14), (12, 14, 3, 1), (12, 14, 3, 1, 1)])
 def test_single_slices_and_single_volumes_are_exams(shape: tuple[int, ...], tmp_path: Path) -> None:
     array = np.arange(np.prod(shape)).reshape(shape).astype(np.int16)
-    exam = read_exam(saved(tmp_path / "a.nii.gz", array, SAGITTAL))
+    exam = read_exam(save_nifti(tmp_path / "a.nii.gz", array, SAGITTAL))
     assert exam.volume.array.shape == (*shape, 1)[:3]
     assert np.array_equal(exam.volume.array.ravel(), array.ravel())
     assert exam.volume.grid.spacing == pytest.approx((0.6, 0.6, 4.4))
 
 
 def test_a_slice_without_thickness_gets_one_and_a_note(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii", np.zeros((12, 14, 1), np.int16), SAGITTAL)
+    path = save_nifti(tmp_path / "a.nii", np.zeros((12, 14, 1), np.int16), SAGITTAL)
     header = nib.load(path).header
     set_header(path, sform_code=0, qform_code=1, pixdim=[header["pixdim"][0], 0.6, 0.6, 0, 0, 0, 0, 0])
     exam = read_exam(path)
@@ -239,9 +239,9 @@ def test_a_slice_without_thickness_gets_one_and_a_note(tmp_path: Path) -> None:
     assert abs(direction @ (SAGITTAL[:3, 2] / 4.4)) == pytest.approx(1, abs=1e-4)
 
 
-def test_one_volume_of_a_4d_file_is_chosen(tmp_path: Path) -> None:
+def test_one_volume_of_a_4d_file_is_selected(tmp_path: Path) -> None:
     array = np.arange(3 * 4 * 5 * 6).reshape(3, 4, 5, 6).astype(np.int16)
-    path = saved(tmp_path / "a.nii.gz", array, SAGITTAL)
+    path = save_nifti(tmp_path / "a.nii.gz", array, SAGITTAL)
     with pytest.raises(FileError, match=r"a\.nii\.gz: 4-D, 6 volumes; choose one with --volume 0 to 5"):
         read_exam(path)
     with pytest.raises(FileError, match="no volume 6; it holds 6, counted from 0"):
@@ -251,7 +251,7 @@ def test_one_volume_of_a_4d_file_is_chosen(tmp_path: Path) -> None:
 
 
 def test_a_constant_image_is_read(tmp_path: Path) -> None:
-    assert read_image(saved(tmp_path / "a.nii.gz", np.full((3, 4, 5), 7, np.int16), SAGITTAL)).array.min() == 7
+    assert read_image(save_nifti(tmp_path / "a.nii.gz", np.full((3, 4, 5), 7, np.int16), SAGITTAL)).array.min() == 7
 
 
 def test_inputs_are_not_changed(tmp_path: Path) -> None:

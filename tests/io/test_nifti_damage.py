@@ -1,4 +1,4 @@
-"""NIfTI files that cannot be an exam: each one clear line."""
+"""Damaged NIfTI files, and those that cannot be an exam: each gives one clear error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.grids import filled
-from tests.io.make_nifti import SAGITTAL, saved, set_header
+from tests.io.make_nifti import SAGITTAL, save_nifti, set_header
 
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.io import read_exam, read_image, read_labels, write_image, write_labels
@@ -21,7 +21,7 @@ RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 @pytest.mark.parametrize("array", [np.full((3, 3, 3), 0.5), np.full((3, 3, 3), 256), np.full((3, 3, 3), -1)])
 def test_grey_values_are_not_labels(array: np.ndarray, tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii.gz", array.astype(np.float32), SAGITTAL)
+    path = save_nifti(tmp_path / "a.nii.gz", array.astype(np.float32), SAGITTAL)
     with pytest.raises(FileError, match=r"a\.nii\.gz: holds grey values, not labels"):
         read_labels(path)
     with pytest.raises(FileError, match="whole numbers from 0 to 255"):
@@ -30,7 +30,7 @@ def test_grey_values_are_not_labels(array: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_five_axes_are_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii.gz", np.zeros((3, 4, 5, 2, 3), np.int16), SAGITTAL)
+    path = save_nifti(tmp_path / "a.nii.gz", np.zeros((3, 4, 5, 2, 3), np.int16), SAGITTAL)
     with pytest.raises(FileError, match="5-D, several numbers or colours in a voxel; save one"):
         read_exam(path)
 
@@ -39,7 +39,7 @@ def test_five_axes_are_refused(tmp_path: Path) -> None:
     ("dtype", "message"), [(RGB, "holds colours, not grey values"), (np.complex64, "holds complex numbers")]
 )
 def test_colours_and_complex_numbers_are_refused(dtype: np.dtype, message: str, tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii.gz", np.zeros((3, 4, 5), dtype), SAGITTAL)
+    path = save_nifti(tmp_path / "a.nii.gz", np.zeros((3, 4, 5), dtype), SAGITTAL)
     for read in (read_image, read_labels):
         with pytest.raises(FileError, match=rf"a\.nii\.gz: {message}"):
             read(path)
@@ -49,7 +49,7 @@ def test_colours_and_complex_numbers_are_refused(dtype: np.dtype, message: str, 
 def test_nan_and_infinity_are_refused_with_their_number(value: float, tmp_path: Path) -> None:
     array = np.zeros((3, 4, 5), np.float32)
     array[0, :2, 0] = value
-    path = saved(tmp_path / "a.nii.gz", array, SAGITTAL)
+    path = save_nifti(tmp_path / "a.nii.gz", array, SAGITTAL)
     with pytest.raises(FileError, match=r"a\.nii\.gz: holds NaN or infinite values in 2 voxels"):
         read_image(path)
     with pytest.raises(FileError, match="holds NaN or infinite values in 2 voxels"):
@@ -59,14 +59,14 @@ def test_nan_and_infinity_are_refused_with_their_number(value: float, tmp_path: 
 @pytest.mark.parametrize("zooms", [(0, 0.6, 0.6), (4, -0.6, 0.6), (4, 0.6, np.nan), (4, 0.6, np.inf)])
 @pytest.mark.parametrize("qform_code", [0, 1])
 def test_zero_and_negative_spacing_are_refused(zooms: tuple[float, ...], qform_code: int, tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), np.eye(4))
+    path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), np.eye(4))
     set_header(path, sform_code=0, qform_code=qform_code, pixdim=[1, *zooms, 0, 0, 0, 0])
     with pytest.raises(GridError, match=r"a\.nii: its spacing is .* mm; every axis needs more than 0"):
         read_exam(path)
 
 
 def test_a_damaged_qform_does_not_matter_beside_a_sform(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), SAGITTAL)
+    path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), SAGITTAL)
     set_header(path, qform_code=1, quatern_b=3)
     assert read_exam(path).notes == ["its qform is damaged: the sform was used"]
     set_header(path, sform_code=0)
@@ -76,7 +76,7 @@ def test_a_damaged_qform_does_not_matter_beside_a_sform(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", [[0, 0, 0, 5], [1, 0, 0, 0], [np.nan, 0, 0, 0], [0, np.inf, 0, 0]])
 def test_a_singular_affine_is_refused(row: list[float], tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), np.eye(4))
+    path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), np.eye(4))
     set_header(path, srow_x=[1, 0, 0, 0], srow_y=row, srow_z=[0, 0, 1, 0])
     with pytest.raises(GridError, match=r"a\.nii: the affine is .*; repair its header"):
         read_exam(path)
@@ -84,7 +84,7 @@ def test_a_singular_affine_is_refused(row: list[float], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spacing", [0.0005, 900.0])
 def test_voxels_that_fit_no_person_are_refused(spacing: float, tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii.gz", np.zeros((3, 4, 5), np.int16), np.diag([spacing, spacing, spacing, 1]))
+    path = save_nifti(tmp_path / "a.nii.gz", np.zeros((3, 4, 5), np.int16), np.diag([spacing, spacing, spacing, 1]))
     with pytest.raises(GridError, match="cannot be an exam of a person"):
         read_exam(path)
 
@@ -114,25 +114,25 @@ def test_a_gzip_file_without_its_end_or_with_a_flipped_bit_is_refused(tmp_path: 
         read_exam(path)
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_claims_of_more_than_the_file_holds_are_refused_before_memory_is_taken(packed: bool, tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), SAGITTAL)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_false_sizes_are_refused_before_memory_is_allocated(compressed: bool, tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), SAGITTAL)
     for dim, message in (
         ([3, 30000, 30000, 30000, 1, 1, 1, 1], "too large for an exam"),
         ([3, 1000, 1000, 1000, 1, 1, 1, 1], "truncated: its header claims 1000 x 1000 x 1000 voxels, 2,000.0 MB"),
     ):
         set_header(path, dim=dim)
-        shown = tmp_path / "b.nii.gz"
-        shown.write_bytes(gzip.compress(path.read_bytes()) if packed else path.read_bytes())
+        file = tmp_path / "b.nii.gz"
+        file.write_bytes(gzip.compress(path.read_bytes()) if compressed else path.read_bytes())
         with pytest.raises(FileError, match=rf"b\.nii\.gz: .*{message}"):
-            read_exam(shown)
+            read_exam(file)
 
 
 @pytest.mark.parametrize(
     "dim", [[0, 1, 1, 1, 1, 1, 1, 1], [9, 1, 1, 1, 1, 1, 1, 1], [3, 4, 0, 5, 1, 1, 1, 1], [3, 4, -5, 5, 1, 1, 1, 1]]
 )
 def test_impossible_sizes_are_refused(dim: list[int], tmp_path: Path) -> None:
-    path = set_header(saved(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), SAGITTAL), dim=dim)
+    path = set_header(save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), SAGITTAL), dim=dim)
     with pytest.raises(FileError, match=r"a\.nii: its header names"):
         read_exam(path)
 
@@ -148,7 +148,7 @@ def test_impossible_sizes_are_refused(dim: list[int], tmp_path: Path) -> None:
     ],
 )
 def test_damaged_headers_are_refused(field: str, value: object, message: str, tmp_path: Path) -> None:
-    path = set_header(saved(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), SAGITTAL), **{field: value})
+    path = set_header(save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), SAGITTAL), **{field: value})
     with pytest.raises(FileError, match=rf"a\.nii: .*{message}"):
         read_exam(path)
 
@@ -162,22 +162,22 @@ def test_a_gzip_file_with_something_else_inside_is_refused(tmp_path: Path) -> No
 
 @settings(max_examples=300, deadline=None)
 @given(position=st.integers(0, 347), value=st.integers(0, 255))
-def test_no_byte_of_a_header_makes_anything_but_a_clear_refusal(
+def test_a_changed_header_byte_is_read_or_refused_in_one_line(
     position: int, value: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed.nii"
     if not path.exists() or path.stat().st_size != 352 + 240:
-        saved(path, np.arange(120, dtype=np.int16).reshape(4, 5, 6), SAGITTAL)
+        save_nifti(path, np.arange(120, dtype=np.int16).reshape(4, 5, 6), SAGITTAL)
     content = bytearray(path.read_bytes())
     content[position] = value
     damaged = path.with_name("fuzzed_damaged.nii")
     damaged.write_bytes(content)
-    refusal = None
+    message = None
     try:
         read_exam(damaged)
     except (FileError, GridError) as error:
-        refusal = str(error)
-    assert refusal is None or (refusal.startswith(str(damaged)) and "\n" not in refusal)
+        message = str(error)
+    assert message is None or (message.startswith(str(damaged)) and "\n" not in message)
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a", "a.nii.gz.txt"])

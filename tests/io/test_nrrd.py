@@ -1,4 +1,4 @@
-"""NRRD: what SimpleITK and pynrrd write is read in the same place, and damage is refused."""
+"""NRRD: files of SimpleITK and pynrrd are read with their geometry, and damaged files are refused."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from lumbarseg.volume import Grid
 
 SAGITTAL = affine_of("PIL", (0.6, 0.6, 4.4), (30, 120, 200))
 NUMBERS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
-PLACE = {"space": "left-posterior-superior", "space directions": np.eye(3), "space origin": np.zeros(3)}
+GEOMETRY = {"space": "left-posterior-superior", "space directions": np.eye(3), "space origin": np.zeros(3)}
 
 
 @settings(max_examples=60, deadline=None)
-@given(grid=grids(), suffix=st.sampled_from([".nrrd", ".nhdr"]), packed=st.booleans())
-def test_every_place_that_simpleitk_writes(
-    grid: Grid, suffix: str, packed: bool, tmp_path_factory: pytest.TempPathFactory
+@given(grid=grids(), suffix=st.sampled_from([".nrrd", ".nhdr"]), compressed=st.booleans())
+def test_every_geometry_that_simpleitk_writes(
+    grid: Grid, suffix: str, compressed: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     volume = filled(grid)
     path = tmp_path_factory.mktemp("nrrd") / f"exam{suffix}"
-    SimpleITK.WriteImage(itk_image(volume), str(path), packed)
+    SimpleITK.WriteImage(itk_image(volume), str(path), compressed)
     exam = read_exam(path)
     assert np.array_equal(exam.volume.array, volume.array)
     assert exam.volume.grid.same_as(grid, 1e-3)
@@ -52,33 +52,35 @@ def test_every_place_that_simpleitk_writes(
 @given(grid=grids())
 def test_every_space(space: str, signs: tuple[int, ...], grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> None:
     volume, path = filled(grid), tmp_path_factory.mktemp("space") / "a.nrrd"
-    said = np.diag([*signs, 1]) @ grid.affine
-    header = {"space": space, "space directions": said[:3, :3].T, "space origin": said[:3, 3]}
+    stored_affine = np.diag([*signs, 1]) @ grid.affine
+    header = {"space": space, "space directions": stored_affine[:3, :3].T, "space origin": stored_affine[:3, 3]}
     nrrd.write(str(path), volume.array, header)
     assert read_exam(path).volume.grid.same_as(grid, 1e-6)
     assert np.array_equal(read_image(path).array, volume.array)
 
 
-def write(folder: Path, array: np.ndarray = NUMBERS, name: str = "a.nrrd", **fields: Any) -> Path:
-    nrrd.write(str(folder / name), array, {**PLACE, **{key.replace("_", " "): value for key, value in fields.items()}})
+def write_nrrd(folder: Path, array: np.ndarray = NUMBERS, name: str = "a.nrrd", **fields: Any) -> Path:
+    nrrd.write(
+        str(folder / name), array, {**GEOMETRY, **{key.replace("_", " "): value for key, value in fields.items()}}
+    )
     return folder / name
 
 
 @pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2"])
 @pytest.mark.parametrize("code", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", ">i2", ">f4"])
 def test_encodings_number_types_and_byte_orders(encoding: str, code: str, tmp_path: Path) -> None:
-    path = write(tmp_path, NUMBERS.astype(code), encoding=encoding)
+    path = write_nrrd(tmp_path, NUMBERS.astype(code), encoding=encoding)
     assert np.array_equal(read_image(path).array, NUMBERS)
     assert np.array_equal(read_labels(path).array, NUMBERS)
 
 
-def test_a_space_that_is_not_the_patients_is_told(tmp_path: Path) -> None:
-    exam = read_exam(write(tmp_path, space="scanner-xyz"))
+def test_a_space_that_is_not_the_patients_is_reported(tmp_path: Path) -> None:
+    exam = read_exam(write_nrrd(tmp_path, space="scanner-xyz"))
     assert exam.volume.grid.axis_codes == "LPS"
     assert exam.notes == ["its space scanner-xyz is not a patient's: left-posterior-superior assumed"]
 
 
-def test_spacings_without_directions_are_told(tmp_path: Path) -> None:
+def test_spacings_without_directions_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.nrrd"
     nrrd.write(str(path), NUMBERS, {"spacings": [4.0, 0.6, 0.7]})
     exam = read_exam(path)
@@ -94,13 +96,13 @@ def test_a_flat_image_is_one_slice(tmp_path: Path) -> None:
     assert exam.volume.grid.spacing == pytest.approx((0.6, 0.7, 4))
 
 
-@pytest.mark.parametrize("place", [0, 3])
-def test_one_volume_of_a_list_before_or_behind_the_axes_in_space(place: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("axis_position", [0, 3])
+def test_one_volume_of_a_list_before_or_behind_the_axes_in_space(axis_position: int, tmp_path: Path) -> None:
     array = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
-    moved = np.moveaxis(array, 3, place)
-    directions = np.insert(np.diag([4.0, 0.6, 0.7]), place, np.nan, axis=0)
-    kinds = ["list" if axis == place else "domain" for axis in range(4)]
-    path = write(tmp_path, moved, space_directions=directions, kinds=kinds)
+    transposed = np.moveaxis(array, 3, axis_position)
+    directions = np.insert(np.diag([4.0, 0.6, 0.7]), axis_position, np.nan, axis=0)
+    kinds = ["list" if axis == axis_position else "domain" for axis in range(4)]
+    path = write_nrrd(tmp_path, transposed, space_directions=directions, kinds=kinds)
     with pytest.raises(FileError, match="4-D, 5 volumes; choose one with --volume 0 to 4"):
         read_exam(path)
     exam = read_exam(path, 3)
@@ -112,7 +114,7 @@ def test_one_volume_of_a_list_before_or_behind_the_axes_in_space(place: int, tmp
 def test_several_numbers_in_a_voxel_are_refused(kind: str, tmp_path: Path) -> None:
     directions = np.insert(np.eye(3), 0, np.nan, axis=0)
     array = np.zeros((3, 2, 3, 4), np.uint8)
-    path = write(tmp_path, array, space_directions=directions, kinds=[kind, "domain", "domain", "domain"])
+    path = write_nrrd(tmp_path, array, space_directions=directions, kinds=[kind, "domain", "domain", "domain"])
     with pytest.raises(FileError, match=r"a\.nrrd: several numbers or colours in a voxel"):
         read_exam(path)
 
@@ -125,7 +127,7 @@ def test_a_colour_image_of_simpleitk_is_refused(tmp_path: Path) -> None:
             read_exam(tmp_path / name)
 
 
-def edited(path: Path, old: str, new: str) -> Path:
+def edit_header(path: Path, old: str, new: str) -> Path:
     content = path.read_bytes()
     assert old.encode() in content
     path.write_bytes(content.replace(old.encode(), new.encode(), 1))
@@ -153,8 +155,8 @@ def edited(path: Path, old: str, new: str) -> Path:
         ("space origin: (0", "space origin: (0.0,0", "space origin has 4 numbers"),
     ],
 )
-def test_what_cannot_be_read_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
-    path = edited(write(tmp_path, encoding="raw"), old, new)
+def test_unsupported_headers_are_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = edit_header(write_nrrd(tmp_path, encoding="raw"), old, new)
     with pytest.raises(FileError, match=message) as refusal:
         read_exam(path)
     assert str(refusal.value).startswith(str(tmp_path))
@@ -164,7 +166,7 @@ def test_what_cannot_be_read_is_refused(old: str, new: str, message: str, tmp_pa
 def test_damaged_compressed_voxels_are_refused(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 4000, (9, 9, 9)).astype(np.int16)
     for encoding in ("gzip", "bzip2"):
-        path = write(tmp_path, noise, encoding=encoding)
+        path = write_nrrd(tmp_path, noise, encoding=encoding)
         content = path.read_bytes()
         path.write_bytes(content[:-300])
         with pytest.raises(FileError, match="truncated"):
@@ -184,14 +186,14 @@ def test_spacing_of_nothing_is_refused(spacing: list[float], tmp_path: Path) -> 
         read_exam(path)
 
 
-def test_a_singular_place_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, space_directions=np.array([[1.0, 0, 0], [2, 0, 0], [0, 0, 1]]))
+def test_a_singular_affine_is_refused(tmp_path: Path) -> None:
+    path = write_nrrd(tmp_path, space_directions=np.array([[1.0, 0, 0], [2, 0, 0], [0, 0, 1]]))
     with pytest.raises(GridError, match=r"a\.nrrd: the affine is singular"):
         read_exam(path)
 
 
 def test_bytes_and_lines_before_the_voxels(tmp_path: Path) -> None:
-    path = write(tmp_path, encoding="raw")
+    path = write_nrrd(tmp_path, encoding="raw")
     data = NUMBERS.ravel(order="F").tobytes()
     head = path.read_bytes()[: -len(data)].rstrip(b"\n").decode()
     for fields, before in (("byte skip: 5", b"12345"), ("byte skip: -1", b"1234"), ("line skip: 2", b"one\ntwo\n")):

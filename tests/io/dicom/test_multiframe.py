@@ -1,4 +1,4 @@
-"""Enhanced multi-frame DICOM: frames in their places, whatever order the file has them in."""
+"""Enhanced multi-frame DICOM: frames are placed correctly, in whatever order the file stores them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SAGITTAL = Volume(filled(Grid((20, 24, 9), np.eye(4))).array, AFFINE)
 @given(
     axes=st.sampled_from([axes for axes in AXIS_ORDERS if np.linalg.det(affine_of(axes)[:3, :3]) > 0]),
     turn=st.floats(-60, 60),
-    order=st.integers(0, 9),
+    seed=st.integers(0, 9),
 )
 def test_frames_in_any_order_and_orientation_make_the_volume(
-    axes: str, turn: float, order: int, tmp_path_factory: pytest.TempPathFactory
+    axes: str, turn: float, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     volume = filled(Grid((5, 6, 7), affine_of(axes, (0.5, 0.8, 3.3), (-40, 20, 66), (turn, turn / 2, 3))))
-    path = write_enhanced(tmp_path_factory.mktemp("enhanced") / "one.dcm", [(volume, {"EchoTime": 101})], order)
+    path = write_enhanced(tmp_path_factory.mktemp("enhanced") / "one.dcm", [(volume, {"EchoTime": 101})], seed)
     exam = read_exam(path)
     assert exam.volume.grid.same_as(volume.grid, 2e-3)
     assert np.array_equal(exam.volume.array, volume.array)
@@ -42,39 +42,39 @@ def test_a_converted_series_comes_back_as_gdcm_reads_them(tmp_path: Path) -> Non
     import highdicom
 
     paths = write_series(tmp_path / "plain", SAGITTAL)
-    made = highdicom.legacy.LegacyConvertedEnhancedMRImage(
+    enhanced = highdicom.legacy.LegacyConvertedEnhancedMRImage(
         [pydicom.dcmread(path) for path in paths],
         pydicom.uid.generate_uid(),
         4,
         pydicom.uid.generate_uid(),
         1,
     )
-    made.save_as(tmp_path / "enhanced.dcm")
+    enhanced.save_as(tmp_path / "enhanced.dcm")
     exam = read_exam(tmp_path / "enhanced.dcm")
     assert exam.volume.grid.same_as(SAGITTAL.grid, 1e-3)
     assert np.array_equal(exam.volume.array, SAGITTAL.array)
-    theirs = SimpleITK.ReadImage(str(tmp_path / "enhanced.dcm"))
-    from_the_other_end = ras_affine(theirs)  # in the order of the frames in the file
-    from_the_other_end[:3, 3] += 8 * from_the_other_end[:3, 2]
-    from_the_other_end[:3, 2] *= -1
-    assert np.array_equal(ras_array(theirs)[:, :, ::-1], exam.volume.array)
-    assert Grid((20, 24, 9), from_the_other_end).same_as(exam.volume.grid, 0.02)
+    itk_image = SimpleITK.ReadImage(str(tmp_path / "enhanced.dcm"))
+    reversed_affine = ras_affine(itk_image)  # in the order of the frames in the file
+    reversed_affine[:3, 3] += 8 * reversed_affine[:3, 2]
+    reversed_affine[:3, 2] *= -1
+    assert np.array_equal(ras_array(itk_image)[:, :, ::-1], exam.volume.array)
+    assert Grid((20, 24, 9), reversed_affine).same_as(exam.volume.grid, 0.02)
 
 
 def test_an_enhanced_file_is_an_exam_alone_and_in_a_study(tmp_path: Path) -> None:
     path = write_enhanced(tmp_path / "disc" / "IM1", [(SAGITTAL, {"EchoTime": 101})])
     write_series(tmp_path / "disc" / "t1", SAGITTAL, T1)
     assert find_exams([path]) == [path]
-    alone, study = read_exam(path), read_exam(tmp_path / "disc")
-    assert np.array_equal(alone.volume.array, study.volume.array)
-    assert study.notes == ["DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms), 9 slices"]
-    assert study.metadata["left_out"] == ["series 2 'T1_TSE_SAG': sagittal, T1 (TE 11, TR 600 ms), 9 slices"]
-    assert study.source_images is not None and study.source_images.frame_numbers != tuple(range(1, 10))
-    assert sorted(study.source_images.frame_numbers) == list(range(1, 10))
+    from_file, from_study = read_exam(path), read_exam(tmp_path / "disc")
+    assert np.array_equal(from_file.volume.array, from_study.volume.array)
+    assert from_study.notes == ["DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms), 9 slices"]
+    assert from_study.metadata["left_out"] == ["series 2 'T1_TSE_SAG': sagittal, T1 (TE 11, TR 600 ms), 9 slices"]
+    assert from_study.source_images is not None and from_study.source_images.frame_numbers != tuple(range(1, 10))
+    assert sorted(from_study.source_images.frame_numbers) == list(range(1, 10))
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "taken"),
+    ("first", "second", "taken"),
     [
         ({"EchoTime": 11}, {"EchoTime": 101}, "3.2 'T2_TSE_SAG' (echo time 101)"),
         ({"EchoTime": 101}, {"EchoTime": 11}, "3.1 'T2_TSE_SAG' (echo time 101)"),
@@ -83,17 +83,19 @@ def test_an_enhanced_file_is_an_exam_alone_and_in_a_study(tmp_path: Path) -> Non
         ({}, {}, "3.1 'T2_TSE_SAG' (dimension 1 1)"),
     ],
 )
-def test_stacks_of_one_file_are_told_apart(one: dict, other: dict, taken: str, tmp_path: Path) -> None:
+def test_stacks_of_one_file_are_split(first: dict, second: dict, taken: str, tmp_path: Path) -> None:
     volumes = SAGITTAL, Volume(SAGITTAL.array[::-1].copy(), AFFINE)
-    path = write_enhanced(tmp_path / "both.dcm", list(zip(volumes, (one, other), strict=True)), shuffle=0)
+    path = write_enhanced(tmp_path / "both.dcm", list(zip(volumes, (first, second), strict=True)), shuffle=0)
     exam = read_exam(path)
-    wanted = volumes[int(taken[2]) - 1] if "EchoTime" not in one else volumes[(one, other).index({"EchoTime": 101})]
-    assert np.array_equal(exam.volume.array, wanted.array)
+    expected = (
+        volumes[int(taken[2]) - 1] if "EchoTime" not in first else volumes[(first, second).index({"EchoTime": 101})]
+    )
+    assert np.array_equal(exam.volume.array, expected.array)
     assert f"series {taken[:2]}" in exam.notes[0] and taken[taken.index("(") :] in exam.notes[0]
     assert len(exam.metadata["left_out"]) == 1
     number = exam.metadata["left_out"][0].split()[1]
-    rest = volumes[0] if wanted is volumes[1] else volumes[1]
-    assert np.array_equal(read_exam(path, series=number).volume.array, rest.array)
+    other_volume = volumes[0] if expected is volumes[1] else volumes[1]
+    assert np.array_equal(read_exam(path, series=number).volume.array, other_volume.array)
 
 
 def test_each_frame_is_rescaled_by_its_own_numbers(tmp_path: Path) -> None:
@@ -117,16 +119,16 @@ def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path) -> None:
         read_exam(path)
 
 
-def test_a_single_plain_slice_given_alone_is_no_series(tmp_path: Path) -> None:
+def test_a_single_slice_is_not_a_series(tmp_path: Path) -> None:
     path = write_series(tmp_path, SAGITTAL)[0]
     with pytest.raises(FileError, match="one DICOM file of one slice; give the folder that holds its series"):
         read_exam(path)
 
 
 @settings(max_examples=80, deadline=None)
-@given(enhanced=st.booleans(), at=st.integers(0, 2**20), bits=st.integers(1, 255), cut=st.booleans())
+@given(enhanced=st.booleans(), at=st.integers(0, 2**20), bits=st.integers(1, 255), truncate=st.booleans())
 def test_a_damaged_file_is_read_or_refused_in_one_line(
-    enhanced: bool, at: int, bits: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
+    enhanced: bool, at: int, bits: int, truncate: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("damage")
     small = filled(Grid((5, 6, 5), AFFINE))
@@ -134,10 +136,10 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(
     content = bytearray(path.read_bytes())
     at = (at % (len(content) - 132)) + 132
     content[at] ^= bits
-    path.write_bytes(content[:at] if cut else content)
-    told = ""
+    path.write_bytes(content[:at] if truncate else content)
+    message = ""
     try:
         assert read_exam(folder).volume.array.ndim == 3
     except LumbarsegError as error:
-        told = str(error)
-    assert not told or (str(folder) in told and "\n" not in told)
+        message = str(error)
+    assert not message or (str(folder) in message and "\n" not in message)

@@ -1,4 +1,4 @@
-"""A folder of DICOM files: the sagittal series, in its place, or one clear line."""
+"""Read a folder of DICOM files: the sagittal series with its geometry, or one clear error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from pydicom.uid import generate_uid
-from tests.grids import affine_of, filled, grids
+from tests.grids import filled, grids
+from tests.io.dicom.examples import SAGITTAL, volume_along
 from tests.io.itk import ras_affine, ras_array
 from tests.io.make_dicom import AXIAL, LOCALISER, T1, T2, Protocol, write_series
 
@@ -20,29 +21,20 @@ from lumbarseg.errors import FileError
 from lumbarseg.io import read_exam
 from lumbarseg.volume import Grid, Volume
 
-# (column, row, slice): columns to the back, rows downward, slices to the right
-SAGITTAL = Volume(
-    filled(Grid((20, 24, 9), np.eye(4))).array, affine_of("PIR", (0.6, 0.7, 4.4), (25, 90, 130), (4, -7, 9))
-)
-
-
-def of(axes: str, slices: int = 6) -> Volume:
-    return filled(Grid((16, 18, slices), affine_of(axes, (0.8, 0.8, 5.0), (20, 30, 40))), seed=7)
-
 
 def study(folder: Path) -> Path:
-    """What a lumbar exam usually is: a localiser, sagittal T1 and T2, axial T2, and files that are no DICOM."""
-    write_series(folder / "1", of("LPS", 3), LOCALISER)
-    write_series(folder / "1", of("PIR", 3), replace(LOCALISER, number=11))
-    write_series(folder / "2", of("PIR", 9), T1)
+    """Write a typical lumbar exam: localisers, sagittal T1 and T2, axial T2, and files that are not DICOM."""
+    write_series(folder / "1", volume_along("LPS", 3), LOCALISER)
+    write_series(folder / "1", volume_along("PIR", 3), replace(LOCALISER, number=11))
+    write_series(folder / "2", volume_along("PIR", 9), T1)
     write_series(folder / "3", SAGITTAL, T2)
-    write_series(folder / "4", of("LPS", 20), AXIAL)
+    write_series(folder / "4", volume_along("LPS", 20), AXIAL)
     (folder / "README.txt").write_text("how to open this disc\n" * 20)
     (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 64)
     return folder
 
 
-def test_the_sagittal_t2_series_is_taken_and_the_reason_told(tmp_path: Path) -> None:
+def test_the_sagittal_t2_series_is_selected_and_reported(tmp_path: Path) -> None:
     exam = read_exam(study(tmp_path / "exam"))
     assert np.array_equal(exam.volume.array, SAGITTAL.array)
     assert exam.volume.grid.same_as(SAGITTAL.grid, 1e-3)
@@ -56,7 +48,7 @@ def test_the_sagittal_t2_series_is_taken_and_the_reason_told(tmp_path: Path) -> 
     ]
 
 
-def test_what_is_told_of_the_exam_names_no_patient(tmp_path: Path) -> None:
+def test_metadata_do_not_identify_the_patient(tmp_path: Path) -> None:
     about = read_exam(study(tmp_path / "exam")).metadata
     assert about["modality"] == "MR"
     assert (about["echo_time_ms"], about["repetition_time_ms"], about["field_strength_tesla"]) == (101, 3500, 1.5)
@@ -81,10 +73,10 @@ def test_any_orientation_comes_back_as_gdcm_reads_it(grid: Grid, tmp_path_factor
     assert np.array_equal(exam.volume.array, volume.array)
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    theirs = reader.Execute()
-    assert len(paths) == theirs.GetSize()[2]
-    assert np.array_equal(ras_array(theirs), exam.volume.array)
-    assert Grid(grid.shape, ras_affine(theirs)).same_as(exam.volume.grid, 0.02)
+    itk_image = reader.Execute()
+    assert len(paths) == itk_image.GetSize()[2]
+    assert np.array_equal(ras_array(itk_image), exam.volume.array)
+    assert Grid(grid.shape, ras_affine(itk_image)).same_as(exam.volume.grid, 0.02)
 
 
 def test_slices_stored_from_the_other_end_lie_in_the_same_place(tmp_path: Path) -> None:
@@ -143,8 +135,8 @@ def test_more_slices_win_and_a_handful_is_no_exam(tmp_path: Path) -> None:
     assert read_exam(tmp_path).metadata["series"] == "T2 seven"
 
 
-def test_without_a_sagittal_series_another_is_read_and_told(tmp_path: Path) -> None:
-    write_series(tmp_path, of("LPS", 20), AXIAL)
+def test_without_a_sagittal_series_another_is_read_and_reported(tmp_path: Path) -> None:
+    write_series(tmp_path, volume_along("LPS", 20), AXIAL)
     exam = read_exam(tmp_path)
     assert exam.metadata["plane"] == "axial"
     assert exam.notes[1] == "no sagittal series was read: its slices are axial"
@@ -157,7 +149,7 @@ def test_a_single_slice_is_an_exam(tmp_path: Path) -> None:
     assert volume.grid.same_as(Grid((20, 24, 1), SAGITTAL.affine), 1e-3)
 
 
-def test_ct_is_told(tmp_path: Path) -> None:
+def test_ct_is_reported(tmp_path: Path) -> None:
     write_series(tmp_path, SAGITTAL, replace(T2, modality="CT", description="LWS"))
     exam = read_exam(tmp_path)
     assert exam.metadata["modality"] == "CT"
@@ -192,8 +184,8 @@ def test_slices_that_grow_apart_are_refused(tmp_path: Path) -> None:
     for index, path in enumerate(write_series(tmp_path, SAGITTAL)):
         dataset = pydicom.dcmread(path)
         normal = SAGITTAL.affine[:3, 2] * (-1, -1, 1)
-        moved = np.array(dataset.ImagePositionPatient, float) + normal * 0.03 * index**2
-        dataset.ImagePositionPatient = [f"{v:.8f}" for v in moved]
+        shifted = np.array(dataset.ImagePositionPatient, float) + normal * 0.03 * index**2
+        dataset.ImagePositionPatient = [f"{v:.8f}" for v in shifted]
         dataset.save_as(path)
     with pytest.raises(FileError, match="slices are missing"):
         read_exam(tmp_path)
@@ -247,7 +239,7 @@ def test_a_stack_of_unlike_slices_is_refused(keyword: str, value: list[float], m
 
 def test_a_three_plane_localiser_without_a_name_is_not_preferred(tmp_path: Path) -> None:
     for axes in ("PIR", "LPS", "LIA"):
-        paths = write_series(tmp_path / axes, of(axes, 9), Protocol("planes", 1))
+        paths = write_series(tmp_path / axes, volume_along(axes, 9), Protocol("planes", 1))
         for path in paths:
             dataset = pydicom.dcmread(path)
             dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -277,7 +269,7 @@ def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:
         read_exam(tmp_path)
 
 
-def test_images_without_a_place_are_refused(tmp_path: Path) -> None:
+def test_images_without_a_position_are_refused(tmp_path: Path) -> None:
     for path in write_series(tmp_path, SAGITTAL):
         dataset = pydicom.dcmread(path)
         del dataset.ImagePositionPatient
@@ -294,7 +286,7 @@ def as_multi_frame(path: Path) -> None:
     dataset.save_as(path)
 
 
-def test_multi_frame_files_without_places_are_refused_alone_and_left_out_beside_others(tmp_path: Path) -> None:
+def test_multi_frame_files_without_positions_are_refused_or_left_out(tmp_path: Path) -> None:
     as_multi_frame(write_series(tmp_path / "frames", SAGITTAL, replace(T2, number=9))[0])
     for path in sorted((tmp_path / "frames").iterdir()):
         if pydicom.dcmread(path).get("NumberOfFrames") is None:

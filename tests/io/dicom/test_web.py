@@ -1,4 +1,4 @@
-"""Studies on a real DICOMweb server, and every way in which a server may not help."""
+"""Studies on a real DICOMweb server, and every failure of a server."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicomweb_client import DICOMwebClient
 from pydicom.uid import generate_uid
-from tests.io.dicom.test_reader import SAGITTAL, of
-from tests.io.dicom.test_seg import MAKER, placed, written
+from tests.io.dicom.examples import (
+    PROVENANCE,
+    SAGITTAL,
+    volume_along,
+    with_frame_of_reference,
+    write_segmentation,
+)
 from tests.io.make_dicom import AXIAL, LOCALISER, STUDY, T1, T2, write_series
 from tests.io.orthanc import PASSWORD, USER, needs_orthanc, put, running
 
@@ -29,30 +33,35 @@ from lumbarseg.io.dicom import sr, web
 from lumbarseg.io.dicom.sr import Measurements
 from lumbarseg.io.dicom.web import StudyAddress
 
-OTHER = generate_uid(entropy_srcs=["a study of pictures"])
+DICOMwebClient = pytest.importorskip("dicomweb_client").DICOMwebClient
+pytest.importorskip("highdicom")
+
+IMAGE_STUDY = generate_uid(entropy_srcs=["a study without slices"])
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with a study of five series, and one without any slice."""
+    """Start a server with a study of five series, and a study without slices."""
     folder = tmp_path_factory.mktemp("server")
     study = folder / "study"
-    write_series(study, of("LPS", 3), LOCALISER)
-    write_series(study, of("PIR", 9), placed(T1))
-    write_series(study, SAGITTAL, placed(T2))
-    gaps = write_series(study, of("PIR", 14), placed(replace(T2, description="T2 gaps", number=9)))
-    for path in gaps[3:5]:  # it has the most slices, but makes no stack
+    write_series(study, volume_along("LPS", 3), LOCALISER)
+    write_series(study, volume_along("PIR", 9), with_frame_of_reference(T1))
+    write_series(study, SAGITTAL, with_frame_of_reference(T2))
+    gaps = write_series(
+        study, volume_along("PIR", 14), with_frame_of_reference(replace(T2, description="T2 gaps", number=9))
+    )
+    for path in gaps[3:5]:  # it has the most slices, but is not a stack
         path.unlink()
-    write_series(study, of("LPS", 20), placed(AXIAL))
+    write_series(study, volume_along("LPS", 20), with_frame_of_reference(AXIAL))
     paths = [*study.iterdir()]
-    (picture,) = write_series(folder / "other", of("PIR", 1), replace(T2, study=OTHER, modality="OT"))
+    (picture,) = write_series(folder / "other", volume_along("PIR", 1), replace(T2, study=IMAGE_STUDY, modality="OT"))
     with running(folder / "orthanc") as url:
         put(url, [*paths, picture])
         yield url
 
 
 @needs_orthanc
-def test_only_the_series_that_is_wanted_is_fetched(server: str, tmp_path: Path) -> None:
+def test_only_the_selected_series_is_fetched(server: str, tmp_path: Path) -> None:
     web.fetch_series(StudyAddress(server, STUDY), tmp_path / "exam")
     exam = read_exam(tmp_path / "exam")
     assert len(list((tmp_path / "exam").iterdir())) == 9
@@ -62,10 +71,10 @@ def test_only_the_series_that_is_wanted_is_fetched(server: str, tmp_path: Path) 
 
 
 @needs_orthanc
-def test_a_series_may_be_named(server: str, tmp_path: Path) -> None:
-    web.fetch_series(StudyAddress(server, STUDY), tmp_path / "wish", "T1")
-    assert read_exam(tmp_path / "wish").metadata["series"] == "T1_TSE_SAG"
-    uid = pydicom.dcmread(next((tmp_path / "wish").iterdir())).SeriesInstanceUID
+def test_a_series_can_be_requested(server: str, tmp_path: Path) -> None:
+    web.fetch_series(StudyAddress(server, STUDY), tmp_path / "requested", "T1")
+    assert read_exam(tmp_path / "requested").metadata["series"] == "T1_TSE_SAG"
+    uid = pydicom.dcmread(next((tmp_path / "requested").iterdir())).SeriesInstanceUID
     web.fetch_series(StudyAddress(server, STUDY, uid), tmp_path / "uid")
     assert read_exam(tmp_path / "uid").metadata["series"] == "T1_TSE_SAG"
     with pytest.raises(FileError, match=rf"studies/{STUDY}: no series 't9' in it; it holds") as refusal:
@@ -74,27 +83,27 @@ def test_a_series_may_be_named(server: str, tmp_path: Path) -> None:
 
 
 @needs_orthanc
-def test_what_is_made_of_it_is_stored_and_comes_back(server: str, tmp_path: Path) -> None:
+def test_derived_objects_are_stored_and_read_back(server: str, tmp_path: Path) -> None:
     address = StudyAddress(server, STUDY)
     web.fetch_series(address, tmp_path / "exam")
-    written(read_exam(tmp_path / "exam"), tmp_path / "a.seg.dcm")
-    sr.write(Measurements({"L3": {"volume_ml": 30.0}}, 40.0), tmp_path / "a.seg.dcm", MAKER, tmp_path / "a.sr.dcm")
+    write_segmentation(read_exam(tmp_path / "exam"), tmp_path / "a.seg.dcm")
+    sr.write(Measurements({"L3": {"volume_ml": 30.0}}, 40.0), tmp_path / "a.seg.dcm", PROVENANCE, tmp_path / "a.sr.dcm")
     paths = [tmp_path / "a.seg.dcm", tmp_path / "a.sr.dcm"]
     web.store_objects(address, paths)
-    web.store_objects(address, paths)  # what is there already is no error
+    web.store_objects(address, paths)  # storing twice is no error
     client = DICOMwebClient(server)
     for path in paths:
         sent = pydicom.dcmread(path)
-        (found,) = client.retrieve_series(STUDY, sent.SeriesInstanceUID)
-        assert found == sent
-    web.fetch_series(address, tmp_path / "again")
-    assert read_exam(tmp_path / "again").metadata["series"] == "T2_TSE_SAG"
+        (stored,) = client.retrieve_series(STUDY, sent.SeriesInstanceUID)
+        assert stored == sent
+    web.fetch_series(address, tmp_path / "second")
+    assert read_exam(tmp_path / "second").metadata["series"] == "T2_TSE_SAG"
 
 
 @needs_orthanc
 @pytest.mark.parametrize(
     ("study", "line"),
-    [("1.2.3.4", "has no such study"), (OTHER, "no MR series in this study, only OT")],
+    [("1.2.3.4", "has no such study"), (IMAGE_STUDY, "no MR series in this study, only OT")],
 )
 def test_a_study_without_an_exam_is_one_line(server: str, study: str, line: str, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=line):
@@ -103,20 +112,20 @@ def test_a_study_without_an_exam_is_one_line(server: str, study: str, line: str,
 
 @needs_orthanc
 def test_a_wrong_path_on_the_server_is_one_line(server: str, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"nothing of that name on the server \(404\)"):
+    with pytest.raises(FileError, match=r"nothing of that name \(404\)"):
         web.fetch_series(StudyAddress(server.removesuffix("/dicom-web") + "/wrong", STUDY), tmp_path / "exam")
 
 
 @needs_orthanc
 def test_another_study_is_not_stored(server: str, tmp_path: Path) -> None:
     web.fetch_series(StudyAddress(server, STUDY), tmp_path / "exam")
-    written(read_exam(tmp_path / "exam"), tmp_path / "a.seg.dcm")
+    write_segmentation(read_exam(tmp_path / "exam"), tmp_path / "a.seg.dcm")
     with pytest.raises(FileError, match="the server"):
-        web.store_objects(StudyAddress(server, OTHER), [tmp_path / "a.seg.dcm"])
+        web.store_objects(StudyAddress(server, IMAGE_STUDY), [tmp_path / "a.seg.dcm"])
 
 
 @needs_orthanc
-def test_who_asks_is_told_by_environment_or_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_come_from_the_environment_or_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     with running(tmp_path / "orthanc", AuthenticationEnabled=True, RegisteredUsers={USER: PASSWORD}) as url:
         address = StudyAddress(url, STUDY)
@@ -139,14 +148,14 @@ def test_who_asks_is_told_by_environment_or_netrc(tmp_path: Path, monkeypatch: p
 
 
 def test_no_server_is_one_line(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # nobody listens
-        address = StudyAddress(f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web", STUDY)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # bound, but not listening
+        address = StudyAddress(f"http://127.0.0.1:{listener.getsockname()[1]}/dicom-web", STUDY)
         with pytest.raises(FileError, match="no server responds there"):
             web.fetch_series(address, tmp_path / "exam")
 
 
-def test_a_silent_server_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_a_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "_TIMEOUT", (5.0, 0.5))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = StudyAddress(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web", STUDY)
@@ -155,7 +164,7 @@ def test_a_silent_server_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch:
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
-    """A web server that knows nothing of DICOM. status, body: of every answer."""
+    """A web server without DICOMweb. status, body: of every response."""
 
     status, body = 200, b"<html>hello</html>"
 
@@ -170,7 +179,7 @@ class _Page(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(page: type[_Page], context: ssl.SSLContext | None = None) -> Iterator[int]:
+def serve_page(page: type[_Page], context: ssl.SSLContext | None = None) -> Iterator[int]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), page) as server:
         if context:
             server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -189,22 +198,22 @@ def serving(page: type[_Page], context: ssl.SSLContext | None = None) -> Iterato
         (403, b"", r"refuses access \(403\)"),
     ],
 )
-def test_a_server_of_another_kind_is_one_line(status: int, body: bytes, line: str, tmp_path: Path) -> None:
+def test_a_server_without_dicomweb_is_one_line(status: int, body: bytes, line: str, tmp_path: Path) -> None:
     page = type("Page", (_Page,), {"status": status, "body": body})
-    with serving(page) as port, pytest.raises(FileError, match=line) as refusal:
+    with serve_page(page) as port, pytest.raises(FileError, match=line) as refusal:
         web.fetch_series(StudyAddress(f"http://127.0.0.1:{port}/dicom-web", STUDY), tmp_path / "exam")
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_a_certificate_that_nobody_trusts_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_certificate_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pem = tmp_path / "own.pem"
     kind = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-keyout", str(pem), "-out", str(tmp_path / "cert.pem")]
     subprocess.run(["openssl", "req", "-x509", *kind, *files], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", pem)
-    with serving(_Page, context) as port:
+    with serve_page(_Page, context) as port:
         address = StudyAddress(f"https://127.0.0.1:{port}/dicom-web", STUDY)
         with pytest.raises(FileError, match=r"certificate is not trusted.*REQUESTS_CA_BUNDLE"):
             web.fetch_series(address, tmp_path / "exam")
@@ -230,7 +239,7 @@ def test_addresses(text: str, address: tuple[str, str, str | None]) -> None:
     "text",
     ["dicomweb:", "dicomweb:https://h/1.2", "dicomweb:ftp://h/studies/1", "dicomweb:https://h/studies/../..", "x"],
 )
-def test_what_is_no_address(text: str) -> None:
+def test_other_texts_are_not_addresses(text: str) -> None:
     with pytest.raises(FileError, match="not the address of a study"):
         web.parse_address(text)
 

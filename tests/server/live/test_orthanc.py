@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from dicomweb_client import DICOMwebClient
 from tests.io import dcmqi
-from tests.io.dicom.test_seg import placed
+from tests.io.dicom.examples import with_frame_of_reference
 from tests.io.make_dicom import T2, write_series
 from tests.io.orthanc import needs_orthanc, put, running
 from tests.server.live.conftest import Server, form, serving
@@ -31,7 +31,9 @@ def study(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
     folder = tmp_path_factory.mktemp("study")
     image = reorient(phantom.image, "PIR")
     low = float(image.array.min())
-    write_series(folder, Volume(np.round(image.array - low).astype(np.int16), image.affine), placed(T2))
+    write_series(
+        folder, Volume(np.round(image.array - low).astype(np.int16), image.affine), with_frame_of_reference(T2)
+    )
     return folder
 
 
@@ -77,7 +79,7 @@ def test_a_series_is_answered_on_its_own_grid(answer: Volume, study: Path, phant
     assert compute_dice(answer.array == value, truth == value) > 0.8
 
 
-@pytest.mark.skipif(dcmqi.program() is None, reason="dcmqi is not installed")
+@pytest.mark.skipif(dcmqi.find_program() is None, reason="dcmqi is not installed")
 def test_a_saved_label_goes_back_as_dicom_seg_with_the_codes_of_each_level(
     server: Server, pacs: str, series: str, answer: Volume, tmp_path: Path
 ) -> None:

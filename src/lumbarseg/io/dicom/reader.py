@@ -169,13 +169,13 @@ def _quality_notes(stack: ImageStack, selection: SeriesSelection, damaged: int) 
 
 def _drop_duplicates(slices: list[SliceHeader]) -> list[SliceHeader]:
     """Return the slices without those that repeat the pixels of another at the same position."""
-    kept = []
+    unique = []
     for first, *others in group_by_position(slices):
-        kept.append(first)
+        unique.append(first)
         if others:
             pixels = _decode_slices([first])[0]
-            kept += [header for header in others if not np.array_equal(_decode_slices([header])[0], pixels)]
-    return kept
+            unique += [header for header in others if not np.array_equal(_decode_slices([header])[0], pixels)]
+    return unique
 
 
 def _read_pixels(path: Path, slices: list[SliceHeader]) -> tuple[Array, SourceImages]:

@@ -134,8 +134,8 @@ def _segment_groups(measurements: Measurements, segmentation: Any) -> Iterator[A
     series = sr.SourceSeriesForSegmentation(segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID)
     for segment in segmentation.SegmentSequence:
         values = measurements.structures.get(str(segment.SegmentLabel), {})
-        known = [_measurement(*QUANTITIES[key], value) for key, value in values.items() if key in QUANTITIES]
-        if not known:
+        items = [_measurement(*QUANTITIES[key], value) for key, value in values.items() if key in QUANTITIES]
+        if not items:
             continue
         property_type = segment.SegmentedPropertyTypeCodeSequence[0]
         modifiers = property_type.get("SegmentedPropertyTypeModifierCodeSequence", ())
@@ -150,7 +150,7 @@ def _segment_groups(measurements: Measurements, segmentation: Any) -> Iterator[A
             finding_category=_concept_of_item(segment.SegmentedPropertyCategoryCodeSequence[0]),
             finding_type=_concept_of_item(property_type),
             finding_sites=[sr.FindingSite(_concept_of_item(site)) for site in sites],
-            measurements=known,
+            measurements=items,
             qualitative_evaluations=uncertain if "SegmentDescription" in segment else None,
         )
 

@@ -1,4 +1,4 @@
-"""One body of checks over all formats, and the choice of the format by content."""
+"""The same checks for all formats, and the detection of the format by content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lumbarseg.volume import Grid, Volume
 SUFFIXES = [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"]
 
 
-def by_itk(suffix: str) -> Callable[[Volume, Path], Path]:
+def write_with_itk(suffix: str) -> Callable[[Volume, Path], Path]:
     def write(volume: Volume, folder: Path) -> Path:
         SimpleITK.WriteImage(itk_image(volume), str(folder / f"exam{suffix}"))
         return folder / f"exam{suffix}"
@@ -30,17 +30,21 @@ def by_itk(suffix: str) -> Callable[[Volume, Path], Path]:
     return write
 
 
-def by_us(volume: Volume, folder: Path) -> Path:
+def write_with_package(volume: Volume, folder: Path) -> Path:
     write_image(volume, folder / "exam.nii.gz")
     return folder / "exam.nii.gz"
 
 
-def by_a_scanner(volume: Volume, folder: Path) -> Path:
+def write_as_scanner(volume: Volume, folder: Path) -> Path:
     write_series(folder / "exam", volume)
     return folder / "exam"
 
 
-WRITERS = {**{f"ITK {suffix}": by_itk(suffix) for suffix in SUFFIXES}, "us": by_us, "DICOM": by_a_scanner}
+WRITERS = {
+    **{f"ITK {suffix}": write_with_itk(suffix) for suffix in SUFFIXES},
+    "package": write_with_package,
+    "DICOM": write_as_scanner,
+}
 RIGHT_HANDED = [axes for axes in AXIS_ORDERS if np.linalg.det(affine_of(axes)) > 0]
 
 
@@ -62,22 +66,22 @@ def test_every_format_gives_the_same_exam(write: Callable[[Volume, Path], Path],
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_labels_of_every_format_and_grey_values_refused(suffix: str, tmp_path: Path) -> None:
     labels = filled(Grid((6, 7, 8), affine_of("PIR", (0.6, 0.6, 4))), dtype=np.uint8)
-    path = by_itk(suffix)(labels, tmp_path)
-    found = read_labels(path)
-    assert found.array.dtype == np.uint8
-    assert np.array_equal(found.array, labels.array)
-    path = by_itk(suffix)(Volume(labels.array + np.float32(0.25), labels.affine), tmp_path)
+    path = write_with_itk(suffix)(labels, tmp_path)
+    labels_read = read_labels(path)
+    assert labels_read.array.dtype == np.uint8
+    assert np.array_equal(labels_read.array, labels.array)
+    path = write_with_itk(suffix)(Volume(labels.array + np.float32(0.25), labels.affine), tmp_path)
     with pytest.raises(FileError, match=r"exam\..*: holds grey values, not labels"):
         read_labels(path)
-    path = by_itk(suffix)(Volume(labels.array + np.float32(np.nan), labels.affine), tmp_path)
+    path = write_with_itk(suffix)(Volume(labels.array + np.float32(np.nan), labels.affine), tmp_path)
     with pytest.raises(FileError, match=r"exam\..*: holds NaN or infinite values in 336 voxels"):
         read_image(path)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
-def test_the_content_decides_whatever_the_suffix_says(suffix: str, tmp_path: Path) -> None:
+def test_the_content_decides_the_format_not_the_suffix(suffix: str, tmp_path: Path) -> None:
     volume = filled(Grid((6, 7, 8), affine_of("PIR", (0.6, 0.6, 4))))
-    path = by_itk(suffix)(volume, tmp_path)
+    path = write_with_itk(suffix)(volume, tmp_path)
     for other in (".nii", ".nii.gz", ".mha", ".nrrd", ".dcm", ""):
         renamed = path.rename(tmp_path / f"renamed{other}")
         assert np.array_equal(read_image(renamed).array, volume.array)
@@ -120,7 +124,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_no_truncated_file_is_read(suffix: str, tmp_path: Path) -> None:
     volume = filled(Grid((20, 20, 20), affine_of("PIR", (0.6, 0.6, 4))))
-    head = by_itk(suffix)(volume, tmp_path)
+    head = write_with_itk(suffix)(volume, tmp_path)
     largest = max(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
     content = largest.read_bytes()
     for size in [*range(0, 400, 37), *np.linspace(400, len(content) - 1, 30).astype(int)]:
@@ -130,9 +134,9 @@ def test_no_truncated_file_is_read(suffix: str, tmp_path: Path) -> None:
         assert "\n" not in str(refusal.value)
 
 
-def test_the_front_loads_no_library_of_a_format_before_it_is_needed() -> None:
-    """But nibabel, which writes every answer: it is loaded while no other thread can load pydicom beside it."""
+def test_importing_the_package_loads_no_slow_library() -> None:
+    """Except nibabel, which writes every result; it is imported while no other thread can import pydicom."""
     code = "import sys, lumbarseg.io; print([m for m in ('pydicom', 'scipy.ndimage') if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert process.stdout.strip() == "[]"
