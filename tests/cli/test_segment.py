@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.conftest import ENVIRONMENT, PROGRAM
 from tests.io.make_dicom import write_series
 from tests.io.make_nifti import save_nifti, set_header
+from tests.program import ENVIRONMENT, PROGRAM
 
 from lumbarseg.anatomy import LUMBAR_LEVELS, Kind, arch_of_level, labels_of_kind, structure_by_label, structure_by_name
 from lumbarseg.cli.main import main
@@ -95,16 +95,16 @@ def test_json_is_for_programs(exam: Path, tmp_path: Path, capsys: pytest.Capture
     assert bad == {"exam": str(missing), "error": f"{missing}: cannot be read: not found; check the path"}
 
 
-@pytest.mark.parametrize("option", ["--whole", "--bodies"])
-def test_posterior_elements_are_as_asked_for(option: str, answered: Path, exam: Path, tmp_path: Path) -> None:
-    assert main(["segment", str(exam), "-o", str(tmp_path), option]) == 0
+@pytest.mark.parametrize("choice", ["merge", "omit"])
+def test_posterior_elements_are_as_asked_for(choice: str, answered: Path, exam: Path, tmp_path: Path) -> None:
+    assert main(["segment", str(exam), "-o", str(tmp_path), "--posterior-elements", choice]) == 0
     apart, asked = (read_labels(folder / "spine_labels.nii.gz").array for folder in (answered, tmp_path))
     arches = np.isin(apart, labels_of_kind(Kind.ARCH))
     assert arches.any()
     assert (asked[~arches] == apart[~arches]).all()
     l3, of_l3 = structure_by_name("L3").label, apart == arch_of_level("L3").label
     assert of_l3.any()
-    assert (asked[of_l3] == (l3 if option == "--whole" else 0)).all()
+    assert (asked[of_l3] == (l3 if choice == "merge" else 0)).all()
     assert not np.isin(asked, labels_of_kind(Kind.ARCH)).any()
 
 

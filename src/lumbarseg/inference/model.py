@@ -91,6 +91,15 @@ def read_verified_card(data: bytes) -> ModelCard:
     return card
 
 
+def read_card(path: Path) -> ModelCard:
+    """Return the card of a model file after every check that needs no engine; ModelError names the file."""
+    data = read_model_bytes(path)
+    try:
+        return read_verified_card(data)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
 def _check_output(model: Model) -> None:
     """Small zero windows through the network; ModelError when it does not take or give what the card promises."""
     spec = model.card.spec
