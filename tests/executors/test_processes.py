@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.executors import tasks
 
-from lumbarseg.executors import ProcessExecutor, SerialExecutor, WorkerDiedError
+from lumbarseg.errors import WorkerDiedError
+from lumbarseg.executors import ProcessExecutor, SerialExecutor
 
 TWO = ProcessExecutor(2, in_order=False)
 
