@@ -123,7 +123,7 @@ def test_without_a_folder_nothing_stays_here(server: str, model_file: Path) -> N
     assert "/tmp" not in done.stdout
     gone = segment(f"dicomweb:{server}/studies/1.2.3", "--model", model_file, "--store")
     assert gone.returncode == 1
-    assert "the server holds no such study" in gone.stderr
+    assert "the server has no such study" in gone.stderr
     assert len(gone.stderr.strip().splitlines()) == 1
 
 
@@ -133,7 +133,7 @@ def test_without_a_folder_nothing_stays_here(server: str, model_file: Path) -> N
         (("exam.nii.gz", "--store"), 1, "exam.nii.gz: is not on a server"),
         (("exam.nii.gz",), 2, "-o DIR is missing"),
         (("dicomweb:https://h/studies/1",), 2, "-o DIR is missing"),
-        (("dicomweb:https://h/1", "-o", "out"), 2, "no address of a study"),
+        (("dicomweb:https://h/1", "-o", "out"), 2, "not the address of a study"),
         (("dicomweb:https://me:hunter2@h/studies/1", "-o", "out"), 2, "LUMBARSEG_DICOMWEB_USER"),
     ],
 )

@@ -222,7 +222,7 @@ def test_exams_of_one_name_do_not_replace_each_other(
     assert main(words) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "b" / "spine.nii.gz") in line
-    assert "of the same name" in line
+    assert "which has the same name" in line
     whole(tmp_path / "out", "spine")
 
 
@@ -280,7 +280,7 @@ def test_an_interrupt_is_one_line_and_leaves_whole_files(exam: Path, tmp_path: P
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert errors.splitlines() == ["lumbarseg: error: interrupted; what was written is whole, the rest was not begun"]
+    assert errors.splitlines() == ["lumbarseg: error: interrupted; files that were written are complete, the rest was not started"]
     assert 3 <= len(names(out)) < 180
     assert not [name for name in names(out) if name.endswith(".part")]
     for path in out.glob("*_report.json"):

@@ -30,7 +30,7 @@ def scheduler() -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def test_only_items_that_kill_or_fail_become_failures(scheduler: tuple[str, subprocess.Popen[str]]) -> None:
     executor = DaskExecutor(scheduler[0])
     results = list(executor.map(tasks.kill_at_three, range(6), tasks.describe_failure))
-    assert sorted(map(str, results)) == ["0", "1", "2", "3 killed", "4", "5"]
+    assert sorted(map(str, results)) == ["0", "1", "2", "3 the processes that worked on it died (killed)", "4", "5"]
     results = list(executor.map(tasks.fail_at_three, range(5), tasks.describe_failure))
     assert sorted(map(str, results)) == ["0", "1", "2", "3 three is too many", "4"]
     with pytest.raises(ValueError, match="three is too many"):
