@@ -120,7 +120,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(checkpoint: Path, tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, env=env, check=False)
     (line,) = done.stdout.splitlines()
     assert line.startswith(f"{path}: the checkpoint cannot be written: "), done.stderr
-    assert line.endswith("the one before is kept: make room, then --resume")
+    assert line.endswith("the previous one is kept: make room, then --resume")
     assert Checkpoint.load(path).step == Checkpoint.load(checkpoint).step
     assert list(tmp_path.iterdir()) == [path]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import time
 from collections import Counter
@@ -320,19 +319,13 @@ def _renumbered(drawn: Volume, part: _CombinedCase) -> Volume:
 
 
 def _link_or_copy(source: Path, target: Path, copy: bool) -> None:
-    """The same bytes at `target`: the same file under a second name, or a copy where that cannot be."""
+    """Make `target` a hard link to `source`, or a copy if `copy` is set or links are not possible."""
     from lumbarseg import io
 
     if not copy:
-        part = target.parent / f".lumbarseg-{secrets.token_hex(6)}.part"
-        with suppress(OSError):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(source.resolve(), part)
-            os.replace(part, target)
-            part.unlink(missing_ok=True)  # where both were one file already, nothing was moved
+        with suppress(FileError), io.atomic_path(target) as temporary:
+            os.link(source.resolve(), temporary)
             return
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     with io.atomic_write(target) as file, source.open("rb") as stream:
         shutil.copyfileobj(stream, file)
 

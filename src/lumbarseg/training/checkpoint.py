@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import FileError, ModelError
+from lumbarseg.io import atomic_write
 from lumbarseg.preprocessing import PreprocessingSpec
 
 from .deepedit import fit_input_channels
@@ -74,22 +75,20 @@ class Checkpoint:
     teacher_weights: Weights = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write beside the path, then move there: a kill or a full disk leaves the old one or the new one."""
+        """Write the checkpoint atomically: after a kill or with a full disk, the previous one stays."""
         values = {**vars(self), "format": FORMAT_VERSION, "classes": [str(kind) for kind in CLASSES]}
         values |= {"settings": self.settings.to_dict(), "spec": self.spec.to_dict()}
-        part = path.with_name(f".{path.name}.part")
         try:
-            with open(part, "wb") as file:
+            with atomic_write(path) as file:
                 torch.save(values, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
-        except (OSError, RuntimeError) as error:  # torch tells a failed write as a RuntimeError
-            part.unlink(missing_ok=True)
-            kept = "the one before is kept" if path.exists() else "there is none yet"
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+        except (FileError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+            previous = "the previous one is kept" if path.exists() else "there is none yet"
+            cause = error.__cause__
+            reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "the disk may be full"
             raise FileError(
-                f"{path}: the checkpoint cannot be written: {reason}; {kept}: make room, then --resume"
+                f"{path}: the checkpoint cannot be written: {reason}; {previous}: make room, then --resume"
             ) from error
 
     @classmethod

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +21,7 @@ from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import FileError
 from lumbarseg.inference.card import METADATA_KEY, ModelCard
 from lumbarseg.inference.model import Model
-from lumbarseg.io.file_access import to_file_error
+from lumbarseg.io import atomic_path
 from lumbarseg.preprocessing import PreprocessingSpec
 
 from .checkpoint import Checkpoint, load_mean_checkpoint
@@ -57,19 +54,13 @@ def export_bundle(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileError(f"{output}: there is something already; name a new folder, or remove it")
     run = load_mean_checkpoint(checkpoint)
-    part = output.absolute().parent / f".lumbarseg-{secrets.token_hex(6)}.part"
-    try:
+    with atomic_path(output.absolute()) as folder:
         for name in ("configs", "docs", "models", "scripts"):
-            (part / name).mkdir(parents=True)
-        card = Model.load(export_model(checkpoint, part / "models" / "model.onnx", details, bias), "cpu").card
-        _save_weights(run, part / "models" / "model.pt")
+            (folder / name).mkdir(parents=True)
+        card = Model.load(export_model(checkpoint, folder / "models" / "model.onnx", details, bias), "cpu").card
+        _save_weights(run, folder / "models" / "model.pt")
         for name, text in _text_files(run, card, output.name).items():
-            (part / name).write_text(text, encoding="utf-8")
-        os.replace(part, output)
-    except OSError as error:
-        raise to_file_error(output, error, "written") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            (folder / name).write_text(text, encoding="utf-8")
     return output
 
 
