@@ -1,7 +1,7 @@
-"""The table of structures: every label number, name, colour, code and the order along the spine, written once.
+"""The table of structures: the only place where labels, names, colours, codes and the order along the spine are defined.
 
-Label values keep the numbers of the project's first users: 1-5 are the bodies of L1-L5, 6-9 the discs L1-L2 to L4-L5;
-everything else has its number above those. Posterior elements are numbered 50 above their body.
+Labels keep the numbers of the project's first users: 1-5 are the bodies of L1-L5, 6-9 the discs L1-L2 to L4-L5;
+everything else has a number above those. Posterior elements are numbered 50 above their body.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 
 from lumbarseg.errors import LumbarsegError
 
@@ -17,7 +16,7 @@ RGB = tuple[int, int, int]
 
 
 class Kind(StrEnum):
-    """What a structure is made of; the network tells kinds apart, never levels."""
+    """Kinds of structures; the network predicts kinds, never levels."""
 
     BACKGROUND = "background"
     BODY = "body"
@@ -28,15 +27,18 @@ class Kind(StrEnum):
 
 
 CLASSES = tuple(Kind)
-"""Channels of the tissue network, in order; channel 0 is the background."""
+"""Channels of the network's output, in order; channel 0 is the background."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """One thing in the spine that has a name.
+    """A named structure of the spine.
 
-    label: value in a label map (uint8). order: position from head to foot; a disc stands between its two bodies.
-    code: SNOMED CT identifier (DICOM CID 7603 and 7604), or "" where none exists.
+    Attributes
+    ----------
+    label : in a label map, uint8
+    order : position from head to foot; a disc stands between its two bodies
+    code : SNOMED CT identifier (DICOM CID 7603 and 7604), or "" where none exists
     """
 
     label: int
@@ -118,57 +120,51 @@ def _build_structures() -> tuple[Structure, ...]:
 
 STRUCTURES: tuple[Structure, ...] = _build_structures()
 LEVELS: tuple[str, ...] = tuple(_VERTEBRAE)
-"""Names of the vertebrae from head to foot, L6 last."""
+"""The names of the vertebrae from head to foot, L6 last."""
 LUMBAR_LEVELS: tuple[str, ...] = tuple(level for level in LEVELS if level.startswith("L") and level != "L6")
 """The five regular lumbar vertebrae."""
 
 
-@cache
-def _structures_by_label() -> dict[int, Structure]:
-    return {s.label: s for s in STRUCTURES}
-
-
-@cache
-def _structures_by_name() -> dict[str, Structure]:
-    return {s.name: s for s in STRUCTURES}
+_BY_LABEL = {structure.label: structure for structure in STRUCTURES}
+_BY_NAME = {structure.name: structure for structure in STRUCTURES}
 
 
 def structure_by_label(label: int) -> Structure:
-    """The structure with this label value; LumbarsegError when the table has none."""
-    if label not in _structures_by_label():
+    """Return the structure with a label; LumbarsegError when the table has none."""
+    if label not in _BY_LABEL:
         raise LumbarsegError(f"label {label} is not in the table of structures")
-    return _structures_by_label()[label]
+    return _BY_LABEL[label]
 
 
 def structure_by_name(name: str) -> Structure:
-    """The structure of this name ("L4", "L4 arch", "L4-L5", "sacrum"); LumbarsegError when the table has none."""
-    if name not in _structures_by_name():
+    """Return the structure of a name ("L4", "L4 arch", "L4-L5", "sacrum"); LumbarsegError when the table has none."""
+    if name not in _BY_NAME:
         raise LumbarsegError(f"{name!r} is no structure of the table; names look like L4, L4-L5, 'L4 arch' or sacrum")
-    return _structures_by_name()[name]
+    return _BY_NAME[name]
 
 
 def disc_between(upper: str, lower: str) -> Structure:
-    """The disc between two neighbouring vertebrae, "S1" meaning the sacrum."""
+    """Return the disc between two neighbouring vertebrae, "S1" meaning the sacrum."""
     return structure_by_name(f"{upper}-{lower}")
 
 
 def arch_of_level(level: str) -> Structure:
-    """The posterior elements of a vertebra."""
+    """Return the posterior elements of a vertebra."""
     return structure_by_name(f"{level} arch")
 
 
 def name_and_levels(name: str) -> frozenset[str]:
-    """A structure's name and the levels that it lies at: "L3-L4" with L3 and L4, "L3 arch" with L3."""
+    """Return a structure's name and the levels that it lies at: "L3-L4" with L3 and L4, "L3 arch" with L3."""
     return frozenset({name, *name.split(maxsplit=1)[0].split("-")})
 
 
 def labels_of_kind(kind: Kind) -> tuple[int, ...]:
-    """Label values of all structures of one kind, from head to foot."""
+    """Return the labels of all structures of one kind, from head to foot."""
     return tuple(s.label for s in STRUCTURES if s.kind is kind)
 
 
 def levels_upward(lowest: str, count: int) -> list[str]:
-    """Names of `count` vertebrae upward from `lowest`, the lowest first: column("L5", 3) is ["L5", "L4", "L3"]."""
+    """Return the names of `count` vertebrae upward from `lowest`: levels_upward("L5", 3) is ["L5", "L4", "L3"]."""
     names = list(LEVELS)
     if lowest != "L6":
         names.remove("L6")
@@ -181,13 +177,11 @@ def levels_upward(lowest: str, count: int) -> list[str]:
 
 
 def kinds_from_names(names: Iterable[str]) -> frozenset[Kind]:
-    """Kinds that a set of structure names or kind names allows; {"unknown"} allows all of them."""
-    allowed: set[Kind] = set()
+    """Return the kinds of a set of structure names or kind names; "unknown" means all kinds."""
+    kinds: set[Kind] = set()
     for name in names:
         if name == "unknown":
-            allowed.update(CLASSES)
-        elif name in tuple(Kind):
-            allowed.add(Kind(name))
+            kinds.update(CLASSES)
         else:
-            allowed.add(structure_by_name(name).kind)
-    return frozenset(allowed)
+            kinds.add(Kind(name) if name in CLASSES else structure_by_name(name).kind)
+    return frozenset(kinds)

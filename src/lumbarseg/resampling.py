@@ -44,6 +44,12 @@ def reorient(volume: Volume, axis_codes: str) -> Volume:
     return Volume(array, reorient_grid(volume.grid, axis_codes).affine)
 
 
+def reverse_world_axes(volume: Volume, flips: tuple[bool, bool]) -> Volume:
+    """Return the same voxels where a header swaps front and back, or head and feet, with these put right."""
+    signs = np.array([1.0, -1.0 if flips[0] else 1.0, -1.0 if flips[1] else 1.0, 1.0])
+    return Volume(volume.array, signs[:, None] * volume.affine)
+
+
 def interpolation_matrix(source: int, target: int, step: float, start: float, width: float = 1.0) -> Array:
     """Return the matrix that samples an axis of `source` voxels at `start + step * t` for t in 0..target - 1.
 

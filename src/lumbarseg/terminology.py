@@ -1,4 +1,4 @@
-"""What structures are called in SNOMED CT, and the list of them that 3D Slicer reads.
+"""SNOMED CT codes of the structures, and the list of them for 3D Slicer.
 
 Codes of vertebrae and discs stand in the table of structures (DICOM PS3.16, CID 7603 and 7604), with the meanings that
 the standard gives them. A body and posterior elements share their vertebra's code and differ by a modifier; what has no
@@ -14,7 +14,7 @@ from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure
 
 CODING_SCHEME = "SCT"
 TERMINOLOGY_CONTEXT = "Segmentation category and type - lumbarseg"
-"""Name of the list."""
+"""The name of the list for 3D Slicer."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Code:
 
 @dataclass(frozen=True)
 class StructureCodes:
-    """What a segment is. type: which structure; modifier: which part of it; region: where, when `type` does not say."""
+    """The codes of a segment. type: the structure; modifier: the part of it; region: where, when `type` is general."""
 
     type: Code
     modifier: Code | None = None
@@ -42,27 +42,25 @@ _SINGLE = {Kind.SACRUM: "Sacrum", Kind.CANAL: "Vertebral canal"}
 
 
 def structure_codes(structure: Structure, whole_vertebra: bool = False) -> StructureCodes:
-    """The codes of a structure; whole: a vertebra drawn in one with its posterior elements, no part of it."""
+    """Return the codes of a structure. whole_vertebra: its label includes the posterior elements."""
     part = None if whole_vertebra else _PARTS.get(structure.kind)
     if structure.kind in _SINGLE:
         return StructureCodes(Code(structure.code, _SINGLE[structure.kind]))
     if structure.kind is Kind.DISC:
-        named = Code(structure.code, f"{structure.name.replace('-', '/')} disc")
-        return StructureCodes(named) if structure.code else StructureCodes(_DISC, region=_LUMBAR_SPINE)
-    named = Code(structure.code, f"{structure.name.split()[0]} vertebra")
-    return StructureCodes(named, part) if structure.code else StructureCodes(_VERTEBRA, part, _LUMBAR_SPINE)
+        disc = Code(structure.code, f"{structure.name.replace('-', '/')} disc")
+        return StructureCodes(disc) if structure.code else StructureCodes(_DISC, region=_LUMBAR_SPINE)
+    vertebra = Code(structure.code, f"{structure.name.split()[0]} vertebra")
+    return StructureCodes(vertebra, part) if structure.code else StructureCodes(_VERTEBRA, part, _LUMBAR_SPINE)
 
 
 def slicer_terminology() -> dict[str, Any]:
-    """The list of structures as a terminology of 3D Slicer: saved as NAME.term.json, dropped on Slicer's window."""
+    """Return the structures as a terminology of 3D Slicer, to save as NAME.term.json and drop on Slicer's window."""
     rows: dict[Code, dict[str, Any]] = {}
     for structure in STRUCTURES:
-        found = structure_codes(structure)
-        if not found.modifier:
-            rows.setdefault(found.type, _coloured_code_json(found.type, structure.colour))
-            continue
-        row = rows.setdefault(found.type, {**_coloured_code_json(found.type, structure.colour), "Modifier": []})
-        row["Modifier"].append(_coloured_code_json(found.modifier, structure.colour))
+        codes = structure_codes(structure)
+        row = rows.setdefault(codes.type, _coloured_code_json(codes.type, structure.colour))
+        if codes.modifier:
+            row.setdefault("Modifier", []).append(_coloured_code_json(codes.modifier, structure.colour))
     category = {**_code_json(CATEGORY), "showAnatomy": False, "Type": list(rows.values())}
     return {
         "SegmentationCategoryTypeContextName": TERMINOLOGY_CONTEXT,

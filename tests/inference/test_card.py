@@ -66,7 +66,7 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
     "bias of text": (changed(bias=["0"] * 6), "bias"),
     "bias of truth": (changed(bias=[True] * 6), "bias"),
     "infinite bias": ({METADATA_KEY: changed()[METADATA_KEY].replace('"bias": [0.0', '"bias": [Infinity')}, "bias"),
-    "about is text": (changed(about="me"), "about itself"),
+    "about is text": (changed(about="me"), r"details"),
     "digest is short": (changed(digest="abc"), "digest"),
     "digest is a number": (changed(digest=7), "digest"),
     "digest has capitals": (changed(digest="A" * 64), "digest"),
@@ -127,7 +127,7 @@ def test_what_a_model_was_taught_comes_back_and_is_left_out_where_it_is_everythi
         ({"lowest": ["S9", 1.0]}, "must be a vertebra"),
         ({"lowest": ["L5", 1.5]}, "and a share"),
         ({"lowest": ["L5-S1", 1.0]}, "must be a vertebra"),
-        ({"lowest": ["L5", 1.0], "known": ["background", "disc"]}, "a disc where it knows no bodies"),
+        ({"lowest": ["L5", 1.0], "known": ["background", "disc"]}, "a disc for a model without bodies"),
     ):
         with pytest.raises(ModelError, match=told):
             ModelCard.from_metadata(changed(**values))

@@ -114,5 +114,5 @@ def test_the_next_click_asks_only_about_slices_that_it_changes(tmp_path: Path) -
 def test_a_network_without_clicks_refuses_them(path: Path) -> None:
     array = np.zeros((3, 32, 32), np.float32)
     model = Model.load(path)
-    with pytest.raises(ModelError, match="reads no clicks"):
+    with pytest.raises(ModelError, match="does not accept clicks"):
         predict_with_clicks(model, array, [], Grid(array.shape, np.eye(4)), predict(model, array))

@@ -259,8 +259,8 @@ def test_sizes_are_those_of_python(tmp_path: Path) -> None:
             labels = Volume(labels.array, np.diag([1.0, -1.0, 1.0, 1.0]) @ labels.affine)
         write_labels(labels, tmp_path / f"{seed}.nii.gz")
         jobs.append({"deed": "measure", "file": str(tmp_path / f"{seed}.nii.gz")})
-    for job, got in zip(jobs, run(jobs, tmp_path), strict=True):
-        expected = measure_structures(read_labels(Path(job["file"])))
+    for number, (job, got) in enumerate(zip(jobs, run(jobs, tmp_path), strict=True)):
+        expected = measure_structures(read_labels(Path(job["file"])), (number == 2, False))
         assert [row["name"] for row in got["rows"]] == [row.name for row in expected]
         for ours, row in zip(got["rows"], expected, strict=True):
             values = {key: value for key, value in asdict(row).items() if value is not None}

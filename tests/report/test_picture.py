@@ -40,16 +40,16 @@ def test_the_order_of_axes_does_not_change_the_picture(axes: str) -> None:
 
 
 def test_names_stand_from_head_to_foot_on_the_right() -> None:
-    picture = drawn()
-    panel = picture[:, -picture.FULL_SIZE.panel_width :]
+    rendered = drawn()
+    panel = rendered[:, -picture.FULL_SIZE.panel_width :]
     heights = [near(panel, level.name, 3)[:, 0].mean() for level in found().levels]
     assert heights == sorted(heights)
     assert min(np.diff(heights)) > 20
 
 
 def test_front_is_left_and_proportions_are_true() -> None:
-    picture = drawn()
-    inside = picture[:900, : -picture.FULL_SIZE.panel_width]
+    rendered = drawn()
+    inside = rendered[:900, : -picture.FULL_SIZE.panel_width]
     canal = near(inside, "canal")[:, 1].mean()
     assert near(inside, "L3")[:, 1].mean() < canal
     grid = reorient(phantom().labels, "RAS").grid
@@ -62,7 +62,11 @@ def test_a_header_that_turns_the_patient_over_does_not_turn_the_picture(wrong: t
     image, labels = phantom().image, phantom().labels
     turned = np.diag([*wrong, 1.0]) @ labels.affine
     data = picture.render_picture(
-        Volume(image.array, turned), Volume(labels.array, turned), found().levels, picture.caption(found())
+        Volume(image.array, turned),
+        Volume(labels.array, turned),
+        found().levels,
+        picture.caption(found()),
+        (wrong[1] < 0, wrong[2] < 0),
     )
     assert np.abs(opened(data) - drawn()).max() <= 1
 

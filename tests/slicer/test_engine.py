@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import slicerio
-from tests.program import ENVIRONMENT, PROGRAM
+from tests.cli.conftest import ENVIRONMENT, PROGRAM
 
 from lumbarseg.anatomy import LEVELS
-from lumbarseg.batch.demo import synthetic_exam as demo_exam
+from lumbarseg.cli.demo import synthetic_exam as demo_exam
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import bundled_model_path
 from lumbarseg.io import nrrd, read_image
@@ -122,7 +122,7 @@ def test_words_are_those_of_the_command(engine: Any, tmp_path: Path) -> None:
             words = engine.command([], tmp_path, engine.Wish(lowest, parts, " my.onnx "))
             args = build_parser(words[0]).parse_args(words)
             assert args.lowest == (None if lowest == engine.AUTOMATIC else lowest)
-            assert args.posterior_elements == {"apart": "separate", "whole": "merge", "bodies": "omit"}[parts]
+            assert (args.whole, args.bodies) == (parts == "whole", parts == "bodies")
             assert args.model == Path("my.onnx")
     assert set(engine.LOWEST[1:]) < set(LEVELS)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 PYTHON = (3, 11)
 """The oldest Python that the core runs on; 3D Slicer has 3.12 from 5.10 on."""
-PARTS = {"apart": (), "whole": ("--posterior-elements", "merge"), "bodies": ("--posterior-elements", "omit")}
+PARTS = {"apart": (), "whole": ("--whole",), "bodies": ("--bodies",)}
 """Posterior elements: segments of their own, one with their vertebra, or left out."""
 AUTOMATIC = "from the sacrum"
 LOWEST = (AUTOMATIC, "T12", "L1", "L2", "L3", "L4", "L5", "L6")

@@ -1,4 +1,4 @@
-"""A network as one file: an ONNX graph with its card inside, and an engine to run it."""
+"""Inference: a network as one file, an ONNX graph with its model card inside, and an engine to run it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ClickCache", "Model", "ModelCard", "Predictor", "bundled_model_path"
 
 
 def bundled_model_path() -> Path:
-    """Where the model of the package lies; ModelError when this installation has none."""
+    """Return the path of the model that the package contains; ModelError when this installation has none."""
     path = Path(str(resources.files(__package__) / "shipped.onnx"))
     if not path.is_file():
         raise ModelError(f"{path}: this installation has no model; install the wheel, or name a model with --model")
@@ -24,9 +24,10 @@ def bundled_model_path() -> Path:
 
 
 def default_model_path() -> Path:
-    """The model that answers where none is named: the one that came with a pack, else the shipped one; ModelError.
+    """Return the path of the model that is used when none is named; ModelError when there is none.
 
-    An offline pack (`lumbarseg.packaging`) puts its own model into share/lumbarseg of the environment that it makes.
+    An offline pack (`lumbarseg.packaging`) puts its own model into share/lumbarseg of the environment that it makes;
+    elsewhere it is the model that the package contains.
     """
     packed = sorted((Path(sys.prefix) / "share" / "lumbarseg").glob("*.onnx"))
     return packed[0] if packed else bundled_model_path()

@@ -1,4 +1,4 @@
-"""What computes: onnxruntime on the processor or whatever else its build can use, or OpenVINO."""
+"""Inference engines: ONNX Runtime on the CPU or whatever else its build supports, or OpenVINO."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
-"""Devices of onnxruntime and what it calls them."""
+"""Devices of ONNX Runtime and its names for them."""
 DEVICES = ("auto", *PROVIDERS, "openvino")
 
 _PROVIDER_LIBRARIES = {"cuda": "*onnxruntime_providers_cuda.*", "directml": "DirectML.dll"}
@@ -35,7 +35,7 @@ _INSTALL_HINTS = {
 
 
 def available_devices() -> tuple[str, ...]:
-    """Devices that the installed engines were built for; nothing is loaded, so a driver may still be missing."""
+    """Return the devices that the installed engines were built for; nothing is loaded, so a driver may be missing."""
     spec = find_spec("onnxruntime")
     folder = Path(spec.origin).parent / "capi" if spec and spec.origin else Path()
     built = [name for name, library in _PROVIDER_LIBRARIES.items() if spec and any(folder.glob(library))]
@@ -44,9 +44,17 @@ def available_devices() -> tuple[str, ...]:
 
 
 def start_engine(data: bytes, device: str, threads: int) -> tuple[str, Engine]:
-    """An engine for a model file's bytes and its name, for reports. threads: 0 for one per core.
+    """Start an engine for the bytes of a model file; return its name for reports, and the engine.
 
-    ModelError for a device that there is not, saying which there are, and for a model that the engine refuses.
+    Parameters
+    ----------
+    device : one of `DEVICES`
+    threads : 0 for one per core
+
+    Raises
+    ------
+    ModelError
+        When the device does not exist, with those that do, or when the engine refuses the model.
     """
     if device not in DEVICES:
         raise ModelError(f"{device!r} is no device; choose one of {', '.join(DEVICES)}")
@@ -56,8 +64,10 @@ def start_engine(data: bytes, device: str, threads: int) -> tuple[str, Engine]:
 
 
 def _device_unavailable(device: str) -> ModelError:
-    there = ", ".join(("auto", *available_devices()))
-    return ModelError(f"--device {device} is not available here ({_INSTALL_HINTS[device]}); there are {there}")
+    devices = ", ".join(("auto", *available_devices()))
+    return ModelError(
+        f"--device {device} is not available here ({_INSTALL_HINTS[device]}); available devices: {devices}"
+    )
 
 
 def _start_onnxruntime(data: bytes, device: str, threads: int) -> tuple[str, Engine]:
@@ -71,18 +81,18 @@ def _start_onnxruntime(data: bytes, device: str, threads: int) -> tuple[str, Eng
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     if device == "directml":
-        options.enable_mem_pattern = False  # as its documentation asks for
+        options.enable_mem_pattern = False  # as its documentation requires
     try:
         providers = list(dict.fromkeys((provider, PROVIDERS["cpu"])))
         session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # its errors share no class of their own
         raise ModelError(f"onnxruntime {onnxruntime.__version__} refuses it: {first_line(error)}") from error
-    if session.get_providers()[0] != provider:  # the build can, but a driver or library is missing
+    if session.get_providers()[0] != provider:  # the build supports it, but a driver or library is missing
         raise _device_unavailable(device)
-    names = [put.name for put in session.get_inputs()], [put.name for put in session.get_outputs()]
-    _require_one_input_and_output(*names)
-    told = f"onnxruntime {onnxruntime.__version__}" + (f" {device}" if device != "cpu" else "")
-    return told, lambda windows: session.run(names[1], {names[0][0]: windows})[0]
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    _require_one_input_and_output(inputs, outputs)
+    name = f"onnxruntime {onnxruntime.__version__}" + (f" {device}" if device != "cpu" else "")
+    return name, lambda windows: session.run([outputs[0].name], {inputs[0].name: windows})[0]
 
 
 def _start_openvino(data: bytes, threads: int) -> tuple[str, Engine]:
@@ -107,5 +117,5 @@ def _require_one_input_and_output(inputs: Any, outputs: Any) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, not too long."""
+    """Return the first line of an error's text, at most 200 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

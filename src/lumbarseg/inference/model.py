@@ -1,7 +1,7 @@
-"""A model file on an engine: everything is checked before the first exam, and nothing but plain ONNX is ever run.
+"""A model file on an inference engine: checked before the first exam; nothing but plain ONNX is ever run.
 
-OpenVINO in float32 gives the same classes about a quarter quicker than onnxruntime, but takes some tenths of a second
-longer to start: where it is installed, "auto" takes it for many exams, never for one.
+OpenVINO in float32 predicts the same classes about a quarter faster than ONNX Runtime, but takes some tenths of a
+second longer to start: where it is installed, "auto" uses it for many exams, never for one.
 """
 
 from __future__ import annotations
@@ -13,68 +13,69 @@ from pathlib import Path
 import numpy as np
 
 from lumbarseg.errors import ModelError
-from lumbarseg.volume import Array
 
 from .card import ModelCard, compute_digest
 from .engines import Engine, first_line, start_engine
-from .onnx_metadata import read_onnx_info
+from .onnx_metadata import read_onnx_metadata
 
 MAX_FILE_BYTES = 200_000_000
-"""Largest model file, bytes."""
 OPENVINO_MIN_EXAMS = 8
-"""Exams from which on OpenVINO has won its slower start back."""
+"""Exams from which on OpenVINO's faster inference outweighs its slower start."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A checked model that answers. engine: what computes, for reports ("onnxruntime 1.32.0")."""
+    """A checked model on an engine.
+
+    Attributes
+    ----------
+    engine_name : for reports ("onnxruntime 1.32.0")
+    run : (N, inputs, A, S) float32 to (N, classes, A, S) logits; A and S are multiples of the specification's, or its
+        tile size. A 3-D network takes (N, 1, D, A, S) and returns (N, classes, D, A, S).
+    """
 
     card: ModelCard
     engine_name: str
     path: Path
-    infer: Engine
+    run: Engine
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto", exam_count: int = 1, threads: int = 0) -> Model:
-        """Read, check and start a model file for about so many exams.
+        """Read and check a model file and start its engine.
 
-        device: one of `DEVICES`; "auto" is the processor, with OpenVINO when it is installed and `exams` are `MANY`.
-        threads: of the arithmetic, 0 for one per core.
+        Parameters
+        ----------
+        device : one of `DEVICES`; "auto" is the CPU, with OpenVINO when it is installed and there are many exams
+        exam_count : about how many exams will be predicted
+        threads : of the engine, 0 for one per core
 
-        ModelError, naming the file and the way out, when it is no ONNX file, is damaged or larger than `LIMIT`, has no
-        card or another digest, needs operators or files of its own, or does not take and give what the card promises.
+        Raises
+        ------
+        ModelError
+            When it is no ONNX file, is damaged or too large, has no card or another digest, needs custom operators or
+            other files, or does not take and return what the card promises. The message says what to do.
         """
-        path = Path(path)
-        data = read_model_bytes(path)
         if device == "auto" and exam_count >= OPENVINO_MIN_EXAMS and find_spec("openvino") is not None:
             device = "openvino"
-        return cls.from_bytes(data, path, device, threads)
+        return cls.from_bytes(read_model_bytes(Path(path)), Path(path), device, threads)
 
     @classmethod
     def from_bytes(cls, data: bytes, path: Path, device: str = "auto", threads: int = 0) -> Model:
-        """The same for a model file's bytes; `path` is what errors call it."""
+        """Load a model from the bytes of its file, as `load`. path: its name in errors."""
         try:
             card = read_verified_card(data)
-            engine, compute = start_engine(data, device, threads)
-            model = cls(card, engine, path, compute)
-            _check_output(model)
+            engine_name, run = start_engine(data, device, threads)
+            _check_output(card, run)
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
-        return model
-
-    def run(self, windows: Array) -> Array:
-        """windows: (N, inputs, A, S) float32, A and S multiples of the spec's, to (N, 6, A, S) logits.
-
-        A network with depth takes (N, 1, D, A, S) and gives (N, 6, D, A, S); one with tiles only squares of that size.
-        """
-        return self.infer(windows)
+        return cls(card, engine_name, path, run)
 
 
 def read_model_bytes(path: Path) -> bytes:
-    """The bytes of a model file; ModelError when it cannot be read or is larger than `LIMIT`."""
+    """Read the bytes of a model file; ModelError when it cannot be read or is too large."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"{path}: larger than {MAX_FILE_BYTES // 10**6} MB, so no model of this program")
+            raise ModelError(f"{path}: larger than {MAX_FILE_BYTES // 10**6} MB, so no lumbarseg model")
         return path.read_bytes()
     except OSError as error:
         reason = "not found; check the path" if isinstance(error, FileNotFoundError) else error.strerror
@@ -82,35 +83,26 @@ def read_model_bytes(path: Path) -> bytes:
 
 
 def read_verified_card(data: bytes) -> ModelCard:
-    """The card of a model file's bytes after every check that needs no engine; ModelError without the file's name."""
+    """Read the card from the bytes of a model file, after every check that needs no engine; ModelError without a path."""
     if not data:
-        raise ModelError("an empty file; get it again")
-    card = ModelCard.from_metadata(read_onnx_info(data).metadata)
+        raise ModelError("an empty file; download it again")
+    card = ModelCard.from_metadata(read_onnx_metadata(data))
     if compute_digest(data, card.digest) != card.digest:
-        raise ModelError("its content does not fit its digest: it was changed or damaged; get it again")
+        raise ModelError("its content does not match its digest: it was changed or damaged; download it again")
     return card
 
 
-def read_card(path: Path) -> ModelCard:
-    """Return the card of a model file after every check that needs no engine; ModelError names the file."""
-    data = read_model_bytes(path)
-    try:
-        return read_verified_card(data)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-
-
-def _check_output(model: Model) -> None:
-    """Small zero windows through the network; ModelError when it does not take or give what the card promises."""
-    spec = model.card.spec
+def _check_output(card: ModelCard, run: Engine) -> None:
+    """Run small zero windows through the network; ModelError when shapes and types are not as the card promises."""
+    spec = card.spec
     plane = (spec.tile, spec.tile) if spec.tile else (spec.multiple, 2 * spec.multiple)
     shape = (1 if spec.tile else 2, spec.inputs, *((spec.depth,) if spec.depth else ()), *plane)
-    expected = (shape[0], len(model.card.classes), *shape[2:])
+    expected = (shape[0], len(card.classes), *shape[2:])
     try:
-        out = model.run(np.zeros(shape, np.float32))
+        out = run(np.zeros(shape, np.float32))
     except Exception as error:
         raise ModelError(f"does not take windows of {shape}, as its card says: {first_line(error)}") from error
     if out.dtype != np.float32 or out.shape != expected:
-        raise ModelError(f"gives {out.dtype} {out.shape} instead of float32 {expected}")
+        raise ModelError(f"returns {out.dtype} {out.shape} instead of float32 {expected}")
     if not np.isfinite(out).all():
-        raise ModelError("gives numbers that are not finite; get it again")
+        raise ModelError("returns numbers that are not finite; download it again")

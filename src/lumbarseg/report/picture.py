@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure, name_and_levels
-from lumbarseg.measurement import correct_orientation
-from lumbarseg.resampling import reorient
+from lumbarseg.resampling import reorient, reverse_world_axes
 from lumbarseg.volume import Array, Volume
 
 if TYPE_CHECKING:
@@ -52,14 +51,20 @@ def caption(segmentation: Segmentation) -> str:
     return f"Names from: {segmentation.anchor}. Confidence {segmentation.confidence:.2f}{doubt}"
 
 
-def render_picture(image: Volume, labels: Volume, levels: Sequence[Level] = (), footer: str = "") -> bytes:
+def render_picture(
+    image: Volume,
+    labels: Volume,
+    levels: Sequence[Level] = (),
+    footer: str = "",
+    flips: tuple[bool, bool] = (False, False),
+) -> bytes:
     """A PNG of an exam and its label map, both (I, J, K) on one grid of any axes.
 
     Front is left, head is up. The view follows the middle of the column where that leaves one slice. levels: whose
-    names are uncertain or cut off by the edge. footer: one line below.
+    names are uncertain or cut off by the edge. footer: one line below. flips: whether the header swaps front and back,
+    and head and feet.
     """
-    affine = correct_orientation(labels).affine
-    pixels, marked = (reorient(Volume(v.array, affine), "RAS") for v in (image, labels))
+    pixels, marked = (reorient(reverse_world_axes(volume, flips), "RAS") for volume in (image, labels))
     base, marks = render_slice(pixels, marked, STRUCTURES, FULL_SIZE)
     page = _compose_page(base, marks, {level.name: level for level in levels}, footer)
     out = BytesIO()

@@ -118,6 +118,7 @@ def _refined_segmentation(
         (*describe_flips(prediction.flips), *assignment.warnings, *notes),
         assignment.anchor,
         round(assignment.confidence, 3),
+        prediction.flips,
     )
 
 

@@ -70,6 +70,7 @@ def segment(
         (*describe_flips(prediction.flips), *assignment.warnings),
         assignment.anchor,
         round(assignment.confidence, 3),
+        prediction.flips,
         SegmentationState(prediction, exam_classes, instances, assignment) if keep_state else None,
     )
 

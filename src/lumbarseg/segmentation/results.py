@@ -9,6 +9,7 @@ from lumbarseg.volume import Array, Volume
 
 from .instances import Instances
 from .levels import Level, LevelAssignment
+from .orientation import Flips
 from .prediction import Prediction
 
 
@@ -42,6 +43,7 @@ class Segmentation:
     warnings : what the user should check
     anchor : what the level names were counted from
     confidence : of the level names, 0..1
+    flips : whether the header swaps front and back, and head and feet
     state : intermediate results, kept on request
     """
 
@@ -50,6 +52,7 @@ class Segmentation:
     warnings: tuple[str, ...]
     anchor: str
     confidence: float
+    flips: Flips = (False, False)
     state: SegmentationState | None = None
 
     @property
