@@ -92,8 +92,8 @@ def main() -> int:
         with running(home / "orthanc") as pacs:
             put(pacs, sorted(folder.iterdir()))
             with running_server(ServerOptions(pacs, home / "app", port=0), python, env) as server:
-                *_, ready = server.messages()
-                told = inspect_ohif(f"http://127.0.0.1:{ready['ready']}", home, args.shot.absolute())
+                port = server.wait_until_ready().port
+                told = inspect_ohif(f"http://127.0.0.1:{port}", home, args.shot.absolute())
         right = compare_voxels(told, folder)
     print(f"a point on {LABEL}: status {told['clicked']['status']}, sent {told['clicked']['params'].get(LABEL)}")
     print("what the page complained of:", "; ".join(told["said"]) or "nothing")

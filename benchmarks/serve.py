@@ -49,11 +49,11 @@ imwrite = SimpleITK.WriteImage
 def start_monai_label(python: Path, studies: Path, home: Path) -> Iterator[str]:
     """The radiology app of MONAI Label's wheel with its model deepedit, as its documentation starts it."""
     (home / "itk.py").write_text(_ITK)
-    standins = Path(environment.__file__).parent / "standins"
+    stubs = Path(environment.__file__).parent / "stubs"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (home, standins)))}
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (home, stubs)))}
     variables |= {"MONAI_LABEL_TRACKING_ENABLED": "false", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     apps = [str(python), "-m", "monailabel.main"]
     subprocess.run(
@@ -90,8 +90,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 def start_ours(python: Path, folder: Path, studies: Path, app: Path) -> Iterator[Server]:
     """`lumbarseg serve`."""
     with running_server(ServerOptions(str(studies), app, port=0), python, folder) as server:
-        *_, ready = server.messages()
-        yield Server(f"http://127.0.0.1:{ready['ready']}", server.process.pid)
+        yield Server(f"http://127.0.0.1:{server.wait_until_ready().port}", server.process.pid)
 
 
 def main() -> None:

@@ -1,3 +1,3 @@
-"""What MONAI Label loads."""
+"""App that MONAI Label loads."""
 
 from lumbarseg.server.app import LumbarApp  # noqa: F401

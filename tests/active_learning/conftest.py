@@ -1,4 +1,4 @@
-"""A folder of exams with labels of a person, as MONAI Label leaves it, and a small trained start."""
+"""A folder of exams with final labels, as MONAI Label writes it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Studies = Callable[[Path, int], Path]
 
 
 @cache
-def _drawn() -> tuple[SyntheticExam, ...]:
+def _phantoms() -> tuple[SyntheticExam, ...]:
     return tuple(exam(number, seed=5) for number in range(2))
 
 
-def _another(one: SyntheticExam, number: int) -> SyntheticExam:
-    """The same exam a little brighter: other bytes, another patient."""
-    image = Volume(one.image.array + np.float32(number), one.image.affine)
-    return replace(one, name=f"exam{number}", image=image)
+def _new_patient(phantom: SyntheticExam, number: int) -> SyntheticExam:
+    """The same exam a little brighter, as the exam of another patient."""
+    image = Volume(phantom.image.array + np.float32(number), phantom.image.affine)
+    return replace(phantom, name=f"exam{number}", image=image)
 
 
 @pytest.fixture(scope="session")
 def studies() -> Studies:
-    """Writes so many finished exams, each of another patient, and those between them that wait."""
+    """Write this many finished exams, each of another patient, and unfinished ones between them."""
 
     def write(folder: Path, finished: int) -> Path:
         numbers = [n for n in range(2 * finished + layout.UNFINISHED_EVERY) if not layout.is_unfinished(n)][:finished]
-        exams = [_another(_drawn()[n % 2], n) for n in range(max(numbers) + 1)]
+        exams = [_new_patient(_phantoms()[n % 2], n) for n in range(max(numbers) + 1)]
         layout.write(folder, exams, np.random.default_rng(3), False)
         return folder
 

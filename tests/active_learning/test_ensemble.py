@@ -1,4 +1,4 @@
-"""Opinions merged: one voice is itself, voices complete each other, and nobody is heard on what it was not made for."""
+"""Merged predictions: a single model is unchanged, models complement each other, each within its scope."""
 
 from __future__ import annotations
 
@@ -28,89 +28,89 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 @settings(deadline=None)
 @given(LOGITS)
-def test_a_voice_alone_gives_its_own_answer(logits: np.ndarray) -> None:
-    scores = probabilities(logits)
-    (duty,) = model_scopes(["a"], [ModelCard(PreprocessingSpec())])
-    assert merge_predictions([ModelPrediction(duty, scores)]) == pytest.approx(scores, abs=1e-5)
-    assert merge_predictions([ModelPrediction(duty, scores), ModelPrediction(duty, scores)]) == pytest.approx(
-        scores, abs=1e-5
-    )
+def test_single_model_keeps_its_prediction(logits: np.ndarray) -> None:
+    expected = probabilities(logits)
+    (scope,) = model_scopes({"a": ModelCard(PreprocessingSpec())})
+    prediction = ModelPrediction(scope, expected)
+    assert merge_predictions([prediction]) == pytest.approx(expected, abs=1e-5)
+    assert merge_predictions([prediction, prediction]) == pytest.approx(expected, abs=1e-5)
 
 
 @settings(deadline=None)
 @given(LOGITS, LOGITS)
-def test_the_order_of_voices_is_no_matter_and_chances_sum_to_one(first: np.ndarray, second: np.ndarray) -> None:
-    given_duties = model_scopes(["a", "b"], [BODIES, DISCS])
-    voices = [
-        ModelPrediction(d, probabilities(logits)) for d, logits in zip(given_duties, (first, second), strict=True)
+def test_order_of_models_is_irrelevant_and_probabilities_sum_to_one(first: np.ndarray, second: np.ndarray) -> None:
+    scopes = model_scopes({"a": BODIES, "b": DISCS})
+    predictions = [ModelPrediction(s, probabilities(logits)) for s, logits in zip(scopes, (first, second), strict=True)]
+    merged = merge_predictions(predictions)
+    assert merged.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    assert merge_predictions(predictions[::-1]) == pytest.approx(merged, abs=1e-6)
+
+
+def constant(**values: float) -> np.ndarray:
+    """Constant probabilities by tissue; the rest is background."""
+    result = np.zeros((6, *SHAPE), np.float32)
+    for name, value in values.items():
+        result[CLASSES.index(Kind(name))] = value
+    result[0] = 1 - result.sum(axis=0)
+    return result
+
+
+def merged_classes(*predictions: ModelPrediction) -> np.ndarray:
+    return merge_predictions(predictions).argmax(axis=0)
+
+
+def test_models_of_different_tissues_complement_each_other() -> None:
+    bodies, discs = model_scopes({"a": BODIES, "b": DISCS})
+    both = [
+        (constant(body=0.9), constant(disc=0.3), Kind.BODY),
+        (constant(body=0.6), constant(disc=0.95), Kind.DISC),
+        (constant(body=0.4), constant(disc=0.4), Kind.BACKGROUND),
     ]
-    out = merge_predictions(voices)
-    assert out.sum(axis=0) == pytest.approx(1, abs=1e-5)
-    assert merge_predictions(voices[::-1]) == pytest.approx(out, abs=1e-6)
+    for first, second, kind in both:
+        classes = merged_classes(ModelPrediction(bodies, first), ModelPrediction(discs, second))
+        assert (classes == CLASSES.index(kind)).all()
 
 
-def constant(**chances: float) -> np.ndarray:
-    scores = np.zeros((6, *SHAPE), np.float32)
-    for name, chance in chances.items():
-        scores[CLASSES.index(Kind(name))] = chance
-    scores[0] = 1 - scores.sum(axis=0)
-    return scores
+def test_prediction_outside_the_scope_is_ignored() -> None:
+    bodies, discs = model_scopes({"a": BODIES, "b": DISCS})
+    classes = merged_classes(ModelPrediction(bodies, constant(body=0.1)), ModelPrediction(discs, constant(body=0.99)))
+    assert (classes == 0).all()
+    assert {Kind.CANAL, Kind.SACRUM} <= bodies.kinds & discs.kinds  # no model's targets, but level names need them
 
 
-def test_models_of_different_tissues_complete_each_other() -> None:
-    first, second = model_scopes(["a", "b"], [BODIES, DISCS])
-    body = merge_predictions([ModelPrediction(first, constant(body=0.9)), ModelPrediction(second, constant(disc=0.3))])
-    assert (body.argmax(axis=0) == CLASSES.index(Kind.BODY)).all()
-    disc = merge_predictions([ModelPrediction(first, constant(body=0.6)), ModelPrediction(second, constant(disc=0.95))])
-    assert (disc.argmax(axis=0) == CLASSES.index(Kind.DISC)).all()
-    nothing = merge_predictions(
-        [ModelPrediction(first, constant(body=0.4)), ModelPrediction(second, constant(disc=0.4))]
+def test_models_of_different_levels_are_used_for_their_levels() -> None:
+    upper, lower = model_scopes(
+        {
+            "a": ModelCard(PreprocessingSpec(), targets=("L1", "L2")),
+            "b": ModelCard(PreprocessingSpec(), targets=("L3", "L4", "L5")),
+        }
     )
-    assert (nothing.argmax(axis=0) == 0).all()
-
-
-def test_nobody_is_heard_on_what_another_was_made_for() -> None:
-    first, second = model_scopes(["a", "b"], [BODIES, DISCS])
-    out = merge_predictions([ModelPrediction(first, constant(body=0.1)), ModelPrediction(second, constant(body=0.99))])
-    assert (out.argmax(axis=0) == 0).all()
-    assert {Kind.CANAL, Kind.SACRUM} <= first.kinds & second.kinds  # nobody was made for them, and names need them
-
-
-def test_models_of_different_levels_are_heard_on_their_own() -> None:
-    cards = [
-        ModelCard(PreprocessingSpec(), targets=("L1", "L2")),
-        ModelCard(PreprocessingSpec(), targets=("L3", "L4", "L5")),
-    ]
-    upper, lower = model_scopes(["a", "b"], cards)
-    voices = [ModelPrediction(upper, constant(body=0.001)), ModelPrediction(lower, constant(body=0.99))]
+    predictions = [ModelPrediction(upper, constant(body=0.001)), ModelPrediction(lower, constant(body=0.99))]
     body = CLASSES.index(Kind.BODY)
-    assert (merge_predictions(voices).argmax(axis=0) == body).all()  # the surest is believed until names are known
+    assert (merged_classes(*predictions) == body).all()  # the most confident model, until level names are known
     for name, expected in (("L4", body), ("L1", 0)):
-        names = dict.fromkeys(CLASSES[1:], np.full(SHAPE, structure_by_name(name).label, np.uint8))
-        assert (merge_predictions(voices, names).argmax(axis=0) == expected).all()
+        nearest_labels = dict.fromkeys(CLASSES[1:], np.full(SHAPE, structure_by_name(name).label, np.uint8))
+        assert (merge_predictions(predictions, nearest_labels).argmax(axis=0) == expected).all()
 
 
-def test_what_nobody_was_made_for_is_undrawn() -> None:
-    assert label_table(model_scopes(["a", "b"], [BODIES, DISCS]))[0] == ("background", "canal", "sacrum", "arch")
-    table = label_table(model_scopes(["a"], [ModelCard(PreprocessingSpec(), targets=("L1", "L2"))]))
+def test_structures_of_no_model_count_as_not_annotated() -> None:
+    assert label_table(model_scopes({"a": BODIES, "b": DISCS}))[0] == ("background", "canal", "sacrum", "arch")
+    table = label_table(model_scopes({"a": ModelCard(PreprocessingSpec(), targets=("L1", "L2"))}))
     assert set(table) == {0, 1, 2, UNKNOWN_LABEL}
     assert {"L3", "T12", "disc", "canal"} <= set(table[0])
     assert not {"L1", "body"} & set(table[0])
-    assert set(label_table(model_scopes(["a"], [ModelCard(PreprocessingSpec())]))) == {
-        0,
-        UNKNOWN_LABEL,
-        *(s.label for s in STRUCTURES),
-    }
-    assert set(labels_of_kind(Kind.BODY)) <= set(label_table(model_scopes(["a"], [BODIES])))
+    complete = label_table(model_scopes({"a": ModelCard(PreprocessingSpec())}))
+    assert set(complete) == {0, UNKNOWN_LABEL, *(s.label for s in STRUCTURES)}
+    assert set(labels_of_kind(Kind.BODY)) <= set(label_table(model_scopes({"a": BODIES})))
 
 
-def test_models_without_bodies_cannot_name() -> None:
-    card = ModelCard(PreprocessingSpec(), trained_names=("background", "disc"))
-    with pytest.raises(ModelError, match="discs: none of them knows bodies"):
-        model_scopes(["discs"], [card])
+def test_models_without_bodies_and_discs_are_an_error() -> None:
+    assert model_scopes({"discs": ModelCard(PreprocessingSpec(), trained_names=("background", "disc"))})
+    with pytest.raises(ModelError, match="canal: none knows bodies or discs"):
+        model_scopes({"canal": ModelCard(PreprocessingSpec(), trained_names=("background", "canal"))})
 
 
-def test_an_answer_moves_to_another_grid() -> None:
+def test_probabilities_are_resampled_to_another_grid() -> None:
     fine, coarse = Grid((2, 8, 8), np.diag([4.0, 1.0, 1.0, 1.0])), Grid((2, 4, 4), np.diag([4.0, 2.0, 2.0, 1.0]))
     ramp = np.broadcast_to(np.arange(8, dtype=np.float32), (6, 2, 8, 8))
     assert resample_probabilities(ramp, fine, coarse)[0, 0, 1, 1:-1] == pytest.approx([2, 4])

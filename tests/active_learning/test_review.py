@@ -1,4 +1,4 @@
-"""Anatomy that cannot be, in blocks for bodies and discs."""
+"""Implausible anatomy, in label maps of blocks."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ TABLE: LabelTable = {0: ("background",), **{structure_by_name(name).label: (name
 
 
 def column(**rows: float) -> Volume:
-    """Blocks from foot to head; rows: other widths than 44 mm, by name with _ for -; 0 leaves one out."""
+    """Blocks from foot to head; rows: widths in mm, by name with _ for -; 0 omits a structure."""
     labels = np.zeros((20, 60, 200), np.uint8)
-    at = 4
+    position = 4
     for name in ROWS:
         height = 10 if "-" in name else 28
         half = round(rows.get(name.replace("-", "_"), 40) / 2)
-        labels[4:16, 30 - half : 30 + half, at : at + height] = structure_by_name(name).label
-        at += height
+        labels[4:16, 30 - half : 30 + half, position : position + height] = structure_by_name(name).label
+        position += height
     return Volume(labels, np.diag([3.0, 1.0, 1.0, 1.0]))
 
 
-def test_a_plausible_column_is_no_matter() -> None:
+def test_plausible_spine_has_no_findings() -> None:
     assert list_implausibilities(column(), TABLE, discs_expected=True) == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "finding"),
     [
         ({"L3_L4": 0}, "gap: no disc between L3 and L4"),
-        ({"L3": 4}, "size: L3 has 4.0 ml; 8 to 90 are known"),
-        ({"L2": 12}, "size: L2 has 12.1 ml, its neighbours 40.3"),
-        ({"L2_L3": 2}, "size: L2-L3 has 0.7 ml; 1 to 35 are known"),
+        ({"L3": 4}, "size: L3 has 4.0 ml, outside the known range of 8 to 90 ml"),
+        ({"L2": 12}, "size: L2 has 12.1 ml, its neighbours 40.3 ml"),
+        ({"L2_L3": 2}, "size: L2-L3 has 0.7 ml, outside the known range of 1 to 35 ml"),
     ],
 )
-def test_what_cannot_be_is_told(changes: dict[str, float], told: str) -> None:
-    assert told in list_implausibilities(column(**changes), TABLE, discs_expected=True)
+def test_implausible_anatomy_is_listed(changes: dict[str, float], finding: str) -> None:
+    assert finding in list_implausibilities(column(**changes), TABLE, discs_expected=True)
 
 
-def test_discs_that_nobody_looked_for_are_not_missed() -> None:
+def test_unexpected_discs_are_not_reported_missing() -> None:
     bodies = {value: names for value, names in TABLE.items() if "-" not in names[0]}
     labels = column()
-    plain = Volume(np.where(np.isin(labels.array, list(bodies)), labels.array, 0).astype(np.uint8), labels.affine)
-    assert list_implausibilities(plain, bodies, discs_expected=False) == []
+    without_discs = Volume(
+        np.where(np.isin(labels.array, list(bodies)), labels.array, 0).astype(np.uint8), labels.affine
+    )
+    assert list_implausibilities(without_discs, bodies, discs_expected=False) == []
 
 
-def test_names_out_of_order_are_told() -> None:
+def test_wrong_level_order_is_listed() -> None:
     labels = column()
     swap = np.arange(256, dtype=np.uint8)
     swap[[2, 3]] = 3, 2
@@ -60,12 +62,12 @@ def test_names_out_of_order_are_told() -> None:
     )
 
 
-def test_a_structure_at_the_edge_has_no_size() -> None:
+def test_size_of_structure_at_the_edge_is_not_checked() -> None:
     labels = column(L1=6)
-    cut = Volume(labels.array[4:16], labels.affine)
-    assert not any(text.startswith("size:") for text in list_implausibilities(cut, TABLE, True))
+    cropped = Volume(labels.array[4:16], labels.affine)
+    assert not any(text.startswith("size:") for text in list_implausibilities(cropped, TABLE, True))
 
 
-def test_disagreements_are_told_below_a_dice() -> None:
-    found = {"L3": {"a and b": 0.62, "a and c": 0.9}, "L4": {"a and b": 0.8}}
-    assert list_disagreements(found, 0.8) == ["disagreement: L3 Dice 0.62 between a and b"]
+def test_disagreements_below_the_threshold_are_listed() -> None:
+    agreement = {"L3": {"a and b": 0.62, "a and c": 0.9}, "L4": {"a and b": 0.8}}
+    assert list_disagreements(agreement, 0.8) == ["disagreement: L3 Dice 0.62 between a and b"]

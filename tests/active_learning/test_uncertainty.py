@@ -1,4 +1,4 @@
-"""The most doubtful exams come first, for reasons that are told; what cannot be used comes last."""
+"""Uncertainty scores: reasons by weight, unusable exams last, cached by file and model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.datasets.small_phantoms import exam
 
 from lumbarseg.active_learning.uncertainty import (
+    ScoreComponent,
     UncertaintyScore,
     combine_components,
     estimate_uncertainty,
@@ -22,7 +23,7 @@ from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import write_image
 from lumbarseg.volume import Volume
 
-shares = st.floats(0, 1)
+fractions = st.floats(0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +39,13 @@ def clear() -> Volume:
     return exam(1, seed=3).image
 
 
-def noisy(volume: Volume, much: float) -> Volume:
-    """The same exam under noise; much: of its largest value."""
-    noise = np.random.default_rng(0).normal(0, much * float(volume.array.max()), volume.array.shape)
+def noisy(volume: Volume, sigma: float) -> Volume:
+    """Add noise; sigma: relative to the maximum."""
+    noise = np.random.default_rng(0).normal(0, sigma * float(volume.array.max()), volume.array.shape)
     return Volume((volume.array + np.abs(noise)).astype(np.float32), volume.affine)
 
 
-def test_noise_raises_doubt_and_reasons_are_told_by_weight(model: Model, clear: Volume) -> None:
+def test_noise_increases_uncertainty(model: Model, clear: Volume) -> None:
     plain, spoilt = (
         estimate_uncertainty("plain", clear, model),
         estimate_uncertainty("spoilt", noisy(clear, 0.25), model),
@@ -52,70 +53,64 @@ def test_noise_raises_doubt_and_reasons_are_told_by_weight(model: Model, clear: 
     assert plain.value < spoilt.value
     assert spoilt.reasons
     assert not plain.not_segmented and not plain.unusable
-    assert set(plain.components) == {"unsure", "names", "mirror", "anatomy"}
-    heavy = [share for share in sorted(plain.components.values(), reverse=True) if share >= 0.02]
-    assert len(plain.reasons) == len(heavy)
+    assert set(plain.components) == {"voxels", "names", "mirror", "anatomy"}
+    reported = [value for value in plain.components.values() if value >= 0.02]
+    assert len(plain.reasons) == len(reported)
 
 
-def test_a_second_model_that_agrees_adds_no_doubt(model: Model, clear: Volume) -> None:
-    alone, both = estimate_uncertainty("x", clear, model), estimate_uncertainty("x", clear, model, model)
-    assert both.components["other"] == 0
-    assert both.value == alone.value
+def test_same_second_model_adds_no_uncertainty(model: Model, clear: Volume) -> None:
+    single, both = estimate_uncertainty("x", clear, model), estimate_uncertainty("x", clear, model, model)
+    assert both.components["second_model"] == 0
+    assert both.value == single.value
 
 
-def test_what_is_no_spine_is_refused_and_what_is_ct_cannot_be_used(model: Model, clear: Volume) -> None:
+def test_noise_is_not_segmented_and_ct_is_unusable(model: Model, clear: Volume) -> None:
     noise = Volume(np.random.default_rng(0).random((12, 64, 64), np.float32), np.diag([4.0, 1, 1, 1]))
-    refused = estimate_uncertainty("noise", noise, model)
-    assert refused.not_segmented
-    assert refused.value == 1
-    assert refused.reasons[0].startswith("no answer: ")
+    score = estimate_uncertainty("noise", noise, model)
+    assert score.not_segmented
+    assert score.value == 1
+    assert score.reasons[0].startswith("no segmentation: ")
     ct = estimate_uncertainty("ct", Volume(clear.array - 1000, clear.affine), model)
     assert ct.unusable
     assert "CT" in ct.reasons[0]
 
 
-def test_among_answered_exams_refused_ones_wait_but_not_where_most_are_refused() -> None:
-    sure, unsure, none, broken = (
-        UncertaintyScore("sure", 0.1),
-        UncertaintyScore("unsure", 0.6),
-        UncertaintyScore("none", 1.0, not_segmented=True),
+def test_exams_without_segmentation_come_first_only_while_they_are_the_majority() -> None:
+    certain, uncertain, failed, broken = (
+        UncertaintyScore("certain", 0.1),
+        UncertaintyScore("uncertain", 0.6),
+        UncertaintyScore("failed", 1.0, not_segmented=True),
         UncertaintyScore("broken", 0.0, unusable=True),
     )
-    assert [one.name for one in sort_by_uncertainty([broken, sure, none, unsure])] == [
-        "unsure",
-        "sure",
-        "none",
-        "broken",
-    ]
-    assert [one.name for one in sort_by_uncertainty([broken, sure, none])] == ["none", "sure", "broken"]
+    ranked = sort_by_uncertainty([broken, certain, failed, uncertain])
+    assert [score.name for score in ranked] == ["uncertain", "certain", "failed", "broken"]
+    assert [score.name for score in sort_by_uncertainty([broken, certain, failed])] == ["failed", "certain", "broken"]
 
 
-@given(st.lists(shares, min_size=1, max_size=5), st.integers(0, 4), shares)
-def test_doubt_lies_between_0_and_1_and_no_part_lowers_it(parts: list[float], place: int, more: float) -> None:
-    rows = [(str(i), share, "") for i, share in enumerate(parts)]
-    before = combine_components("x", rows).value
-    at = place % len(parts)
-    rows[at] = (str(at), max(parts[at], more), "")
-    after = combine_components("x", rows).value
+@given(st.lists(fractions, min_size=1, max_size=5), st.integers(0, 4), fractions)
+def test_score_is_between_0_and_1_and_never_decreases(values: list[float], position: int, increase: float) -> None:
+    components = [ScoreComponent(str(i), value, "") for i, value in enumerate(values)]
+    before = combine_components("x", components).value
+    position %= len(values)
+    components[position] = ScoreComponent(str(position), max(values[position], increase), "")
+    after = combine_components("x", components).value
     assert 0 <= before <= after <= 1
-    assert before >= max(parts) - 1e-4
+    assert before >= max(values) - 1e-4
 
 
-def test_exams_are_looked_at_once_per_model(model: Model, clear: Volume, tmp_path: Path) -> None:
+def test_exams_are_scored_once_per_model(model: Model, clear: Volume, tmp_path: Path) -> None:
     write_image(clear, tmp_path / "a.nii.gz")
     write_image(noisy(clear, 0.3), tmp_path / "b.nii.gz")
     (tmp_path / "c.nii.gz").write_bytes(b"nothing")
     exams = {name: tmp_path / f"{name}.nii.gz" for name in "abc"}
-    first = rank_exams(exams, model, cache_path=tmp_path / "doubts.json")
+    cache = tmp_path / "cache.json"
+    first = rank_exams(exams, model, cache_path=cache)
     assert first.names == ("b", "a", "c")
     assert first.scores[-1].unusable
-    again = rank_exams(
-        exams, model, cache_path=tmp_path / "doubts.json", time_limit=-1
-    )  # no time, but everything is known
-    assert again == first
-    rank_exams({"a": exams["a"]}, model, model, tmp_path / "doubts.json")  # other models push nothing out
-    assert rank_exams(exams, model, cache_path=tmp_path / "doubts.json", time_limit=-1) == first
+    assert rank_exams(exams, model, cache_path=cache, time_limit=-1) == first  # no time, but all are cached
+    rank_exams({"a": exams["a"]}, model, model, cache)  # other models do not replace these scores
+    assert rank_exams(exams, model, cache_path=cache, time_limit=-1) == first
     write_image(noisy(clear, 0.2), tmp_path / "a.nii.gz")
-    assert rank_exams(exams, model, cache_path=tmp_path / "doubts.json", time_limit=-1).not_scored == ("a",)
-    (tmp_path / "doubts.json").write_text("{")
-    assert rank_exams(exams, model, cache_path=tmp_path / "doubts.json", time_limit=-1).not_scored == ("a", "b", "c")
+    assert rank_exams(exams, model, cache_path=cache, time_limit=-1).not_scored == ("a",)
+    cache.write_text("{")
+    assert rank_exams(exams, model, cache_path=cache, time_limit=-1).not_scored == ("a", "b", "c")

@@ -1,4 +1,4 @@
-"""MONAI Label's environment: pinned, kept apart, never put over something else."""
+"""MONAI Label's environment: locked versions, separate, never replaces another folder."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lumbarseg.server import environment
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_package_is_locked_at_one_version() -> None:
+def test_every_package_has_one_locked_version() -> None:
     lines = [line for line in environment.lock_file().read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line) for line in lines)
     names = [line.partition("==")[0].lower().replace("_", "-") for line in lines]
     assert len(set(names)) == len(names) and {"torch", "monai", "monailabel", "onnxruntime"} <= set(names)
-    stood_for = {"torchvision", "pydicom-seg", "numpymaxflow", "itk"}
-    assert not stood_for & set(names)
+    stubs = {"torchvision", "pydicom-seg", "numpymaxflow", "itk"}
+    assert not stubs & set(names)
     core = dict(line.split("==") for line in (ROOT / "requirements/core.txt").read_text().splitlines()[1:])
     lock = {name: line.partition("==")[2] for name, line in zip(names, lines, strict=True)}
-    assert {name: lock.get(name) for name in core} == core  # answers as the core install does
+    assert {name: lock.get(name) for name in core} == core  # same results as the core install
 
 
-def test_its_place_follows_the_cache_folder_and_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_depends_on_cache_and_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "my cache"))
     monkeypatch.setattr(sys, "platform", "linux")
     first = environment.default_folder()
@@ -38,43 +38,41 @@ def test_its_place_follows_the_cache_folder_and_the_lock(tmp_path: Path, monkeyp
     assert environment.default_folder() != first
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ServeError, match="holds something else"):
+    with pytest.raises(ServeError, match="contains something else"):
         environment.ensure_installed(tmp_path, print)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_an_environment_of_the_users_is_left_alone(tmp_path: Path) -> None:
+def test_other_environment_is_left_alone(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
-    with pytest.raises(ServeError, match="did not make"):
+    with pytest.raises(ServeError, match="was not made by lumbarseg serve"):
         environment.ensure_installed(tmp_path / "venv", print)
     assert (tmp_path / "venv" / "pyvenv.cfg").is_file()
 
 
-def test_a_complete_environment_is_taken_as_it_is_and_one_of_another_lock_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_installed_again_only_for_another_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "with blanks"
     lock = tmp_path / "lock.txt"
     monkeypatch.setattr(environment, "lock_file", lambda: lock)
-    told: list[str] = []
+    messages: list[str] = []
     lock.write_text("torch==0.0.1\n")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(ServeError, match=r"pip cannot install: ERROR: .*torch==0.0.1"):
-        environment.ensure_installed(folder, told.append)
+        environment.ensure_installed(folder, messages.append)
     assert not environment.is_complete(folder)
     wheel(tmp_path, "torch", "0.0.1")
-    python = environment.ensure_installed(folder, told.append)  # one that was left half made is made again
+    python = environment.ensure_installed(folder, messages.append)  # an incomplete one is installed again
     run = subprocess.run([python, "-c", "import torch; print(torch.__file__)"], capture_output=True, text=True)
     assert run.stdout.strip().startswith(str(folder))
-    count = len(told)
-    assert environment.ensure_installed(folder, told.append) == python and len(told) == count
+    count = len(messages)
+    assert environment.ensure_installed(folder, messages.append) == python and len(messages) == count
     lock.write_text("torch==0.0.1\n# changed\n")
-    environment.ensure_installed(folder, told.append)
-    assert len(told) > count and environment.is_complete(folder)
+    environment.ensure_installed(folder, messages.append)
+    assert len(messages) > count and environment.is_complete(folder)
 
 
 def wheel(folder: Path, name: str, version: str) -> None:
@@ -89,7 +87,7 @@ def wheel(folder: Path, name: str, version: str) -> None:
         file.writestr(f"{about}/RECORD", "")
 
 
-def test_the_package_is_found_alone_on_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_path_contains_only_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import lumbarseg
 
     home = tmp_path / "site-packages" / "lumbarseg"

@@ -1,1 +1,1 @@
-"""The loop of annotation: which exam a person sees next, training on what was corrected, and what is published."""
+"""Active learning: which exam to annotate next, pseudo-labels, training on corrected exams, versions of models."""

@@ -1,4 +1,4 @@
-"""The finished exams of a datastore as a prepared dataset that follows it: what was drawn again is read again."""
+"""Keep a prepared dataset up to date with the corrected labels of a MONAI Label datastore."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lumbarseg.datasets import Dataset
+from lumbarseg.datasets import Case, Dataset
 from lumbarseg.datasets.dataset import file_checksum, save_dataset
 from lumbarseg.datasets.importers.monailabel import make_importer
 from lumbarseg.datasets.importing import ImportResult, import_source
@@ -15,30 +15,35 @@ from lumbarseg.datasets.importing import ImportResult, import_source
 def update_corrected_dataset(
     studies: Path,
     target: Path,
-    patient: str | None = None,
+    patient_pattern: str | None = None,
     jobs: int | None = 1,
-    step: Callable[[str, int], None] | None = None,
+    on_case_done: Callable[[str, int], None] | None = None,
 ) -> ImportResult:
-    """Bring the dataset at `target` up to date with the final labels of a datastore.
+    """Import the final labels of a datastore into the dataset at `target`, again where they have changed.
 
-    Cases whose exam or label changed, or is finished no more, are forgotten first; the others are not touched. patient:
-    regular expression for whose exam it is; step: told the name of each exam that is done, and how many there are.
-    DatasetError as `import_source`.
+    Cases whose exam or label changed or disappeared are removed first; unchanged cases are not touched.
+
+    Parameters
+    ----------
+    studies : folder that MONAI Label serves
+    patient_pattern : regular expression that finds the patient in an exam's name
+    on_case_done : called with the name of each imported case and their total number
+
+    Raises
+    ------
+    DatasetError : as `import_source`.
     """
-    source = make_importer(patient=patient)
+    importer = make_importer(patient=patient_pattern)
     if (target / "dataset.json").exists():
         dataset = Dataset.open(target)
-        now = {raw.name: raw.files for raw in source.list_cases(studies).cases}
-        kept = tuple(case for case in dataset.all_cases if _is_unchanged(case.metadata, now.get(case.name), studies))
-        if len(kept) < len(dataset.all_cases):
-            save_dataset(replace(dataset, all_cases=kept))
-    return import_source(source, studies, target, jobs, val_fraction=0.0, on_case_done=step)
+        sources = {source.name: source.files for source in importer.list_cases(studies).cases}
+        unchanged = tuple(case for case in dataset.all_cases if _is_unchanged(case, sources.get(case.name), studies))
+        if len(unchanged) < len(dataset.all_cases):
+            save_dataset(replace(dataset, all_cases=unchanged))
+    return import_source(importer, studies, target, jobs, val_fraction=0.0, on_case_done=on_case_done)
 
 
-def _is_unchanged(about: dict[str, object], files: tuple[Path, ...] | None, studies: Path) -> bool:
-    """Whether a case was made from these files as they are."""
-    imported = about.get("imported")
-    known = imported.get("files") if isinstance(imported, dict) else None
-    if not files or not isinstance(known, dict):
-        return False
-    return known == {file.relative_to(studies).as_posix(): file_checksum(file) for file in files}
+def _is_unchanged(case: Case, files: tuple[Path, ...] | None, studies: Path) -> bool:
+    """Compare the checksums of a case's source files with those stored at its import."""
+    imported = case.metadata.get("imported", {}).get("files")
+    return bool(files) and imported == {f.relative_to(studies).as_posix(): file_checksum(f) for f in files or ()}

@@ -1,140 +1,142 @@
-"""Several models' answers to one exam, merged voxel by voxel: each is heard on what it was made for, and by confidence.
+"""Merge the predictions of several models for one exam, each within its scope, weighted by confidence.
 
-For each tissue a model says how much likelier it is than everything that this model does not answer for. These log
-odds are averaged over the models that answer for the tissue, and turned into probabilities again: a model alone gives
-its own answer back, two that know different tissues complete each other, two that know the same one meet in the middle,
-nearer to the surer one (logarithmic opinion pool: Genest and Zidek, Statistical Science 1:114, 1986).
+For each tissue a model gives the log odds of the tissue against everything outside the model's scope. The log odds are
+averaged over the models whose scope includes the tissue and converted to probabilities. So a single model keeps its own
+prediction, models of different tissues complement each other, and models of the same tissue agree on a value nearer to
+the more confident one (logarithmic opinion pool: Genest and Zidek, Statistical Science 1:114, 1986).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, kinds_from_names
+from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import ModelCard
 from lumbarseg.resampling import apply_matrices, interpolation_matrix
 from lumbarseg.volume import Array, Grid
 
-LabelSet = frozenset[int]
-
-_MAX_LOG_ODDS = 7.0  # log odds; more is no evidence, but the way a network is
-_NO_EVIDENCE = -30.0
+_MAX_LOG_ODDS = 7.0  # networks give more, but that is no evidence
+_NO_EVIDENCE = -30.0  # log odds of a tissue that no model predicts
 
 
 @dataclass(frozen=True)
 class ModelScope:
-    """What a model is heard on. kinds: tissues; labels: of the structures that it may name; name: for a person.
+    """What a model's prediction is used for.
 
-    kinds may hold tissues that no model was made for, but that this one knows: names are counted by them.
+    name: of the model, for messages; labels: of the structures that it was trained to segment; kinds: tissues,
+    including those that no model of the ensemble segments but this one was trained on, because levels are counted
+    by them.
     """
 
     name: str
     kinds: frozenset[Kind]
-    labels: LabelSet
+    labels: frozenset[int]
 
 
-def model_scopes(names: Sequence[str], cards: Sequence[ModelCard]) -> list[ModelScope]:
-    """What each of several models is heard on; ModelError when none knows bodies, for names are counted by them."""
-    made_for = [card.output_kinds - {Kind.BACKGROUND} for card in cards]
-    nobody = frozenset(CLASSES[1:]) - frozenset().union(*made_for)
-    out = []
-    for name, card, kinds in zip(names, cards, made_for, strict=True):
-        known = kinds_from_names(card.trained_names) if card.trained_names else frozenset(CLASSES)
-        out.append(ModelScope(name, kinds | (known & nobody), trained_labels(card)))
-    if not any(Kind.BODY in duty.kinds for duty in out):
-        raise ModelError(f"{', '.join(names)}: none of them knows bodies, by which names are counted; add one: shipped")
-    return out
+def model_scopes(cards: Mapping[str, ModelCard]) -> list[ModelScope]:
+    """Return the scope of each model of an ensemble, by name.
+
+    Raises ModelError when no model was trained on bodies or discs, from which levels are counted.
+    """
+    foreground = frozenset(CLASSES[1:])
+    not_segmented = foreground.difference(*(card.output_kinds for card in cards.values()))
+    scopes = []
+    for name, card in cards.items():
+        kinds = (card.output_kinds | (card.trained_kinds & not_segmented)) & foreground
+        scopes.append(ModelScope(name, kinds, _trained_labels(card)))
+    if not any({Kind.BODY, Kind.DISC} & scope.kinds for scope in scopes):
+        raise ModelError(f"{', '.join(cards)}: none knows bodies or discs, from which levels are counted; add: shipped")
+    return scopes
 
 
-def trained_labels(card: ModelCard) -> LabelSet:
-    """Values of the structures that a model was made for."""
-    wanted = set(card.targets)
-    return frozenset(
-        s.label for s in STRUCTURES if s.kind in card.output_kinds and (not wanted or {s.name, s.kind.value} & wanted)
-    )
+def _trained_labels(card: ModelCard) -> frozenset[int]:
+    targets = set(card.targets)
+    structures = (s for s in STRUCTURES if s.kind in card.output_kinds)
+    return frozenset(s.label for s in structures if not targets or {s.name, s.kind.value} & targets)
 
 
 def is_shared_by_parts(kind: Kind, scopes: Sequence[ModelScope]) -> bool:
-    """Whether models were made for different structures of a kind, so that each may be silent on some of them."""
-    own = frozenset(s.label for s in STRUCTURES if s.kind is kind)
-    return len({duty.labels & own for duty in scopes if kind in duty.kinds}) > 1
+    """Return whether models were trained on different structures of a tissue, for example L1 and L2 or L3 to L5."""
+    labels = frozenset(s.label for s in STRUCTURES if s.kind is kind)
+    return len({scope.labels & labels for scope in scopes if kind in scope.kinds}) > 1
 
 
 @dataclass(frozen=True, eq=False)
 class ModelPrediction:
-    """A model's answer. scores: (classes, slices, A, S) probabilities on the common grid."""
+    """Prediction of one model. probabilities: (classes, slices, A, S) on the ensemble's grid."""
 
     scope: ModelScope
     probabilities: Array
 
     def log_odds(self, kind: Kind) -> Array:
-        """(slices, A, S) log odds of a tissue against all that this model does not answer for."""
-        rest = sum(self.probabilities[i] for i, other in enumerate(CLASSES) if other not in self.scope.kinds)
-        ratio = np.maximum(self.probabilities[CLASSES.index(kind)], 1e-9) / np.maximum(rest, 1e-9)
+        """Return the log odds of a tissue against everything outside the scope, (slices, A, S) float32."""
+        outside = sum(self.probabilities[i] for i, other in enumerate(CLASSES) if other not in self.scope.kinds)
+        ratio = np.maximum(self.probabilities[CLASSES.index(kind)], 1e-9) / np.maximum(outside, 1e-9)
         return np.clip(np.log(ratio), -_MAX_LOG_ODDS, _MAX_LOG_ODDS).astype(np.float32)
 
     def class_map(self) -> Array:
-        """(slices, A, S) the likeliest of the tissues that it answers for, 0 for none of them."""
-        best = np.zeros(self.probabilities.shape[1:], np.uint8)
-        top = np.zeros(self.probabilities.shape[1:], np.float32)
+        """Return the most likely class of the scope in each voxel, (slices, A, S) uint8; 0 where none is likely."""
+        classes = np.zeros(self.probabilities.shape[1:], np.uint8)
+        highest = np.zeros(classes.shape, np.float32)
         for kind in sorted(self.scope.kinds, key=CLASSES.index):
             odds = self.log_odds(kind)
-            best[odds > top] = CLASSES.index(kind)
-            np.maximum(top, odds, out=top)
-        return best
+            classes[odds > highest] = CLASSES.index(kind)
+            np.maximum(highest, odds, out=highest)
+        return classes
 
 
-def merge_predictions(predictions: Sequence[ModelPrediction], nearest_labels: dict[Kind, Array] | None = None) -> Array:
-    """(classes, slices, A, S) probabilities of all voices together.
+def merge_predictions(
+    predictions: Sequence[ModelPrediction], nearest_labels: Mapping[Kind, Array] | None = None
+) -> Array:
+    """Merge predictions into probabilities, (classes, slices, A, S).
 
-    names: for kinds, the label of the structure that each voxel belongs to or lies next to: then a voice is heard there
-    on structures that it was made for. Without, the surest voice counts where they were made for different ones.
+    nearest_labels: for each kind, the label of the structure that each voxel belongs to or lies next to. With it, a
+    tissue that models share by parts is taken from the models of that structure; without, from the most confident one.
     """
-    out = np.zeros_like(predictions[0].probabilities)
+    merged = np.zeros_like(predictions[0].probabilities)
     for channel, kind in enumerate(CLASSES[1:], start=1):
-        heard = [voice for voice in predictions if kind in voice.scope.kinds]
-        parts = is_shared_by_parts(kind, [voice.scope for voice in heard])
-        out[channel] = _NO_EVIDENCE
-        if parts and nearest_labels is None:
-            out[channel] = np.max([voice.log_odds(kind) for voice in heard], axis=0)
-        elif heard:
-            out[channel] = _mean_log_odds(heard, kind, nearest_labels[kind] if parts and nearest_labels else None)
-    out -= out.max(axis=0)
-    np.exp(out, out=out)
-    out /= out.sum(axis=0)
-    return out
+        members = [prediction for prediction in predictions if kind in prediction.scope.kinds]
+        by_parts = is_shared_by_parts(kind, [prediction.scope for prediction in members])
+        if not members:
+            merged[channel] = _NO_EVIDENCE
+        elif by_parts and nearest_labels is None:
+            merged[channel] = np.max([prediction.log_odds(kind) for prediction in members], axis=0)
+        else:
+            merged[channel] = _mean_log_odds(
+                members, kind, nearest_labels[kind] if by_parts and nearest_labels else None
+            )
+    merged -= merged.max(axis=0)
+    np.exp(merged, out=merged)
+    merged /= merged.sum(axis=0)
+    return merged
 
 
 def _mean_log_odds(predictions: Sequence[ModelPrediction], kind: Kind, nearest_labels: Array | None) -> Array:
+    """Average log odds over the models whose scope includes the nearest structure, or over all."""
     total = np.zeros(predictions[0].probabilities.shape[1:], np.float32)
     count = np.zeros_like(total)
-    for voice in predictions:
-        here = (
-            np.ones(total.shape, bool)
-            if nearest_labels is None
-            else np.isin(nearest_labels, sorted(voice.scope.labels))
-        )
-        total += np.where(here, voice.log_odds(kind), 0)
-        count += here
+    for prediction in predictions:
+        in_scope = True if nearest_labels is None else np.isin(nearest_labels, sorted(prediction.scope.labels))
+        total += np.where(in_scope, prediction.log_odds(kind), 0)
+        count += in_scope
     return np.where(count > 0, total / np.maximum(count, 1), _NO_EVIDENCE)
 
 
 def resample_probabilities(probabilities: Array, source: Grid, target: Grid) -> Array:
-    """scores: (classes, slices, A, S) on one network's grid, on another's of the same exam; axes must be the same."""
+    """Resample (classes, slices, A, S) probabilities onto the grid of another network that reads the same exam.
+
+    Raises ModelError when the networks read the exam along different axes.
+    """
     if source.same_as(target):
         return probabilities
     if source.axis_codes != target.axis_codes:
-        raise ModelError(
-            f"models that read exams along {source.axis_codes} and along {target.axis_codes} cannot be merged"
-        )
-    starts = source.to_index(target.to_world(np.zeros(3)))
-    steps = np.array(target.spacing) / np.array(source.spacing)
-    matrices = [
-        interpolation_matrix(n, count, float(step), float(start), width=float(step))
-        for n, count, step, start in zip(source.shape, target.shape, steps, starts, strict=True)
-    ]
-    return apply_matrices(probabilities, (matrices[0], matrices[1], matrices[2]))
+        raise ModelError(f"models that read exams along {source.axis_codes} and {target.axis_codes} cannot be merged")
+    starts = source.to_index(target.to_world(np.zeros(3))).tolist()
+    steps = (np.array(target.spacing) / np.array(source.spacing)).tolist()
+    axes = zip(source.shape, target.shape, steps, starts, strict=True)
+    i, j, k = (interpolation_matrix(size, count, step, start, width=step) for size, count, step, start in axes)
+    return apply_matrices(probabilities, (i, j, k))

@@ -1,4 +1,4 @@
-"""Training that goes on from a model with the exams that people corrected since."""
+"""Fine-tune a model on corrected exams."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from lumbarseg.datasets import Dataset
 from lumbarseg.errors import DatasetError
 from lumbarseg.training.checkpoint import CHECKPOINT_FILE
+from lumbarseg.training.export import checkpoint_to_export, export_model
 from lumbarseg.training.initial_weights import InitialWeights
 from lumbarseg.training.presets import TABLE
 from lumbarseg.training.settings import TrainingSettings
@@ -19,7 +20,6 @@ from lumbarseg.training.trainer import ValidationCallback, train
 from .sampling_weights import dataset_weights, with_case_weights
 
 _FINE_TUNING_PRESET, _FROM_SCRATCH_PRESET = "fine", "chu-5"
-_TRAIN_SPLIT = "train"
 
 
 def fine_tune(
@@ -29,55 +29,63 @@ def fine_tune(
     run_folder: Path,
     trained_on: Collection[str] = (),
     overrides: Mapping[str, Any] | None = None,
-    watch: ValidationCallback | None = None,
+    on_validation: ValidationCallback | None = None,
 ) -> Path:
-    """Train on from a model with corrected exams beside older data; gives the checkpoint's path.
+    """Train a model further on corrected exams and base datasets; return the path of the checkpoint.
 
-    start: a model file, a run's folder or the word "shipped"; None begins from nothing. corrected, base: their cases of
-    the split "train" alone are used, so nothing is learned from exams that judge, not even which moment is best. seen:
-    names of corrected exams that `start` was trained on. changes: settings other than the recipe's. A run that lies in
-    `out` already goes on, with the same words. DatasetError when there is nothing to learn from.
+    Only cases of the split "train" are used, so validation exams do not even choose the best checkpoint. An interrupted
+    run in `run_folder` is resumed with its own settings.
+
+    Parameters
+    ----------
+    initial_weights : model file, folder of a run, or "shipped"; None to train from scratch
+    trained_on : names of the corrected cases that `initial_weights` was trained on
+    overrides : settings that replace those of the preset
+
+    Raises
+    ------
+    DatasetError : when there is no corrected exam to train on.
     """
-    taught = [_training_cases(with_case_weights(corrected, trained_on)), *map(_training_cases, base_datasets)]
-    if not taught[0].all_cases:
-        raise DatasetError(f"{corrected.folder}: no corrected exam to learn from; the finished ones are held out")
-    taught = [dataset for dataset in taught if dataset.all_cases]
-    counts = [len(dataset.all_cases) for dataset in taught]
+    corrected = _training_cases(with_case_weights(corrected, trained_on))
+    if not corrected.all_cases:
+        raise DatasetError(f"{corrected.folder}: no corrected exam to train on; all finished ones are for validation")
+    datasets = [corrected, *(base for base in map(_training_cases, base_datasets) if base.all_cases)]
     resume = (run_folder / CHECKPOINT_FILE).exists()
     if resume:
         settings = TrainingSettings.from_dict(json.loads((run_folder / "settings.json").read_text(encoding="utf-8")))
     else:
-        settings = fine_tuning_settings(
-            initial_weights, {"sampling_weights": dataset_weights(counts[0], counts[1:]), **(overrides or {})}
-        )
-    return train(
-        settings,
-        taught,
-        run_folder,
-        resume,
-        None if resume else initial_weights,
-        {"loop": _annotation_info(taught[0])},
-        watch,
-    )
+        counts = [len(dataset.all_cases) for dataset in datasets]
+        weights = {"sampling_weights": dataset_weights(counts[0], counts[1:])}
+        settings = fine_tuning_settings(initial_weights, {**weights, **(overrides or {})})
+    details = {"loop": _annotation_info(corrected)}
+    return train(settings, datasets, run_folder, resume, None if resume else initial_weights, details, on_validation)
 
 
 def fine_tuning_settings(initial_weights: Path | str | None, overrides: Mapping[str, Any]) -> TrainingSettings:
-    """The recipe "fine" from a model, its network kept; from nothing the one for few exams. changes: other settings."""
+    """Return the settings of the preset "fine", for the network of the initial weights, with overrides.
+
+    From scratch, the preset for few exams is used.
+    """
     if initial_weights is None:
-        recipe = TABLE[_FROM_SCRATCH_PRESET].settings_for(with_weights=False)
-        return replace(recipe, targets=(), **overrides)
-    begun = InitialWeights.load(initial_weights)
-    method = {"method": "deepedit" if begun.spec.clicks else "segmentation"}
-    kept = {"channels": begun.channels, "network": begun.network, "depth": begun.spec.depth}
-    return replace(TABLE[_FINE_TUNING_PRESET].settings_for(with_weights=True), **{**method, **overrides, **kept})
+        settings = TABLE[_FROM_SCRATCH_PRESET].settings_for(with_weights=False)
+        return replace(settings, targets=(), **overrides)
+    weights = InitialWeights.load(initial_weights)
+    method = {"method": "deepedit" if weights.spec.clicks else "segmentation"}
+    network = {"channels": weights.channels, "network": weights.network, "depth": weights.spec.depth}
+    settings = TABLE[_FINE_TUNING_PRESET].settings_for(with_weights=True)
+    return replace(settings, **{**method, **overrides, **network})
+
+
+def export_run(run_folder: Path, target: Path, last: bool = False) -> Path:
+    """Export a run's best checkpoint, or its last one, as a model file."""
+    return export_model(checkpoint_to_export(run_folder, last), target)
 
 
 def _training_cases(dataset: Dataset) -> Dataset:
-    return replace(dataset, all_cases=tuple(dataset.cases(_TRAIN_SPLIT)))
+    return replace(dataset, all_cases=tuple(dataset.cases("train")))
 
 
 def _annotation_info(corrected: Dataset) -> dict[str, Any]:
-    """Who drew what was learned from, for the model's card."""
-    annotated = [case.metadata.get("annotated", {}) for case in corrected.all_cases]
-    by = sorted({str(told["by"]) for told in annotated if told.get("by")})
-    return {"corrected_exams": len(corrected.all_cases), "annotators": by}
+    """Summarise the corrected exams and their annotators for the model card."""
+    names = {case.metadata.get("annotated", {}).get("by") for case in corrected.all_cases}
+    return {"corrected_exams": len(corrected.all_cases), "annotators": sorted(str(name) for name in names if name)}

@@ -1,11 +1,11 @@
-"""Exams without labels as a source of a prepared dataset, whose labels are those of models."""
+"""Import exams without labels into a prepared dataset, with the pseudo-labels of models."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from lumbarseg import __version__
 from lumbarseg.anatomy import structure_by_label
-from lumbarseg.datasets import Dataset
+from lumbarseg.datasets import Case, Dataset
 from lumbarseg.datasets.dataset import LabelTable
 from lumbarseg.datasets.importers.chu import corrected_affine
 from lumbarseg.datasets.importers.file_pairs import clean_case_name, patients_from_names
 from lumbarseg.datasets.importers.importer import Importer, LoadedCase, SourceCase, SourceListing
+from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.orientation import estimate_orientation
 from lumbarseg.errors import DatasetError, LumbarsegError, ModelError
 from lumbarseg.inference import Model
@@ -32,10 +33,11 @@ NAME = "pseudo-label"
 
 @dataclass(frozen=True)
 class PseudoLabelOptions:
-    """How exams are labelled. models: files; lowest: of the lowest whole vertebra, where the user knows it.
+    """Options of pseudo-labelling.
 
-    agree: Dice of two models below which a structure is flagged; patient: regular expression that finds the patient in
-    an exam's name, the whole name without; licence, citation: of the exams.
+    models: model files; lowest: name of the lowest complete vertebra of every exam, if known; min_agreement: Dice of
+    two models below which a structure is flagged; patient_pattern: regular expression that finds the patient in an
+    exam's name, None for the complete name; licence, citation: of the exams.
     """
 
     models: tuple[Path, ...]
@@ -46,130 +48,171 @@ class PseudoLabelOptions:
     licence: str = ""
     citation: str = ""
 
+    def load_models(self) -> dict[str, Model]:
+        """Load the models, once per process, by unique names."""
+        return _load_models(self.models, self.device)
+
     def provenance(self) -> dict[str, Any]:
-        """What the labels depend on, as plain values; equal for equal labels of the same exam."""
-        loaded = load_models(self.models, self.device)
-        told = []
-        for (name, model), duty in zip(loaded.items(), model_scopes(list(loaded), _cards(loaded)), strict=True):
-            made_for = list(model.card.targets) or sorted(
-                str(kind) for kind in model.card.output_kinds if kind != "background"
-            )
-            told.append(
-                {"model": name, "digest": model.card.digest, "made_for": made_for, "heard_on": sorted(duty.kinds)}
-            )
-        return {"models": told, "lowest": self.lowest or "", "agree": self.min_agreement}
-
-
-def _cards(loaded: Mapping[str, Model]) -> list[Any]:
-    return [model.card for model in loaded.values()]
+        """Return what the labels depend on, as JSON values: the same for the same labels of an exam."""
+        cards = {name: model.card for name, model in self.load_models().items()}
+        models = [
+            {
+                "model": name,
+                "digest": card.digest,
+                "made_for": list(card.targets) or sorted(card.output_kinds - {"background"}),
+                "heard_on": sorted(scope.kinds),
+            }
+            for (name, card), scope in zip(cards.items(), model_scopes(cards), strict=True)
+        ]
+        return {"models": models, "lowest": self.lowest or "", "agree": self.min_agreement}
 
 
 @lru_cache(maxsize=2)
-def load_models(paths: tuple[Path, ...], device: str) -> dict[str, Model]:
-    """Models by what a person calls them: their files' names, or paths where two have the same; loaded once."""
-    times = Counter(path.name for path in paths)
-    if len(set(paths)) < len(paths):
-        raise ModelError(f"{next(path for path in paths if paths.count(path) > 1)}: given twice; give each model once")
-    return {(path.name if times[path.name] == 1 else str(path)): Model.load(path, device) for path in paths}
+def _load_models(paths: tuple[Path, ...], device: str) -> dict[str, Model]:
+    """Load models by file name, or by path where two have the same file name; ModelError for a path given twice."""
+    repeated = [path for path, count in Counter(paths).items() if count > 1]
+    if repeated:
+        raise ModelError(f"{repeated[0]}: given twice; give each model once")
+    counts = Counter(path.name for path in paths)
+    return {(path.name if counts[path.name] == 1 else str(path)): Model.load(path, device) for path in paths}
 
 
-def group_exams_by_folder(exams: Iterable[Path]) -> dict[Path, dict[str, Path]]:
-    """Each folder that exams come from with its exams, by the names that their cases will have.
+def group_exams_by_folder(paths: Iterable[Path]) -> dict[Path, dict[str, Path]]:
+    """Find exams in files and folders; return for each source folder its exams by case name.
 
-    exams: files and folders, as `find_exams` reads them. An exam whose name another has gets its folder's before it;
-    DatasetError when they still have the same.
+    The names of exams that would be the same are prefixed with their folders; DatasetError if that does not help.
     """
     groups: dict[Path, dict[Path, None]] = {}
-    for path in exams:
+    for path in paths:
         folder = path if path.is_dir() else path.parent
         groups.setdefault(folder, {}).update(dict.fromkeys(find_exams([path])))
-    every = dict.fromkeys(exam for group in groups.values() for exam in group)
-    times = Counter(clean_case_name(exam_name(exam)) for exam in every)
-    names = {
-        exam: clean_case_name(exam_name(exam))
-        if times[clean_case_name(exam_name(exam))] == 1
-        else clean_case_name(f"{exam.resolve().parent.name}_{exam_name(exam)}")
-        for exam in every
-    }
+    names = {exam: clean_case_name(exam_name(exam)) for group in groups.values() for exam in group}
+    counts = Counter(names.values())
     for exam, name in names.items():
-        twin = next((other for other, called in names.items() if called == name and other != exam), None)
-        if twin is not None:
-            raise DatasetError(f"{exam} and {twin}: two exams under one name; rename one of them")
+        if counts[name] > 1:
+            names[exam] = clean_case_name(f"{exam.resolve().parent.name}_{exam_name(exam)}")
+    exams: dict[str, Path] = {}
+    for exam, name in names.items():
+        if exams.setdefault(name, exam) != exam:
+            raise DatasetError(f"{exams[name]} and {exam}: two exams under one name; rename one of them")
     return {folder: {names[exam]: exam for exam in group} for folder, group in groups.items()}
 
 
+@dataclass(frozen=True)
+class PseudoLabelResult:
+    """Result of labelling exams.
+
+    cases: all labelled cases; flagged: those to review, the ones with most warnings first; added, unchanged: numbers of
+    cases that are new, or were labelled before; refused: exams that could not be labelled, with reasons.
+    """
+
+    cases: tuple[Case, ...]
+    flagged: tuple[Case, ...]
+    added: int
+    unchanged: int
+    refused: dict[str, str]
+
+
+def import_pseudo_labels(
+    options: PseudoLabelOptions,
+    paths: Iterable[Path],
+    target: Path,
+    jobs: int = 1,
+    on_case_done: Callable[[str, int], None] | None = None,
+) -> PseudoLabelResult:
+    """Label exams and store them in the prepared dataset at `target`; an exam that fails does not stop the others.
+
+    paths: files and folders of exams; on_case_done: called with the name of each case and the number of exams.
+    """
+    groups = group_exams_by_folder(paths)
+    total = sum(map(len, groups.values()))
+    results = []
+    for folder, exams in groups.items():
+        importer = create_importer(options, exams, target)
+        on_done = on_case_done and (lambda name, _: on_case_done(name, total))
+        results.append(import_source(importer, folder, target, jobs, val_fraction=0.0, on_case_done=on_done))
+    names = {name for result in results for name in (*result.added, *result.unchanged)}
+    cases = tuple(case for case in results[-1].dataset.cases() if case.name in names)
+    flagged = sorted((case for case in cases if case.metadata.get("review")), key=lambda case: -len(case.warnings))
+    added = sum(len(result.added) for result in results)
+    refused = {name: reason for result in results for name, reason in result.refused.items()}
+    return PseudoLabelResult(cases, tuple(flagged), added, len(names) - added, refused)
+
+
 def create_importer(options: PseudoLabelOptions, exams: Mapping[str, Path], target: Path) -> Importer:
-    """Of exams that lie in one folder; DatasetError when the target's labels are of other models."""
-    facts = options.provenance()
-    _check_target(target, facts)
-    table = label_table(
-        model_scopes(
-            list(load_models(options.models, options.device)), _cards(load_models(options.models, options.device))
-        )
-    )
-    told = ", ".join(f"{model['model']} {model['digest'][:12]}" for model in facts["models"])
-    citation = f"{options.citation or 'own exams'}; labels by {told}"
-    find = partial(_find_cases, exams=dict(exams), patient_pattern=options.patient_pattern)
+    """Create an importer of exams, by name, from one folder.
+
+    Raises DatasetError when the labels of the target dataset were made with other models or options.
+    """
+    provenance = options.provenance()
+    if (target / "dataset.json").exists():
+        for case in Dataset.open(target).all_cases:
+            stored = case.metadata.get("pseudo", {})
+            if any(stored.get(key) != value for key, value in provenance.items()):
+                raise DatasetError(f"{target}: its labels were made by other models or options; choose another folder")
+    models = ", ".join(f"{model['model']} {model['digest'][:12]}" for model in provenance["models"])
+    scopes = model_scopes({name: model.card for name, model in options.load_models().items()})
+    source = _PseudoLabelSource(options, dict(exams))
     return Importer(
         NAME,
-        table,
-        citation,
+        label_table(scopes),
+        f"{options.citation or 'own exams'}; labels by {models}",
         options.licence,
-        find,
-        partial(_read_case, exams=dict(exams), options=options),
+        source.list_cases,
+        source.read_case,
         searches_subfolders=False,
     )
 
 
-def _check_target(target: Path, provenance: Mapping[str, Any]) -> None:
-    if not (target / "dataset.json").exists():
-        return
-    for case in Dataset.open(target).all_cases:
-        before = case.metadata.get("pseudo", {})
-        if any(before.get(key) != value for key, value in provenance.items()):
-            raise DatasetError(f"{target}: its labels were made by other models or options; choose another folder")
+@dataclass(frozen=True)
+class _PseudoLabelSource:
+    """The exams of one folder, by case name; picklable."""
+
+    options: PseudoLabelOptions
+    exams: dict[str, Path]
+
+    def list_cases(self, _: Path) -> SourceListing:
+        """List the exams with their patients."""
+        pattern = self.options.patient_pattern
+        patients, refused = (
+            patients_from_names(list(self.exams), pattern) if pattern else (dict.fromkeys(self.exams, ""), [])
+        )
+        cases = [
+            SourceCase(name, patient or name, _exam_files(self.exams[name]), split="train")
+            for name, patient in patients.items()
+        ]
+        return SourceListing(tuple(cases), tuple(refused))
+
+    def read_case(self, case: SourceCase) -> LoadedCase:
+        """Read and label an exam; DatasetError names the exam."""
+        path = self.exams[case.name]
+        exam = read_exam(path)
+        models = self.options.load_models()
+        try:
+            result = label_exam(exam.volume, models, self.options.lowest, self.options.min_agreement)
+        except LumbarsegError as error:
+            raise DatasetError(f"{path}: {error}") from error
+        image, labels, warnings = _correct_axes(exam.volume, result)
+        notes = [f"image-header: {path.name}: {note}" for note in exam.notes if note != exam.metadata.get("taken")]
+        program = {"program": f"lumbarseg {__version__}", "engines": sorted({m.engine_name for m in models.values()})}
+        metadata = {
+            "pseudo": {**self.options.provenance(), **program, **asdict(result.info)},
+            "review": any(not text.startswith("axis:") for text in warnings),
+        }
+        return LoadedCase(image, labels, None, (*notes, *warnings), metadata)
 
 
-def _find_cases(_: Path, exams: Mapping[str, Path], patient_pattern: str | None) -> SourceListing:
-    """The exams that were given; nothing else of the folder is looked at."""
-    known, refused = (
-        patients_from_names(list(exams), patient_pattern) if patient_pattern else (dict.fromkeys(exams, ""), [])
-    )
-    raws = []
-    for name, who in known.items():
-        exam = exams[name]
-        files = tuple(sorted(p for p in exam.rglob("*") if p.is_file())) if exam.is_dir() else (exam,)
-        raws.append(SourceCase(name, who or name, files, split="train"))
-    return SourceListing(tuple(raws), tuple(refused))
+def _exam_files(exam: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in exam.rglob("*") if path.is_file())) if exam.is_dir() else (exam,)
 
 
-def _read_case(raw: SourceCase, exams: Mapping[str, Path], options: PseudoLabelOptions) -> LoadedCase:
-    """One exam, labelled; every refusal names it."""
-    path = exams[raw.name]
-    exam = read_exam(path)
-    models = load_models(options.models, options.device)
-    try:
-        done = label_exam(exam.volume, models, options.lowest, options.min_agreement)
-    except LumbarsegError as error:
-        raise DatasetError(f"{path}: {error}") from error
-    image, labels, warnings = _correct_axes(exam.volume, done)
-    engines = sorted({model.engine_name for model in models.values()})
-    program = {"program": f"lumbarseg {__version__}", "engines": engines}
-    notes = tuple(f"image-header: {path.name}: {note}" for note in exam.notes if note != exam.metadata.get("taken"))
-    about = {
-        "pseudo": {**options.provenance(), **program, **done.info},
-        "review": any(not text.startswith("axis:") for text in warnings),
-    }
-    return LoadedCase(image, labels, None, (*notes, *warnings), about)
-
-
-def _correct_axes(image: Volume, pseudo_labels: PseudoLabels) -> tuple[Volume, Volume, tuple[str, ...]]:
-    """The exam and its labels with axes that the header has the wrong way round, as the anatomy shows, put right."""
-    values = (int(value) for value in np.unique(pseudo_labels.labels.array) if value not in (0, UNKNOWN_LABEL))
-    named: LabelTable = {value: (structure_by_label(value).name,) for value in values}
-    affine, told = corrected_affine(image.affine, estimate_orientation(image, pseudo_labels.labels, named))
-    corrected = [text for text in told if text.startswith("axis:")]
-    if not corrected:
-        return image, pseudo_labels.labels, pseudo_labels.warnings
-    others = [text for text in pseudo_labels.warnings if not text.startswith("axis:")]
-    return Volume(image.array, affine), Volume(pseudo_labels.labels.array, affine), (*corrected, *others)
+def _correct_axes(image: Volume, result: PseudoLabels) -> tuple[Volume, Volume, tuple[str, ...]]:
+    """Correct axes that the header reverses, as the anatomy shows; return exam, labels and all warnings."""
+    values = (int(value) for value in np.unique(result.labels.array) if value not in (0, UNKNOWN_LABEL))
+    table: LabelTable = {value: (structure_by_label(value).name,) for value in values}
+    affine, notes = corrected_affine(image.affine, estimate_orientation(image, result.labels, table))
+    corrections = [text for text in notes if text.startswith("axis:")]
+    if not corrections:
+        return image, result.labels, result.warnings
+    others = [text for text in result.warnings if not text.startswith("axis:")]
+    return Volume(image.array, affine), Volume(result.labels.array, affine), (*corrections, *others)

@@ -1,10 +1,9 @@
-"""One exam labelled by several models: answers, instances, names, labels, doubts."""
+"""Label an exam with an ensemble of models: the segmentation pipeline with merged predictions, and a review."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -12,24 +11,17 @@ from scipy import ndimage
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, structure_by_label, structure_by_name
 from lumbarseg.datasets.dataset import LabelTable
 from lumbarseg.inference import ModelCard, Predictor, predict
-from lumbarseg.preprocessing import (
-    PreparedImage,
-    PreprocessingSpec,
-    argmax_classes,
-    labels_on_source_grid,
-    network_grid,
-    preprocess,
-)
+from lumbarseg.preprocessing import PreparedImage, argmax_classes, labels_on_source_grid, network_grid, preprocess
 from lumbarseg.resampling import reorient
-from lumbarseg.segmentation import UserLevels, orientation, segment
-from lumbarseg.segmentation.instances import Instances
+from lumbarseg.segmentation import SegmentationState, UserLevels, segment
 from lumbarseg.segmentation.label_map import (
     check_level_order,
     classes_on_exam_grid,
     labels_on_network_grid,
     render_label_map,
 )
-from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE, LevelAssignment
+from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE
+from lumbarseg.segmentation.orientation import Flips, describe_flips, flip_axes
 from lumbarseg.segmentation.prediction import Prediction, predict_with_flips
 from lumbarseg.volume import Array, Volume
 
@@ -45,200 +37,194 @@ from .ensemble import (
 
 UNKNOWN_LABEL = 255
 """The value of voxels on which models disagree strongly."""
-
 MIN_AGREEMENT = 0.8
-"""Dice between two models below which a structure is to be looked at."""
+"""Dice between two models below which a structure should be reviewed."""
+_MAX_PROBABILITY_DIFFERENCE = 0.7  # of a tissue between two models, above which a voxel is unknown
+_MAX_DISTANCE = 12.0  # mm from a structure, beyond which voxels belong to none
 
-_MAX_PROBABILITY_DIFFERENCE = 0.7  # difference of two models' probabilities for a tissue that leaves a voxel unknown
-_MAX_DISTANCE = 12.0  # mm from a structure, beyond which what a model finds belongs to none
+
+@dataclass(frozen=True)
+class PseudoLabelInfo:
+    """What is stored with pseudo-labels.
+
+    names: anchor and confidence of the level names; confidence: of each structure; agreement: Dice between models;
+    unknown_voxels: their number.
+    """
+
+    names: dict[str, str | float]
+    confidence: dict[str, float]
+    agreement: review.PairwiseDice
+    unknown_voxels: int
 
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
-    """labels: uint8 in the package's values and `UNKNOWN`, on the exam's own grid; warnings: "trap: detail".
+    """Pseudo-labels of an exam.
 
-    facts: confidence of each structure and of the names, agreement of the models.
+    labels: uint8 values of the package and `UNKNOWN_LABEL`, on the exam's grid; warnings: "check: detail", what a
+    person should review.
     """
 
     labels: Volume
     warnings: tuple[str, ...]
-    info: dict[str, Any]
+    info: PseudoLabelInfo
 
 
 def label_table(scopes: Sequence[ModelScope]) -> LabelTable:
-    """What values mean in labels of these models: what none was made for is undrawn."""
-    known = frozenset().union(*(duty.labels for duty in scopes))
-    kinds = {structure_by_label(value).kind for value in known}
-    undrawn = [kind.value for kind in CLASSES if kind not in kinds]
-    undrawn += [s.name for s in STRUCTURES if s.kind in kinds and s.label not in known]
-    rows = {value: (structure_by_label(value).name,) for value in sorted(known)}
-    return {0: tuple(undrawn), **rows, UNKNOWN_LABEL: ("unknown",)}
+    """Return the meaning of label values: structures that no model was trained on count as not annotated."""
+    labels = frozenset().union(*(scope.labels for scope in scopes))
+    kinds = {structure_by_label(label).kind for label in labels}
+    not_annotated = [kind.value for kind in CLASSES if kind not in kinds]
+    not_annotated += [s.name for s in STRUCTURES if s.kind in kinds and s.label not in labels]
+    rows = {label: (structure_by_label(label).name,) for label in sorted(labels)}
+    return {0: tuple(not_annotated), **rows, UNKNOWN_LABEL: ("unknown",)}
 
 
 def label_exam(
     volume: Volume, models: Mapping[str, Predictor], lowest: str | None = None, min_agreement: float = MIN_AGREEMENT
 ) -> PseudoLabels:
-    """Label an exam; models: by what a person calls them; lowest: name of the lowest whole vertebra, where it is known.
+    """Label an exam with several models.
 
-    SegmentError when they see no lumbar spine, ModelError when they cannot work together.
-    """
-    ensemble = _Ensemble(volume, models)
-    state = segment(volume, ensemble, UserLevels(lowest), keep_state=True, predict=ensemble.predict).state
-    assert state is not None
-    names, prediction = state.assignment.names, state.prediction
-    near = _nearest_labels(state.instances, names, prediction.spacing)
-    if any(is_shared_by_parts(kind, ensemble.scopes) for kind in CLASSES[1:]):
-        probabilities = merge_predictions(ensemble.members, near)
-        prediction = Prediction(prediction.prepared, prediction.flips, probabilities, argmax_classes(probabilities))
-    labels = render_label_map(classes_on_exam_grid(prediction), state.instances, names, prediction)
-    check_level_order(labels)
-    return _review(
-        Volume(labels, volume.affine),
-        _EnsembleState(
-            prediction.prepared, prediction.flips, ensemble.members, prediction.probabilities, state.assignment, near
-        ),
-        min_agreement,
-    )
-
-
-class _Ensemble:
-    """Several models that predict one exam together.
-
-    Attributes
+    Parameters
     ----------
-    card : of all models together, with the specification of the largest network grid
-    members : the predictions of the models, after `predict`
+    models : by name
+    lowest : name of the lowest complete vertebra, if known
+    min_agreement : Dice of two models below which a structure is flagged
+
+    Raises
+    ------
+    SegmentError : when the models find no lumbar spine.
+    ModelError : when the models cannot be merged.
     """
+    ensemble = Ensemble(volume, models)
+    result = segment(volume, ensemble, UserLevels(lowest), keep_state=True, predict=Ensemble.predict)
+    state, labels = result.state, result.labels.array
+    assert state is not None and isinstance(state.prediction, EnsemblePrediction)
+    prediction, nearest_labels = state.prediction, _nearest_labels(state)
+    if any(is_shared_by_parts(kind, ensemble.scopes) for kind in CLASSES[1:]):
+        probabilities = merge_predictions(prediction.members, nearest_labels)
+        prediction = replace(prediction, probabilities=probabilities, classes=argmax_classes(probabilities))
+        classes = classes_on_exam_grid(prediction)
+        labels = render_label_map(classes, state.instances, state.assignment.names, prediction)
+        check_level_order(labels)
+    table = label_table(ensemble.scopes)
+    labels = np.where(np.isin(labels, [label for label in table if label != UNKNOWN_LABEL]), labels, 0)
+    unknown = _unknown_voxels(prediction, nearest_labels)
+    info = PseudoLabelInfo(
+        {"anchor": state.assignment.anchor, "confidence": round(float(state.assignment.confidence), 3)},
+        _structure_confidence(prediction, nearest_labels, set(table) - {0}),
+        review.pairwise_agreement(prediction.members, nearest_labels),
+        int(unknown.sum()),
+    )
+    warnings = _list_warnings(state, Volume(labels, volume.affine), table, info.agreement, min_agreement)
+    labels = np.where(unknown, UNKNOWN_LABEL, labels).astype(np.uint8)
+    return PseudoLabels(Volume(labels, volume.affine), tuple(warnings), info)
 
-    def __init__(self, volume: Volume, models: Mapping[str, Predictor]) -> None:
-        self.volume, self.models = volume, models
-        cards = [model.card for model in models.values()]
-        self.scopes = model_scopes(list(models), cards)
-        self.members: list[ModelPrediction] = []
-        spec = max(
-            dict.fromkeys(card.spec for card in cards),
-            key=lambda spec: int(np.prod(network_grid(volume.grid, spec).shape)),
-        )
-        kinds = frozenset({Kind.BACKGROUND}).union(*(scope.kinds for scope in self.scopes))
-        self.card = ModelCard(spec, trained_names=tuple(sorted(kinds)), lowest_structure=_trained_lowest_level(models))
 
-    def predict(self, _: object, prepared: PreparedImage) -> Prediction:
-        """Predict the exam with every model, merged, on the grid of `prepared`."""
-        specs = {model.card.spec for model in self.models.values()} - {prepared.spec}
-        images = {prepared.spec: prepared} | {spec: preprocess(self.volume, spec) for spec in specs}
-
-        def predict_merged(flips: orientation.Flips) -> Array:
-            self.members = _predict_all(self.models, self.scopes, images, prepared, flips)
-            return merge_predictions(self.members)
-
-        return predict_with_flips(predict_merged, prepared)
+def _list_warnings(
+    state: SegmentationState, labels: Volume, table: LabelTable, agreement: review.PairwiseDice, min_agreement: float
+) -> list[str]:
+    """List what a person should review."""
+    warnings = [f"axis: {text}" for text in describe_flips(state.prediction.flips)]
+    if state.assignment.confidence < MIN_CERTAIN_CONFIDENCE:
+        warnings.append(f"uncertain-names: {'; '.join(state.assignment.reasons)}")
+    warnings += review.list_disagreements(agreement, min_agreement)
+    discs_expected = any(structure_by_label(label).kind is Kind.DISC for label in list(table)[1:-1])
+    return warnings + review.list_implausibilities(reorient(labels, "RAS"), table, discs_expected)
 
 
 @dataclass(frozen=True, eq=False)
-class _EnsembleState:
-    """What labels came from. near: for each kind, the label of the structure that each voxel is part of or next to."""
+class EnsemblePrediction(Prediction):
+    """Merged prediction of an ensemble. members: predictions of the models, on the same flipped grid."""
 
-    prepared: PreparedImage
-    flips: orientation.Flips
-    voices: list[ModelPrediction]
-    scores: Array
-    naming: LevelAssignment
-    near: dict[Kind, Array]
+    members: tuple[ModelPrediction, ...]
 
 
-def _predict_all(
-    models: Mapping[str, Predictor],
-    scopes: Sequence[ModelScope],
-    prepared: Mapping[PreprocessingSpec, PreparedImage],
-    common: PreparedImage,
-    flips: orientation.Flips,
-) -> list[ModelPrediction]:
-    """Every model's answer on the common grid, both turned as `flips` says."""
-    out = []
-    for duty, model in zip(scopes, models.values(), strict=True):
-        own = prepared[model.card.spec]
-        scores = predict(model, np.ascontiguousarray(orientation.flip_axes(own.array, flips)))
-        if not own.grid.same_as(common.grid):
-            back = resample_probabilities(orientation.flip_axes(scores, flips), own.grid, common.grid)
-            scores = np.ascontiguousarray(orientation.flip_axes(back, flips))
-        out.append(ModelPrediction(duty, scores))
-    return out
+class Ensemble:
+    """Several models for one exam, with a common model card; the grid is the finest that any of them reads."""
+
+    def __init__(self, volume: Volume, models: Mapping[str, Predictor]) -> None:
+        self.volume, self.models = volume, models
+        cards = {name: model.card for name, model in models.items()}
+        self.scopes = model_scopes(cards)
+        kinds = frozenset().union(*(scope.kinds for scope in self.scopes))
+        labels = frozenset().union(*(scope.labels for scope in self.scopes))
+        self.card = ModelCard(
+            max((card.spec for card in cards.values()), key=lambda s: np.prod(network_grid(volume.grid, s).shape)),
+            trained_names=(str(Kind.BACKGROUND), *sorted(kinds)),
+            targets=tuple(sorted(structure_by_label(label).name for label in labels)),
+            lowest_structure=_common_lowest(list(cards.values()), Kind.BODY if Kind.BODY in kinds else Kind.DISC),
+        )
+
+    def predict(self, prepared: PreparedImage) -> EnsemblePrediction:
+        """Merge the predictions of all models, with axes reversed where the anatomy contradicts the header."""
+        images = {spec: preprocess(self.volume, spec) for spec in {m.card.spec for m in self.models.values()}}
+        members: list[ModelPrediction] = []
+
+        def predict_members(flips: Flips) -> Array:
+            members[:] = [
+                ModelPrediction(scope, _predict_on_grid(model, images[model.card.spec], prepared, flips))
+                for scope, model in zip(self.scopes, self.models.values(), strict=True)
+            ]
+            return merge_predictions(members)
+
+        merged = predict_with_flips(predict_members, prepared)
+        return EnsemblePrediction(prepared, merged.flips, merged.probabilities, merged.classes, tuple(members))
 
 
-def _trained_lowest_level(models: Mapping[str, Predictor]) -> tuple[str, float] | None:
-    """The lowest body that the models were taught to find, where those that say so agree; the lowest share of it."""
-    said = [model.card.lowest_structure for model in models.values() if model.card.lowest_structure]
-    return min(said, key=lambda one: one[1]) if len({level for level, _ in said}) == 1 else None
+def _predict_on_grid(model: Predictor, image: PreparedImage, target: PreparedImage, flips: Flips) -> Array:
+    """Predict the probabilities of a model's own image on the grid of another one, both with reversed axes."""
+    probabilities = predict(model, np.ascontiguousarray(flip_axes(image.array, flips)))
+    if image.grid.same_as(target.grid):
+        return probabilities
+    resampled = resample_probabilities(flip_axes(probabilities, flips), image.grid, target.grid)
+    return np.ascontiguousarray(flip_axes(resampled, flips))
 
 
-def _nearest_labels(instances: Instances, names: tuple[str, ...], spacing: Array) -> dict[Kind, Array]:
-    """For each kind the label of the structure that each voxel belongs to or lies next to; 0 far from all of them."""
-    out = {}
-    for channel, labels in labels_on_network_grid(instances, names).items():
-        own = [s.label for s in STRUCTURES if s.kind is CLASSES[channel]]
-        out[CLASSES[channel]] = _expand_labels(np.where(np.isin(labels, own), labels, 0).astype(np.uint8), spacing)
-    return out
+def _common_lowest(cards: Sequence[ModelCard], kind: Kind) -> tuple[str, float] | None:
+    """Return the lowest level that the models were trained to find and its smallest share, None if they disagree."""
+    lowest = [card.lowest_structure for card in cards if card.lowest_structure]
+    lowest = [(name, share) for name, share in lowest if structure_by_name(name).kind is kind]
+    return min(lowest, key=lambda item: item[1]) if len({name for name, _ in lowest}) == 1 else None
 
 
-def _expand_labels(labels: Array, spacing: Array) -> Array:
-    """Each voxel with the label of the nearest one that has one, up to `_NEAR`."""
-    if not labels.any():
-        return labels
-    away, index = ndimage.distance_transform_edt(labels == 0, spacing, return_indices=True)
-    return np.where(away <= _MAX_DISTANCE, labels[tuple(index)], 0).astype(np.uint8)
+def _nearest_labels(state: SegmentationState) -> dict[Kind, Array]:
+    """Return for each kind the label of the structure at or next to each voxel, 0 far from all of them."""
+    nearest = {}
+    for channel, labels in labels_on_network_grid(state.instances, state.assignment.names).items():
+        kind = CLASSES[channel]
+        own = np.where(np.isin(labels, [s.label for s in STRUCTURES if s.kind is kind]), labels, 0)
+        if own.any():
+            distance, index = ndimage.distance_transform_edt(own == 0, state.prediction.spacing, return_indices=True)
+            own = np.where(distance <= _MAX_DISTANCE, own[tuple(index)], 0)
+        nearest[kind] = own.astype(np.uint8)
+    return nearest
 
 
-def _review(painted: Volume, answer: _EnsembleState, min_agreement: float) -> PseudoLabels:
-    """The labels with what is unknown in them, and everything that a person should look at."""
-    duties_of = [voice.scope for voice in answer.voices]
-    table = label_table(duties_of)
-    keep = np.zeros(256, np.uint8)
-    keep[[value for value in table if value != UNKNOWN_LABEL]] = [value for value in table if value != UNKNOWN_LABEL]
-    labels = keep[painted.array]
-    doubtful = _disagreement_mask(answer)
-    mask = labels_on_source_grid(orientation.flip_axes(doubtful.astype(np.uint8), answer.flips), answer.prepared) > 0
-    discs = any(structure_by_label(value).kind is Kind.DISC for value in table if value not in (0, UNKNOWN_LABEL))
-    plain = reorient(Volume(labels, painted.affine), "RAS")
-    naming = answer.naming
-    together = review.pairwise_agreement(answer.voices, answer.near)
-    told = [f"axis: {warning}" for warning in orientation.describe_flips(answer.flips)]
-    told += [f"uncertain-names: {'; '.join(naming.reasons)}"] if naming.confidence < MIN_CERTAIN_CONFIDENCE else []
-    told += review.list_disagreements(together, min_agreement) + review.list_implausibilities(plain, table, discs)
-    facts = {
-        "names": {"anchor": naming.anchor, "confidence": round(float(naming.confidence), 3)},
-        "confidence": _structure_confidence(answer, set(table)),
-        "agreement": together,
-        "unknown_voxels": int(mask.sum()),
-    }
-    return PseudoLabels(
-        Volume(np.where(mask, UNKNOWN_LABEL, labels).astype(np.uint8), painted.affine), tuple(told), facts
-    )
+def _unknown_voxels(prediction: EnsemblePrediction, nearest_labels: Mapping[Kind, Array]) -> Array:
+    """Return where models that were trained on a structure predict it very differently, (I, J, K) bool."""
+    unknown = np.zeros(prediction.classes.shape, bool)
+    for kind, nearest in nearest_labels.items():
+        low, high = np.full(unknown.shape, np.inf, np.float32), np.full(unknown.shape, -np.inf, np.float32)
+        for member in prediction.members:
+            if kind in member.scope.kinds and any(structure_by_label(x).kind is kind for x in member.scope.labels):
+                in_scope = np.isin(nearest, [0, *member.scope.labels])
+                probability = 1 / (1 + np.exp(-member.log_odds(kind)))
+                low = np.where(in_scope, np.minimum(low, probability), low)
+                high = np.where(in_scope, np.maximum(high, probability), high)
+        unknown |= high - low > _MAX_PROBABILITY_DIFFERENCE
+    return labels_on_source_grid(flip_axes(unknown.astype(np.uint8), prediction.flips), prediction.prepared) > 0
 
 
-def _disagreement_mask(answer: _EnsembleState) -> Array:
-    """(slices, A, S) bool: where two models that were made for what lies there give it very different chances."""
-    out = np.zeros(answer.scores.shape[1:], bool)
-    for kind, near in answer.near.items():
-        low, high = np.full(out.shape, np.inf, np.float32), np.full(out.shape, -np.inf, np.float32)
-        for voice in answer.voices:
-            if kind in voice.scope.kinds and any(
-                structure_by_label(value).kind is kind for value in voice.scope.labels
-            ):
-                here = np.isin(near, sorted(voice.scope.labels)) | (near == 0)
-                chance = 1 / (1 + np.exp(-voice.log_odds(kind)))
-                low, high = np.where(here, np.minimum(low, chance), low), np.where(here, np.maximum(high, chance), high)
-        out |= high - low > _MAX_PROBABILITY_DIFFERENCE
-    return out
-
-
-def _structure_confidence(answer: _EnsembleState, known: set[int]) -> dict[str, float]:
-    """Mean probability of each structure over its own voxels on the network's grid."""
-    classes = argmax_classes(answer.scores)
-    out = {}
-    for kind, near in answer.near.items():
-        own = np.where(classes == CLASSES.index(kind), near, 0)
-        for value in (int(value) for value in np.unique(own) if value in known and value):
-            out[structure_by_label(value).name] = round(
-                float(answer.scores[CLASSES.index(kind)][own == value].mean()), 3
-            )
-    return dict(sorted(out.items(), key=lambda item: structure_by_name(item[0]).order))
+def _structure_confidence(
+    prediction: EnsemblePrediction, nearest_labels: Mapping[Kind, Array], labels: set[int]
+) -> dict[str, float]:
+    """Return the mean probability of each structure over its voxels on the network grid."""
+    confidence = {}
+    for kind, nearest in nearest_labels.items():
+        channel = CLASSES.index(kind)
+        own = np.where(prediction.classes == channel, nearest, 0)
+        for label in labels.intersection(np.unique(own).tolist()):
+            mean = float(prediction.probabilities[channel][own == label].mean())
+            confidence[structure_by_label(label).name] = round(mean, 3)
+    return dict(sorted(confidence.items(), key=lambda item: structure_by_name(item[0]).order))

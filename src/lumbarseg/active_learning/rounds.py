@@ -1,7 +1,7 @@
-"""One round of the loop: finished exams in, training, judgement, and a new model in use where it is not worse.
+"""Training rounds: import corrected exams, train, compare with the current model, publish a model that is not worse.
 
-A round lies in APP/learn/rounds/NNNN. Each of its stages leaves a file when it is done, so a round that was killed goes
-on where it was, with the exams and words that it began with.
+A round is stored in APP/learn/rounds/NNNN. Each stage leaves a file when it is done, so an interrupted round continues
+where it stopped, with the exams and options that it started with.
 """
 
 from __future__ import annotations
@@ -21,40 +21,39 @@ from lumbarseg.datasets.splits import patient_id
 from lumbarseg.datasets.workers import exclusive_folder
 from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.inference import Model, default_model_path
-from lumbarseg.io import atomic_write
+from lumbarseg.io import write_json
 
 from .corrected_dataset import update_corrected_dataset
-from .model_registry import ModelComparison, ModelRegistry, compare_models
+from .model_comparison import VALIDATION_SPLIT, ModelComparison, compare_models
+from .model_registry import ModelRegistry
 from .validation_patients import load_validation_patients
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is optional
     from lumbarseg.training.trainer import ValidationCallback
 
-PLAN_FILE, CANDIDATE_FILE, COMPARISON_FILE = "round.json", "candidate.onnx", "verdict.json"
-RUN_FOLDER = "run"
+PLAN_FILE, CANDIDATE_FILE, COMPARISON_FILE, RUN_FOLDER = "round.json", "candidate.onnx", "verdict.json", "run"
 NO_MODEL = "none"
-"""The word for a first round that begins from no model."""
+"""Value of `RoundOptions.initial_model` to train the first round from scratch."""
+TRAINING, COMPARING, DONE, FAILED = "training", "comparing", "done", "failed"
+"""Stages of a round. A failed round is left as it is; the next one starts anew."""
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-STAGES = ("training", "judging", "done")
-FAILED = "failed"
-"""Stages of a round, in their order, and that of one that could not end and is left; the next one begins anew."""
-PlanDict = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class RoundOptions:
-    """What a round is to do. model: name of the app's model; init: what the first round begins with: a model file, a
-    run's folder, "none", or "" for the app's model, else the default one.
+    """Options of a round.
 
-    base: prepared datasets that are learned from, too; judge: prepared datasets whose cases of the split "val" judge
-    instead of corrected exams; held_out, seed: of the corrected patients that judge, the first time; patient: regular
-    expression for the patient in an exam's name; changes: settings of the training.
+    model: name of the app's model; initial_model: what the first round trains from: a model file, the folder of a run,
+    "shipped", "none", or "" for the app's model, else the default one; base_datasets: prepared datasets that are
+    trained on, too; val_datasets: prepared datasets whose split "val" validates instead of corrected exams;
+    val_fraction, seed: of the patients for validation, when they are first chosen; patient_pattern: regular expression
+    for the patient in an exam's name; training_settings: replace those of the preset.
     """
 
     model: str = "lumbar_spine"
     initial_model: str = ""
-    base: tuple[str, ...] = ()
-    judge: tuple[str, ...] = ()
+    base_datasets: tuple[str, ...] = ()
+    val_datasets: tuple[str, ...] = ()
     val_fraction: float = 0.2
     seed: int = 0
     patient_pattern: str | None = None
@@ -64,12 +63,79 @@ class RoundOptions:
         if not _MODEL_NAME.fullmatch(self.model):
             raise ModelError(f"{self.model!r} cannot name a model; use letters, digits, '.', '_' and '-'")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RoundOptions:
+        """Create options from their JSON values."""
+        lists = {name: tuple(values[name]) for name in ("base_datasets", "val_datasets")}
+        return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True)
+class TrainingRound:
+    """A round and its state, as its round.json holds them.
+
+    initial_model: what it trains from; trained_on: corrected cases that this was trained on before; splits: of each
+    corrected case; exams: checksums of each corrected case; version: under which its model was published.
+    """
+
+    folder: Path
+    stage: str
+    started: str
+    options: RoundOptions
+    initial_model: str
+    trained_on: tuple[str, ...]
+    splits: dict[str, str]
+    exams: dict[str, dict[str, str]]
+    finished: str = ""
+    version: int | None = None
+    error: str = ""
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainingRound:
+        """Read a round from its folder; DatasetError when its plan is missing or malformed."""
+        path = folder / PLAN_FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            values["options"] = RoundOptions.from_dict(values["options"])
+            return cls(folder, **{**values, "trained_on": tuple(values["trained_on"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path}: cannot be read: {error}; remove this round's folder") from error
+
+    def updated(self, **changes: Any) -> TrainingRound:
+        """Store the round with some fields changed, and return it."""
+        changed = replace(self, **changes)
+        write_json(self.folder / PLAN_FILE, {k: v for k, v in asdict(changed).items() if k != "folder"})
+        return changed
+
+    @property
+    def number(self) -> int:
+        """Number of the round, from 1."""
+        return int(self.folder.name)
+
+    def count(self, split: str) -> int:
+        """Count the corrected cases of a split."""
+        return sum(value == split for value in self.splits.values())
+
+    def training_progress(self) -> float:
+        """Return the finished fraction of the training, 0 to 1, from the history of its run."""
+        run = self.folder / RUN_FOLDER
+        try:
+            settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+            with (run / "history.csv").open(encoding="utf-8", newline="") as file:
+                *_, row = csv.DictReader(file)
+            by_steps = float(row["step"]) / (settings["steps"] or math.inf)
+            by_time = float(row["seconds"]) / (60 * settings["minutes"] or math.inf)
+        except (OSError, ValueError, KeyError):  # it has just started
+            return 0.0
+        return min(1.0, max(by_steps, by_time))
+
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What came of a round. verdict: None where there was nothing new; path: of the model in use, if any.
+    """Result of a round. comparison: None where there was nothing new; model_path: the model in use, if any.
 
-    exams, judges: how many were learned from and judged by; version: number under which the new model is kept.
+    training_exams, validation_exams: their numbers; version: of the new model, None where it was not published;
+    rejected: exams that could not be imported, with reasons.
     """
 
     number: int
@@ -89,239 +155,191 @@ class RoundResult:
 def run_round(
     studies: Path,
     app: Path,
-    options: RoundOptions | None = None,
+    options: RoundOptions = RoundOptions(),
     new_round: bool = False,
-    watch: ValidationCallback | None = None,
-    step: Callable[[str, int], None] | None = None,
+    on_validation: ValidationCallback | None = None,
+    on_case_done: Callable[[str, int], None] | None = None,
 ) -> RoundResult:
-    """Do one round, or finish the one that was interrupted; nothing where no exam was finished since the last one.
+    """Run a round, or continue the one that was interrupted; do nothing where no exam was finished since the last one.
 
-    anew: leave an unfinished round, and learn even where nothing is new; watch: as in `train`; step: as in
-    `import_source`. DatasetError when another program is at it, or there is nothing to learn from or to judge by.
+    Parameters
+    ----------
+    studies, app : folder that MONAI Label serves, and folder of the app
+    new_round : leave an unfinished round, and train even where nothing is new
+    on_validation : as in `train`
+    on_case_done : as in `import_source`
+
+    Raises
+    ------
+    DatasetError : when another program is running a round, or there is nothing to train on or to validate with.
+    ModelError : when the training fails.
     """
-    folder = app / "learn"
-    with exclusive_folder(folder):
-        options = options or RoundOptions()
-        place = None if new_round else find_unfinished_round(folder, options.model)
-        refused: Mapping[str, str] = {}
-        if place is None:
-            found = update_corrected_dataset(
-                studies, corrected_dataset_folder(app, options.model), options.patient_pattern, step=step
-            )
-            refused = found.refused
-            before = find_last_round(folder, options.model)
-            if before and not new_round and read_plan(before)["exams"] == _exam_checksums(found.dataset):
-                plan = read_plan(before)
-                shelf = ModelRegistry(app, options.model)
-                path = shelf.model_path if shelf.model_path.is_file() else None
-                return RoundResult(
-                    _round_number(before),
-                    _count_split(plan, "train"),
-                    _count_split(plan, "val"),
-                    None,
-                    path,
-                    None,
-                    refused,
-                )
-            place = _create_plan(app, found.dataset, options)
+    with exclusive_folder(app / "learn"):
+        current = None if new_round else find_unfinished_round(app, options.model)
+        rejected: Mapping[str, str] = {}
+        if current is None:
+            folder = corrected_dataset_folder(app, options.model)
+            imported = update_corrected_dataset(studies, folder, options.patient_pattern, on_case_done=on_case_done)
+            rejected = imported.refused
+            last = find_last_round(app, options.model)
+            if last and not new_round and last.exams == _exam_checksums(imported.dataset):
+                path = ModelRegistry(app, options.model).current_path
+                counts = last.count("train"), last.count("val")
+                return RoundResult(last.number, *counts, comparison=None, model_path=path, rejected=rejected)
+            current = _plan_round(app, imported.dataset, options)
         try:
-            return replace(_finish_round(app, place, watch), rejected=refused)
-        except (ModelError, DatasetError) as error:  # of the kind that going on would not change
-            _write_json(place / PLAN_FILE, {**read_plan(place), "stage": FAILED, "error": str(error)})
+            return replace(_finish_round(app, current, on_validation), rejected=rejected)
+        except (ModelError, DatasetError) as error:  # continuing would fail again
+            TrainingRound.load(current.folder).updated(stage=FAILED, error=str(error))
             raise
 
 
-def _create_plan(app: Path, dataset: Dataset, options: RoundOptions) -> Path:
-    """A new round's folder, with its plan in it."""
-    folder = app / "learn"
-    split = _assign_splits(folder, dataset, options)
-    judges = [*map(Dataset.open, options.judge), split]
-    if not any(d.cases("val") for d in judges):
-        raise DatasetError(f"{', '.join(options.judge)}: no case of the split val to judge by")
-    init, seen = _initial_weights(app, options)
-    place = folder / "rounds" / f"{max(map(_round_number, find_rounds(folder)), default=0) + 1:04d}"
-    plan = {
-        "stage": STAGES[0],
-        "began": _timestamp(),
-        "wish": asdict(options),
-        "init": init,
-        "seen": seen,
-        "splits": {case.name: case.split for case in split.all_cases},
-        "exams": _exam_checksums(dataset),
-    }
-    return _write_json(place / PLAN_FILE, plan).parent
+def _plan_round(app: Path, dataset: Dataset, options: RoundOptions) -> TrainingRound:
+    """Create the folder and plan of a new round."""
+    split = _assign_splits(app, dataset, options)
+    if not any(validation.cases(VALIDATION_SPLIT) for validation in _validation_datasets(options, split)):
+        raise DatasetError(f"{', '.join(options.val_datasets)}: no case of the split val to validate with")
+    initial_model, trained_on = _initial_weights(app, options)
+    number = max((existing.number for existing in find_rounds(app)), default=0) + 1
+    return TrainingRound(
+        folder=app / "learn" / "rounds" / f"{number:04d}",
+        stage=TRAINING,
+        started=_timestamp(),
+        options=options,
+        initial_model=initial_model,
+        trained_on=tuple(trained_on),
+        splits={case.name: case.split for case in split.all_cases},
+        exams=_exam_checksums(dataset),
+    ).updated()
 
 
-def _assign_splits(folder: Path, dataset: Dataset, options: RoundOptions) -> Dataset:
-    """The corrected exams with their split; all are learned from where other datasets judge."""
-    if options.judge:
+def _assign_splits(app: Path, dataset: Dataset, options: RoundOptions) -> Dataset:
+    """Assign the corrected exams to training and validation; all to training where other datasets validate."""
+    if options.val_datasets:
         return replace(dataset, all_cases=tuple(replace(case, split="train") for case in dataset.all_cases))
-    judges = load_validation_patients(
-        folder, options.val_fraction, options.seed, [patient_id(case) for case in dataset.all_cases]
-    )
-    return judges.assign_splits(dataset)
+    patients = [patient_id(case) for case in dataset.all_cases]
+    return load_validation_patients(app / "learn", options.val_fraction, options.seed, patients).assign_splits(dataset)
+
+
+def _validation_datasets(options: RoundOptions, corrected: Dataset) -> list[Dataset]:
+    return [*map(Dataset.open, options.val_datasets), corrected]
 
 
 def _initial_weights(app: Path, options: RoundOptions) -> tuple[str, list[str]]:
-    """What to go on from, the model in use or its run, and the corrected exams that it was trained on.
+    """Return what to train from, and the corrected cases that it was trained on.
 
-    A run's folder rather than its model file, for not every network can be read back from a file.
+    The run of the model in use is preferred to its model file, because not every network can be read from a file.
     """
-    shelf = ModelRegistry(app, options.model)
-    current = shelf.current()
-    if current is not None:
-        place = app / "learn" / str(current.info.get("round", ""))
-        run = place / RUN_FOLDER
-        if current.info.get("round") and run.is_dir():
-            plan = read_plan(place)
-            seen = {*plan["seen"], *(name for name, split in plan["splits"].items() if split == "train")}
-            return str(run), sorted(seen)
-    return options.initial_model or str(shelf.model_path if shelf.model_path.is_file() else default_model_path()), []
+    registry = ModelRegistry(app, options.model)
+    current = registry.current()
+    if current is not None and current.info.get("round"):
+        folder = app / "learn" / str(current.info["round"])
+        if (folder / RUN_FOLDER).is_dir():
+            previous = TrainingRound.load(folder)
+            trained_on = {name for name, split in previous.splits.items() if split == "train"}
+            return str(folder / RUN_FOLDER), sorted(trained_on | set(previous.trained_on))
+    return options.initial_model or str(registry.current_path or default_model_path()), []
 
 
-def _finish_round(app: Path, round_folder: Path, watch: ValidationCallback | None) -> RoundResult:
-    """The stages of a planned round that are not done yet."""
-    plan = read_plan(round_folder)
-    wish = RoundOptions(**{**plan["wish"], "base": tuple(plan["wish"]["base"]), "judge": tuple(plan["wish"]["judge"])})
-    dataset = Dataset.open(corrected_dataset_folder(app, wish.model))
-    dataset = replace(dataset, all_cases=tuple(replace(c, split=plan["splits"][c.name]) for c in dataset.all_cases))
-    if not (round_folder / CANDIDATE_FILE).exists():
-        _train_candidate(round_folder, plan, wish, dataset, watch)
-        _write_json(round_folder / PLAN_FILE, {**plan, "stage": STAGES[1]})
-    verdict = _compare_with_current(app, round_folder, plan, wish, dataset)
-    shelf = ModelRegistry(app, wish.model)
+def _finish_round(app: Path, current: TrainingRound, on_validation: ValidationCallback | None) -> RoundResult:
+    """Run the stages of a round that are not done yet."""
+    options, candidate = current.options, current.folder / CANDIDATE_FILE
+    dataset = Dataset.open(corrected_dataset_folder(app, options.model))
+    cases = tuple(replace(case, split=current.splits[case.name]) for case in dataset.all_cases)
+    dataset = replace(dataset, all_cases=cases)
+    if not candidate.exists():
+        _train_candidate(current, dataset, on_validation)
+        current = current.updated(stage=COMPARING)
+    registry = ModelRegistry(app, options.model)
+    comparison = _compare_with_current(registry, current, dataset)
     version = None
-    if verdict.better:
-        about = {
-            "round": str(round_folder.relative_to(app / "learn")),
-            "published": _timestamp(),
-            "verdict": verdict.to_dict(),
-        }
-        version = shelf.publish(round_folder / CANDIDATE_FILE, about).number
-    _write_json(round_folder / PLAN_FILE, {**plan, "stage": STAGES[2], "ended": _timestamp(), "version": version})
-    path = shelf.model_path if shelf.model_path.is_file() else None
-    return RoundResult(
-        _round_number(round_folder), _count_split(plan, "train"), len(verdict.exams), verdict, path, version
+    if comparison.accepted:
+        name = current.folder.relative_to(app / "learn").as_posix()
+        info = {"round": name, "published": _timestamp(), "comparison": comparison.to_dict()}
+        version = registry.publish(candidate, info).number
+    current = current.updated(stage=DONE, finished=_timestamp(), version=version)
+    counts = current.count("train"), len(comparison.exams)
+    return RoundResult(current.number, *counts, comparison, registry.current_path, version)
+
+
+def _train_candidate(current: TrainingRound, dataset: Dataset, on_validation: ValidationCallback | None) -> None:
+    """Train on all exams whose images are not validation images under any name, and export the last checkpoint."""
+    from .fine_tuning import export_run, fine_tune  # torch is optional
+
+    options, run_folder = current.options, current.folder / RUN_FOLDER
+    validation = {
+        case.checksums.get("image")
+        for source in _validation_datasets(options, dataset)
+        for case in source.cases(VALIDATION_SPLIT)
+    }
+    fine_tune(
+        None if current.initial_model == NO_MODEL else current.initial_model,
+        _exclude_images(dataset, validation),
+        [_exclude_images(Dataset.open(folder), validation) for folder in options.base_datasets],
+        run_folder,
+        current.trained_on,
+        options.training_settings,
+        on_validation,
     )
+    export_run(run_folder, current.folder / CANDIDATE_FILE, last=True)
 
 
-def _train_candidate(
-    round_folder: Path, plan: PlanDict, options: RoundOptions, dataset: Dataset, watch: ValidationCallback | None
-) -> None:
-    from lumbarseg.training.export import checkpoint_to_export, export_model
-
-    from .fine_tuning import fine_tune
-
-    judges = {case.checksums.get("image") for case in dataset.cases("val")}
-    judges |= {case.checksums.get("image") for judge in map(Dataset.open, options.judge) for case in judge.cases("val")}
-    base = [_exclude_images(Dataset.open(folder), judges) for folder in options.base]
-    start = None if plan["init"] == NO_MODEL else plan["init"]
-    own = _exclude_images(dataset, judges)
-    fine_tune(start, own, base, round_folder / RUN_FOLDER, plan["seen"], options.training_settings, watch)
-    export_model(checkpoint_to_export(round_folder / RUN_FOLDER, last=True), round_folder / CANDIDATE_FILE)
-
-
-def _exclude_images(dataset: Dataset, images: set[str | None]) -> Dataset:
-    """A dataset without the exams that judge, wherever they came from."""
-    cases = tuple(case for case in dataset.all_cases if case.checksums.get("image") not in images)
+def _exclude_images(dataset: Dataset, checksums: set[str | None]) -> Dataset:
+    """Remove the cases whose images have one of these checksums."""
+    cases = tuple(case for case in dataset.all_cases if case.checksums.get("image") not in checksums)
     return replace(dataset, all_cases=cases)
 
 
-def _compare_with_current(
-    app: Path, round_folder: Path, plan: PlanDict, options: RoundOptions, dataset: Dataset
-) -> ModelComparison:
-    path = round_folder / COMPARISON_FILE
+def _compare_with_current(registry: ModelRegistry, current: TrainingRound, dataset: Dataset) -> ModelComparison:
+    """Compare the candidate with the model in use, or read the stored comparison."""
+    path = current.folder / COMPARISON_FILE
     if path.exists():
         return ModelComparison.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    shelf = ModelRegistry(app, options.model)
-    before = shelf.model_path if shelf.model_path.is_file() else _initial_model_file(plan["init"], round_folder)
-    judges = [*map(Dataset.open, options.judge), dataset]
-    count = sum(len(d.cases("val")) for d in judges)
-    current = Model.load(before, exam_count=count) if before else None
-    verdict = compare_models(Model.load(round_folder / CANDIDATE_FILE, exam_count=count), current, judges)
-    _write_json(path, verdict.to_dict())
-    return verdict
+    datasets = _validation_datasets(current.options, dataset)
+    exam_count = sum(len(validation.cases(VALIDATION_SPLIT)) for validation in datasets)
+    previous = registry.current_path or _initial_model_file(current)
+    models = [Model.load(file, exam_count=exam_count) for file in (current.folder / CANDIDATE_FILE, previous) if file]
+    comparison = compare_models(models[0], models[1] if previous else None, datasets)
+    write_json(path, comparison.to_dict())
+    return comparison
 
 
-def _initial_model_file(init: str, round_folder: Path) -> Path | None:
-    """The model file that a round began with, that of a run being written beside the plan; None for nothing."""
-    if init == NO_MODEL:
+def _initial_model_file(current: TrainingRound) -> Path | None:
+    """Return the model file that a round trained from, exported first where it is a run; None from scratch."""
+    if current.initial_model == NO_MODEL:
         return None
-    path = default_model_path() if init == "shipped" else Path(init)
+    path = default_model_path() if current.initial_model == "shipped" else Path(current.initial_model)
     if path.suffix.lower() == ".onnx":
         return path
-    from lumbarseg.training.export import checkpoint_to_export, export_model
+    from .fine_tuning import export_run  # torch is optional
 
-    return export_model(checkpoint_to_export(path), round_folder / "before.onnx")
+    return export_run(path, current.folder / "before.onnx")
 
 
 def corrected_dataset_folder(app: Path, model: str) -> Path:
-    """The prepared dataset of corrected exams that rounds of a model learn from."""
+    """Return the folder of the prepared dataset of corrected exams that rounds of a model train on."""
     return app / "learn" / "data" / model
 
 
-def find_rounds(folder: Path, model: str = "") -> list[Path]:
-    """The rounds in APP/learn, the oldest first, of one model or of all."""
-    found = sorted(path.parent for path in (folder / "rounds").glob(f"[0-9]*/{PLAN_FILE}"))
-    return [place for place in found if not model or read_plan(place)["wish"]["model"] == model]
+def find_rounds(app: Path, model: str = "") -> list[TrainingRound]:
+    """List the rounds of an app, the oldest first, of one model or of all."""
+    folders = sorted(path.parent for path in (app / "learn" / "rounds").glob(f"[0-9]*/{PLAN_FILE}"))
+    return [found for found in map(TrainingRound.load, folders) if model in ("", found.options.model)]
 
 
-def find_unfinished_round(folder: Path, model: str = "") -> Path | None:
-    """The last round of a model, or of all, where it is not done."""
-    found = find_rounds(folder, model)
-    return found[-1] if found and read_plan(found[-1])["stage"] in STAGES[:-1] else None
+def find_unfinished_round(app: Path, model: str = "") -> TrainingRound | None:
+    """Return the last round of a model, or of all, if it can be continued."""
+    last = next(reversed(find_rounds(app, model)), None)
+    return last if last and last.stage not in (DONE, FAILED) else None
 
 
-def find_last_round(folder: Path, model: str) -> Path | None:
-    """The last round of a model that is done."""
-    done = [place for place in find_rounds(folder, model) if read_plan(place)["stage"] == STAGES[-1]]
-    return done[-1] if done else None
-
-
-def read_plan(round_folder: Path) -> PlanDict:
-    """A round's plan; DatasetError when it cannot be read."""
-    try:
-        values = json.loads((round_folder / PLAN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"{round_folder / PLAN_FILE}: cannot be read: {error}; remove this round's folder"
-        ) from error
-    if not isinstance(values, dict):
-        raise DatasetError(f"{round_folder / PLAN_FILE}: no plan of a round; remove this round's folder")
-    return values
-
-
-def training_progress(round_folder: Path) -> float:
-    """How much of a round's training is done, 0 to 1, by what its run has written."""
-    run = round_folder / RUN_FOLDER
-    try:
-        settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
-        with (run / "history.csv").open(encoding="utf-8", newline="") as file:
-            *_, row = csv.DictReader(file)
-        shares = [float(row["step"]) / (settings["steps"] or math.inf)]
-        shares.append(float(row["seconds"]) / (60 * settings["minutes"] or math.inf))
-    except (OSError, ValueError, KeyError):  # it has just begun
-        return 0.0
-    return min(1.0, max(shares))
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> Path:
-    with atomic_write(path) as file:
-        file.write(json.dumps(dict(values), indent=1, allow_nan=False).encode())
-    return path
+def find_last_round(app: Path, model: str) -> TrainingRound | None:
+    """Return the last round of a model that is done."""
+    return next((found for found in reversed(find_rounds(app, model)) if found.stage == DONE), None)
 
 
 def _exam_checksums(dataset: Dataset) -> dict[str, dict[str, str]]:
-    """What a round would learn from: names and checksums."""
     return {case.name: dict(case.checksums) for case in dataset.all_cases}
-
-
-def _count_split(plan: PlanDict, split: str) -> int:
-    return sum(one == split for one in plan["splits"].values())
-
-
-def _round_number(round_folder: Path) -> int:
-    return int(round_folder.name)
 
 
 def _timestamp() -> str:

@@ -1,23 +1,22 @@
-"""How corrected exams enter training: how often each is seen, and which share of the samples they are in all."""
+"""Sampling weights of corrected exams in training: of each exam, and of the datasets against each other."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from lumbarseg.datasets import Case, Dataset
 from lumbarseg.training.training_volumes import SAMPLE_WEIGHT_KEY
 
-_NEW_EXAM_FACTOR = 2.0  # an exam that no published model has seen, beside one that was
-_CORRECTED_FACTOR = 2.0  # an exam that a person drew anew, beside one that was only confirmed
-_LARGE_CORRECTION = 0.2  # of Dice between the answer and the person's label, from which an exam counts as drawn anew
-_CORRECTED_FRACTION = 0.5  # of the samples, that corrected exams get beside older data, however few they are ...
-_MAX_REPETITION = 10.0  # ... as long as each is seen no more than so often as an exam of the older data
+_NEW_EXAM_FACTOR = 2.0  # exam that the current model was not trained on, against one that it was
+_CORRECTED_FACTOR = 2.0  # exam annotated anew, against one whose segmentation was confirmed
+_LARGE_CORRECTION = 0.2  # 1 - Dice of segmentation and final label from which an exam counts as annotated anew
+_CORRECTED_FRACTION = 0.5  # of all samples come from corrected exams, however few there are ...
+_MAX_REPETITION = 10.0  # ... but none is sampled more often than this, relative to an exam of the base datasets
 
 
 def with_case_weights(corrected: Dataset, trained_on: Collection[str]) -> Dataset:
-    """Corrected exams with the weight of each; seen: names of those that the present model was trained on."""
+    """Add the sampling weight to each case; trained_on: names of cases that the current model was trained on."""
     cases = tuple(
         replace(case, metadata={**case.metadata, SAMPLE_WEIGHT_KEY: case_weight(case, case.name in trained_on)})
         for case in corrected.all_cases
@@ -26,28 +25,25 @@ def with_case_weights(corrected: Dataset, trained_on: Collection[str]) -> Datase
 
 
 def case_weight(case: Case, was_trained_on: bool) -> float:
-    """How often an exam is seen beside others: more where the model was corrected much, or has not learned it yet.
+    """Return the relative sampling frequency of a case: higher if it was corrected much or is new to the model.
 
-    An exam of which no answer is known, for example because it was drawn by hand, counts as drawn anew.
+    A case without a stored segmentation, for example one annotated from scratch, counts as corrected much.
     """
-    told: dict[str, Any] = case.metadata.get("annotated", {})
-    wrong = 1 - float(told.get("answer_dice", 0.0))
-    return round(
-        (1 + (_CORRECTED_FACTOR - 1) * min(1.0, max(0.0, wrong) / _LARGE_CORRECTION))
-        * (1.0 if was_trained_on else _NEW_EXAM_FACTOR),
-        4,
-    )
+    correction = 1 - float(case.metadata.get("annotated", {}).get("answer_dice", 0.0))
+    corrected_share = min(1.0, max(0.0, correction) / _LARGE_CORRECTION)
+    factor = 1 + (_CORRECTED_FACTOR - 1) * corrected_share
+    return round(factor * (1.0 if was_trained_on else _NEW_EXAM_FACTOR), 4)
 
 
 def dataset_weights(corrected: int, base: Sequence[int]) -> tuple[float, ...]:
-    """Share of the samples of the corrected exams, then of each older dataset; given their training exams.
+    """Return the share of samples of the corrected dataset and of each base dataset, from their numbers of cases.
 
-    Half of them for corrected exams, however few, unless each would be seen ten times as often as an older one; more
-    where they are more than half of all exams.
+    Half of the samples are corrected cases, unless each would be sampled ten times as often as a base case; more than
+    half where they are more than half of all cases.
     """
-    others = sum(base)
-    if not others:
+    base_total = sum(base)
+    if not base_total:
         return (1.0,)
-    most = _MAX_REPETITION * corrected / (_MAX_REPETITION * corrected + others)
-    mine = max(corrected / (corrected + others), min(_CORRECTED_FRACTION, most))
-    return (mine, *((1 - mine) * count / others for count in base))
+    upper_limit = _MAX_REPETITION * corrected / (_MAX_REPETITION * corrected + base_total)
+    corrected_share = max(corrected / (corrected + base_total), min(_CORRECTED_FRACTION, upper_limit))
+    return (corrected_share, *((1 - corrected_share) * count / base_total for count in base))

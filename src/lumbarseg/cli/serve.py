@@ -1,24 +1,28 @@
-"""`lumbarseg serve STUDIES`: MONAI Label's server with our models, for 3D Slicer and OHIF."""
+"""`lumbarseg serve STUDIES`: MONAI Label's server with lumbarseg's models, for 3D Slicer and OHIF."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 from lumbarseg.errors import ServeError
+from lumbarseg.server import environment
+from lumbarseg.server.access_control import parse_origin
+from lumbarseg.server.launcher import ServerOptions, ServerStatus, running_server
 
 from . import console, options
 
 DESCRIPTION = (
-    "Starts MONAI Label's server with lumbarseg's models for a folder of exams, or for a DICOMweb server, on this\n"
-    "computer alone. The first start makes an environment of its own (about 2 GB) and leaves yours as it is;\n"
-    "later ones take some seconds. Models and runs lie in the app's folder: an .onnx file or a run put into its\n"
-    "model folder is offered at once. Ctrl-C ends the server. See docs/annotate.md."
+    "Starts MONAI Label's server with lumbarseg's models for a folder of exams, or for a DICOMweb server; it listens\n"
+    "on this computer only. The first start installs an environment of its own (about 2 GB) and changes nothing else;\n"
+    "later starts take seconds. Models and runs are in the app's folder: an .onnx file or a run in its folder model\n"
+    "is available at once. Ctrl-C stops the server. See docs/annotate.md."
 )
 EXAMPLE = "lumbarseg serve exams"
+_print = functools.partial(print, flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,92 +31,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "studies", nargs="?", metavar="STUDIES", help="folder of exams, or http://... of a DICOMweb server"
     )
     parser.add_argument(
-        "--port", type=options.non_negative_int, default=8000, metavar="N", help="default: %(default)s; 0: any"
+        "--port", type=options.non_negative_int, default=8000, metavar="N", help="0: any (default: %(default)s)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", metavar="NAME", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--token", default="", metavar="TEXT", help="required in every request; the password in 3D Slicer"
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="NAME", help="address to listen on (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--token", default="", metavar="TEXT", help="that every request must carry; the password in 3D Slicer"
-    )
-    parser.add_argument(
-        "--origin",
+        "--allow-origin",
         action="append",
         default=[],
         type=_origin_argument,
         metavar="URL",
-        help="a web page elsewhere that may ask",
+        help="allow requests from another web page",
     )
-    parser.add_argument(
-        "--app",
-        type=Path,
-        default=Path("lumbarseg-app"),
-        metavar="FOLDER",
-        help="models and runs (default: %(default)s)",
-    )
+    default = Path("lumbarseg-app")
+    parser.add_argument("--app", type=Path, default=default, metavar="FOLDER", help="models and runs (%(default)s)")
     parser.add_argument("--env", type=Path, metavar="DIR", help="the environment (default: in your cache folder)")
-    parser.add_argument("--install", action="store_true", help="only make the environment")
+    parser.add_argument("--install", action="store_true", help="only install the environment")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C."""
-    from lumbarseg.server import environment
-    from lumbarseg.server.launcher import running_server
-
-    plan = None if args.install and not args.studies else _server_options(args)
+    """Install the environment if needed, then serve until Ctrl-C."""
+    server_options = None if args.install and not args.studies else _server_options(args)
     folder = (args.env or environment.default_folder()).expanduser().absolute()
     python = environment.ensure_installed(folder, _print)
-    if args.install or plan is None:
+    if args.install or server_options is None:
         print(python)
         return console.EXIT_OK
-    if plan.token and not plan.local:
-        console.print_warning(f"others can reach this server on {plan.host}; what they send and get is not encrypted")
+    if server_options.token and not server_options.is_local:
+        console.print_warning(f"other computers can reach this server on {server_options.host}, without encryption")
     signal.signal(signal.SIGTERM, _raise_interrupt)
     start = time.monotonic()
-    with running_server(plan, python, folder) as server:
-        for message in server.messages():
-            if "ready" in message:
-                _print_ready(plan, message, time.monotonic() - start)
-            else:
-                _print(str(message.get("stage", "")))
+    with running_server(server_options, python, folder) as server:
+        _print_ready(server_options, server.wait_until_ready(_print), time.monotonic() - start)
         try:
             code = server.wait()
         except KeyboardInterrupt:
             _print("stopping")
             return console.EXIT_OK
-    return (
-        console.EXIT_OK
-        if code == 0
-        else console.print_error(f"the server ended with code {code}; see {plan.app / 'logs' / 'app.log'}")
-    )
+    log_file = server_options.app / "logs" / "app.log"
+    return console.print_error(f"the server ended with code {code}; see {log_file}") if code else console.EXIT_OK
 
 
-def _server_options(args: argparse.Namespace) -> Any:
-    from lumbarseg.server.launcher import ServerOptions
-
+def _server_options(args: argparse.Namespace) -> ServerOptions:
     if not args.studies:
         raise ServeError("name the folder of exams, or the address of a DICOMweb server: lumbarseg serve STUDIES")
-    plan = ServerOptions(args.studies, args.app, args.host, args.port, args.token, tuple(args.origin))
-    if not plan.is_dicomweb and not Path(plan.studies).is_dir():
-        raise ServeError(f"{plan.studies}: no folder; make it, and put exams into it")
-    return plan
+    result = ServerOptions(args.studies, args.app, args.host, args.port, args.token, tuple(args.allow_origin))
+    if not result.is_dicomweb and not Path(result.studies).is_dir():
+        raise ServeError(f"{result.studies}: not a folder; create it and put exams into it")
+    return result
 
 
-def _print_ready(server_options: Any, message: dict[str, Any], seconds: float) -> None:
-    """What the server offers, for a person."""
-    exams = message["exams"]
-    host = (
-        server_options.host
-        if ":" not in server_options.host or server_options.host.startswith("[")
-        else f"[{server_options.host}]"
-    )
-    print(f"answers at http://{host}:{message['ready']} after {seconds:.0f} s; Ctrl-C ends it")
-    print(f"  {exams['total']} exams, {exams['completed']} with a label; models: {', '.join(message['models'])}")
-    print(f"  models and runs: {server_options.app.resolve()}", flush=True)
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)
+def _print_ready(server_options: ServerOptions, status: ServerStatus, seconds: float) -> None:
+    host = server_options.host.strip("[]")
+    host = f"[{host}]" if ":" in host else host
+    _print(f"ready at http://{host}:{status.port} after {seconds:.0f} s; Ctrl-C stops it")
+    _print(f"  {status.exams} exams, {status.completed} with a label; models: {', '.join(status.models)}")
+    _print(f"  models and runs: {server_options.app.resolve()}")
 
 
 def _raise_interrupt(*_: object) -> None:
@@ -120,8 +96,6 @@ def _raise_interrupt(*_: object) -> None:
 
 
 def _origin_argument(text: str) -> str:
-    from lumbarseg.server.access_control import parse_origin
-
     try:
         return parse_origin(text)
     except ValueError as error:

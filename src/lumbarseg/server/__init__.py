@@ -1,1 +1,1 @@
-"""The adapter to MONAI Label: its server with our models, for 3D Slicer, OHIF and other clients."""
+"""The annotation server: MONAI Label with lumbarseg's models, for 3D Slicer, OHIF and other clients."""

@@ -1,7 +1,7 @@
-"""Who may ask, and for what: a layer before MONAI Label's server, which itself lets everybody ask for everything.
+"""Access control in front of MONAI Label's server, which itself accepts every request.
 
-It judges the head of a request alone (address, query, headers, length) and answers a refusal as JSON. What a body
-holds is judged where it is read, in `routes` and `store`.
+This ASGI layer only checks the head of a request (address, query, headers, length) and refuses it with a reason in
+JSON. Bodies are checked where they are parsed, in `routes` and `datastore`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,27 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+Refusal = tuple[int, str]
+"""HTTP status and reason."""
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 MAX_UPLOAD_BYTES = 1_000_000_000
-"""Bytes of one request that carries files; an exam of 512^3 voxels of two bytes is a quarter of that."""
-_MAX_BODY_BYTES = 1_000_000  # of any other request
+"""Limit of a request with files; an exam of 512^3 voxels of two bytes is a quarter of it."""
+_MAX_BODY_BYTES = 1_000_000  # limit of any other request
 _NAME_PARAMETERS = ("image", "id", "label", "session_id", "tag", "model")
 _BLOCKED_PATHS = ("/infer/wsi", "/reload", "/cvat")
 _PUBLIC_PATHS = ("/auth/", "/auth/token")
+_UPLOAD_PATHS = ("/datastore", "/session", "/model", "/infer", "/proxy")
 _PLUGIN_USER = "lumbarseg"
 
 
 @dataclass(frozen=True)
 class AccessRules:
-    """token: that every request must carry, "" for none; origins: of other pages that may ask.
+    """Rules for requests.
 
-    local: whether the server listens on this computer alone, so that no other name can be its own; proxied: whether
-    requests may be passed on to a DICOMweb server.
+    token: required in every request, "" for none; origins: other web pages that may send requests; is_local: the server
+    listens on this computer only, so it has no other host name; allow_proxy: requests may be passed to a DICOMweb
+    server; max_upload_bytes: limit of a request with files.
     """
 
     token: str = ""
@@ -46,12 +50,12 @@ class AccessRules:
 
 
 class _BodyTooLargeError(Exception):
-    """A body is longer than it may be."""
+    """A body is longer than allowed."""
 
 
 @dataclass
 class AccessControl:
-    """The layer. handler: what is behind it."""
+    """ASGI application that passes allowed requests on to `app`."""
 
     app: Handler
     rules: AccessRules = field(default_factory=AccessRules)
@@ -67,7 +71,7 @@ class AccessControl:
         refusal = _find_refusal(self.rules, scope, headers)
         if refusal:
             if refusal[0] != 413:
-                await _read_body(receive, keep=False)  # a client that is still sending would not hear the reason
+                await _read_body(receive, keep=False)  # a client that is still sending would not read the reason
             await send_error(send, *refusal)
         elif self.rules.token and scope["path"].startswith("/auth"):
             await _handle_login(self.rules.token, scope, receive, send)
@@ -75,95 +79,101 @@ class AccessControl:
             await _forward_limited(self.app, scope, receive, send, _body_limit(self.rules, scope))
 
 
-def _find_refusal(rules: AccessRules, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-    """Status and reason of a refusal, None where a request may pass."""
+def _find_refusal(rules: AccessRules, scope: Scope, headers: dict[str, str]) -> Refusal | None:
+    """Return why a request is refused, None if it is allowed."""
     host, origin, path = headers.get("host", ""), headers.get("origin"), str(scope["path"])
+    length = headers.get("content-length", "0")
     if rules.is_local and _host_name(host) not in LOOPBACK_HOSTS:
-        return 403, f"this server is not called {host!r}"
+        return 403, f"{host!r} is not a host name of this server"
     if origin and origin not in (*rules.origins, f"http://{host}", f"https://{host}"):
-        return 403, f"a page of {origin} may not ask this server; start it with --origin {origin} to let it"
+        return 403, f"pages of {origin} may not use this server; to allow it, start it with --allow-origin {origin}"
     if headers.get("sec-fetch-site") == "cross-site" and not origin:
-        return 403, "another page may not ask this server"
+        return 403, "other web pages may not use this server"
     if path.startswith(_BLOCKED_PATHS):
-        return 404, f"{path} is not offered here"
-    if path.startswith("/proxy") and not (rules.allow_proxy and _is_safe_name(path)):
-        return 404, "no DICOM server is behind this one" if not rules.allow_proxy else "a path must not lead upward"
+        return 404, f"{path} is not available on this server"
+    if path.startswith("/proxy") and not rules.allow_proxy:
+        return 404, "this server is not connected to a DICOM server"
+    if path.startswith("/proxy") and not _is_safe_name(path):
+        return 404, "a path must not lead upward"
     if rules.token and path not in _PUBLIC_PATHS and not _has_token(rules.token, headers):
-        return 401, "this server wants its token: the header Authorization: Bearer TOKEN"
-    if not headers.get("content-length", "0").isdecimal():
+        return 401, "this server requires its token: the header Authorization: Bearer TOKEN"
+    if not length.isdecimal():
         return 400, "content-length must be a number"
-    if int(headers.get("content-length", "0")) > _body_limit(rules, scope):
-        return 413, f"at most {_body_limit(rules, scope) / 1e6:g} MB are taken in one request"
+    if int(length) > _body_limit(rules, scope):
+        return _too_large(_body_limit(rules, scope))
     return _check_query(scope)
 
 
-def _check_query(scope: Scope) -> tuple[int, str] | None:
-    """A refusal of a name that could lead out of the folder of exams."""
+def _too_large(max_bytes: int) -> Refusal:
+    return 413, f"a request may have at most {max_bytes / 1e6:g} MB"
+
+
+def _check_query(scope: Scope) -> Refusal | None:
+    """Refuse a query with a name that could lead out of the folder of exams."""
     try:
         pairs = parse_qsl(scope.get("query_string", b"").decode("ascii"), keep_blank_values=True, errors="strict")
     except (UnicodeDecodeError, ValueError):
-        return 400, "the query cannot be read"
+        return 400, "the query cannot be parsed"
     for key, value in pairs:
         if key in _NAME_PARAMETERS and not (_is_safe_image_id if key == "image" else _is_safe_name)(value):
-            return 400, f"{key}={value!r} must be a name, no path"
+            return 400, f"{key}={value!r} must be a name, not a path"
     return None
 
 
 def _is_safe_name(text: str) -> bool:
-    """Whether a name, or each part of a path, stays where it is."""
+    """Return whether a name, or each part of a /proxy path, stays in its folder."""
     parts = text.removeprefix("/proxy/").split("/") if text.startswith("/proxy/") else [text]
     return all(part not in (".", "..") and not set(part) & set('/\\\0:"<>|') for part in parts) and text.isprintable()
 
 
 def _is_safe_image_id(text: str) -> bool:
-    """Whether what a client calls an exam leads nowhere; a series may be called "4: SAG T2/STIR"."""
+    """Return whether an exam's name stays in its folder; a series may be called "4: SAG T2/STIR"."""
     parts = text.split("/")
     return text.isprintable() and "\\" not in text and (parts == [""] or not {"", ".", ".."} & set(parts))
 
 
 def _host_name(host: str) -> str:
-    """ "[::1]:8000" without the port."""
+    """Return the host without its port: "[::1]" of "[::1]:8000"."""
     return (host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]).lower()
 
 
 def _has_token(expected_token: str, headers: dict[str, str]) -> bool:
-    kind, _, given = headers.get("authorization", "").partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), expected_token.encode())
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), expected_token.encode())
 
 
 def _body_limit(rules: AccessRules, scope: Scope) -> int:
-    path = str(scope["path"])
-    files = path.startswith(("/datastore", "/session", "/model", "/infer", "/proxy"))
-    return rules.max_upload_bytes if files and scope["method"] in ("PUT", "POST") else _MAX_BODY_BYTES
+    is_upload = str(scope["path"]).startswith(_UPLOAD_PATHS) and scope["method"] in ("PUT", "POST")
+    return rules.max_upload_bytes if is_upload else _MAX_BODY_BYTES
 
 
-async def _forward_limited(handler: Handler, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
-    """Pass a request on; a body that turns out longer than it may be ends in one refusal."""
-    taken, over, begun = 0, False, False
+async def _forward_limited(app: Handler, scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
+    """Pass a request on; refuse it once if its body turns out longer than allowed."""
+    received, is_too_large, response_started = 0, False, False
 
-    async def counted() -> Message:
-        nonlocal taken, over
+    async def receive_limited() -> Message:
+        nonlocal received, is_too_large
         message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > max_bytes:
-            over = True
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            is_too_large = True
             raise _BodyTooLargeError
         return message
 
-    async def watched(message: Message) -> None:
-        nonlocal begun
-        if not over:
-            begun = True
+    async def send_unless_refused(message: Message) -> None:
+        nonlocal response_started
+        if not is_too_large:
+            response_started = True
             await send(message)
 
     with suppress(_BodyTooLargeError):
-        await handler(scope, counted, watched)
-    if over and not begun:
-        await send_error(send, 413, f"at most {max_bytes / 1e6:g} MB are taken in one request")
+        await app(scope, receive_limited, send_unless_refused)
+    if is_too_large and not response_started:
+        await send_error(send, *_too_large(max_bytes))
 
 
 async def _handle_login(token: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """The requests with which 3D Slicer's plug-in logs in; the password that it asks for is the token."""
+    """Answer the login requests of 3D Slicer's plug-in; the password that it asks for is the token."""
     path = scope["path"]
     if path == "/auth/":
         await send_json(send, 200, {"enabled": True})
@@ -171,17 +181,17 @@ async def _handle_login(token: str, scope: Scope, receive: Receive, send: Send) 
         await send_json(send, 200, {})
     elif path == "/auth/token" and scope["method"] == "POST":
         body = await _read_body(receive)
-        given = dict(parse_qsl(body.decode("utf-8", "replace"))).get("password", "")
-        if hmac.compare_digest(given.encode(), token.encode()):
+        password = dict(parse_qsl(body.decode("utf-8", "replace"))).get("password", "")
+        if hmac.compare_digest(password.encode(), token.encode()):
             await send_json(send, 200, {"access_token": token, "token_type": "Bearer", "user": _PLUGIN_USER})
         else:
             await send_error(send, 401, "this is not the token of this server")
     else:
-        await send_error(send, 404, f"{path} is not offered here")
+        await send_error(send, 404, f"{path} is not available on this server")
 
 
 async def _read_body(receive: Receive, keep: bool = True) -> bytes:
-    """The body of a request, at most what may be said; or its end waited for."""
+    """Read a body up to the limit of requests without files; or only wait for its end."""
     body, size = b"", 0
     while size <= (_MAX_BODY_BYTES if keep else MAX_UPLOAD_BYTES):
         message = await receive()
@@ -194,12 +204,12 @@ async def _read_body(receive: Receive, keep: bool = True) -> bytes:
 
 
 async def send_error(send: Send, status: int, reason: str) -> None:
-    """A refusal, with its reason."""
+    """Send a refusal with its reason."""
     await send_json(send, status, {"detail": reason})
 
 
 async def send_json(send: Send, status: int, values: dict[str, Any]) -> None:
-    """An answer in JSON."""
+    """Send a response in JSON."""
     body = json.dumps(values).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
@@ -209,8 +219,8 @@ async def send_json(send: Send, status: int, values: dict[str, Any]) -> None:
 
 
 def parse_origin(text: str) -> str:
-    """ "https://viewer.example:3000/": the origin of an address; ValueError when it is none."""
+    """Return the origin of an address, "https://viewer.example:3000/" without its path; ValueError when it has none."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
-        raise ValueError(f"{text!r} is no address of a page, like http://localhost:3000")
+        raise ValueError(f"{text!r} is not the address of a page, like http://localhost:3000")
     return f"{parts.scheme}://{parts.netloc}"

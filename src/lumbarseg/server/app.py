@@ -1,4 +1,4 @@
-"""The app that MONAI Label's server runs: our models, datastore, strategies, training and scoring."""
+"""The MONAI Label app: models, datastore, strategies, training and scoring."""
 
 from __future__ import annotations
 
@@ -33,28 +33,31 @@ _log = logging.getLogger(__name__)
 
 
 class LumbarApp(MONAILabelApp):
-    """The lumbar spine in MRI. app_dir: holds models and runs; studies: a folder of exams, or a DICOMweb root."""
+    """App for the lumbar spine in MRI.
+
+    app_dir: folder of models and training runs; studies: folder of exams, or root address of a DICOMweb server.
+    """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         self.models = ModelFolder(Path(app_dir))
         self.segmentation_cache = SegmentationCache()
         self._model_fingerprints: tuple[Any, ...] = ()
-        self._prefetch_executor = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._prefetch_executor = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         super().__init__(
             app_dir,
             studies,
             dict(conf or {}),
             name="lumbarseg",
-            description=f"lumbarseg {lumbarseg.__version__}: names the vertebrae and discs of a lumbar MRI",
+            description=f"lumbarseg {lumbarseg.__version__}: segments the vertebrae and discs of a lumbar MRI by name",
             version=lumbarseg.__version__,
         )
 
     def init_datastore(self) -> Datastore:
-        """The folder of exams, DICOM studies in it taken in first; or a DICOMweb server."""
+        """Open the folder of exams, after converting its DICOM studies; or connect to a DICOMweb server."""
         if self.studies.startswith(("http://", "https://")):
             return create_dicomweb_datastore(self.studies)
-        for line in convert_dicom_studies(Path(self.studies)):
-            _log.info(line)
+        for message in convert_dicom_studies(Path(self.studies)):
+            _log.info(message)
         return ExamDatastore(
             self.studies,
             extensions=IMAGE_PATTERNS,
@@ -63,40 +66,40 @@ class LumbarApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        """Every model that loads."""
+        """Create an inference task for every model that loads."""
         return {name: SegmentationTask(name, self.models, self.segmentation_cache) for name in self.models.load_all()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        """Each model can be trained on."""
+        """Create a training task for every model."""
         return {name: TrainingTask(name, Path(self.app_dir)) for name in self._infers}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """The most doubtful exam first, or any."""
-        return {"doubt": UncertaintyStrategy(self.models, Path(self.app_dir)), "random": Random()}
+        """Create the strategies for the next exam."""
+        return {"uncertainty": UncertaintyStrategy(self.models, Path(self.app_dir)), "random": Random()}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """Answers against the labels of people."""
+        """Create the method that scores results against final labels."""
         return {"dice": DiceScoring()}
 
     def init_batch_infer(self) -> BatchInferTask:
-        """Exams one after the other; one that fails does not stop the rest."""
+        """Create the task that segments many exams."""
         return BatchSegmentation()
 
     def info(self) -> dict[str, Any]:
-        """What the app offers, as its folder is now."""
+        """Describe the app with the models that are in its folder now."""
         self.reload_models()
         return dict(super().info())
 
     def reload_models(self) -> None:
-        """Take models that were added, replaced or removed."""
-        stamps = tuple((name, offer.fingerprint) for name, (offer, _) in self.models.load_all().items())
-        if stamps != self._model_fingerprints:
-            self._model_fingerprints = stamps
+        """Update the tasks after models were added, replaced or removed."""
+        fingerprints = tuple((name, entry.fingerprint) for name, (entry, _) in self.models.load_all().items())
+        if fingerprints != self._model_fingerprints:
+            self._model_fingerprints = fingerprints
             self._infers = self.init_infers()
             self._trainers = self.init_trainers()
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """An answer; ServeError for a model or an exam that is not there, SegmentError for no lumbar spine."""
+        """Segment an exam; ServeError when model or exam do not exist, SegmentError without a lumbar spine."""
         self.reload_models()
         model = str(request.get("model") or AUTOMATIC_MODEL)
         self.models.load(model)
@@ -106,24 +109,24 @@ class LumbarApp(MONAILabelApp):
         return result
 
     def _prefetch_for_clicks(self, request: Mapping[str, Any], datastore: Datastore | None) -> None:
-        """See an exam that was just answered with the model that takes clicks, too: the first click then finds it."""
+        """Segment the exam with the click model, too, so that the first click finds its state in the cache."""
         path = Path(str(request["image"]))
         try:
             if not path.exists():
                 path = Path((datastore or self.datastore()).get_image_uri(str(request["image"])))
-            self.segmentation_cache(path, self.models.load(CLICK_MODEL), None)
+            self.segmentation_cache.segment(path, self.models.load(CLICK_MODEL), None)
         except LumbarsegError as error:
-            _log.info("%s: not seen ahead of clicks: %s", path.name, error)
+            _log.info("%s: not prefetched for clicks: %s", path.name, error)
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The next exam to annotate; ServeError for an unknown strategy."""
+        """Return the next exam to annotate; ServeError for an unknown strategy."""
         strategy = str(request.get("strategy"))
         if strategy not in self._strategies:
             raise ServeError(f"there is no strategy {strategy!r}; choose {' or '.join(self._strategies)}", 404)
         return dict(super().next_sample(request))
 
     def trainer(self, model: str) -> TrainTask:
-        """How a model is trained; ServeError when there is none of this name."""
+        """Return the training task of a model; ServeError when there is no such model."""
         self.reload_models()
         if model not in self._trainers:
             raise ServeError(f"there is no model {model!r} to train; choose one of {', '.join(self._trainers)}", 404)
@@ -131,17 +134,17 @@ class LumbarApp(MONAILabelApp):
 
 
 class BatchSegmentation(BatchInferTask):
-    """MONAI Label's own, but for exams that cannot be answered: they are told, and the next one is begun."""
+    """Segment many exams, one after the other; an exam that fails does not stop the others."""
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore, infer: Any) -> dict[str, Any]:
-        """What became of each exam."""
+        """Segment the exams of a request; return the result or error of each."""
 
-        def tried(wanted: Mapping[str, Any], store: Datastore) -> dict[str, Any]:
+        def infer_or_report(exam_request: Mapping[str, Any], store: Datastore) -> dict[str, Any]:
             try:
-                return dict(infer(wanted, store))
+                return dict(infer(exam_request, store))
             except (LumbarsegError, OSError, MemoryError) as error:
-                _log.warning("%s: %s", wanted.get("image"), error)
+                _log.warning("%s: %s", exam_request.get("image"), error)
                 return {"error": str(error)}
 
-        alone = {"multi_gpu": False, "max_workers": 1}  # its count of GPUs, where there is none, is divided by
-        return dict(super().__call__({**request, **alone}, datastore, tried))
+        serial = {"multi_gpu": False, "max_workers": 1}  # MONAI Label divides by the number of GPUs, even by 0
+        return dict(super().__call__({**request, **serial}, datastore, infer_or_report))

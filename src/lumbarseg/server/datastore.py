@@ -1,7 +1,7 @@
-"""Where exams and labels lie: MONAI Label's datastores, with every label checked and in declared values.
+"""MONAI Label's datastore of a folder of exams, with every name and label checked.
 
-Labels of people ("final", or a name of their own) are stored in declared values; answers of models ("original") as
-places in their list of names, for so 3D Slicer reads them back.
+Labels of annotators ("final", or another tag) are stored in package values; results of models ("original") as positions
+in their list of names, because 3D Slicer reads them back so.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ _LABEL_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 def safe_exam_name(text: str) -> str:
-    """A name for a new exam, as it was given; ServeError for one that could lead out of the folder.
+    """Return a valid exam name, with "_" for characters that not every file system allows.
 
-    "_" stands for what not every disk takes: 3D Slicer calls a series "4: SAG T2/STIR".
+    3D Slicer names a series "4: SAG T2/STIR". Raises ServeError for a name that could lead out of the folder.
     """
     name = _UNSAFE_CHARACTERS.sub("_", text)
     if not _EXAM_NAME.fullmatch(name) or not text.isprintable() or name.endswith((".", " ")) or ".." in name:
-        raise ServeError(f"{text!r} cannot name an exam; use letters, digits, blanks and . _ - ( ) alone")
+        raise ServeError(f"{text!r} cannot name an exam; use only letters, digits, blanks and . _ - ( )")
     return name
 
 
 def validate_tag(text: str) -> str:
-    """A tag of labels; ServeError for one that could lead out of the folder."""
+    """Return a label tag; ServeError for one that could lead out of the folder."""
     if not _LABEL_TAG.fullmatch(text):
-        raise ServeError(f"{text!r} is no tag of labels; use letters, digits, _ and - alone, or final")
+        raise ServeError(f"{text!r} is not a label tag; use only letters, digits, _ and -, or final")
     return text
 
 
 class ExamDatastore(LocalDatastore):
-    """A folder of exams. Every name and tag is checked here, whoever asks."""
+    """A folder of exams; checks every name and tag of every client."""
 
     def __init__(self, folder: str, **settings: Any) -> None:
         super().__init__(folder, **settings)
-        if getattr(self, "_handler", None):  # files that get their name when they are whole are seen, too
+        if getattr(self, "_handler", None):  # also notice files that are renamed when they are complete
             self._handler.on_moved = self._on_any_event
 
     @property
     def folder(self) -> Path:
-        """Where the table of exams and labels lies."""
+        """Folder of the table of exams and labels."""
         return Path(self._datastore_path)
 
     def stored_name(self, image_id: str) -> str:
-        """The name that an exam has here which a client calls so."""
+        """Return the stored name of an exam that a client may call by its unsafe name."""
         return image_id if image_id in self.list_images() else _UNSAFE_CHARACTERS.sub("_", image_id)
 
     def get_image_uri(self, image_id: str) -> str:
-        """The path of an exam; ServeError for one that is not in the folder."""
+        """Return the path of an exam; ServeError when it is not in the folder."""
         path = str(super().get_image_uri(self.stored_name(image_id)))
         if not path:
             raise ServeError(f"there is no exam {image_id!r} in the studies folder", 404)
@@ -79,22 +79,23 @@ class ExamDatastore(LocalDatastore):
         return path
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Take an exam in, after it was read whole; ServeError for one that cannot be, or a name that is in use.
+        """Add an exam that can be read; ServeError otherwise, and for a name of another exam.
 
-        The same exam again stays as it is: 3D Slicer sends what its user opened before it submits a label of it.
+        Adding the same exam again changes nothing: 3D Slicer sends the open exam before it submits a label.
         """
         name, path = safe_exam_name(image_id), Path(image_filename)
-        if not path.name.lower().endswith(tuple(pattern[1:] for pattern in IMAGE_PATTERNS)):
-            raise ServeError(f"{name}: an exam is a file of {', '.join(p[1:] for p in IMAGE_PATTERNS)}", 415)
-        given = _read_exam_image(path, name)
+        suffixes = [pattern[1:] for pattern in IMAGE_PATTERNS]
+        if not path.name.lower().endswith(tuple(suffixes)):
+            raise ServeError(f"{name}: an exam is a file of {', '.join(suffixes)}", 415)
+        uploaded = read_exam_image(path, name)
         if name in self.list_images():
-            if _is_same_image(given, _read_exam_image(Path(self.get_image_uri(name)), name)):
+            if _is_same_image(uploaded, read_exam_image(Path(self.get_image_uri(name)), name)):
                 return name
             raise ServeError(f"there is another exam {name!r} already; give this one another name", 409)
         return str(super().add_image(name, image_filename, image_info))
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Store a label of an exam; ServeError for one that is on another grid, or holds what nobody named."""
+        """Store a label; ServeError when it is on another grid, or has a segment without a structure's name."""
         tag = validate_tag(str(getattr(label_tag, "value", label_tag)))
         image, image_id = self.get_image_uri(image_id), self.stored_name(image_id)
         if tag == DefaultLabelTag.ORIGINAL.value:
@@ -116,34 +117,34 @@ class ExamDatastore(LocalDatastore):
 
 @contextmanager
 def validated_label(image: Path, label: Path, info: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A label file as it is stored: on the exam's grid, in declared values, with what is known about it."""
-    try:
-        given = read_labels(label)
-    except LumbarsegError as error:
-        raise ServeError(_replace_path(error, label, "the label"), 422) from error
-    try:
-        grid = read_image(image).grid
-    except LumbarsegError as error:
-        raise ServeError(_replace_path(error, image, "the exam"), 422) from error
-    placed = align_to_grid(given, grid)
-    names = read_label_names(label) or resolve_label_names(info.get("label_info"), placed.array)
-    volume = Volume(to_package_labels(placed.array, names), grid.affine)
+    """Convert a label file to the exam's grid and package values; give a temporary file and its stored info."""
+    with client_errors(label, "the label"):
+        labels = read_labels(label)
+    labels = align_to_grid(labels, read_exam_image(image, "the exam").grid)
+    names = read_label_names(label) or resolve_label_names(info.get("label_info"), labels.array)
     with tempfile.TemporaryDirectory(prefix="lumbarseg-") as folder:
         path = Path(folder) / "label.nii.gz"
-        write_labels(volume, path)
+        write_labels(Volume(to_package_labels(labels.array, names), labels.affine), path)
         yield path, {**info, "values": OWN_LABELS}
 
 
-def _read_exam_image(path: Path, name: str) -> Volume:
-    """An exam of a file; ServeError when it is none."""
+@contextmanager
+def client_errors(path: Path, name: str) -> Iterator[None]:
+    """Convert errors about a file to ServeError (422), which names it as the client knows it."""
     try:
-        return read_image(path)
+        yield
     except LumbarsegError as error:
-        raise ServeError(_replace_path(error, path, name), 422) from error
+        raise ServeError(str(error).replace(str(path), name), 422) from error
+
+
+def read_exam_image(path: Path, name: str) -> Volume:
+    """Read an exam that the client knows as `name`; ServeError when it cannot be read."""
+    with client_errors(path, name):
+        return read_image(path)
 
 
 def _is_same_image(uploaded: Volume, stored: Volume) -> bool:
-    """Whether two exams are one, written by two programs: the same values in the same places."""
+    """Return whether two files, perhaps of two programs, hold the same voxels."""
     try:
         array = align_to_grid(uploaded, stored.grid).array
     except ServeError:
@@ -151,37 +152,29 @@ def _is_same_image(uploaded: Volume, stored: Volume) -> bool:
     return bool(np.allclose(array, stored.array, rtol=1e-4))
 
 
-def _replace_path(error: LumbarsegError, path: Path, name: str) -> str:
-    """An error's text with a name that the client knows in the place of a temporary file."""
-    return str(error).replace(str(path), name)
-
-
-def convert_dicom_studies(folder: Path) -> list[str]:
-    """DICOM studies in a folder as files beside them, those that are not there yet; gives what was done, in lines."""
-    told = []
+def convert_dicom_studies(folder: Path) -> Iterator[str]:
+    """Write the DICOM studies in a folder as NIfTI files beside them, unless they exist; yield a message for each."""
     for exam in _find_dicom_exams(folder):
-        inside = exam.relative_to(folder).parts
-        name = re.sub(r"[^\w.-]+", "_", "_".join(inside) or exam_name(exam)).strip("._") or "exam"
+        parts = exam.relative_to(folder).parts
+        name = re.sub(r"[^\w.-]+", "_", "_".join(parts) or exam_name(exam)).strip("._") or "exam"
         target = folder / f"{name}.nii.gz"
         if target.exists():
             continue
         try:
             write_image(read_exam(exam).volume, target)
-            told.append(f"{'/'.join(inside) or exam.name}: DICOM, read into {target.name}")
+            yield f"{'/'.join(parts) or exam.name}: DICOM, converted to {target.name}"
         except LumbarsegError as error:
-            told.append(f"left out: {error}")
-    return told
+            yield f"skipped: {error}"
 
 
 def _find_dicom_exams(folder: Path) -> Iterator[Path]:
-    """Folders of DICOM studies: the folder itself, and those below it but its labels."""
-    below = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    """Yield the folders of DICOM studies: the folder itself, and those below it except the labels."""
     if contains_dicom(folder):
         yield folder
-    for entry in below:
-        if entry.name == "labels":
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_dir() or entry.name.startswith(".") or entry.name == "labels":
             continue
         try:
             yield from (exam for exam in find_exams([entry]) if exam.is_dir())
         except LumbarsegError:
-            continue  # nothing in it is an exam
+            continue  # it contains no exam

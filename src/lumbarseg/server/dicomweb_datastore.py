@@ -1,7 +1,7 @@
-"""Exams of a DICOMweb server: series are fetched when they are needed, and a person's label goes back as DICOM SEG.
+"""Datastore of a DICOMweb server: fetch a series when it is needed, and store final labels there as DICOM SEG.
 
-MONAI Label's own store reads series with SimpleITK and writes segmentations with one code for everything; here both are
-done by `lumbarseg.io`, each level with its code. What was fetched, and every label, is kept in the app's folder.
+MONAI Label's own datastore reads series with SimpleITK and writes all segments with one code; this one uses
+`lumbarseg.io`, with the codes of each level. Fetched series and all labels are kept in the app's folder.
 """
 
 from __future__ import annotations
@@ -22,22 +22,20 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 import lumbarseg
 from lumbarseg.anatomy import STRUCTURES
-from lumbarseg.errors import LumbarsegError, ServeError
+from lumbarseg.errors import ServeError
 from lumbarseg.io import read_exam, read_labels, write_image
 from lumbarseg.io.dicom import seg
 from lumbarseg.io.dicom.derived_objects import Provenance
-from lumbarseg.io.seg_nrrd import Segment
-from lumbarseg.terminology import structure_codes
 from lumbarseg.volume import Volume
 
-from .datastore import validate_tag, validated_label
+from .datastore import client_errors, validate_tag, validated_label
+from .label_values import described_segment
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_FINAL = DefaultLabelTag.FINAL.value
 
 
 def create_dicomweb_datastore(address: str) -> DicomwebSeriesDatastore:
-    """The store of a DICOMweb root, logged in as MONAI_LABEL_DICOMWEB_USERNAME and _PASSWORD say."""
+    """Connect to a DICOMweb root, with the login of MONAI_LABEL_DICOMWEB_USERNAME and _PASSWORD."""
     name, password = settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD
     client = DICOMwebClientX(
         url=address.rstrip("/"),
@@ -56,99 +54,95 @@ def create_dicomweb_datastore(address: str) -> DicomwebSeriesDatastore:
 
 
 class DicomwebSeriesDatastore(DICOMWebDatastore):
-    """The MR series of a DICOMweb server; an exam's name is its SeriesInstanceUID."""
+    """The MR series of a DICOMweb server; the name of an exam is its SeriesInstanceUID."""
 
     @property
     def folder(self) -> Path:
-        """Where the table of exams and labels lies."""
+        """Folder of the table of exams and labels."""
         return Path(self._datastore_path)
 
     def fetch_series(self, image_id: str) -> Path:
-        """The folder of a series' files, fetched where it is not there yet; ServeError when it cannot be."""
+        """Fetch a series unless it was fetched before; return the folder of its files, or raise ServeError."""
         if not _UID.fullmatch(image_id) or len(image_id) > 64:
-            raise ServeError(f"{image_id!r} is no SeriesInstanceUID", 404)
+            raise ServeError(f"{image_id!r} is not a SeriesInstanceUID", 404)
         folder = Path(self._datastore.image_path()).resolve() / image_id
         if not folder.is_dir() or not any(folder.iterdir()):
             try:
                 dicom_web_download_series(None, image_id, str(folder), self._client, False)
             except (IndexError, KeyError) as error:
                 raise ServeError(f"the DICOM server has no series {image_id}", 404) from error
-            except Exception as error:  # of requests, and of servers that answer what is no DICOM
-                raise ServeError(f"the DICOM server does not give the series {image_id}: {error}", 502) from error
+            except Exception as error:  # of requests, and of servers whose answer is not DICOM
+                raise ServeError(f"the DICOM server does not send the series {image_id}: {error}", 502) from error
         return folder
 
     def get_image_uri(self, image_id: str) -> str:
-        """A series as a file that 3D Slicer reads, too."""
+        """Return the path of a series as a NIfTI file, which 3D Slicer can read."""
         folder = self.fetch_series(image_id)
         path = folder.with_name(f"{image_id}.nii.gz")
         if not path.is_file():
-            try:
-                exam = read_exam(folder)
-            except LumbarsegError as error:
-                raise ServeError(str(error).replace(str(folder), f"series {image_id}"), 422) from error
-            write_image(exam.volume, path)
+            with client_errors(folder, f"series {image_id}"):
+                write_image(read_exam(folder).volume, path)
         if image_id not in self._datastore.objects:
-            with tempfile.TemporaryDirectory() as place:
-                copy = Path(place) / path.name
+            with tempfile.TemporaryDirectory() as temporary:
+                copy = Path(temporary) / path.name
                 copy.write_bytes(path.read_bytes())
                 LocalDatastore.add_image(self, image_id, str(copy), self._dicom_info(image_id))
         return str(path)
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:  # noqa: ARG002
-        """The path of a label that was saved here, "" for none."""
+        """Return the path of a label that was saved here, "" for none."""
         return str(LocalDatastore.get_label_uri(self, label_id, validate_tag(str(label_tag))))
 
     def get_labeled_images(self, label_tag: str | None = None, labels: Sequence[str] | None = None) -> list[str]:
-        """Series with a person's label that was saved here."""
+        """List the series with a final label that was saved here."""
         return list(LocalDatastore.get_labeled_images(self, label_tag, labels))
 
     def get_unlabeled_images(self, label_tag: str | None = None, labels: Sequence[str] | None = None) -> list[str]:
-        """The other series."""
+        """List the other series."""
         return sorted(set(self.list_images()) - set(self.get_labeled_images(label_tag, labels)))
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
-        """Series and labels, as paths."""
+        """List series and labels, as paths."""
         return list(LocalDatastore.datalist(self, full_path))
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:  # noqa: ARG002
-        """Refused: an exam comes to a DICOM server by its own ways."""
-        raise ServeError("exams lie on a DICOM server here; send the images there", 405)
+        """Refuse: exams are sent to the DICOM server directly."""
+        raise ServeError("exams are on a DICOM server; send the images there", 405)
 
     def remove_image(self, image_id: str) -> None:  # noqa: ARG002
-        """Refused."""
-        raise ServeError("exams lie on a DICOM server here; remove the series there", 405)
+        """Refuse: series are removed on the DICOM server directly."""
+        raise ServeError("exams are on a DICOM server; remove the series there", 405)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Store a label here, and a final one on the server as DICOM SEG; ServeError as `store.checked`."""
+        """Store a label here, and a final one on the server as DICOM SEG; ServeError as `validated_label`."""
         tag = validate_tag(str(getattr(label_tag, "value", label_tag)))
         image = Path(self.get_image_uri(image_id))
         if tag == DefaultLabelTag.ORIGINAL.value:
             return str(LocalDatastore.save_label(self, image_id, label_filename, tag, label_info))
         with validated_label(image, Path(label_filename), label_info) as (path, info):
-            if tag == _FINAL:
+            if tag == DefaultLabelTag.FINAL.value:
                 info["SeriesInstanceUID"] = self._upload_seg(image_id, read_labels(path), info)
             return str(LocalDatastore.save_label(self, image_id, str(path), tag, info))
 
     def _upload_seg(self, image_id: str, labels: Volume, info: dict[str, Any]) -> str:
-        """Put a label on the server; gives the SeriesInstanceUID of its DICOM SEG."""
-        with tempfile.TemporaryDirectory(prefix="lumbarseg-") as place:
-            path = Path(place) / f"label{seg.SUFFIX}"
+        """Store a label on the server; return the SeriesInstanceUID of its DICOM SEG."""
+        with tempfile.TemporaryDirectory(prefix="lumbarseg-") as folder:
+            path = Path(folder) / f"label{seg.SUFFIX}"
             self.write_seg(image_id, labels, path, str(info.get("model") or "person"), guided=True)
             try:
                 return str(dicom_web_upload_dcm(str(path), self._client))
             except Exception as error:
-                raise ServeError(f"the DICOM server does not take the segmentation: {error}", 502) from error
+                raise ServeError(f"the DICOM server does not accept the segmentation: {error}", 502) from error
 
     def write_seg(
         self, image_id: str, labels: Volume, path: Path, model: str, digest: str = "", guided: bool = False
     ) -> None:
-        """Labels of declared values as a DICOM SEG that refers to its series; FileError when nothing is in them."""
+        """Write labels in package values as a DICOM SEG that refers to the series; FileError when they are empty.
+
+        guided: whether a person took part in the segmentation.
+        """
         exam = read_exam(self.fetch_series(image_id))
-        maker = Provenance(lumbarseg.__version__, model, digest or "none", guided)
-        seg.write(labels, described_segments(labels), exam.source_images, maker, path)
-
-
-def described_segments(labels: Volume) -> list[Segment]:
-    """What the values of a label map of declared values are, with codes."""
-    present = set(np.unique(labels.array).tolist())
-    return [Segment(s.label, s.name, s.colour, structure_codes(s)) for s in STRUCTURES if s.label in present]
+        provenance = Provenance(lumbarseg.__version__, model, digest or "none", guided)
+        present = set(np.unique(labels.array).tolist())
+        segments = [described_segment(structure) for structure in STRUCTURES if structure.label in present]
+        seg.write(labels, segments, exam.source_images, provenance, path)

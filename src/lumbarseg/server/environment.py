@@ -1,7 +1,7 @@
-"""The environment that MONAI Label runs in: its own, from a lock file, so that nothing of the user's is replaced.
+"""The Python environment that MONAI Label runs in, installed from a lock file, so the user's packages stay as they are.
 
-`pip install monailabel` would exchange torch and bring a hundred packages of its own choice, some of which break. Here
-torch is installed first, then every other package at its locked version and without its own wishes.
+`pip install monailabel` would replace torch and install a hundred packages of versions that partly do not work
+together. Here torch is installed first, then all other packages at their locked versions and without dependencies.
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ from lumbarseg.io import atomic_write
 
 _LOCK_PATH = "requirements/serve.txt"
 _MARKER = "lumbarseg-serve.txt"
-"""In an environment of ours that is complete: the lock it was made from."""
+"""File in a complete environment: a copy of the lock file. Until it is complete, a hidden file marks it as ours."""
 LogFunction = Callable[[str], None]
 
 
 def lock_file() -> Path:
-    """The lock file: inside an installed package, or in the source tree; ServeError when there is none."""
+    """Return the path of the lock file, in an installed package or the source tree; ServeError when it is missing."""
     package = Path(lumbarseg.__file__).resolve().parent
-    for path in (package / "serve" / "requirements.txt", package.parents[1] / _LOCK_PATH):
+    for path in (package / "server" / "requirements.txt", package.parents[1] / _LOCK_PATH):
         if path.is_file():
             return path
-    raise ServeError(
-        f"{package_path}: this installation has no list of MONAI Label's packages; install the wheel again"
-    )
+    raise ServeError(f"{package}: this installation has no list of MONAI Label's packages; install the wheel again")
 
 
 def default_folder() -> Path:
-    """Where the environment lies unless the user says otherwise: in the cache folder, one per lock and Python."""
+    """Return the default folder of the environment: in the user's cache, one per lock file and Python version."""
     home = Path.home()
     if sys.platform == "win32":
         cache = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
@@ -49,82 +47,79 @@ def default_folder() -> Path:
 
 
 def interpreter(folder: Path) -> Path:
-    """The interpreter of an environment."""
+    """Return the path of an environment's Python interpreter."""
     return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether an environment was made from the lock as it is."""
-    mark = folder / _MARKER
-    return interpreter(folder).is_file() and mark.is_file() and mark.read_bytes() == lock_file().read_bytes()
+    """Return whether an environment was completely installed from the lock file as it is now."""
+    marker = folder / _MARKER
+    return interpreter(folder).is_file() and marker.is_file() and marker.read_bytes() == lock_file().read_bytes()
 
 
 def ensure_installed(folder: Path, log: LogFunction) -> Path:
-    """The interpreter of the environment in `folder`, which is made where it is missing or from another lock.
+    """Install the environment unless it is complete; return its interpreter.
 
-    ServeError when the folder holds something else, or pip cannot install.
+    Raises ServeError when the folder contains something else, or pip fails.
     """
     if is_complete(folder):
         return interpreter(folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
-        raise ServeError(f"{folder}: holds something else; give --env an empty or a new folder")
-    if (folder / "pyvenv.cfg").is_file() and not (folder / _MARKER).exists() and not (folder / f".{_MARKER}").exists():
-        raise ServeError(f"{folder}: is an environment that lumbarseg serve did not make; give --env another folder")
+    environment_file, marker, incomplete = (folder / name for name in ("pyvenv.cfg", _MARKER, f".{_MARKER}"))
+    if folder.exists() and any(folder.iterdir()) and not environment_file.is_file():
+        raise ServeError(f"{folder}: contains something else; choose an empty or new folder with --env")
+    if environment_file.is_file() and not marker.exists() and not incomplete.exists():
+        raise ServeError(f"{folder}: this environment was not made by lumbarseg serve; choose another one with --env")
     log(f"installing MONAI Label and its packages into {folder} (once, about 2 GB, some minutes)")
     shutil.rmtree(folder, ignore_errors=True)
-    _run_command([sys.executable, "-m", "venv", str(folder)], "an environment cannot be made")
-    (folder / f".{_MARKER}").touch()  # ours, and not complete
-    wanted = lock_file().read_text(encoding="utf-8").splitlines()
-    torch = next(line for line in wanted if line.startswith("torch=="))
+    _run_command([sys.executable, "-m", "venv", str(folder)], "cannot create an environment")
+    incomplete.touch()
+    packages = [line for line in lock_file().read_text(encoding="utf-8").splitlines() if "==" in line]
+    torch = next(line for line in packages if line.startswith("torch=="))
     log(f"installing {torch}")
     _pip_install(folder, torch)
-    log(f"installing {sum('==' in line for line in wanted)} packages")
+    log(f"installing {len(packages)} packages")
     _pip_install(folder, "--no-deps", "-r", str(lock_file()))
-    with atomic_write(folder / _MARKER) as file:
+    with atomic_write(marker) as file:
         file.write(lock_file().read_bytes())
     return interpreter(folder)
 
 
 def _pip_install(folder: Path, *arguments: str) -> None:
-    """Install into an environment; only pip's own settings, which are the user's, say where from."""
+    """Install packages into an environment, with the user's own pip settings."""
     _run_command([str(interpreter(folder)), "-m", "pip", "install", "--quiet", *arguments], "pip cannot install")
 
 
 def _run_command(command: list[str], failure: str) -> None:
+    """Run a command; ServeError with its first error line when it fails."""
+    variables = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     try:
-        done = subprocess.run(  # noqa: S603
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-        )
+        result = subprocess.run(command, check=False, capture_output=True, text=True, env=variables)  # noqa: S603
     except OSError as error:
         raise ServeError(f"{failure}: {error}") from error
-    if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        reasons = [line for line in lines if "ERROR" in line] or lines[-1:]
-        raise ServeError(f"{failure}: {reasons[0].strip() if reasons else 'no reason given'}")
+    if result.returncode:
+        lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
+        reasons = [line for line in lines if "ERROR" in line] or lines[-1:] or ["no reason given"]
+        raise ServeError(f"{failure}: {reasons[0]}")
 
 
 def package_path(folder: Path) -> Path:
-    """A folder that holds this lumbarseg and nothing else, for PYTHONPATH: the source tree's, or a copy beside."""
-    home = Path(lumbarseg.__file__).resolve().parent
-    if home.parent.name == "src":
-        return home.parent
-    copy = folder / f"lumbarseg-{lumbarseg.__version__}-{_package_digest(home)}"
+    """Return a folder for PYTHONPATH that contains only lumbarseg: the source tree's, or a copy in `folder`."""
+    package = Path(lumbarseg.__file__).resolve().parent
+    if package.parent.name == "src":
+        return package.parent
+    copy = folder / f"lumbarseg-{lumbarseg.__version__}-{_package_digest(package)}"
     if not copy.is_dir():
-        part = copy.with_suffix(f".{os.getpid()}")
-        shutil.copytree(home, part / "lumbarseg", ignore=shutil.ignore_patterns("__pycache__"))
+        temporary = copy.with_suffix(f".{os.getpid()}")
+        shutil.copytree(package, temporary / "lumbarseg", ignore=shutil.ignore_patterns("__pycache__"))
         try:
-            part.rename(copy)
-        except OSError:  # another server was quicker
-            shutil.rmtree(part, ignore_errors=True)
+            temporary.rename(copy)
+        except OSError:  # another server made the copy at the same time
+            shutil.rmtree(temporary, ignore_errors=True)
     return copy
 
 
-def _package_digest(home: Path) -> str:
-    """Changes when a file of the package does."""
-    files = sorted(path for path in home.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    rows = [f"{path.relative_to(home)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+def _package_digest(package: Path) -> str:
+    """Return a digest that changes with any file of the package."""
+    files = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    rows = [f"{path.relative_to(package)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]

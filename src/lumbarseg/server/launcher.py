@@ -1,4 +1,4 @@
-"""The server as a child process: begun with everything it must know, followed until it answers, and ended."""
+"""Start the annotation server as a child process, wait until it is ready, and stop it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from lumbarseg.errors import ServeError
 from lumbarseg.io import atomic_write
@@ -18,17 +18,19 @@ from lumbarseg.io import atomic_write
 from . import environment
 from .access_control import LOOPBACK_HOSTS
 
-APP_MAIN = '"""What MONAI Label loads."""\n\nfrom lumbarseg.server.app import LumbarApp  # noqa: F401\n'
-"""apps/lumbarseg/main.py, which an app folder must hold."""
-_STUBS = Path(__file__).parent / "standins"
-_STOP_TIMEOUT = 10.0  # seconds for a server that was told to stop
+APP_MAIN = '"""App that MONAI Label loads."""\n\nfrom lumbarseg.server.app import LumbarApp  # noqa: F401\n'
+"""Content of apps/lumbarseg/main.py, which every app folder must contain."""
+_STUBS = Path(__file__).parent / "stubs"
+_STOP_TIMEOUT = 10.0  # seconds from the request to stop until the server is killed
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What to serve. studies: a folder or a DICOMweb root; app: folder of models and runs; port: 0 for any.
+    """Options of the server.
 
-    token: needed where the address is not this computer's own; origins: of web pages that may ask, too.
+    studies: folder of exams, or root address of a DICOMweb server; app: folder of models and runs; port: 0 for any
+    free one; token: required unless the server listens on this computer only; origins: other web pages that may send
+    requests.
     """
 
     studies: str
@@ -40,29 +42,28 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         if not self.is_local and not self.token:
-            raise ServeError(f"on {self.host} others can reach this server: give it a --token that they must know")
+            raise ServeError(f"on {self.host} other computers can reach this server: protect it with --token")
         if self.token and (len(self.token) < 8 or not self.token.isprintable() or " " in self.token):
-            raise ServeError("a token is at least 8 characters, without blanks")
+            raise ServeError("a token must have at least 8 characters and no blanks")
 
     @property
     def is_local(self) -> bool:
-        """Whether the address is this computer's own."""
+        """Whether the server listens on this computer only."""
         return self.host in (*LOOPBACK_HOSTS, "::1")
 
     @property
     def is_dicomweb(self) -> bool:
-        """Whether exams lie on a DICOMweb server."""
+        """Whether the exams are on a DICOMweb server."""
         return self.studies.startswith(("http://", "https://"))
 
     def environment_variables(self) -> dict[str, str]:
-        """The environment variables that tell the server so."""
+        """Return the environment variables that configure the server process."""
         app = self.app.resolve()
-        studies = self.studies if self.is_dicomweb else str(Path(self.studies).resolve())
         return {
             "MONAI_LABEL_APP_DIR": str(app),
-            "MONAI_LABEL_STUDIES": studies,
+            "MONAI_LABEL_STUDIES": self.studies if self.is_dicomweb else str(Path(self.studies).resolve()),
             "MONAI_LABEL_TRACKING_ENABLED": "false",
-            "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",  # a process of its own after each request
+            "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",  # it would start a process after each request
             "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
             "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": "MR"}),
             "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(app / "dicom"),
@@ -77,60 +78,71 @@ class ServerOptions:
 
 
 def create_app_folder(app: Path) -> None:
-    """An app folder as MONAI Label wants it, where it is missing; ServeError when the folder holds another app."""
+    """Create the folders and main.py that MONAI Label needs; ServeError when the folder contains another app."""
     main = app / "main.py"
-    if main.is_file() and "lumbarseg" not in main.read_text(encoding="utf-8", errors="replace"):
-        raise ServeError(f"{main}: is another app's; give --app a new folder")
+    text = main.read_text(encoding="utf-8", errors="replace") if main.is_file() else ""
+    if text and "lumbarseg" not in text:
+        raise ServeError(f"{main}: belongs to another app; choose a new folder with --app")
     for folder in (app / "model", app / "runs", app / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
-    if not main.is_file():
+    if not text or "lumbarseg.serve." in text:  # the name of the package before version 0.1
         with atomic_write(main) as file:
             file.write(APP_MAIN.encode())
 
 
+@dataclass(frozen=True)
+class ServerStatus:
+    """What a server offers once it is ready. completed: exams with a final label."""
+
+    port: int
+    models: tuple[str, ...]
+    exams: int
+    completed: int
+
+
 class ServerProcess:
-    """A server's process. `ready` follows it until it answers."""
+    """The process of a server."""
 
-    def __init__(self, process: subprocess.Popen[str], errors: IO[str], log: Path) -> None:
-        self.process, self._errors, self._log = process, errors, log
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str], log_file: Path) -> None:
+        self.process, self._errors, self._log_file = process, errors, log_file
 
-    def messages(self) -> Iterator[dict[str, Any]]:
-        """What the server tells until it answers, that with "ready" last; ServeError when it ends before."""
+    def wait_until_ready(self, log: Callable[[str], None] = lambda _: None) -> ServerStatus:
+        """Wait until the server answers requests, logging its progress; ServeError when it ends before."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             with suppress(ValueError):
-                told = json.loads(line)
-                yield told
-                if "ready" in told:
-                    return
-        raise ServeError(f"the server ended before it answered: {self._exit_reason()}")
+                message = json.loads(line)
+                if "ready" in message:
+                    exams = message["exams"]
+                    return ServerStatus(message["ready"], tuple(message["models"]), exams["total"], exams["completed"])
+                log(str(message.get("stage", "")))
+        raise ServeError(f"the server ended before it was ready: {self._exit_reason()}")
 
     def wait(self) -> int:
-        """Its exit code, when it ends."""
+        """Wait for the end of the server; return its exit code."""
         return self.process.wait()
 
     def _exit_reason(self) -> str:
         self.process.wait()
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
-        if not lines and self._log.is_file():
-            text = self._log.read_text(encoding="utf-8", errors="replace")
-            lines = [line.partition(") - ")[2] for line in text.splitlines() if "[ERROR]" in line]
-        return lines[-1] if lines else f"exit code {self.process.returncode}; see {self._log}"
+        if not lines and self._log_file.is_file():
+            log_text = self._log_file.read_text(encoding="utf-8", errors="replace")
+            lines = [line.partition(") - ")[2] for line in log_text.splitlines() if "[ERROR]" in line]
+        return lines[-1] if lines else f"exit code {self.process.returncode}; see {self._log_file}"
 
 
 @contextmanager
 def running_server(
-    options: ServerOptions, python: Path, folder: Path, extra_variables: Mapping[str, str] | None = None
+    options: ServerOptions, python: Path, environment_folder: Path, extra_variables: Mapping[str, str] | None = None
 ) -> Iterator[ServerProcess]:
-    """The server of a plan, run by `python` of the environment in `folder`, until the block ends."""
+    """Run the server until the block ends, with the interpreter of its environment."""
     create_app_folder(options.app)
-    path = os.pathsep.join([str(environment.package_path(folder)), str(_STUBS)])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MONAI_LABEL_", "PYTHON"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MONAI_LABEL_", "PYTHON"))}
     variables = {
-        **kept,
+        **inherited,
         **options.environment_variables(),
-        "PYTHONPATH": path,
+        "PYTHONPATH": os.pathsep.join([str(environment.package_path(environment_folder)), str(_STUBS)]),
         "PYTHONUNBUFFERED": "1",
         "OPENBLAS_NUM_THREADS": "1",
         **(extra_variables or {}),
@@ -152,7 +164,7 @@ def running_server(
 
 
 def _stop_process(process: subprocess.Popen[str]) -> None:
-    """Stop a server: by the end of its input, and if it does not listen, by force."""
+    """Stop a server by closing its input, and kill it if it does not stop."""
     with suppress(OSError):
         if process.stdin:
             process.stdin.close()

@@ -1,7 +1,7 @@
-"""The models that the server offers: the shipped one, and whatever lies in the app's folder.
+"""The models that the server offers: the default one, and those in the app's folder.
 
-A model file is `model/NAME.onnx`; a run of `lumbarseg train` is `model/NAME/`, and is exported the first time. A file
-that does not load is offered to nobody, and asking for it tells why.
+A model file is `model/NAME.onnx`; a run of `lumbarseg train` is `model/NAME/` and is exported when it is first used. A
+file that does not load is not offered; a request for it gets the reason.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 
 from lumbarseg.errors import LumbarsegError, ServeError
 from lumbarseg.inference import Model, default_model_path
+from lumbarseg.io import file_fingerprint
 
 AUTOMATIC_MODEL, CLICK_MODEL = "lumbar_spine", "lumbar_deepedit"
-"""Names of the automatic model, and of the one that reads clicks."""
+"""Names of the automatic model and of the model for clicks."""
 _CHECKPOINT_NAMES = ("best.pt", "checkpoint.pt")
-_MODEL_FOLDER = "model"
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model by name. path: its file, which may not be there yet; run: the folder that it is exported from."""
+    """A model. path: its file, which may not exist yet; run_folder: of the run that it is exported from."""
 
     name: str
     path: Path
@@ -30,86 +30,79 @@ class ModelEntry:
 
     @property
     def fingerprint(self) -> tuple[str, int, int]:
-        """Changes when the file does."""
-        about = self.path.stat()
-        return str(self.path), about.st_mtime_ns, about.st_size
+        """Fingerprint of the file."""
+        return file_fingerprint(self.path)
 
 
 class ModelFolder:
-    """The models of one app folder, each loaded once."""
+    """The models of an app's folder, each loaded once."""
 
     def __init__(self, app: Path) -> None:
-        self.folder = app / _MODEL_FOLDER
+        self.folder = app / "model"
         self._loaded: dict[tuple[str, int, int], Model | LumbarsegError] = {}
         self._lock = threading.Lock()
 
     def entries(self) -> dict[str, ModelEntry]:
-        """Every model by name, as the folder is now; the two of this app first."""
-        shipped = {name: ModelEntry(name, default_model_path()) for name in (AUTOMATIC_MODEL, CLICK_MODEL)}
-        return shipped | {offer.name: offer for offer in self._entries_in_folder()}
+        """Return all models by name, as the folder is now; the two default names come first."""
+        defaults = {name: ModelEntry(name, default_model_path()) for name in (AUTOMATIC_MODEL, CLICK_MODEL)}
+        return defaults | {entry.name: entry for entry in self._entries_in_folder()}
 
     def _entries_in_folder(self) -> Iterator[ModelEntry]:
-        if not self.folder.is_dir():
-            return
-        for entry in sorted(self.folder.iterdir()):
-            if entry.name.startswith("."):
-                continue
-            if entry.suffix.lower() == ".onnx" and entry.is_file():
-                yield ModelEntry(entry.stem, entry)
-            elif entry.is_dir() and any((entry / name).is_file() for name in _CHECKPOINT_NAMES):
-                yield ModelEntry(entry.name, entry / f"{entry.name}.onnx", entry)
+        for path in sorted(self.folder.glob("[!.]*")):
+            if path.suffix.lower() == ".onnx" and path.is_file():
+                yield ModelEntry(path.stem, path)
+            elif any((path / name).is_file() for name in _CHECKPOINT_NAMES):
+                yield ModelEntry(path.name, path / f"{path.name}.onnx", path)
 
     def load_all(self) -> dict[str, tuple[ModelEntry, Model]]:
-        """The models that load."""
-        found = {}
-        for name, offer in self.entries().items():
+        """Load all models; leave out those that do not load."""
+        loaded = {}
+        for name, entry in self.entries().items():
             try:
-                found[name] = offer, self._load_entry(offer)
+                loaded[name] = entry, self._load_entry(entry)
             except LumbarsegError:
                 continue
-        return found
+        return loaded
 
     def load(self, name: str) -> Model:
-        """A model by name; ServeError when there is none, or when it is no trained model."""
-        offers = self.entries()
-        if name not in offers:
-            raise ServeError(f"there is no model {name!r}; these are offered: {', '.join(self.load_all())}", 404)
+        """Load a model by name; ServeError when it does not exist or does not load."""
+        entries = self.entries()
+        if name not in entries:
+            raise ServeError(f"there is no model {name!r}; choose one of {', '.join(self.load_all())}", 404)
         try:
-            return self._load_entry(offers[name])
+            return self._load_entry(entries[name])
         except LumbarsegError as error:
-            raise ServeError(f"the model {name!r} cannot answer: {error}", 409) from error
+            raise ServeError(f"the model {name!r} cannot be used: {error}", 409) from error
 
     def model_path(self, name: str) -> Path | None:
-        """Where a model's file lies, None when there is none of this name."""
-        offer = self.entries().get(name)
-        return offer.path if offer else None
+        """Return the path of a model file, None when there is no model of this name."""
+        entry = self.entries().get(name)
+        return entry.path if entry else None
 
     def upload_path(self, name: str) -> Path:
-        """Where a new model of this name goes."""
+        """Return the path for a new model file."""
         return self.folder / f"{name}.onnx"
 
-    def _load_entry(self, offer: ModelEntry) -> Model:
+    def _load_entry(self, entry: ModelEntry) -> Model:
         with self._lock:
-            _export_run(offer)
-            stamp = offer.fingerprint
-            if stamp not in self._loaded:
+            _export_run(entry)
+            if entry.fingerprint not in self._loaded:
                 try:
-                    self._loaded[stamp] = Model.load(offer.path)
+                    self._loaded[entry.fingerprint] = Model.load(entry.path)
                 except LumbarsegError as error:
-                    self._loaded[stamp] = error
-            model = self._loaded[stamp]
+                    self._loaded[entry.fingerprint] = error
+            model = self._loaded[entry.fingerprint]
         if isinstance(model, LumbarsegError):
             raise model
         return model
 
 
-def _export_run(offer: ModelEntry) -> None:
-    """A run as a model file, where there is none that is newer than its weights."""
-    if offer.run_folder is None:
+def _export_run(entry: ModelEntry) -> None:
+    """Export the run of an entry as a model file, unless there is one that is newer than the checkpoint."""
+    if entry.run_folder is None:
         return
-    weights = next(offer.run_folder / name for name in _CHECKPOINT_NAMES if (offer.run_folder / name).is_file())
-    if offer.path.is_file() and offer.path.stat().st_mtime_ns >= weights.stat().st_mtime_ns:
-        return
-    from lumbarseg.training.export import checkpoint_to_export, export_model
+    checkpoint = next(path for name in _CHECKPOINT_NAMES if (path := entry.run_folder / name).is_file())
+    if not entry.path.is_file() or entry.path.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:
+        from lumbarseg.active_learning.fine_tuning import export_run  # imports torch: about two seconds
 
-    export_model(checkpoint_to_export(offer.run_folder, False), offer.path)
+        export_run(entry.run_folder, entry.path)

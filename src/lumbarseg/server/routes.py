@@ -1,6 +1,6 @@
-"""MONAI Label's requests that carry files or commands, checked before its own functions get them.
+"""Routes that check a request with files or commands before MONAI Label's own functions handle it.
 
-They stand before its own routes, and run in threads: while one exam is segmented, the server answers others.
+They take precedence over its routes and run in threads, so the server answers other requests during a segmentation.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import tempfile
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,12 +23,12 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 
-from lumbarseg.errors import LumbarsegError, ServeError
+from lumbarseg.errors import ServeError
 from lumbarseg.inference import Model
-from lumbarseg.io import atomic_write, read_image, read_labels
+from lumbarseg.io import atomic_write, read_labels
 from lumbarseg.io.dicom import seg
 
-from .datastore import safe_exam_name, validate_tag
+from .datastore import client_errors, read_exam_image, safe_exam_name, validate_tag
 from .dicomweb_datastore import DicomwebSeriesDatastore
 from .models import AUTOMATIC_MODEL
 
@@ -35,35 +36,27 @@ router = APIRouter()
 _log = logging.getLogger(__name__)
 _SESSION_ID = re.compile(r"[0-9a-f-]{36}")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
-_RESERVED_PARAMS = (
-    "image",
-    "model",
-    "session",
-    "description",
-    "save_label",
-    "label_tag",
-    "output",
-    "result_write_to_file",
-)
-"""Words of a request that its address says, or this server; inside `params` they would override that."""
+_RESERVED_PARAMS = {"image", "model", "session", "description", "save_label", "label_tag"}
+_RESERVED_PARAMS |= {"output", "result_write_to_file"}
+"""Keys that the address of a request sets, or this server; `params` must not override them."""
 _TRAINING_START_LOCK = threading.Lock()
-_TRAINING_START_TIMEOUT = 10.0  # seconds, at most, until a training has its process
+_TRAINING_START_TIMEOUT = 10.0  # seconds until the process of a training exists
 
 Upload = Annotated[UploadFile, File()]
 Params = Annotated[str, Form()]
 
 
-def parse_params(params: str, forbidden: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The JSON object in `params`; ServeError for anything else, or for a word that does not belong there."""
+def parse_params(params: str, forbidden: Collection[str] = ()) -> dict[str, Any]:
+    """Parse the JSON object in `params`; ServeError for anything else, and for a forbidden key."""
     try:
         values = json.loads(params or "{}")
     except (ValueError, RecursionError) as error:
-        raise ServeError(f"params is no JSON: {error}") from error
+        raise ServeError(f"params is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ServeError("params must be a JSON object")
-    wrong = sorted(set(values) & set(forbidden))
-    if wrong:
-        raise ServeError(f"params must not hold {wrong[0]!r}")
+    reserved = sorted(set(values) & set(forbidden))
+    if reserved:
+        raise ServeError(f"params must not contain {reserved[0]!r}")
     return values
 
 
@@ -78,8 +71,8 @@ def segment_exam(
     label: Annotated[UploadFile | None, File()] = None,
     output: infer.ResultType | None = None,
 ) -> Any:
-    """Answer an exam of the datastore, of a session, or one that comes with the request."""
-    parse_params(params, _RESERVED_PARAMS)
+    """Segment an exam of the datastore, of a session, or one that is sent with the request."""
+    options = parse_params(params, _RESERVED_PARAMS)
     app = app_instance()
     app.models.load(model)
     path = ""
@@ -90,25 +83,25 @@ def segment_exam(
             raise ServeError("name an exam (image=), a session (session_id=), or send a file", 422)
         path = app.datastore().get_image_uri(image)
     if output == infer.ResultType.dicom_seg:
-        return _segment_to_dicom_seg(background_tasks, model, image, parse_params(params))
+        return _segment_to_dicom_seg(background_tasks, model, image, options)
     return infer.run_inference(background_tasks, model, path, session_id, params, file, label, output)
 
 
 def _segment_to_dicom_seg(background_tasks: BackgroundTasks, model: str, image: str, params: dict[str, Any]) -> Any:
-    """The answer to an exam of a DICOM server as a DICOM SEG."""
+    """Segment a series of a DICOM server, as DICOM SEG."""
     app = app_instance()
     store = app.datastore()
     if not isinstance(store, DicomwebSeriesDatastore) or not image:
-        raise ServeError("DICOM SEG is given for series of a DICOMweb server alone", 422)
-    wanted = {**params, "model": model, "image": image, "restore_label_idx": True, "result_extension": ".nii.gz"}
-    result = app.infer(wanted)
+        raise ServeError("DICOM SEG is only available for series of a DICOMweb server", 422)
+    request = {"model": model, "image": image, "restore_label_idx": True, "result_extension": ".nii.gz"}
+    result = app.infer({**params, **request})
     path = Path(result["file"])
-    background_tasks.add_task(remove_file, str(path))
-    out = path.with_name(path.name.removesuffix(".nii.gz") + seg.SUFFIX)
-    background_tasks.add_task(remove_file, str(out))
-    told = result["params"]
-    store.write_seg(image, read_labels(path), out, model, told["digest"], bool(told["clicks"]))
-    return FileResponse(out, media_type="application/dicom", filename=out.name)
+    seg_path = path.with_name(path.name.removesuffix(".nii.gz") + seg.SUFFIX)
+    for temporary in (path, seg_path):
+        background_tasks.add_task(remove_file, str(temporary))
+    digest, clicks = result["params"]["digest"], result["params"]["clicks"]
+    store.write_seg(image, read_labels(path), seg_path, model, digest, guided=bool(clicks))
+    return FileResponse(seg_path, media_type="application/dicom", filename=seg_path.name)
 
 
 @router.post("/batch/infer/{model}")
@@ -118,7 +111,7 @@ def segment_batch(
     params: dict[str, Any] | None = None,
     run_sync: bool = False,
 ) -> Any:
-    """Answer every exam of the datastore, or those without a label."""
+    """Segment every exam of the datastore, or those without a label."""
     app_instance().models.load(model)
     validate_tag(str((params or {}).get("label_tag", "original")))
     return batch_infer.run(model, images, params, run_sync)
@@ -127,7 +120,7 @@ def segment_batch(
 @router.put("/datastore/")
 @router.put("/datastore/image")
 def add_exam(background_tasks: BackgroundTasks, file: Upload, image: str | None = None, params: Params = "{}") -> Any:
-    """Take in an exam, after it was read whole."""
+    """Add an exam to the datastore, if it can be read."""
     parse_params(params)
     if image:
         safe_exam_name(image)
@@ -138,10 +131,10 @@ def add_exam(background_tasks: BackgroundTasks, file: Upload, image: str | None 
 def add_label(
     background_tasks: BackgroundTasks, label: Upload, image: str, params: Params = "{}", tag: str = "final"
 ) -> Any:
-    """Save a person's label of an exam."""
+    """Save an annotator's label of an exam."""
     parse_params(params)
     if validate_tag(tag or "final") == "original":
-        raise ServeError("the tag original belongs to the answers of models; save it as final", 403)
+        raise ServeError("the tag original is reserved for results of models; save the label as final", 403)
     app_instance().datastore().get_image_uri(image)
     return datastore.save_label(background_tasks, image, params, tag, label)
 
@@ -153,28 +146,28 @@ def create_session(
     expiry: int = 0,
     uncompress: bool = False,
 ) -> Any:
-    """Keep an exam for an hour without taking it in."""
+    """Keep an exam for an hour without adding it to the datastore."""
     if uncompress:
-        raise ServeError("archives are not unpacked here; send the exam as .nii.gz, .nrrd or DICOM files", 415)
-    made = session.create_session(background_tasks, False, expiry, files)
-    path = Path(made["session_info"]["image"])
+        raise ServeError("archives are not supported; send the exam as .nii.gz, .nrrd or DICOM files", 415)
+    created = session.create_session(background_tasks, False, expiry, files)
+    path = Path(created["session_info"]["image"])
     try:
-        read_image(path)
-    except LumbarsegError as error:
-        app_instance().sessions().remove_session(made["session_id"])
-        raise ServeError(str(error).replace(str(path), path.name), 422) from error
-    return made
+        read_exam_image(path, path.name)
+    except ServeError:
+        app_instance().sessions().remove_session(created["session_id"])
+        raise
+    return created
 
 
 def _check_session(session_id: str) -> None:
-    """ServeError when there is no such session."""
+    """Raise ServeError when there is no such session."""
     if not _SESSION_ID.fullmatch(session_id) or not app_instance().sessions().get_session(session_id):
-        raise ServeError("this session is over, or there never was one; send the exam again", 404)
+        raise ServeError("this session has expired or never existed; send the exam again", 404)
 
 
 @router.get("/session/{session_id}")
 def get_session(session_id: str, update_ts: bool = False, image: bool = False) -> Any:
-    """A session, or its exam."""
+    """Return a session, or its exam."""
     _check_session(session_id)
     return session.get_session(session_id, update_ts, image)
 
@@ -190,20 +183,20 @@ def delete_session(session_id: str) -> Any:
 def start_training(
     model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False
 ) -> Any:
-    """Train a model with the labels of people, in a process of its own; 429 while one runs."""
+    """Start training a model on final labels, in a process of its own; 429 while another training runs."""
     app = app_instance()
     app.trainer(model).check(params or {}, app.datastore())
     if run_sync:
-        raise ServeError("training takes minutes; ask without run_sync, and for its state with GET /train/", 422)
-    wanted = {key: value for key, value in (params or {}).items() if key != "model"}
+        raise ServeError("training takes minutes; start it without run_sync, and query its state with GET /train/", 422)
+    options = {key: value for key, value in (params or {}).items() if key != "model"}
     with _TRAINING_START_LOCK:
-        task = train.run_model(model, wanted, False, enqueue)
-        told = dict(task)
+        task = train.run_model(model, options, False, enqueue)
+        response = dict(task)
         end = time.monotonic() + _TRAINING_START_TIMEOUT
-        # MONAI Label counts a training as running when it has its process: a request before that would begin another
+        # MONAI Label counts a training as running when its process exists: an earlier request would start another one
         while task["status"] == "SUBMITTED" and not enqueue and time.monotonic() < end:
             time.sleep(0.01)
-    return told
+    return response
 
 
 @router.post("/train/")
@@ -214,14 +207,14 @@ def start_default_training(params: dict[str, Any] | None = None) -> Any:
 
 @router.get("/model/info/{model}")
 def get_model_info(model: str) -> Any:
-    """Digest and time of a model's file."""
+    """Return digest and time of a model file."""
     app_instance().models.load(model)
     return app_instance().model_info(model)
 
 
 @router.get("/model/{model}")
 def download_model(model: str) -> Any:
-    """A model's file, which `lumbarseg segment --model` runs."""
+    """Download a model file, for `lumbarseg segment --model`."""
     app = app_instance()
     app.models.load(model)
     return FileResponse(app.models.path(model), media_type="application/octet-stream", filename=f"{model}.onnx")
@@ -229,28 +222,28 @@ def download_model(model: str) -> Any:
 
 @router.put("/model/{model}")
 def upload_model(background_tasks: BackgroundTasks, model: str, file: Upload) -> Any:
-    """Take in a model: an .onnx file of lumbarseg that loads, never weights that are unpickled."""
+    """Add a model: an .onnx file of lumbarseg that loads; pickled weights are never loaded."""
     if not _MODEL_NAME.fullmatch(model):
-        raise ServeError(f"{model!r} cannot name a model; use letters, digits, _, - and . alone")
+        raise ServeError(f"{model!r} cannot name a model; use only letters, digits, _, - and .")
     if not str(file.filename or "").lower().endswith(".onnx"):
-        raise ServeError("a model is one .onnx file as lumbarseg export writes it; pickled weights are not taken", 415)
-    with tempfile.NamedTemporaryFile(prefix="lumbarseg-", suffix=".onnx", delete=False) as part:
-        background_tasks.add_task(remove_file, part.name)
-        part.write(file.file.read())
-    try:
-        loaded = Model.load(part.name)
-    except LumbarsegError as error:
-        raise ServeError(str(error).replace(part.name, str(file.filename)), 422) from error
+        raise ServeError(
+            "a model is one .onnx file as lumbarseg export writes it; pickled weights are not accepted", 415
+        )
+    with tempfile.NamedTemporaryFile(prefix="lumbarseg-", suffix=".onnx", delete=False) as temporary:
+        background_tasks.add_task(remove_file, temporary.name)
+        temporary.write(file.file.read())
+    with client_errors(Path(temporary.name), str(file.filename)):
+        loaded = Model.load(temporary.name)
     app = app_instance()
-    with atomic_write(app.models.target(model)) as out:
-        out.write(Path(part.name).read_bytes())
-    app.refresh()
+    with atomic_write(app.models.upload_path(model)) as stream:
+        stream.write(Path(temporary.name).read_bytes())
+    app.reload_models()
     return {"checksum": loaded.card.digest, "model": model}
 
 
 @router.delete("/model/{model}")
 def delete_model(model: str) -> Any:
-    """Put a model of the app's folder aside; the shipped one cannot be removed."""
+    """Remove a model of the app's folder, as NAME.removed; the shipped one cannot be removed."""
     app = app_instance()
     path = app.models.target(model) if _MODEL_NAME.fullmatch(model) else None
     if path is None or not path.is_file():

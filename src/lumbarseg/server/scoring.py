@@ -1,4 +1,4 @@
-"""How well the models' answers agree with the labels of people."""
+"""Score the results of models against the final labels of annotators."""
 
 from __future__ import annotations
 
@@ -17,42 +17,39 @@ from lumbarseg.volume import Array
 
 from .label_values import to_package_labels
 
-_FINAL, _ORIGINAL = DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value
-
 
 class DiceScoring(ScoringMethod):
-    """Dice by name between an answer and the label that a person made of it."""
+    """Dice by structure name between a stored result and the label of an annotator."""
 
     def __init__(self) -> None:
-        super().__init__("Dice of the models' answers against the labels of people, by name")
+        super().__init__("Dice by name of results of models against final labels")
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Name of exam to name of structure to Dice, and their mean; stored with each answer, too."""
-        y, pred = str(request.get("y") or _FINAL), str(request.get("y_pred") or _ORIGINAL)
+        """Return the Dice of each structure of each exam, and their mean; also stored with each result."""
+        label_tag = str(request.get("y") or DefaultLabelTag.FINAL.value)
+        result_tag = str(request.get("y_pred") or DefaultLabelTag.ORIGINAL.value)
         scores: dict[str, dict[str, float]] = {}
         for name in sorted(datastore.get_labeled_images()):
-            theirs, ours = (datastore.get_label_uri(name, tag) for tag in (y, pred))
-            if not theirs or not ours:
+            label, result = (datastore.get_label_uri(name, tag) for tag in (label_tag, result_tag))
+            if not label or not result:
                 continue
-            info = datastore.get_label_info(name, pred)
-            scores[name] = dice_per_structure(
-                _read_package_labels(Path(theirs), {}), _read_package_labels(Path(ours), info)
-            )
-            datastore.update_label_info(name, pred, {"scores": {"dice": scores[name]}})
-        every = [value for row in scores.values() for value in row.values()]
-        return {"exams": scores, "mean": float(np.mean(every)) if every else None}
+            info = datastore.get_label_info(name, result_tag)
+            scores[name] = dice_per_structure(read_labels(Path(label)).array, _read_package_labels(Path(result), info))
+            datastore.update_label_info(name, result_tag, {"scores": {"dice": scores[name]}})
+        values = [value for row in scores.values() for value in row.values()]
+        return {"exams": scores, "mean": float(np.mean(values)) if values else None}
 
 
 def _read_package_labels(path: Path, info: Mapping[str, Any]) -> Array:
-    """A stored label map in declared values."""
+    """Read a stored result in package values."""
     labels = read_labels(path).array
     names = info.get("params", {}).get("label_names")
     return to_package_labels(labels, {value: name for name, value in names.items()}) if names else labels
 
 
 def dice_per_structure(reference: Array, prediction: Array) -> dict[str, float]:
-    """Dice of every structure that either label map holds."""
-    values = sorted({int(value) for labels in (reference, prediction) for value in np.unique(labels)} - {0})
+    """Compute the Dice of every structure that occurs in either label map."""
+    values = (int(value) for value in np.union1d(reference, prediction) if value)
     return {
         structure_by_label(value).name: round(compute_dice(reference == value, prediction == value), 4)
         for value in values

@@ -1,4 +1,4 @@
-"""Which exam to annotate next: the one about whose answer there is most doubt, as `lumbarseg.active_learning` orders them."""
+"""Choose the next exam to annotate: the one with the most uncertain segmentation."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from lumbarseg.errors import LumbarsegError
 
 from .models import AUTOMATIC_MODEL, ModelFolder
 
-_TIME_LIMIT = 6.0  # seconds that a person waits for the next exam; those not looked at by then wait for their turn
+_TIME_LIMIT = 6.0  # seconds that a person waits for the next exam; other exams are scored with the next requests
 
 
 class UncertaintyStrategy(Strategy):
-    """Exams without a person's label, by how doubtful the model's answer is, and why. Doubts are kept in the app."""
+    """Rank exams without a final label by uncertainty. Scores are cached in the app's folder."""
 
     def __init__(self, models: ModelFolder, app: Path) -> None:
-        super().__init__("the exam whose answer is most doubtful")
-        self.models, self.cache_path = models, app / "learn" / "doubts.json"
+        super().__init__("the exam with the most uncertain segmentation")
+        self.models, self.cache_path = models, app / "learn" / "uncertainty.json"
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """The exam's id and the reasons, None when all have labels; `request` may name the model."""
+        """Return the exam's id, score and reasons; None when all have labels. `request` may name the model."""
         model = self.models.load(str(request.get("model") or AUTOMATIC_MODEL))
         exams: dict[str, Path] = {}
-        end = time.monotonic() + _TIME_LIMIT  # of a DICOMweb server, each exam is fetched first
+        end = time.monotonic() + _TIME_LIMIT  # exams of a DICOMweb server are downloaded here
         for name in sorted(datastore.get_unlabeled_images()):
             if time.monotonic() > end:
                 break
@@ -37,9 +37,8 @@ class UncertaintyStrategy(Strategy):
                 exams[name] = Path(datastore.get_image_uri(name))
             except LumbarsegError:
                 continue  # removed in the meantime
-        found = rank_exams(exams, model, cache_path=self.cache_path, time_limit=_TIME_LIMIT)
-        if not found.names:
+        ranked = rank_exams(exams, model, cache_path=self.cache_path, time_limit=_TIME_LIMIT)
+        if not ranked.names:
             return None
-        first = found.scores[0] if found.scores else None
-        told = {"doubt": first.value, "reasons": list(first.reasons)} if first else {}
-        return {"id": found.names[0], **told}
+        scores = [{"uncertainty": score.value, "reasons": list(score.reasons)} for score in ranked.scores[:1]]
+        return {"id": ranked.names[0], **(scores[0] if scores else {})}

@@ -1,7 +1,6 @@
-"""Training on the labels of people, by `lumbarseg.active_learning`, as MONAI Label asks for it: in a process of its own.
+"""MONAI Label training task: one round of `lumbarseg.active_learning` per request, in a process of its own.
 
-One request is one round of the loop: finished exams in, training, judgement, and a new model where it is not worse. A
-round that was stopped, or whose server was killed, goes on with the next request.
+A round that was stopped, or whose server was killed, is continued by the next request.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,7 @@ from lumbarseg.active_learning.rounds import (
     RoundOptions,
     find_last_round,
     find_unfinished_round,
-    read_plan,
     run_round,
-    training_progress,
 )
 from lumbarseg.active_learning.validation_patients import MIN_PATIENTS
 from lumbarseg.errors import LumbarsegError, ServeError
@@ -35,37 +33,35 @@ from .models import CLICK_MODEL
 _log = logging.getLogger(__name__)
 _DEFAULT_MINUTES = 20.0
 _MAX_MINUTES = 60 * 24 * 14
-_ROUND_KEYS = ("stage", "began", "ended", "version")
 
 
 class TrainingTask(TrainTask):
-    """Goes on training one model with every exam that has a person's label."""
+    """Train one model further on every exam that has a final label."""
 
     def __init__(self, name: str, app: Path) -> None:
-        super().__init__("trains on with the exams that have a final label; the new model is used unless it is worse")
+        super().__init__("trains on all exams with a final label; the new model is used unless it is worse")
         self.name, self.app = name, app
 
     def config(self) -> dict[str, Any]:
-        """Options with their defaults: minutes of work; steps instead, 0 for none; whether to leave an open round."""
-        return {"minutes": _DEFAULT_MINUTES, "steps": 0, "begin_anew": False}
+        """Return the options with their defaults: minutes of training; steps instead, if not 0; start a new round."""
+        return {"minutes": _DEFAULT_MINUTES, "steps": 0, "new_round": False}
 
     def stats(self) -> dict[str, Any]:
-        """What became of the last round, {} before the first."""
-        folder = self.app / "learn"
-        place = find_unfinished_round(folder, self.name) or find_last_round(folder, self.name)
-        if place is None:
+        """Describe the state of the last round, {} before the first."""
+        last = find_unfinished_round(self.app, self.name) or find_last_round(self.app, self.name)
+        if last is None:
             return {}
-        told = {key: value for key, value in read_plan(place).items() if key in _ROUND_KEYS}
-        path = place / COMPARISON_FILE
-        if not path.is_file():
-            return told | {"epoch": round(100 * training_progress(place)), "total_epochs": 100}  # its bar of progress
-        verdict = json.loads(path.read_text(encoding="utf-8"))
-        used = verdict["candidate"] if verdict["better"] else verdict["current"]
-        return told | {"verdict": verdict, "best_metric": used or 0}  # that is what 3D Slicer shows as a bar
+        state = {"stage": last.stage, "started": last.started, "finished": last.finished, "version": last.version}
+        path = last.folder / COMPARISON_FILE
+        if not path.is_file():  # 3D Slicer shows epoch and best_metric as progress bars
+            return state | {"epoch": round(100 * last.training_progress()), "total_epochs": 100}
+        comparison = json.loads(path.read_text(encoding="utf-8"))
+        dice = comparison["candidate"] if comparison["accepted"] else comparison["current"]
+        return state | {"comparison": comparison, "best_metric": dice or 0}
 
     def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
-        """ServeError when there is nothing to learn from, or an option is wrong."""
-        _parse_options(request)
+        """Raise ServeError when there is nothing to train on, or an option is invalid."""
+        _TrainingOptions.parse(request)
         finished = len(datastore.get_labeled_images())
         if finished < MIN_PATIENTS:
             raise ServeError(
@@ -73,55 +69,62 @@ class TrainingTask(TrainTask):
             )
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Do one round, or finish the one that was interrupted; gives what became of it."""
+        """Run a round, or finish the interrupted one; return its result."""
         self.check(request, datastore)
         exit_with_parent()
-        options = _parse_options(request)
-        changes = {"steps": options["steps"]} if options["steps"] else {"minutes": options["minutes"]}
+        options = _TrainingOptions.parse(request)
+        settings: dict[str, Any] = {"steps": options.steps} if options.steps else {"minutes": options.minutes}
         if self.name == CLICK_MODEL:
-            changes["method"] = "deepedit"
+            settings["method"] = "deepedit"
+        round_options = RoundOptions(model=self.name, training_settings=settings)
         try:
-            outcome = run_round(
-                datastore.folder,
-                self.app,
-                RoundOptions(model=self.name, training_settings=changes),
-                options["begin_anew"],
-                step=_log_imported_exam,
+            result = run_round(
+                datastore.folder, self.app, round_options, options.new_round, on_case_done=_log_imported_exam
             )
         except LumbarsegError as error:
             raise ServeError(str(error), 409) from error
-        verdict = outcome.comparison
-        _log.info("%s", verdict.reason if verdict else "nothing was finished since the last round")
+        reason = result.comparison.reason if result.comparison else "no exam was finished since the last round"
+        _log.info("%s", reason)
         return {
-            "round": outcome.number,
-            "exams": outcome.training_exams,
-            "judged_by": outcome.validation_exams,
-            "published": outcome.published,
-            "reason": verdict.reason if verdict else "nothing was finished since the last round",
-            "refused": dict(outcome.rejected),
+            "round": result.number,
+            "training_exams": result.training_exams,
+            "validation_exams": result.validation_exams,
+            "published": result.published,
+            "reason": reason,
+            "rejected": dict(result.rejected),
         }
 
 
 def _log_imported_exam(name: str, total: int) -> None:
-    _log.info("read %s, of %d finished exams", name, total)
+    _log.info("imported %s, one of %d finished exams", name, total)
 
 
-def _parse_options(request: Mapping[str, Any]) -> dict[str, Any]:
-    minutes, steps = request.get("minutes", _DEFAULT_MINUTES), request.get("steps", 0)
-    if type(minutes) not in (int, float) or not 0 < minutes <= _MAX_MINUTES:
-        raise ServeError(f"minutes: {minutes!r} is no length of a training", 422)
-    if type(steps) is not int or not 0 <= steps <= 10**7:
-        raise ServeError(f"steps: {steps!r} is no number of steps", 422)
-    return {"minutes": float(minutes), "steps": steps, "begin_anew": bool(request.get("begin_anew"))}
+@dataclass(frozen=True)
+class _TrainingOptions:
+    """Options of a training request."""
+
+    minutes: float
+    steps: int
+    new_round: bool
+
+    @classmethod
+    def parse(cls, request: Mapping[str, Any]) -> _TrainingOptions:
+        """Parse the options of a request; ServeError for an invalid one."""
+        minutes, steps = request.get("minutes", _DEFAULT_MINUTES), request.get("steps", 0)
+        if type(minutes) not in (int, float) or not 0 < minutes <= _MAX_MINUTES:
+            raise ServeError(f"minutes: {minutes!r} is not a valid duration", 422)
+        if type(steps) is not int or not 0 <= steps <= 10**7:
+            raise ServeError(f"steps: {steps!r} is not a valid number of steps", 422)
+        return cls(float(minutes), steps, bool(request.get("new_round")))
 
 
 def exit_with_parent() -> None:
-    """End this process when the server that began it is gone; the last checkpoint is kept."""
+    """End this process when the server that started it ends; the last checkpoint is kept."""
     parent = os.getppid()
 
-    def watch() -> None:
+    def watch_parent() -> None:
         while os.getppid() == parent:
             time.sleep(1.0)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch_parent, daemon=True).start()

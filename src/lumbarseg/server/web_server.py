@@ -1,7 +1,7 @@
-"""The server's process: MONAI Label with our app behind the guard. Begun by `serve.server` in its own environment.
+"""The server process: MONAI Label with the lumbarseg app behind access control, started by `server.launcher`.
 
-Everything it must know stands in the environment variables LUMBARSEG_SERVE_* and MONAI_LABEL_*. It tells the process
-that began it what happens, one JSON object per line on standard output, and ends with it.
+It is configured by the environment variables LUMBARSEG_SERVE_* and MONAI_LABEL_*. It reports its state to the process
+that started it, one JSON object per line on standard output, and ends with that process.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _LOG_FORMAT = "[%(asctime)s] [%(process)s] [%(levelname)s] (%(name)s) - %(messag
 
 
 def send_message(**values: Any) -> None:
-    """One line for the process that began this one."""
+    """Send one line to the process that started this one."""
     _MESSAGE_STREAM.write(json.dumps(values) + "\n")
     _MESSAGE_STREAM.flush()
 
 
 def http_status(error: Exception) -> int:
-    """The HTTP status of an error: 4xx where the request or its exam is the cause."""
+    """Return the HTTP status of an error: 4xx where the request or its exam is the cause."""
     if isinstance(error, ServeError):
         return error.status
     if isinstance(error, FileError | GridError | SegmentError):
@@ -42,7 +42,7 @@ def http_status(error: Exception) -> int:
 
 
 def configure_logging(app: Path) -> None:
-    """All messages into logs/app.log of the app's folder, which GET /logs/ shows."""
+    """Write all messages to logs/app.log in the app's folder, which GET /logs/ shows."""
     (app / "logs").mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(
         app / "logs" / "app.log", maxBytes=10_000_000, backupCount=3, encoding="utf-8"
@@ -52,63 +52,63 @@ def configure_logging(app: Path) -> None:
 
 
 def create_application(origins: Sequence[str] = ()) -> Any:
-    """MONAI Label's application, with our routes first and errors told as JSON.
+    """Return MONAI Label's FastAPI application, with the routes of this package first and errors as JSON.
 
-    origins: of pages that may read answers; its own setting for that lets every page do so, or, where it is set, breaks
-    the processes that it begins.
+    origins: web pages that may read responses. MONAI Label's own setting for that allows every page by default, and
+    when it is set, breaks the processes that MONAI Label starts.
     """
-    from fastapi import Request
     from fastapi.middleware.cors import CORSMiddleware
-    from fastapi.responses import JSONResponse
     from monailabel.app import app
-    from monailabel.interfaces.exception import MONAILabelException
 
     from .routes import router
 
     app.user_middleware[:] = [layer for layer in app.user_middleware if layer.cls is not CORSMiddleware]
     if origins:
-        words = {"allow_credentials": True, "allow_methods": ["*"], "allow_headers": ["*"]}
-        app.add_middleware(CORSMiddleware, allow_origins=list(origins), **words)
-    theirs = list(app.router.routes)
+        allowed = {"allow_credentials": True, "allow_methods": ["*"], "allow_headers": ["*"]}
+        app.add_middleware(CORSMiddleware, allow_origins=list(origins), **allowed)
+    default_routes = list(app.router.routes)
     app.include_router(router)
-    ours = [route for route in app.router.routes if route not in theirs]
-    app.router.routes[:] = [*ours, *theirs]
-
-    def told(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, http_status(error))
-
-    def refused(_: Request, error: Exception) -> JSONResponse:
-        text = str(getattr(error, "msg", error))
-        return JSONResponse({"detail": text}, 404 if "not found" in text.lower() else 400)
-
-    def fault(_: Request, error: Exception) -> JSONResponse:
-        reason = (
-            "not enough memory for this exam" if isinstance(error, MemoryError) else f"a fault of the server: {error}"
-        )
-        return JSONResponse({"detail": f"{reason}; logs/app.log of the app's folder tells more"}, 500)
-
-    app.add_exception_handler(LumbarsegError, told)
-    app.add_exception_handler(MONAILabelException, refused)
-    app.add_exception_handler(Exception, fault)
+    added_routes = [route for route in app.router.routes if route not in default_routes]
+    app.router.routes[:] = [*added_routes, *default_routes]
+    _add_error_handlers(app)
     return app
 
 
+def _add_error_handlers(app: Any) -> None:
+    from fastapi import Request
+    from fastapi.responses import JSONResponse
+    from monailabel.interfaces.exception import MONAILabelException
+
+    def package_error(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, http_status(error))
+
+    def monailabel_error(_: Request, error: Exception) -> JSONResponse:
+        text = str(getattr(error, "msg", error))
+        return JSONResponse({"detail": text}, 404 if "not found" in text.lower() else 400)
+
+    def server_fault(_: Request, error: Exception) -> JSONResponse:
+        reason = "not enough memory for this exam" if isinstance(error, MemoryError) else f"internal error: {error}"
+        return JSONResponse({"detail": f"{reason}; see logs/app.log in the app's folder"}, 500)
+
+    app.add_exception_handler(LumbarsegError, package_error)
+    app.add_exception_handler(MONAILabelException, monailabel_error)
+    app.add_exception_handler(Exception, server_fault)
+
+
 def main() -> None:
-    """Serve until the process that began this one ends, or says so."""
+    """Serve until the process that started this one ends or closes its end of standard input."""
     import uvicorn
 
-    app = Path(os.environ["MONAI_LABEL_APP_DIR"])
-    host, port = os.environ["LUMBARSEG_SERVE_HOST"], int(os.environ["LUMBARSEG_SERVE_PORT"])
     rules = AccessRules(
         token=os.environ.get("LUMBARSEG_SERVE_TOKEN", ""),
         origins=tuple(os.environ.get("LUMBARSEG_SERVE_ORIGINS", "").split()),
         is_local=os.environ.get("LUMBARSEG_SERVE_LOCAL") == "1",
         allow_proxy=os.environ["MONAI_LABEL_STUDIES"].startswith("http"),
     )
-    configure_logging(app)
+    configure_logging(Path(os.environ["MONAI_LABEL_APP_DIR"]))
     send_message(stage="starting MONAI Label")
     with contextlib.redirect_stdout(io.StringIO()):
-        guarded = AccessControl(create_application(rules.origins), rules)
+        application = AccessControl(create_application(rules.origins), rules)
     send_message(stage="reading the exams")
 
     class Server(uvicorn.Server):
@@ -117,14 +117,21 @@ def main() -> None:
             if self.started:
                 send_message(**_ready_message(self.servers[0].sockets[0].getsockname()[1]))
 
-    config = uvicorn.Config(guarded, host=host, port=port, log_config=None, access_log=True, lifespan="on")
-    server = Server(config)
+    server = Server(
+        uvicorn.Config(
+            application,
+            host=os.environ["LUMBARSEG_SERVE_HOST"],
+            port=int(os.environ["LUMBARSEG_SERVE_PORT"]),
+            log_config=None,
+            access_log=True,
+            lifespan="on",
+        )
+    )
     threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
     server.run()
 
 
 def _ready_message(port: int) -> dict[str, Any]:
-    """What the server offers, now that it answers."""
     from monailabel.interfaces.utils.app import app_instance
 
     info = app_instance().info()
@@ -132,7 +139,7 @@ def _ready_message(port: int) -> dict[str, Any]:
 
 
 def _stop_at_end_of_input(server: Any) -> None:
-    """Stop when standard input ends: the process that began this one is gone."""
+    """Stop the server when standard input ends, because the process that started this one is gone."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdin.read()
     server.should_exit = True

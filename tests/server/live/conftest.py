@@ -1,4 +1,4 @@
-"""A real server as a process on loopback, in MONAI Label's own environment: `make test-serve` runs these there."""
+"""A real server process on loopback, in MONAI Label's environment: `make test-serve` runs these tests there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.server.live import listening
+from tests.server.live import click_model
 
 from lumbarseg.cli.demo import synthetic_exam
 from lumbarseg.io import write_image
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Elsewhere they are skipped, plainly."""
+    """Skip the tests in any other environment."""
     if environment.is_complete(Path(sys.prefix)):
         return
     reason = pytest.mark.skip(reason="needs MONAI Label's environment: make test-serve")
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers."""
+    """A running server."""
 
     process: subprocess.Popen[str]
     url: str
@@ -51,10 +51,14 @@ class Server:
     app: Path
     token: str = ""
 
-    def ask(self, method: str, path: str, body: bytes = b"", kind: str = "application/json", **headers: str) -> Any:
-        """Status and what was said, JSON or bytes."""
-        given = {"content-type": kind, **({"authorization": f"Bearer {self.token}"} if self.token else {}), **headers}
-        request = urllib.request.Request(self.url + path, body or None, given, method=method)
+    def request(self, method: str, path: str, body: bytes = b"", kind: str = "application/json", **headers: str) -> Any:
+        """Send a request; return status and body, JSON or bytes."""
+        all_headers = {
+            "content-type": kind,
+            **({"authorization": f"Bearer {self.token}"} if self.token else {}),
+            **headers,
+        }
+        request = urllib.request.Request(self.url + path, body or None, all_headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=300) as response:
                 status, data = response.status, response.read()
@@ -65,13 +69,13 @@ class Server:
         return status, data
 
     def infer(self, model: str, query: str, params: dict[str, Any] | None = None) -> Any:
-        """As a client asks."""
+        """Segment as a client does."""
         body, kind = form({"params": json.dumps(params or {})})
-        return self.ask("POST", f"/infer/{model}?{query}", body, kind)
+        return self.request("POST", f"/infer/{model}?{query}", body, kind)
 
 
 def form(fields: dict[str, str], files: dict[str, Path] | None = None) -> tuple[bytes, str]:
-    """A multipart body as 3D Slicer's plug-in makes it, fixed boundary and whole paths as names of files."""
+    """Return a multipart body as 3D Slicer's plug-in makes it: fixed boundary, complete paths as file names."""
     limit, lines = "----------lImIt_of_THE_fIle_eW_$", []
     for key, value in fields.items():
         lines += [f"--{limit}", f'Content-Disposition: form-data; name="{key}"', "", value]
@@ -84,20 +88,20 @@ def form(fields: dict[str, str], files: dict[str, Path] | None = None) -> tuple[
 
 
 @contextmanager
-def serving(studies: Path | str, app: Path, *words: str, token: str = "") -> Iterator[Server]:
-    """`lumbarseg serve` until the block ends."""
+def serving(studies: Path | str, app: Path, *arguments: str, token: str = "") -> Iterator[Server]:
+    """Run `lumbarseg serve` until the block ends."""
     command = [sys.executable, "-m", "lumbarseg", "serve", str(studies), "--app", str(app), "--port", "0"]
-    command += ["--env", sys.prefix, *words, *(["--token", token] if token else [])]
+    command += ["--env", sys.prefix, *arguments, *(["--token", token] if token else [])]
     variables = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
     assert process.stdout and process.stderr
     try:
         for line in process.stdout:
-            if line.startswith("answers at "):
+            if line.startswith("ready at "):
                 yield Server(process, line.split()[2], Path(studies), app, token)
                 break
         else:
-            pytest.fail(f"the server did not answer: {process.stderr.read()}")
+            pytest.fail(f"the server did not start: {process.stderr.read()}")
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -106,41 +110,41 @@ def serving(studies: Path | str, app: Path, *words: str, token: str = "") -> Ite
         process.stderr.close()
 
 
-def finished(server: Server, path: str, patience: float = 400.0) -> dict[str, Any]:
-    """A task of the server, when it is over."""
-    end = time.monotonic() + patience
+def wait_for_task(server: Server, path: str, timeout: float = 400.0) -> dict[str, Any]:
+    """Wait for the end of a task of the server; return its state."""
+    end = time.monotonic() + timeout
     while time.monotonic() < end:
-        status, task = server.ask("GET", path)
+        status, task = server.request("GET", path)
         if status == 200 and task["status"] not in ("SUBMITTED", "RUNNING"):
             return dict(task)
         time.sleep(0.5)
-    raise AssertionError(f"{path} did not end")
+    raise AssertionError(f"{path} did not finish")
 
 
 @pytest.fixture(scope="session")
 def phantom() -> Phantom:
-    """A synthetic exam with its truth."""
+    """A synthetic exam with its labels."""
     return synthetic_exam(193)
 
 
 @pytest.fixture(scope="session")
 def oriented(phantom: Phantom) -> dict[str, Volume]:
-    """The same exam with its axes in other orders, and oblique, lying on the same points."""
-    turned = {name: reorient(phantom.image, name) for name in ("RAS", "LPS", "SRA")}
-    return {**turned, "oblique": Volume(phantom.image.array, oblique() @ phantom.image.affine)}
+    """The same exam with other axis orders, and rotated."""
+    reoriented = {name: reorient(phantom.image, name) for name in ("RAS", "LPS", "SRA")}
+    return {**reoriented, "oblique": Volume(phantom.image.array, rotation() @ phantom.image.affine)}
 
 
-def oblique() -> np.ndarray:
-    """A turn by ten degrees about the feet-head axis."""
+def rotation() -> np.ndarray:
+    """Return a rotation by ten degrees about the feet-head axis."""
     angle = np.deg2rad(10)
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    return turn
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return matrix
 
 
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory, oriented: dict[str, Volume]) -> Path:
-    """A folder of exams, with a blank in its name."""
+    """A folder of exams, with blanks in its name."""
     folder = tmp_path_factory.mktemp("the studies") / "exams of june"
     folder.mkdir()
     for name, volume in oriented.items():
@@ -151,18 +155,18 @@ def studies(tmp_path_factory: pytest.TempPathFactory, oriented: dict[str, Volume
 
 
 def bottle() -> np.ndarray:
-    """A bright cylinder in noise."""
+    """Return a bright cylinder in noise."""
     noise = np.random.default_rng(1).normal(20, 4, (15, 128, 128)).astype(np.float32)
-    across = np.hypot(*np.meshgrid(np.arange(15) * 4.0 - 28, np.arange(128) - 64.0, indexing="ij"))
-    noise[across < 25] += 200
+    radius = np.hypot(*np.meshgrid(np.arange(15) * 4.0 - 28, np.arange(128) - 64.0, indexing="ij"))
+    noise[radius < 25] += 200
     return noise
 
 
 @pytest.fixture(scope="session")
 def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server that most tests ask, with a model that follows every click."""
+    """The server of most tests, with a model that follows every click."""
     app = tmp_path_factory.mktemp("the app")
     (app / "model").mkdir()
-    listening.write(app / "model" / "lumbar_deepedit.onnx")
+    click_model.write(app / "model" / "lumbar_deepedit.onnx")
     with serving(studies, app) as running:
         yield running

@@ -1,1 +1,1 @@
-"""Stands for pydicom-seg, which MONAI Label imports for DICOM SEG; lumbarseg.io writes that instead."""
+"""Stub of pydicom-seg, which MONAI Label imports for DICOM SEG; lumbarseg.io writes it instead."""

@@ -1,1 +1,1 @@
-"""Stands for torchvision, of which MONAI Label imports two functions that draw pictures of batches."""
+"""Stub of torchvision, of which MONAI Label imports two functions that draw pictures of batches."""

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 def make_grid(*_: object, **__: object) -> NoReturn:
-    """Not there: nothing in this app draws with torchvision."""
+    """Raise NotImplementedError: this app does not use torchvision."""
     raise NotImplementedError("torchvision is not installed beside this server")
 
 
