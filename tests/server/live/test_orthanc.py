@@ -77,7 +77,7 @@ def test_segmentation_is_on_the_grid_of_the_series(result: Volume, study: Path, 
     assert compute_dice(result.array == value, reference == value) > 0.8
 
 
-@pytest.mark.skipif(dcmqi.program() is None, reason="dcmqi is not installed")
+@pytest.mark.skipif(dcmqi.find_program() is None, reason="dcmqi is not installed")
 def test_final_label_is_stored_as_dicom_seg_with_codes(
     server: Server, pacs: str, series: str, result: Volume, tmp_path: Path
 ) -> None:
