@@ -1,1 +1,1 @@
-"""What the module LumbarSeg does without 3D Slicer."""
+"""The part of the module LumbarSeg that does not need 3D Slicer."""
