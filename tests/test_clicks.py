@@ -10,9 +10,9 @@ from tests import grids
 from tests.click_files import clicks_json
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, structure_by_name
-from lumbarseg.clicks import Click, ClickGaussian, encode_clicks, parse_clicks
+from lumbarseg.clicks import Click, encode_clicks, parse_clicks
 from lumbarseg.errors import FileError, LumbarsegError
-from lumbarseg.preprocessing import PreprocessingSpec, network_grid
+from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec, network_grid
 from lumbarseg.volume import Grid
 
 POINTS = st.tuples(*[st.floats(-200, 200)] * 3)

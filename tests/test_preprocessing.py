@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tests.grids import AXIS_ORDERS, affine_of, filled
 
-from lumbarseg.clicks import ClickGaussian
 from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.preprocessing import (
+    ClickGaussian,
     Normalisation,
     PreparedImage,
     PreprocessingSpec,

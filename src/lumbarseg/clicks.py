@@ -17,6 +17,7 @@ import numpy as np
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, structure_by_name
 from lumbarseg.errors import FileError, LumbarsegError
+from lumbarseg.preprocessing import ClickGaussian
 from lumbarseg.volume import Array, Grid
 
 Point = tuple[float, float, float]
@@ -75,27 +76,6 @@ class Click:
         """Describe the click for a message: "not L3 at 1, 2, 3"."""
         point = ", ".join(f"{value:g}" for value in self.point)
         return f"{'' if self.positive else 'not '}{self.structure} at {point}"
-
-
-@dataclass(frozen=True)
-class ClickGaussian:
-    """The Gaussian that encodes a click. sigma: mm in plane; through: sigma across slices, mm.
-
-    With slices of 4 mm a click is clear in its own slice, weaker in the next and faint in the one after.
-    """
-
-    sigma: float = 4.0
-    through: float = 5.0
-
-    def __post_init__(self) -> None:
-        numbers = (self.sigma, self.through)
-        if not all(isinstance(n, float) and np.isfinite(n) and 0 < n < 100 for n in numbers):
-            raise ValueError(f"a click's size {numbers} is out of range")
-
-    @property
-    def sigmas(self) -> tuple[float, float, float]:
-        """Return the sigmas across slices, along A and along S, mm."""
-        return self.through, self.sigma, self.sigma
 
 
 def click_positions(clicks: Sequence[Click], grid: Grid) -> Array:

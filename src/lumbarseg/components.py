@@ -28,20 +28,12 @@ class Components:
     ----------
     numbers : (I, J, K) int32, the component of each voxel from 1, 0 outside the mask
     sizes : (count + 1,) int, voxels of each component; sizes[0] is 0
+    count : number of components
     """
 
     numbers: Array
     sizes: Array
-
-    @property
-    def count(self) -> int:
-        """Return the number of components."""
-        return len(self.sizes) - 1
-
-    @property
-    def largest(self) -> int:
-        """Return the number of the largest component; 0 when there is none."""
-        return int(self.sizes.argmax())
+    count: int
 
     def voxels(self) -> list[Array]:
         """Return the voxel indices of each component, (n, 3) int, in the order of their numbers."""
@@ -63,7 +55,7 @@ def connected_components(mask: Array, connectivity: Connectivity = "faces") -> C
     numbers, count = ndimage.label(mask, _NEIGHBOURS[connectivity])
     sizes = np.bincount(numbers.ravel(), minlength=count + 1)
     sizes[0] = 0
-    return Components(numbers, sizes)
+    return Components(numbers, sizes, count)
 
 
 def label_boxes(labels: Array) -> dict[int, Box]:

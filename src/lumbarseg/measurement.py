@@ -84,7 +84,7 @@ def measure_structures(labels: Volume, flips: tuple[bool, bool] = (False, False)
     rows = []
     for region in spine.regions:
         name, kind = region.structure.name, region.structure.kind
-        row = Measurement(name, kind, round(region.count * voxel, 3), spine.is_complete(region), slip=slips.get(name))
+        row = Measurement(name, kind, round(region.count * voxel, 3), region.complete, slip=slips.get(name))
         if name in fits:
             row = _with_sizes(row, fits[name], spine)
         elif kind is Kind.SACRUM and endplate is not None:
@@ -102,13 +102,22 @@ def lumbar_lordosis(measurements: Sequence[Measurement]) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class _Region:
-    """The voxels of a structure in the RAS array. middle: slice; centre: (anterior, superior) mm in its plane."""
+    """The voxels of a structure in the RAS array.
+
+    Attributes
+    ----------
+    middle, plane : its middle slice, and the slices that make its sagittal plane
+    centre : (anterior, superior) mm in its plane
+    complete : whether it ends well before the border of the exam, in its plane
+    """
 
     structure: Structure
     box: Box
     count: int
-    middle: float
+    middle: int
+    plane: slice
     centre: Array
+    complete: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,40 +182,25 @@ class _SpineGeometry:
         boxes = label_boxes(array)
         for structure in (s for s in STRUCTURES if s.label in boxes):
             box = boxes[structure.label]
-            mask = array[box] == structure.label
-            counts = [mask.sum(axis=(1, 2)), mask.sum(axis=(0, 2)), mask.sum(axis=(0, 1))]
-            total = int(counts[0].sum())
-            centre = np.array(
-                [float(np.arange(len(c)) @ c) / total + b.start for c, b in zip(counts, box, strict=True)]
-            )
-            regions.append(_Region(structure, box, total, float(centre[0]), matrix @ centre + offset))
+            voxels = np.nonzero(array[box] == structure.label)
+            centre = np.array([axis.mean() + side.start for axis, side in zip(voxels, box, strict=True)])
+            reach = int(_SLAB / canonical.grid.spacing[0])
+            middle = int(np.clip(round(float(centre[0])), box[0].start, box[0].stop - 1))
+            plane = slice(max(0, middle - reach), middle + reach + 1)
+            complete = _ends_inside(array[plane] == structure.label, canonical.grid.spacing)
+            position = matrix @ centre + offset
+            regions.append(_Region(structure, box, len(voxels[0]), middle, plane, position, complete))
         return cls(array, canonical.grid.spacing, matrix, offset, tuple(regions))
-
-    def is_complete(self, region: _Region) -> bool:
-        """Return whether a structure ends well before the border of the exam, in its plane."""
-        mask = self.array[self.plane_slices(region)] == region.structure.label
-        for axis in (1, 2):
-            widths = mask.sum(axis=(0, 3 - axis))
-            edge = 1 + int(_MARGIN / self.spacing[axis])
-            if max(widths[:edge].max(), widths[-edge:].max()) >= _CUT * max(widths.max(), 1):
-                return False
-        return True
-
-    def plane_slices(self, region: _Region) -> slice:
-        """Return the slices that make the plane of a structure."""
-        reach = max(0, int(_SLAB / self.spacing[0]))
-        middle = int(np.clip(round(region.middle), region.box[0].start, region.box[0].stop - 1))
-        return slice(max(0, middle - reach), middle + reach + 1)
 
     def sample(self, region: _Region, plane: _Region, frame: tuple[Array, float], x: Array, y: Array) -> Array:
         """Sample the mask of a structure in the plane of another, (x, y) bool. frame: its centre and lean."""
         centre, lean = frame
         rows, columns = region.box[1:]
         low = np.array([rows.start - 1, columns.start - 1])
-        mask = self.array[self.plane_slices(plane), rows, columns] == region.structure.label
+        mask = self.array[plane.plane, rows, columns] == region.structure.label
         padded = np.pad(mask.mean(axis=0, dtype=np.float32), 1)
         rotation = np.array([[np.cos(lean), np.sin(lean)], [-np.sin(lean), np.cos(lean)]])  # columns: axes of the frame
-        origin = self.offset + self.matrix[:, 0] * round(plane.middle)
+        origin = self.offset + self.matrix[:, 0] * plane.middle
         inverse = np.linalg.inv(self.matrix[:, 1:])
         steps, start = inverse @ rotation, inverse @ (centre - origin) - low
         index = start[:, None, None] + steps[:, :1, None] * x[None, :, None] + steps[:, 1:, None] * y[None, None, :]
@@ -217,7 +211,7 @@ class _SpineGeometry:
         column = [region for region in self.regions if region.structure.kind in _COLUMN]
         fits = {}
         for i, region in enumerate(column):
-            if region.structure.kind is Kind.SACRUM or not self.is_complete(region):
+            if region.structure.kind is Kind.SACRUM or not region.complete:
                 continue
             step = column[max(0, i - 1)].centre - column[min(len(column) - 1, i + 1)].centre
             lean = float(np.arctan2(step[0], max(step[1], 1e-6))) if step.any() else 0.0
@@ -261,6 +255,16 @@ class _SpineGeometry:
         return round(width, 1) if width else None
 
 
+def _ends_inside(mask: Array, spacing: tuple[float, float, float]) -> bool:
+    """Return whether a structure, (slices, A, S) bool, ends well before the border of the exam, in plane."""
+    for axis in (1, 2):
+        widths = mask.sum(axis=(0, 3 - axis))
+        edge = 1 + int(_MARGIN / spacing[axis])
+        if max(widths[:edge].max(), widths[-edge:].max()) >= _CUT * max(widths.max(), 1):
+            return False
+    return True
+
+
 def _fit_frame(spine: _SpineGeometry, region: _Region, lean: float) -> _Fit | None:
     """Fit the frame of a body or disc, turned until its endplates lie symmetrically to it; None for a fragment."""
     extent = np.hypot(*(spine.spacing[axis] * (region.box[axis].stop - region.box[axis].start) for axis in (1, 2)))
@@ -272,7 +276,7 @@ def _fit_frame(spine: _SpineGeometry, region: _Region, lean: float) -> _Fit | No
         components = connected_components(spine.sample(region, region, (centre, lean), grid, grid)[None])
         if components.count == 0:
             return None
-        mask = components.numbers[0] == components.largest
+        mask = components.numbers[0] == components.sizes.argmax()
         columns = mask.any(axis=1)
         x = grid[columns]
         bottom = grid[mask[columns].argmax(axis=1)] - _STEP / 2

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from lumbarseg.anatomy import CLASSES
-from lumbarseg.clicks import ClickGaussian
 from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.resampling import apply_matrices, interpolation_matrix, reorient, reorient_grid
 from lumbarseg.volume import Array, Grid, Volume
@@ -47,6 +46,27 @@ class Normalisation:
     power: float = 0.7
     top: float = 99.0
     limit: float = 1.5
+
+
+@dataclass(frozen=True)
+class ClickGaussian:
+    """The Gaussian that encodes a click. sigma: mm in plane; through: sigma across slices, mm.
+
+    With slices of 4 mm a click is clear in its own slice, weaker in the next and faint in the one after.
+    """
+
+    sigma: float = 4.0
+    through: float = 5.0
+
+    def __post_init__(self) -> None:
+        numbers = (self.sigma, self.through)
+        if not all(isinstance(n, float) and np.isfinite(n) and 0 < n < 100 for n in numbers):
+            raise ValueError(f"a click's size {numbers} is out of range")
+
+    @property
+    def sigmas(self) -> tuple[float, float, float]:
+        """Return the sigmas across slices, along A and along S, mm."""
+        return self.through, self.sigma, self.sigma
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import pytest
 from scipy.special import softmax
 from tests import tiny
 
-from lumbarseg.clicks import Click, ClickGaussian, encode_clicks
+from lumbarseg.clicks import Click, encode_clicks
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import ClickCache, Model, ModelCard, predict
 from lumbarseg.inference.predictor import predict_with_clicks
-from lumbarseg.preprocessing import PreprocessingSpec, extract_windows
+from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec, extract_windows
 from lumbarseg.volume import Array, Grid
 
 

@@ -16,20 +16,19 @@ from tests.packaging.rooms import Job, run
 from tests.segmentation.spines import Plan, build
 
 from lumbarseg.anatomy import CLASSES
-from lumbarseg.clicks import ClickGaussian
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import ModelCard
 from lumbarseg.io import read_image, read_labels, write_image, write_labels
 from lumbarseg.measurement import lumbar_lordosis, measure_structures
 from lumbarseg.packaging import page_tables
 from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
-from lumbarseg.preprocessing import PreprocessingSpec, extract_windows, preprocess
+from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec, extract_windows, preprocess
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import discs_only, orientation
 from lumbarseg.segmentation.label_map import check_level_order, classes_on_exam_grid, keep_kinds, render_label_map
 from lumbarseg.segmentation.levels import _lowest_complete_body, assign_levels, list_levels
+from lumbarseg.segmentation.orientation import Prediction
 from lumbarseg.segmentation.pipeline import separate_lumbar_spine
-from lumbarseg.segmentation.prediction import Prediction
 from lumbarseg.volume import Volume
 
 AXES = ("RAS", "LPS", "PIR", "SAL", "ASR", "IPL")

@@ -14,14 +14,14 @@ from lumbarseg.anatomy import CLASSES, Kind, structure_by_name
 from lumbarseg.batch.exam_result import SegmentOptions, StageTimer, build_result, segment_exam
 from lumbarseg.batch.exam_result import format_result_lines as line
 from lumbarseg.cli.demo import synthetic_exam
-from lumbarseg.clicks import Click, ClickGaussian
+from lumbarseg.clicks import Click
 from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.inference import Model, ModelCard, bundled_model_path
 from lumbarseg.io import read_exam, read_labels
 from lumbarseg.metrics.overlap import find_wrong_names, score_structures
 from lumbarseg.metrics.structure_names import own_label_table
 from lumbarseg.phantom import Phantom
-from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec
 from lumbarseg.segmentation import LevelPin, UserLevels, discs_only, segment, segment_with_clicks
 from lumbarseg.segmentation.instances import Instances
 from lumbarseg.segmentation.levels import disc_names

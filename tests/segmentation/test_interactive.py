@@ -12,11 +12,11 @@ from scipy import ndimage
 
 from lumbarseg.anatomy import CLASSES, structure_by_name
 from lumbarseg.cli.demo import synthetic_exam
-from lumbarseg.clicks import Click, ClickGaussian
+from lumbarseg.clicks import Click
 from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.inference import Model, ModelCard, bundled_model_path
 from lumbarseg.phantom import Phantom
-from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import (
     LevelPin,

@@ -12,7 +12,7 @@ from lumbarseg.errors import SegmentError
 from lumbarseg.preprocessing import PreparedImage, PreprocessingSpec
 from lumbarseg.segmentation.instances import Instances, separate_vertebrae
 from lumbarseg.segmentation.levels import LevelPin, UserLevels, assign_levels, list_levels, locate_user_levels
-from lumbarseg.segmentation.prediction import Prediction
+from lumbarseg.segmentation.orientation import Prediction
 from lumbarseg.volume import Grid
 
 from .columns import SPACING, Blocks, blocks

@@ -9,9 +9,9 @@ import torch
 from tests.training.test_trainer import same, train_alone
 
 from lumbarseg.anatomy import CLASSES
-from lumbarseg.clicks import ClickGaussian
 from lumbarseg.datasets import Dataset
 from lumbarseg.inference import Model, predict
+from lumbarseg.preprocessing import ClickGaussian
 from lumbarseg.training.checkpoint import Checkpoint, load_mean_checkpoint
 from lumbarseg.training.deepedit import ClickSimulator, add_empty_click_channels, codes_near_clicks, fit_input_channels
 from lumbarseg.training.export import export_model, parity_input

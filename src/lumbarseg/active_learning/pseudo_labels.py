@@ -21,8 +21,7 @@ from lumbarseg.segmentation.label_map import (
     render_label_map,
 )
 from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE
-from lumbarseg.segmentation.orientation import Flips, describe_flips, flip_axes
-from lumbarseg.segmentation.prediction import Prediction, predict_with_flips
+from lumbarseg.segmentation.orientation import Flips, Prediction, describe_flips, flip_axes, predict_with_flips
 from lumbarseg.volume import Array, Volume
 
 from . import review

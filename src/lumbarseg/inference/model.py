@@ -6,7 +6,9 @@ second longer to start: where it is installed, "auto" uses it for many exams, ne
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -69,6 +71,24 @@ class Model:
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
         return cls(card, engine_name, path, run)
+
+
+def bundled_model_path() -> Path:
+    """Return the path of the model that the package contains; ModelError when this installation has none."""
+    path = Path(str(resources.files(__package__) / "shipped.onnx"))
+    if not path.is_file():
+        raise ModelError(f"{path}: this installation has no model; install the wheel, or name a model with --model")
+    return path
+
+
+def default_model_path() -> Path:
+    """Return the path of the model that is used when none is named; ModelError when there is none.
+
+    An offline pack (`lumbarseg.packaging`) puts its own model into share/lumbarseg of the environment that it makes;
+    elsewhere it is the model that the package contains.
+    """
+    packed = sorted((Path(sys.prefix) / "share" / "lumbarseg").glob("*.onnx"))
+    return packed[0] if packed else bundled_model_path()
 
 
 def read_model_bytes(path: Path) -> bytes:

@@ -7,6 +7,7 @@ An ONNX file is a protocol buffer: fields with a number and a wire type. Only th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from lumbarseg.errors import ModelError
 
@@ -25,9 +26,11 @@ def read_onnx_metadata(data: bytes) -> dict[str, str]:
     """
     try:
         fields = list(_iter_fields(data))
-        metadata = {_text(entry.get(1)): _text(entry.get(2)) for entry in _messages(fields, _METADATA)}
-        domains = {_text(opset.get(1)) for opset in _messages(fields, _OPSETS)}
-    except (ValueError, IndexError) as error:
+        entries = [dict(_iter_fields(value)) for number, value in fields if number == _METADATA]
+        opsets = [dict(_iter_fields(value)) for number, value in fields if number == _OPSETS]
+        metadata = {entry.get(1, b"").decode(): entry.get(2, b"").decode() for entry in entries}
+        domains = {opset.get(1, b"").decode() for opset in opsets}
+    except (ValueError, TypeError, AttributeError, IndexError) as error:  # the last but one: a number instead of bytes
         raise ModelError("no ONNX file, or a damaged one; download it again") from error
     numbers = {number for number, _ in fields}
     if not {_IR_VERSION, _GRAPH, _OPSETS} <= numbers:
@@ -40,8 +43,8 @@ def read_onnx_metadata(data: bytes) -> dict[str, str]:
     return metadata
 
 
-def _iter_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield number and value of each field; ValueError or IndexError when the bytes end early or are no fields."""
+def _iter_fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield number and value, int or bytes, of each field; ValueError or IndexError when the bytes end early or are no fields."""
     position = 0
     while position < len(data):
         key, position = _read_varint(data, position)
@@ -70,18 +73,3 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 128:
             return value, position + group + 1
     raise ValueError("not a number")
-
-
-def _messages(fields: list[tuple[int, int | bytes]], number: int) -> list[dict[int, int | bytes]]:
-    """Parse the embedded messages with a field number; ValueError when one is a number."""
-    return [dict(_iter_fields(_require_bytes(value))) for field_number, value in fields if field_number == number]
-
-
-def _text(value: int | bytes | None) -> str:
-    return _require_bytes(value or b"").decode()
-
-
-def _require_bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("a number instead of bytes")
-    return value

@@ -24,16 +24,12 @@ _EXTENSION = 80  # mm by which the curve is continued straight at both ends
 
 @dataclass(frozen=True, eq=False)
 class CurveCoordinates:
-    """Positions of voxels relative to the centerline, each (m,) mm: along it, and anterior and lateral to it."""
+    """Positions of voxels relative to the centerline, each (m,) mm: along it, anterior and lateral to it, and off it."""
 
     along: Array
     anterior: Array
     lateral: Array
-
-    @property
-    def distance(self) -> Array:
-        """Return the distance from the curve, (m,) mm."""
-        return np.hypot(self.anterior, self.lateral)
+    distance: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +73,8 @@ class Centerline:
             along = arc_length[index] + ((position - points[index]) * tangents[index]).sum(axis=1)
         index = np.clip(np.searchsorted(arc_length, along), 0, len(arc_length) - 1)
         offset = position - points[index]
-        return CurveCoordinates(along, (offset * anterior[index]).sum(axis=1), (offset * lateral[index]).sum(axis=1))
+        anterior, lateral = (offset * anterior[index]).sum(axis=1), (offset * lateral[index]).sum(axis=1)
+        return CurveCoordinates(along, anterior, lateral, np.hypot(anterior, lateral))
 
 
 def fit_centerline(classes: Array, spacing: Array) -> Centerline | None:

@@ -37,6 +37,11 @@ class DiscPlane:
         tilt = self.anterior_slope * coordinates.anterior + self.lateral_slope * coordinates.lateral
         return coordinates.along > self.position + tilt
 
+    def height_above(self, coordinates: CurveCoordinates) -> Array:
+        """Return how far each voxel lies above the plane, (m,) mm along the centerline."""
+        height = coordinates.along - self.position - self.anterior_slope * coordinates.anterior
+        return height - self.lateral_slope * coordinates.lateral
+
 
 def find_disc_planes(coordinates: CurveCoordinates, classes: Array, thick: bool) -> list[DiscPlane]:
     """Find the planes between the vertebral bodies.
@@ -56,7 +61,7 @@ def find_disc_planes(coordinates: CurveCoordinates, classes: Array, thick: bool)
     -------
     The planes, the lowest first; empty when there is too little to cut.
     """
-    core = (np.hypot(coordinates.anterior, coordinates.lateral) < CORE_RADIUS) & ((classes == BODY) | (classes == DISC))
+    core = (coordinates.distance < CORE_RADIUS) & ((classes == BODY) | (classes == DISC))
     if core.sum() < 50:
         return []
     scores, slopes = _plane_scores(coordinates, classes, core, thick)

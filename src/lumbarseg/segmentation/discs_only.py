@@ -65,16 +65,7 @@ def separate_discs(classes: Array, spacing: Array) -> Instances | None:
     planes = _planes_one_per_level(find_disc_planes(coordinates, np.full(len(voxels), DISC), len(classes) > 4))
     if not planes:
         return None
-    distances = [
-        np.abs(
-            coordinates.along
-            - plane.position
-            - plane.anterior_slope * coordinates.anterior
-            - plane.lateral_slope * coordinates.lateral
-        )
-        for plane in planes
-    ]
-    nearest = np.stack(distances).argmin(axis=0) + 1
+    nearest = np.stack([np.abs(plane.height_above(coordinates)) for plane in planes]).argmin(axis=0) + 1
     numbers = assign_whole_components(number_map(classes.shape, voxels, nearest, coordinates.distance < MAX_DISTANCE))
     first, last = _first_and_last_disc(numbers)
     discs = np.where((numbers >= first) & (numbers <= last), numbers - first + 1, 0).astype(np.uint8)

@@ -15,8 +15,7 @@ from lumbarseg.volume import Array
 from .centerline import ARCH, BODY, CANAL, DISC, SACRUM
 from .instances import Instances
 from .levels import disc_names
-from .orientation import flip_axes
-from .prediction import Prediction
+from .orientation import Prediction, flip_axes
 
 
 def classes_on_exam_grid(prediction: Prediction, changed: Array | None = None, previous: Array | None = None) -> Array:
@@ -52,8 +51,8 @@ def render_label_map(
     (I, J, K) uint8 labels
     """
     named = np.zeros((len(anatomy.CLASSES), *prediction.prepared.grid.shape), np.uint8)
-    for channel, labels in labels_on_network_grid(instances, names).items():
-        named[channel] = flip_axes(_dilate_labels(labels), prediction.flips)
+    for channel, numbers, labels in _label_tables(instances, names):
+        named[channel] = flip_axes(_dilate_labels(labels[numbers]), prediction.flips)
     out = np.zeros(exam_classes.shape, np.uint8)
     inside = np.nonzero(exam_classes)
     out[inside] = named[(exam_classes[inside], *nearest_network_voxels(inside, prediction.prepared))]
@@ -74,11 +73,7 @@ def _label_tables(instances: Instances, names: tuple[str, ...]) -> list[tuple[in
     # what was predicted as the body of S1 becomes sacrum; background inside a structure stays background
     sacral_body = (instances.bodies == 0) & instances.sacrum
     return [
-        (
-            BODY,
-            np.where(sacral_body, len(names) + 1, instances.bodies),
-            np.array([0, *bodies, sacrum], np.uint8),
-        ),
+        (BODY, np.where(sacral_body, len(names) + 1, instances.bodies), np.array([0, *bodies, sacrum], np.uint8)),
         (DISC, instances.discs, np.array([0, *discs], np.uint8)),
         (ARCH, instances.arches, np.array([0, *arches], np.uint8)),
         (SACRUM, instances.sacrum.astype(np.uint8), np.array([0, sacrum], np.uint8)),

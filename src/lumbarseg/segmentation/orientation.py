@@ -1,4 +1,4 @@
-"""Headers that swap front and back, or head and feet, recognised from the anatomy.
+"""Prediction of an exam with its axes turned as the anatomy shows: headers may swap front and back, or head and feet.
 
 A lumbar spine has its canal behind its vertebral bodies and its sacrum below them. The network was trained on mirrored
 exams too, so it segments both wherever they are; where they lie on the wrong side, the header is wrong.
@@ -6,9 +6,14 @@ exams too, so it segments both wherever they are; where they lie on the wrong si
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
-from lumbarseg.volume import Array
+from lumbarseg.inference import Predictor, predict
+from lumbarseg.preprocessing import PreparedImage, argmax_classes
+from lumbarseg.volume import Array, Grid
 
 from .centerline import BODY, CANAL, SACRUM, Centerline, fit_centerline
 
@@ -18,6 +23,61 @@ Flips = tuple[bool, bool]
 _MIN_WRONG_SHARE = 0.75  # of the canal, or of the sacrum, that must lie on the wrong side
 _MIN_VOLUME = 2000.0  # mm3 in view; less is no evidence
 _MIN_AREA_RATIO = 0.9  # of the axial area of the bodies next to the sacrum to that of the bodies furthest from it
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Class probabilities of an exam on the network grid, whose anterior and superior axes are reversed by `flips`.
+
+    Attributes
+    ----------
+    prepared : the image on the network grid as the header orients it, not flipped
+    flips : whether the anterior and the superior axis were reversed
+    probabilities : (classes, slices, A, S) float32
+    classes : (slices, A, S) uint8, the most probable class
+    """
+
+    prepared: PreparedImage
+    flips: Flips
+    probabilities: Array
+    classes: Array
+
+    @property
+    def spacing(self) -> Array:
+        """Return the voxel spacing of the network grid, (3,) mm."""
+        return np.array(self.prepared.grid.spacing)
+
+    @property
+    def grid(self) -> Grid:
+        """Return the flipped network grid; its points stay where the header places them."""
+        shape, flip = self.prepared.grid.shape, np.eye(4)
+        for axis, reverse in enumerate(self.flips, start=1):
+            if reverse:
+                flip[axis, axis], flip[axis, 3] = -1, shape[axis] - 1
+        return Grid(shape, self.prepared.grid.affine @ flip)
+
+
+def predict_upright(model: Predictor, prepared: PreparedImage) -> Prediction:
+    """Predict class probabilities, a second time with reversed axes when the anatomy contradicts the header."""
+    return predict_with_flips(lambda flips: predict(model, flip_axes(prepared.array, flips)), prepared)
+
+
+def predict_with_flips(predict_flipped: Callable[[Flips], Array], prepared: PreparedImage) -> Prediction:
+    """Predict as the header orients the exam, and again with reversed axes when the anatomy contradicts the header.
+
+    Parameters
+    ----------
+    predict_flipped : returns (classes, slices, A, S) probabilities of the prepared image with reversed axes
+    prepared : the image on the network grid
+    """
+    flips = (False, False)
+    probabilities = predict_flipped(flips)
+    classes = argmax_classes(probabilities)
+    flips = estimate_flips(classes, np.array(prepared.grid.spacing))
+    if any(flips):
+        probabilities = predict_flipped(flips)
+        classes = argmax_classes(probabilities)
+    return Prediction(prepared, flips, probabilities, classes)
 
 
 def estimate_flips(classes: Array, spacing: Array) -> Flips:

@@ -9,8 +9,7 @@ from lumbarseg.volume import Array, Volume
 
 from .instances import Instances
 from .levels import Level, LevelAssignment
-from .orientation import Flips
-from .prediction import Prediction
+from .orientation import Flips, Prediction
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lumbarseg.anatomy import CLASSES
-from lumbarseg.clicks import ClickGaussian
+from lumbarseg.preprocessing import ClickGaussian
 from lumbarseg.volume import Array
 
 from .click_simulation import place_click

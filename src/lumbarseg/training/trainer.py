@@ -18,11 +18,10 @@ import torch
 from torch import nn
 
 from lumbarseg.anatomy import CLASSES
-from lumbarseg.clicks import ClickGaussian
 from lumbarseg.datasets.dataset import Dataset
 from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.inference import ModelCard
-from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec
 
 from .checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint, ExponentialMovingAverage, Weights
 from .data import TrainingData, describe_limits, load_training_data
