@@ -26,7 +26,7 @@ from tests.io.make_dicom import Protocol, write_enhanced, write_series
 
 from benchmarks import machine
 from lumbarseg.anatomy import structure_by_name
-from lumbarseg.cli.demo import synthetic_exam as demo_exam
+from lumbarseg.batch.demo import synthetic_exam as demo_exam
 from lumbarseg.io import read_exam, read_labels
 from lumbarseg.resampling import reorient
 from lumbarseg.terminology import CATEGORY, Code, structure_codes

@@ -35,7 +35,7 @@ from lumbarseg.cpus import available_cpus
 from lumbarseg.datasets import Case, Dataset
 from lumbarseg.datasets.importers import nnunet
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.workers import map_in_processes
+from lumbarseg.executors import ProcessExecutor
 from lumbarseg.io import read_image, read_labels, write_image, write_labels
 from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.training.training_volumes import PartialLabelCodec, load_volumes
@@ -66,7 +66,7 @@ def write_volumes(folder: Path, count: int, real: Path | None, jobs: int) -> lis
         labels = read_labels(path.with_name(path.name.replace("_image.", "_labels.")))
         _write(place, name, read_image(path), labels)
         names.append(name)
-    names += map_in_processes(partial(_phantom, place), range(count - len(found)), jobs)
+    names += ProcessExecutor(jobs).map(partial(_phantom, place), range(count - len(found)))
     told = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": len(names), "file_ending": ".nii.gz"}
     (place / "dataset.json").write_text(json.dumps(told, indent=1))
     return names
@@ -97,7 +97,7 @@ def import_and_preprocess(raw: Path, folder: Path, jobs: int) -> Row:
     out.mkdir()
     codes = PartialLabelCodec.from_tables(case.label_table for case in done.dataset.cases())
     task = partial(_standardised, replace(done.dataset, all_cases=()), codes, out)
-    made = sum(1 for _ in map_in_processes(task, done.dataset.cases(), jobs))
+    made = sum(1 for _ in ProcessExecutor(jobs).map(task, done.dataset.cases()))
     return {"import": middle - start, "standardise": time.perf_counter() - middle, "made": made}
 
 

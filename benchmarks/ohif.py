@@ -23,7 +23,7 @@ from tests.io.orthanc import put, running
 
 from benchmarks.browser import chromium
 from lumbarseg.anatomy import STRUCTURES
-from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.inference import Model, default_model_path
 from lumbarseg.io import read_exam
 from lumbarseg.packaging import npm_packages

@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.injected_errors import ERRORS, ORIENTATIONS, Row, Server, cpu_seconds, measure_clicks, picture, post
 from benchmarks.speed import routine_phantom
-from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.io import write_image
 from lumbarseg.server import environment
 from lumbarseg.server.launcher import ServerOptions, running_server

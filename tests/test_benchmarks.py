@@ -28,7 +28,7 @@ from tests.segmentation.test_interactive import Listening
 
 from lumbarseg import io
 from lumbarseg.anatomy import LUMBAR_LEVELS
-from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.datasets import create_dataset, write_case
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import Model, bundled_model_path

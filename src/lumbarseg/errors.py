@@ -7,6 +7,7 @@ LumbarsegError
 ├── ModelError     a model file is malformed, or the engine refuses it
 ├── SegmentError   the exam is readable, but no lumbar spine can be named in it
 ├── BatchError     a batch of exams cannot go on
+│   └── WorkerDiedError    the processes that worked on an item died
 ├── DeployError    a pack or a page for other computers cannot be made
 └── ServeError     a request to the annotation server is refused, or the server cannot be set up
 
@@ -42,6 +43,16 @@ class SegmentError(LumbarsegError):
 
 class BatchError(LumbarsegError):
     """A batch of exams cannot go on."""
+
+
+class WorkerDiedError(BatchError):
+    """The processes that worked on an item died. cause: how, for example "killed by SIGKILL"."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"the processes that worked on it died ({cause}); it may need more memory than there is: run it again with "
+            "fewer --jobs"
+        )
 
 
 class DeployError(LumbarsegError):

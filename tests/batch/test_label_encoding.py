@@ -1,61 +1,66 @@
-"""Answers in the label values of other programs, and back through the importers."""
+"""Label maps in the values of other programs, and back through the importers."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-import slicerio
 from tests.report.found import found, phantom
 
 from lumbarseg.anatomy import STRUCTURES, Kind, arch_of_level, structure_by_name
-from lumbarseg.batch import label_encoding, output_formats
-from lumbarseg.batch.exam_result import SegmentedExam, SegmentOptions, encode_posterior_elements
+from lumbarseg.batch import label_encoding
+from lumbarseg.batch.jobs import output_paths
+from lumbarseg.batch.options import DEFAULT_SCHEME, SCHEMES, ExamOptions
+from lumbarseg.batch.output_formats import SegmentedExam, write_outputs
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import read_case
 from lumbarseg.datasets.importers import get_importer, paired_files
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.schemes import SCHEMES
+from lumbarseg.datasets.schemes import SCHEMES as TABLES
 from lumbarseg.io import LoadedExam, metaimage, read_image, read_labels, write_image, write_labels
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-FOREIGN = label_encoding.OUTPUT_SCHEMES[1:]
+slicerio = pytest.importorskip("slicerio")
+
+FOREIGN = SCHEMES[1:]
 L6 = structure_by_name("L6").label
 
 
-def answer(scheme: str = label_encoding.DEFAULT_SCHEME, parts: str = "apart") -> SegmentedExam:
-    """The phantom's truth as an answer; its highest body is called L6, which most programs have no value for."""
+def segmented_exam(scheme: str = DEFAULT_SCHEME, posterior: str = "separate") -> SegmentedExam:
+    """Return the phantom's ground truth as a result; its highest body is L6, which most programs have no value for."""
     array = found(("L3",)).labels.array.copy()
     highest = next(s.label for s in STRUCTURES if s.kind is Kind.BODY and (array == s.label).any())
     array[array == highest] = L6
-    labels = encode_posterior_elements(Volume(array, found().labels.affine), parts)
-    left_out = label_encoding.structures_without_label(labels.array, scheme)
-    return SegmentedExam(found(("L3",)), labels, {}, b"", (), SegmentOptions(parts=parts, scheme=scheme), left_out)
+    labels = label_encoding.apply_posterior_choice(Volume(array, found().labels.affine), posterior)
+    left_out = label_encoding.structures_without_value(labels.array, scheme)
+    options = ExamOptions(posterior=posterior, scheme=scheme)
+    return SegmentedExam(found(("L3",)), labels, {}, b"", (), left_out, options)
 
 
-def written(given: SegmentedExam, place: Path, forms: tuple[str, ...] = ("nifti",)) -> dict[str, Path]:
-    files = output_formats.output_paths(place, "p1", forms)
-    output_formats.write_outputs(given, LoadedExam(phantom().image, [], {}, place / "p1.nii.gz"), files)
-    return files
+def write(segmented: SegmentedExam, folder: Path, name: str = "nifti") -> Path:
+    """Write one label map; return its path."""
+    files = output_paths(folder, "p1", [name])
+    key, path = next(iter(files.items()))
+    write_outputs(segmented, LoadedExam(phantom().image, [], {}, folder / "p1.nii.gz"), {key: path})
+    return path
 
 
 @pytest.mark.parametrize("scheme", FOREIGN)
 def test_the_importers_read_what_was_written(scheme: str, tmp_path: Path) -> None:
-    given = answer(scheme)
+    segmented = segmented_exam(scheme)
     write_image(phantom().image, tmp_path / "in" / "p1_image.nii.gz")
-    written(given, tmp_path / "in")
+    write(segmented, tmp_path / "in")
     table = tmp_path / "table.json"
-    table.write_text(json.dumps(SCHEMES[scheme]))
+    table.write_text(json.dumps(TABLES[scheme]))
     done = import_source(paired_files.make_importer(table), tmp_path / "in", tmp_path / "out", jobs=1)
     (case,) = done.dataset.cases()
     read = read_case(case)[1].array
-    truth = reorient(given.labels, read_case(case)[1].grid.axis_codes).array
+    truth = reorient(segmented.labels, read_case(case)[1].grid.axis_codes).array
     missing = set()
     for structure in STRUCTURES:
         inside = set(read[truth == structure.label].tolist())
@@ -66,48 +71,46 @@ def test_the_importers_read_what_was_written(scheme: str, tmp_path: Path) -> Non
             assert structure.name in case.label_table[value] or structure.kind in case.label_table[value], (
                 structure.name
             )
-    assert missing == set(given.structures_left_out)
+    assert missing == set(segmented.left_out)
     assert "canal" not in missing or scheme in ("totalsegmentator", "mrspineseg")
 
 
 def test_the_importer_of_spineps_reads_it(tmp_path: Path) -> None:
-    given = answer("spineps")
+    segmented = segmented_exam("spineps")
     write_image(phantom().image, tmp_path / "in" / "sub-1_T2w.nii.gz")
-    labels = read_labels(written(given, tmp_path)["labels"])
+    labels = read_labels(write(segmented, tmp_path))
     write_labels(labels, tmp_path / "in" / "derivatives_seg" / "sub-1" / "sub-1_mod-T2w_seg-vert_msk.nii.gz", ())
     done = import_source(paired_files.make_importer("spineps"), tmp_path / "in", tmp_path / "out", jobs=1)
     (case,) = done.dataset.cases()
     read = read_case(case)[1].array
-    truth = reorient(given.labels, read_case(case)[1].grid.axis_codes).array
+    truth = reorient(segmented.labels, read_case(case)[1].grid.axis_codes).array
     for name in ("L2", "L5", "L6", "L4 arch", "L4-L5", "sacrum", "canal"):
         (value,) = set(read[truth == structure_by_name(name).label].tolist())
         assert name in case.label_table[value] or structure_by_name(name).kind in case.label_table[value], name
 
 
 def test_spiders_own_importer_reads_it(tmp_path: Path) -> None:
-    given = answer("spider")
-    labels = read_labels(written(given, tmp_path)["labels"])
+    segmented = segmented_exam("spider")
+    labels = read_labels(write(segmented, tmp_path))
     metaimage.write(phantom().image, tmp_path / "spider" / "images" / "1_t2.mha")
     metaimage.write(labels, tmp_path / "spider" / "masks" / "1_t2.mha")
     done = import_source(get_importer("spider"), tmp_path / "spider", tmp_path / "out", jobs=1)
     (case,) = done.dataset.cases()
     read = read_case(case)[1].array
-    truth = reorient(given.labels, read_case(case)[1].grid.axis_codes).array
+    truth = reorient(segmented.labels, read_case(case)[1].grid.axis_codes).array
     for name in ("L2", "L5", "L4 arch", "L4-L5", "canal"):
         (value,) = set(read[truth == structure_by_name(name).label].tolist())
         assert name in case.label_table[value] or structure_by_name(name).kind in case.label_table[value]
 
 
 def test_an_l6_has_a_value_in_one_scheme_only() -> None:
-    told = {scheme: "L6" in answer(scheme).structures_left_out for scheme in label_encoding.OUTPUT_SCHEMES}
-    assert told == {
-        scheme: scheme not in (label_encoding.DEFAULT_SCHEME, "spineps") for scheme in label_encoding.OUTPUT_SCHEMES
-    }
+    left_out = {scheme: "L6" in segmented_exam(scheme).left_out for scheme in SCHEMES}
+    assert left_out == {scheme: scheme not in (DEFAULT_SCHEME, "spineps") for scheme in SCHEMES}
 
 
-@pytest.mark.parametrize(("parts", "modifier"), [("apart", None), ("whole", None), ("bodies", "Vertebral body")])
-def test_a_value_of_another_program_is_a_whole_vertebra(parts: str, modifier: str | None, tmp_path: Path) -> None:
-    path = written(answer("totalspineseg", parts), tmp_path, ("seg-nrrd",))["seg-nrrd"]
+@pytest.mark.parametrize(("posterior", "modifier"), [("separate", None), ("merge", None), ("omit", "Vertebral body")])
+def test_a_value_of_another_program_is_a_whole_vertebra(posterior: str, modifier: str | None, tmp_path: Path) -> None:
+    path = write(segmented_exam("totalspineseg", posterior), tmp_path, "seg-nrrd")
     rows = {row["name"]: row for row in slicerio.read_segmentation(str(path))["segments"]}
     assert rows["L4"]["labelValue"] == 44
     assert rows["L4"]["terminology"]["type"] == ["SCT", "11994002", "L4 vertebra"]
@@ -115,20 +118,20 @@ def test_a_value_of_another_program_is_a_whole_vertebra(parts: str, modifier: st
     assert not [name for name in rows if "arch" in name]
 
 
-@pytest.mark.parametrize(("parts", "body"), [("apart", True), ("whole", False), ("bodies", True)])
-def test_in_our_own_values_it_is_what_was_asked_for(parts: str, body: bool, tmp_path: Path) -> None:
-    path = written(answer(parts=parts), tmp_path, ("seg-nrrd",))["seg-nrrd"]
+@pytest.mark.parametrize(("posterior", "body"), [("separate", True), ("merge", False), ("omit", True)])
+def test_in_our_own_values_it_is_what_was_asked_for(posterior: str, body: bool, tmp_path: Path) -> None:
+    path = write(segmented_exam(posterior=posterior), tmp_path, "seg-nrrd")
     rows = {row["name"]: row for row in slicerio.read_segmentation(str(path))["segments"]}
     assert ("typeModifier" in rows["L4"]["terminology"]) == body
-    assert ("L4 arch" in rows) == (parts == "apart")
+    assert ("L4 arch" in rows) == (posterior == "separate")
     assert {name for name, row in rows.items() if row["status"] == "flagged"} - {"L3 arch"} == {"L3", "L2-L3", "L3-L4"}
     assert rows["L4"]["status"] == "inprogress"
 
 
 def test_labels_of_a_file_mean_what_report_and_header_say(tmp_path: Path) -> None:
-    given = answer("spineps")
-    array = read_labels(written(given, tmp_path)["labels"]).array
-    meanings = label_encoding.label_names(given.labels.array, "spineps", "apart")
+    segmented = segmented_exam("spineps")
+    array = read_labels(write(segmented, tmp_path)).array
+    meanings = label_encoding.label_names(segmented.labels.array, "spineps", "separate")
     assert {int(value) for value in meanings} == set(np.unique(array).tolist()) - {0}
     header: Any = nib.load(tmp_path / "p1_labels.nii.gz").header
     table = json.loads(header.extensions[1].get_content())["labels"]
@@ -137,22 +140,20 @@ def test_labels_of_a_file_mean_what_report_and_header_say(tmp_path: Path) -> Non
 
 
 def test_nothing_is_changed_in_place() -> None:
-    given = answer("spider")
-    given.labels.array.setflags(write=False)
-    before = given.labels.array.copy()
-    label_encoding.encode_labels(given)
-    np.testing.assert_array_equal(given.labels.array, before)
-    assert replace(given, options=SegmentOptions()).labels is label_encoding.encode_labels(
-        replace(given, options=SegmentOptions())
-    )
+    segmented = segmented_exam("spider")
+    segmented.labels.array.setflags(write=False)
+    before = segmented.labels.array.copy()
+    label_encoding.encode_labels(segmented.labels, "spider")
+    np.testing.assert_array_equal(segmented.labels.array, before)
+    assert label_encoding.encode_labels(segmented.labels, DEFAULT_SCHEME) is segmented.labels
 
 
 def test_a_table_has_every_structure_or_says_so() -> None:
-    for scheme in label_encoding.OUTPUT_SCHEMES:
-        rows = label_encoding.label_table(scheme, "apart")
+    for scheme in SCHEMES:
+        rows = label_encoding.label_table(scheme, "separate")
         assert len({row.label for row in rows}) == len(rows)
         arches = {arch_of_level(row.name).name for row in rows if row.kind is Kind.BODY}
-        assert scheme == label_encoding.DEFAULT_SCHEME or not arches & {row.name for row in rows}
+        assert scheme == DEFAULT_SCHEME or not arches & {row.name for row in rows}
 
 
 def test_the_command_writes_all_of_it(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,5 +173,5 @@ def test_the_command_writes_all_of_it(exam: Path, tmp_path: Path, capsys: pytest
 
 def test_an_unknown_scheme_lists_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["segment", "exam.nii.gz", "-o", str(tmp_path), "--scheme", "verse"]) == 2
-    told = capsys.readouterr().err
-    assert all(name in told for name in label_encoding.OUTPUT_SCHEMES)
+    message = capsys.readouterr().err
+    assert all(name in message for name in SCHEMES)

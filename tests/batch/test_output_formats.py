@@ -1,4 +1,4 @@
-"""What an answer is written as: names of forms, their files, and wrong names."""
+"""Formats of the label map: their names on the command line, their files, and wrong names."""
 
 from __future__ import annotations
 
@@ -7,39 +7,43 @@ from pathlib import Path
 import pytest
 
 from lumbarseg.batch import output_formats
+from lumbarseg.batch.jobs import output_paths
+from lumbarseg.batch.options import FORMAT_SUFFIXES
+from lumbarseg.cli import segment
 from lumbarseg.cli.main import build_parser, main
 
 
-def test_every_form_has_a_file_of_its_own(tmp_path: Path) -> None:
-    files = output_formats.output_paths(tmp_path, "exam", output_formats.OUTPUT_FORMATS)
-    assert (
-        len({path.name.casefold() for path in files.values()}) == len(files) >= len(output_formats.OUTPUT_FORMATS) + 2
-    )
+def test_every_format_has_a_file_of_its_own_and_a_writer(tmp_path: Path) -> None:
+    files = output_paths(tmp_path, "exam", FORMAT_SUFFIXES)
+    assert len({path.name.casefold() for path in files.values()}) == len(files) == len(FORMAT_SUFFIXES) + 2
     assert all(path.parent == tmp_path and path.name.startswith("exam") for path in files.values())
+    assert set(files) - {"report"} == set(output_formats._WRITERS)
 
 
-def asked(*words: str) -> tuple[str, ...]:
-    return output_formats.requested_formats(build_parser("segment").parse_args(["segment", "exam.nii.gz", "-o", "out", *words]))
+def parsed_formats(*words: str) -> tuple[str, ...]:
+    args = build_parser("segment").parse_args(["segment", "exam.nii.gz", "-o", "out", *words])
+    return segment._batch_options(args).exam.formats
 
 
-def test_without_a_wish_it_is_nifti(tmp_path: Path) -> None:
-    assert asked() == ("nifti",)
-    assert list(output_formats.output_paths(tmp_path, "exam")) == ["labels", "report", "picture"]
+def test_the_default_is_nifti(tmp_path: Path) -> None:
+    assert parsed_formats() == ("nifti",)
+    assert list(output_paths(tmp_path, "exam")) == ["labels", "report", "picture"]
 
 
-def test_names_are_listed_or_repeated_and_counted_once() -> None:
-    assert output_formats.parse_formats("nifti, nifti") == ("nifti",)
-    assert asked("--format", "seg-nrrd,nifti", "--format", "nifti") == ("seg-nrrd", "nifti")
+def test_names_are_listed_or_repeated_and_count_once() -> None:
+    assert parsed_formats("--format", "nifti, nifti") == ("nifti",)
+    assert parsed_formats("--format", "seg-nrrd,nifti", "--format", "nifti") == ("seg-nrrd", "nifti")
 
 
-def test_a_form_brings_what_it_needs() -> None:
-    assert asked("--format", "itksnap") == ("nifti", "itksnap")
+def test_a_format_brings_the_one_that_it_needs() -> None:
+    assert parsed_formats("--format", "itksnap") == ("nifti", "itksnap")
+    assert parsed_formats("--format", "dicom-sr", "--store") == ("dicom-seg", "dicom-sr")
 
 
 @pytest.mark.parametrize("text", ["", "dicom", "nifti,", "NIFTI", "nifti;seg-nrrd"])
-def test_an_unknown_form_is_wrong_usage_that_lists_the_forms(
+def test_an_unknown_format_is_wrong_usage_that_lists_the_formats(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["segment", "exam.nii.gz", "-o", str(tmp_path), "--format", text]) == 2
-    told = capsys.readouterr().err
-    assert all(name in told for name in output_formats.OUTPUT_FORMATS)
+    message = capsys.readouterr().err
+    assert all(name in message for name in FORMAT_SUFFIXES)

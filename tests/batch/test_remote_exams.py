@@ -11,17 +11,19 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from dicomweb_client import DICOMwebClient
-from tests.cli.conftest import ENVIRONMENT, PROGRAM
 from tests.io import dcmqi
 from tests.io.dicom.examples import with_frame_of_reference
 from tests.io.make_dicom import LOCALISER, STUDY, write_series
 from tests.io.orthanc import needs_orthanc, put, running
+from tests.program import ENVIRONMENT, PROGRAM
 
 from lumbarseg.io import read_exam
 from lumbarseg.phantom import Phantom
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
+
+pytest.importorskip("highdicom")
+dicomweb_client = pytest.importorskip("dicomweb_client")
 
 
 def segment(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -107,7 +109,7 @@ def test_a_study_on_a_server_is_answered_and_its_objects_sent_back(
     )
     assert np.array_equal(mine, theirs)
     assert json.loads((tmp_path / "out" / f"{STUDY}_report.json").read_text())["exam"]["file"] == address
-    found = DICOMwebClient(server).search_for_series(STUDY, fields=["Modality"])
+    found = dicomweb_client.DICOMwebClient(server).search_for_series(STUDY, fields=["Modality"])
     assert sorted(row["00080060"]["Value"][0] for row in found) == ["MR", "MR", "SEG", "SR"]
 
 
@@ -121,17 +123,17 @@ def test_without_a_folder_nothing_stays_here(server: str, model_file: Path) -> N
     assert "/tmp" not in done.stdout
     gone = segment(f"dicomweb:{server}/studies/1.2.3", "--model", model_file, "--store")
     assert gone.returncode == 1
-    assert "the server holds no such study" in gone.stderr
+    assert "the server has no such study" in gone.stderr
     assert len(gone.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
-        (("exam.nii.gz", "--store"), 1, "exam.nii.gz: came from no server"),
-        (("exam.nii.gz",), 2, "-o DIR says it"),
-        (("dicomweb:https://h/studies/1",), 2, "-o DIR says it"),
-        (("dicomweb:https://h/1", "-o", "out"), 2, "no address of a study"),
+        (("exam.nii.gz", "--store"), 1, "exam.nii.gz: is not on a server"),
+        (("exam.nii.gz",), 2, "-o DIR is missing"),
+        (("dicomweb:https://h/studies/1",), 2, "-o DIR is missing"),
+        (("dicomweb:https://h/1", "-o", "out"), 2, "not the address of a study"),
         (("dicomweb:https://me:hunter2@h/studies/1", "-o", "out"), 2, "LUMBARSEG_DICOMWEB_USER"),
     ],
 )

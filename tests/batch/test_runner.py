@@ -9,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.batch import easy
-from tests.cli.conftest import ENVIRONMENT, PROGRAM
+from tests.executors.local_cluster import start_cluster
+from tests.program import ENVIRONMENT, PROGRAM
 
 from lumbarseg.cli.main import main
 from lumbarseg.io import read_labels
@@ -38,20 +40,20 @@ def done(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "batch"))
 
 
-def words(folder: Path, *more: str) -> list[str]:
+def command_line(folder: Path, *more: str) -> list[str]:
     engine = ["--model", str(folder / "m.onnx"), *([] if "--device" in more else ["--device", "cpu"])]
     return ["segment", str(folder / "in"), "-o", str(folder / "out"), *engine, *more]
 
 
-def told(folder: Path, capsys: pytest.CaptureFixture[str], *more: str, code: int = 0) -> list[dict[str, Any]]:
+def run_json(folder: Path, capsys: pytest.CaptureFixture[str], *more: str, code: int = 0) -> list[dict[str, Any]]:
     """The rows of a call."""
     capsys.readouterr()
-    assert main(words(folder, "--json", *more)) == code
+    assert main(command_line(folder, "--json", *more)) == code
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["exams"]
     return rows
 
 
-def skipped(rows: list[dict[str, Any]]) -> list[bool]:
+def skipped_flags(rows: list[dict[str, Any]]) -> list[bool]:
     return [row["skipped"] for row in rows]
 
 
@@ -67,9 +69,9 @@ def test_what_is_done_is_skipped_and_told_as_it_was(done: Path, capsys: pytest.C
     before = contents(done)
     for path in (done / "in").iterdir():
         os.utime(path)  # content counts, not time
-    assert skipped(again := told(done, capsys)) == [True] * EXAMS
+    assert skipped_flags(again := run_json(done, capsys)) == [True] * EXAMS
     assert contents(done) == before
-    assert skipped(anew := told(done, capsys, "--overwrite")) == [False] * EXAMS
+    assert skipped_flags(anew := run_json(done, capsys, "--overwrite")) == [False] * EXAMS
     own = {"skipped": None, "seconds": None}
     assert [row | own for row in anew] == [row | own for row in again]
     assert labels(done) == {name: data for name, data in before.items() if not name.endswith(".json")}
@@ -79,30 +81,32 @@ def test_only_what_changed_is_done_again(done: Path, capsys: pytest.CaptureFixtu
     first, second, *_ = sorted((done / "in").iterdir())
     first.write_bytes(second.read_bytes())
     (done / "out" / "e02.png").unlink()
-    assert skipped(told(done, capsys)) == [False, True, False, True]
-    assert skipped(told(done, capsys)) == [True] * EXAMS
+    assert skipped_flags(run_json(done, capsys)) == [False, True, False, True]
+    assert skipped_flags(run_json(done, capsys)) == [True] * EXAMS
 
 
-@pytest.mark.parametrize("more", [["--lowest", "L4"], ["--whole"], ["--scheme", "spider"], ["--format", "seg-nrrd"]])
+@pytest.mark.parametrize(
+    "more", [["--lowest", "L4"], ["--posterior-elements", "merge"], ["--scheme", "spider"], ["--format", "seg-nrrd"]]
+)
 def test_another_wish_is_another_answer(more: list[str], done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert skipped(told(done, capsys, *more)) == [False] * EXAMS
-    assert skipped(told(done, capsys, *more)) == [True] * EXAMS
+    assert skipped_flags(run_json(done, capsys, *more)) == [False] * EXAMS
+    assert skipped_flags(run_json(done, capsys, *more)) == [True] * EXAMS
 
 
 def test_another_model_is_another_answer(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     easy.model(done / "m.onnx", sharp=150.0)
-    assert skipped(told(done, capsys)) == [False] * EXAMS
+    assert skipped_flags(run_json(done, capsys)) == [False] * EXAMS
 
 
 def test_what_a_person_changed_is_kept(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = done / "out" / "e01_labels.nii.gz"
     shutil.copy(done / "out" / "e02_labels.nii.gz", path)
     mine = path.read_bytes()
-    rows = told(done, capsys, "--lowest", "L4", code=3)
-    assert skipped(rows) == [False, True, False, False]
+    rows = run_json(done, capsys, "--lowest", "L4", code=3)
+    assert skipped_flags(rows) == [False, True, False, False]
     assert rows[1]["warnings"] == [f"{path}: was changed since it was written, so it is kept; --overwrite replaces it"]
     assert path.read_bytes() == mine
-    told(done, capsys, "--overwrite")
+    run_json(done, capsys, "--overwrite")
     assert path.read_bytes() != mine
 
 
@@ -112,12 +116,12 @@ def test_a_damaged_report_or_one_without_a_record_is_made_again(done: Path, caps
     facts = json.loads(report.read_text())
     del facts["record"]
     report.write_text(json.dumps(facts))
-    assert skipped(told(done, capsys)) == [False, False, True, True]
+    assert skipped_flags(run_json(done, capsys)) == [False, False, True, True]
 
 
 def test_lines_and_table_hold_every_exam(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (done / "in" / "e01.nii").write_bytes(b"no exam")
-    rows = told(done, capsys, "--jsonl", str(done / "log" / "a.jsonl"), "--table", str(done / "a.csv"), code=1)
+    rows = run_json(done, capsys, "--jsonl", str(done / "log" / "a.jsonl"), "--table", str(done / "a.csv"), code=1)
     lines = [json.loads(line) for line in (done / "log" / "a.jsonl").read_text().splitlines()]
     assert lines == rows
     with (done / "a.csv").open(newline="") as file:
@@ -132,9 +136,9 @@ def test_lines_and_table_hold_every_exam(done: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to try")
 def test_a_log_on_a_full_disk_stops_alone(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = told(done, capsys, "--overwrite", "--jsonl", "/dev/full", code=1)
+    rows = run_json(done, capsys, "--overwrite", "--jsonl", "/dev/full", code=1)
     assert [row["error"] for row in rows] == [None] * EXAMS
-    assert main(words(done, "--jsonl", "/dev/full")) == 1
+    assert main(command_line(done, "--jsonl", "/dev/full")) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert (
         line == "lumbarseg: error: /dev/full: cannot be written: the disk is full; make room, or choose another folder"
@@ -142,24 +146,37 @@ def test_a_log_on_a_full_disk_stops_alone(done: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_log_that_cannot_be_written_is_one_line(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words(done, "--jsonl", str(done / "in"))) == 1
+    assert main(command_line(done, "--jsonl", str(done / "in"))) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"lumbarseg: error: {done / 'in'}: cannot be written")
 
 
-@pytest.mark.parametrize("where", [["--jobs", "2"], ["--cluster", "local:2"]])
-def test_workers_give_the_same_answers(where: list[str], done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if "--cluster" in where:
-        pytest.importorskip("distributed")
+@pytest.fixture(params=["--jobs", "--cluster"])
+def workers(request: pytest.FixtureRequest) -> Iterator[tuple[list[str], int | None]]:
+    """Options for two workers, and the process that they belong to, None for the command's own."""
+    if request.param == "--jobs":
+        yield ["--jobs", "2"], None
+        return
+    pytest.importorskip("distributed")
+    cluster, address = start_cluster(2)
+    yield ["--cluster", address], cluster.pid
+    os.killpg(cluster.pid, signal.SIGKILL)
+    cluster.wait()
+
+
+def test_workers_give_the_same_results(
+    workers: tuple[list[str], int | None], done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, _ = workers
     before = labels(done)
     shutil.rmtree(done / "out")
     (done / "in" / "bad.nii").write_bytes(b"no exam")
-    rows = told(done, capsys, *where, code=1)
+    rows = run_json(done, capsys, *where, code=1)
     assert [Path(row["exam"]).name for row in rows] == ["bad.nii", *(f"e{n:02d}.nii" for n in range(EXAMS))]
     assert [bool(row["error"]) for row in rows] == [True] + [False] * EXAMS
-    assert skipped(rows[1:]) == [False] * EXAMS
+    assert skipped_flags(rows[1:]) == [False] * EXAMS
     assert labels(done) == before
-    assert skipped(told(done, capsys, *where, code=1)[1:]) == [True] * EXAMS
+    assert skipped_flags(run_json(done, capsys, *where, code=1)[1:]) == [True] * EXAMS
 
 
 def workers_of(pid: int) -> list[int]:
@@ -180,19 +197,17 @@ def workers_of(pid: int) -> list[int]:
     return [child for child, _, busy in found if busy and child in below - {pid}]
 
 
-@pytest.mark.parametrize("where", [["--jobs", "2"], ["--cluster", "local:2"]])
-def test_a_worker_that_is_killed_costs_nothing(where: list[str], done: Path) -> None:
-    if "--cluster" in where:
-        pytest.importorskip("distributed")
+def test_a_worker_that_is_killed_costs_nothing(workers: tuple[list[str], int | None], done: Path) -> None:
+    where, parent = workers
     if not Path("/proc/self/maps").exists():
         pytest.skip("this system does not tell which processes there are")
     easy.exams(done / "in", 20)
-    command = [*PROGRAM, *words(done, "--overwrite", *where, "--jsonl", str(done / "a.jsonl"))]
+    command = [*PROGRAM, *command_line(done, "--overwrite", *where, "--jsonl", str(done / "a.jsonl"))]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     while not (done / "a.jsonl").exists() or (done / "a.jsonl").read_text().count("\n") < 6:
         assert child.poll() is None
         time.sleep(0.02)
-    os.kill(workers_of(child.pid)[0], signal.SIGKILL)
+    os.kill(workers_of(parent or child.pid)[0], signal.SIGKILL)
     _, errors = child.communicate(timeout=120)
     assert (child.returncode, errors) == (0, "")
     rows = [json.loads(line) for line in (done / "a.jsonl").read_text().splitlines()]
@@ -206,19 +221,21 @@ def test_an_interrupted_batch_of_workers_goes_on_where_it_stopped(
 ) -> None:
     easy.exams(done / "in", 12)
     shutil.rmtree(done / "out")
-    command = [*PROGRAM, *words(done, "--jobs", "2")]
+    command = [*PROGRAM, *command_line(done, "--jobs", "2")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert child.stdout is not None
     child.stdout.readline()
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert errors.splitlines() == ["lumbarseg: error: interrupted; what was written is whole, the rest was not begun"]
+    assert errors.splitlines() == [
+        "lumbarseg: error: interrupted; files that were written are complete, the rest was not started"
+    ]
     assert not [name for name in contents(done) if name.endswith(".part")]
     before = sum(name.endswith("_report.json") for name in contents(done))
     assert 1 <= before < 12
-    rows = told(done, capsys)
-    assert sum(skipped(rows)) == before
+    rows = run_json(done, capsys)
+    assert sum(skipped_flags(rows)) == before
     assert not any(row["error"] for row in rows)
 
 
@@ -236,7 +253,7 @@ def small_disk(done: Path, kilobytes: int, script: str) -> subprocess.CompletedP
 @pytest.mark.parametrize("where", [[], ["--jobs", "2"]])
 def test_a_disk_that_fills_is_told_and_the_batch_goes_on_once_there_is_room(where: list[str], done: Path) -> None:
     easy.exams(done / "in", 10)
-    call = " ".join([*PROGRAM, *words(done, *where, "--jsonl", str(done / "a.jsonl"))])
+    call = " ".join([*PROGRAM, *command_line(done, *where, "--jsonl", str(done / "a.jsonl"))])
     out = done / "out"
     fill, free = f"head -c 3400000 /dev/zero > {out}/ballast", f"rm {out}/ballast; cp {done}/a.jsonl {done}/first.jsonl"
     script = f"{fill}; {call}; echo code $?; ls -a {out}; {free}; {call}"
@@ -246,7 +263,7 @@ def test_a_disk_that_fills_is_told_and_the_batch_goes_on_once_there_is_room(wher
     errors = result.stderr.splitlines()
     assert all("the disk is full" in line for line in errors)
     assert len(errors) <= 4  # those that were being computed or read, and one line for all the rest
-    assert errors[-1].endswith("not begun; make room and run it again, it goes on")
+    assert errors[-1].endswith("not started; make room and run it again, it goes on")
     assert ".part" not in result.stdout
     assert result.returncode == 0
     assert first.count("counted from") >= 1
@@ -255,7 +272,7 @@ def test_a_disk_that_fills_is_told_and_the_batch_goes_on_once_there_is_room(wher
 
 
 def test_a_device_that_is_not_here_is_one_line(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words(done, "--device", "directml")) == 1
+    assert main(command_line(done, "--device", "directml")) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "--device directml is not available here" in line
     assert "there are auto, cpu" in line

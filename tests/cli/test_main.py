@@ -43,7 +43,13 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["dance"], ["segment"], ["segment", "x.nii.gz"], ["segment", "x.nii", "-o", "o", "--whole", "--bodies"]],
+    [
+        [],
+        ["dance"],
+        ["segment"],
+        ["segment", "x.nii.gz"],
+        ["segment", "x.nii", "-o", "o", "--posterior-elements", "none"],
+    ],
 )
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2

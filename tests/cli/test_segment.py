@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.conftest import ENVIRONMENT, PROGRAM
 from tests.io.make_dicom import write_series
 from tests.io.make_nifti import save_nifti, set_header
+from tests.program import ENVIRONMENT, PROGRAM
 
 from lumbarseg.anatomy import LUMBAR_LEVELS, Kind, arch_of_level, labels_of_kind, structure_by_label, structure_by_name
 from lumbarseg.cli.main import main
@@ -95,16 +95,16 @@ def test_json_is_for_programs(exam: Path, tmp_path: Path, capsys: pytest.Capture
     assert bad == {"exam": str(missing), "error": f"{missing}: cannot be read: not found; check the path"}
 
 
-@pytest.mark.parametrize("option", ["--whole", "--bodies"])
-def test_posterior_elements_are_as_asked_for(option: str, answered: Path, exam: Path, tmp_path: Path) -> None:
-    assert main(["segment", str(exam), "-o", str(tmp_path), option]) == 0
+@pytest.mark.parametrize("choice", ["merge", "omit"])
+def test_posterior_elements_are_as_asked_for(choice: str, answered: Path, exam: Path, tmp_path: Path) -> None:
+    assert main(["segment", str(exam), "-o", str(tmp_path), "--posterior-elements", choice]) == 0
     apart, asked = (read_labels(folder / "spine_labels.nii.gz").array for folder in (answered, tmp_path))
     arches = np.isin(apart, labels_of_kind(Kind.ARCH))
     assert arches.any()
     assert (asked[~arches] == apart[~arches]).all()
     l3, of_l3 = structure_by_name("L3").label, apart == arch_of_level("L3").label
     assert of_l3.any()
-    assert (asked[of_l3] == (l3 if option == "--whole" else 0)).all()
+    assert (asked[of_l3] == (l3 if choice == "merge" else 0)).all()
     assert not np.isin(asked, labels_of_kind(Kind.ARCH)).any()
 
 
@@ -222,7 +222,7 @@ def test_exams_of_one_name_do_not_replace_each_other(
     assert main(words) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "b" / "spine.nii.gz") in line
-    assert "of the same name" in line
+    assert "which has the same name" in line
     whole(tmp_path / "out", "spine")
 
 
@@ -280,7 +280,7 @@ def test_an_interrupt_is_one_line_and_leaves_whole_files(exam: Path, tmp_path: P
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert errors.splitlines() == ["lumbarseg: error: interrupted; what was written is whole, the rest was not begun"]
+    assert errors.splitlines() == ["lumbarseg: error: interrupted; files that were written are complete, the rest was not started"]
     assert 3 <= len(names(out)) < 180
     assert not [name for name in names(out) if name.endswith(".part")]
     for path in out.glob("*_report.json"):

@@ -1,4 +1,4 @@
-"""Worker processes: everything is done once, whoever dies."""
+"""Worker processes: each item is done once, whatever dies."""
 
 from __future__ import annotations
 
@@ -8,57 +8,78 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.batch import pieces
+from tests.executors import tasks
 
-from lumbarseg.executors.processes import map_unordered
+from lumbarseg.errors import WorkerDiedError
+from lumbarseg.executors import ProcessExecutor, SerialExecutor
 
-
-def test_every_piece_is_done_once() -> None:
-    assert sorted(map_unordered(pieces.square, range(20), 2, pieces.lost)) == [n * n for n in range(20)]
-
-
-def test_nothing_to_do_is_done() -> None:
-    assert list(map_unordered(pieces.square, [], 1, pieces.lost)) == []
+TWO = ProcessExecutor(2, in_order=False)
 
 
-def test_a_piece_that_kills_every_process_fails_alone() -> None:
-    told = list(map_unordered(pieces.deadly, range(8), 2, pieces.lost))
-    assert sorted(map(str, told)) == sorted([*(str(n) for n in range(8) if n != 3), "3 killed by SIGKILL"])
+@pytest.mark.parametrize("executor", [SerialExecutor(), ProcessExecutor(1), ProcessExecutor(2)])
+def test_results_come_in_the_order_of_the_items(executor: SerialExecutor | ProcessExecutor) -> None:
+    assert list(executor.map(tasks.slow_at_zero, range(20))) == list(range(20))
+    assert list(executor.map(tasks.square, [])) == []
 
 
-def test_a_piece_whose_process_is_killed_is_done_by_another(tmp_path: Path) -> None:
-    items = [(tmp_path / "mark", n) for n in range(8)]
-    assert sorted(map_unordered(pieces.deadly_once, items, 2, pieces.lost)) == list(range(8))
+def test_results_come_as_soon_as_they_are_there() -> None:
+    results = list(TWO.map(tasks.slow_at_zero, range(10)))
+    assert sorted(results) == list(range(10))
+    assert results[-1] == 0
 
 
-def test_a_worker_killed_from_outside_costs_nothing() -> None:
+@pytest.mark.parametrize("executor", [SerialExecutor(), TWO])
+def test_an_error_is_raised_or_becomes_a_result(executor: SerialExecutor | ProcessExecutor) -> None:
+    with pytest.raises(ValueError, match="three is too many"):
+        list(executor.map(tasks.fail_at_three, range(5)))
+    results = executor.map(tasks.fail_at_three, range(5), tasks.describe_failure)
+    assert sorted(map(str, results)) == ["0", "1", "2", "3 three is too many", "4"]
+
+
+def test_an_item_that_kills_every_worker_fails_alone() -> None:
+    results = list(TWO.map(tasks.kill_at_three, range(8), tasks.describe_failure))
+    assert sorted(map(str, results)) == sorted(
+        [*(str(n) for n in range(8) if n != 3), "3 the processes that worked on it died (killed by SIGKILL)"]
+    )
+    with pytest.raises(WorkerDiedError, match=r"died \(exit code 1\); .* fewer --jobs"):
+        list(ProcessExecutor(1).map(tasks.exit_process, [1]))
+
+
+def test_an_item_whose_worker_is_killed_is_done_by_another(tmp_path: Path) -> None:
+    items = [(tmp_path / "marker", n) for n in range(8)]
+    assert list(ProcessExecutor(2).map(tasks.kill_once, items)) == list(range(8))
+
+
+def test_a_worker_killed_from_outside_loses_nothing() -> None:
     done = []
-    for result in map_unordered(pieces.slow, range(30), 2, pieces.lost):
+    for result in TWO.map(tasks.slow_with_pid, range(30)):
         done.append(result % 1000)
         if len(done) == 5:
             os.kill(result // 1000, signal.SIGKILL)
     assert sorted(done) == list(range(30))
 
 
-def test_items_are_taken_only_when_a_process_is_free() -> None:
+@pytest.mark.parametrize(("executor", "ahead"), [(TWO, 2), (ProcessExecutor(2), 6)])
+def test_few_items_are_taken_ahead(executor: ProcessExecutor, ahead: int) -> None:
     taken = []
 
     def items() -> Iterator[int]:
-        for number in range(12):
+        for number in range(30):
             taken.append(number)
             yield number
 
-    for done, _ in enumerate(map_unordered(pieces.slow, items(), 2, pieces.lost), start=1):
-        assert len(taken) <= done + 2
+    for done, _ in enumerate(executor.map(tasks.slow_at_zero, items()), start=1):
+        assert len(taken) <= done + ahead
 
 
 def test_an_error_of_the_caller_ends_the_workers() -> None:
+    pids: list[int] = []
+
     def stop() -> None:
-        for result in map_unordered(pieces.slow, range(1000), 2, pieces.lost):
+        for result in TWO.map(tasks.slow_with_pid, range(1000)):
             pids.append(result // 1000)
             raise KeyboardInterrupt
 
-    pids: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         stop()
     with pytest.raises(ProcessLookupError):

@@ -17,7 +17,7 @@ from benchmarks import browser, readme
 from benchmarks import page as benchmark
 from tests import tiny
 
-from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.cli.main import main
 from lumbarseg.errors import DeployError, FileError, ModelError
 from lumbarseg.inference import Model, bundled_model_path

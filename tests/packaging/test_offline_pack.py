@@ -23,7 +23,7 @@ from packaging.utils import parse_wheel_filename
 from tests import tiny
 
 from lumbarseg import Model, bundled_model_path
-from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.cli.main import main
 from lumbarseg.errors import DeployError, ModelError
 from lumbarseg.inference.card import BLANK_DIGEST, ModelCard

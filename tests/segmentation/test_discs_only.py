@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumbarseg.anatomy import CLASSES, Kind, structure_by_name
-from lumbarseg.batch.exam_result import SegmentOptions, StageTimer, build_result, segment_exam
-from lumbarseg.batch.exam_result import format_result_lines as line
-from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.batch.demo import synthetic_exam
+from lumbarseg.batch.exam_result import StageTimer
+from lumbarseg.batch.exam_task import describe_segmentation
+from lumbarseg.batch.options import ExamOptions
 from lumbarseg.clicks import Click
 from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.inference import Model, ModelCard, bundled_model_path
@@ -218,14 +219,12 @@ def test_its_report_and_picture_tell_discs(model: Model, phantom: Phantom, tmp_p
     write_image(phantom.image, path)
     alone = Alone(model, lowest=None)
     exam, knows = read_exam(path), replace(model, card=alone.card, run=alone.run)
-    given = build_result(
-        "exam", exam, segment_exam(exam, knows, SegmentOptions(), StageTimer()), knows, SegmentOptions(), StageTimer()
-    )
+    given = describe_segmentation("exam", exam, segment(exam.volume, knows), knows, ExamOptions(), StageTimer())
     assert given.report["uncertain"] and given.report["levels"][-1]["name"] == "L5-S1"
     assert given.report["lordosis_l1_s1_deg"] is None
     assert {row["kind"] for row in given.report["measurements"]} == {"disc"}
-    assert line(given)[0].endswith("L5-S1?")
-    assert given.picture_png.startswith(b"\x89PNG")
+    assert given.text_lines()[0].endswith("L5-S1?")
+    assert given.picture.startswith(b"\x89PNG")
 
 
 def test_a_click_names_a_disc(model: Model, phantom: Phantom) -> None:

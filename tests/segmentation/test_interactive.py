@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from lumbarseg.anatomy import CLASSES, structure_by_name
-from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.clicks import Click
 from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.inference import Model, ModelCard, bundled_model_path

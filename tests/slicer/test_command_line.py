@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("slicerio")
 
 import slicerio
-from tests.cli.conftest import ENVIRONMENT, PROGRAM
+from tests.program import ENVIRONMENT, PROGRAM
 
 from lumbarseg.anatomy import LEVELS
-from lumbarseg.cli.demo import synthetic_exam as demo_exam
+from lumbarseg.batch.demo import synthetic_exam as demo_exam
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import bundled_model_path
 from lumbarseg.io import nrrd as nrrd_format
@@ -129,7 +129,8 @@ def test_command_has_valid_options(command_line: Any, tmp_path: Path) -> None:
             command = command_line.build_command([], tmp_path, command_line.Options(lowest, choice, " my.onnx "))
             args = build_parser(command[0]).parse_args(command)
             assert args.lowest == (None if lowest == command_line.AUTOMATIC else lowest)
-            assert (args.whole, args.bodies) == (choice == "with vertebra", choice == "omitted")
+            values = {"separate": "separate", "with vertebra": "merge", "omitted": "omit"}
+            assert args.posterior_elements == values[choice]
             assert args.model == Path("my.onnx")
     assert set(command_line.LOWEST_LEVELS[1:]) < set(LEVELS)
 

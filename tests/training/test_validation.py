@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests import sets
 
-from lumbarseg.cli.demo import synthetic_exam as demo_exam
+from lumbarseg.batch.demo import synthetic_exam as demo_exam
 from lumbarseg.datasets import Dataset
 from lumbarseg.inference import ModelCard
 from lumbarseg.metrics.structure_names import own_label_table

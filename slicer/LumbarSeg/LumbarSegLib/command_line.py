@@ -13,7 +13,11 @@ from typing import Any, Protocol
 
 MIN_PYTHON = (3, 11)
 """Oldest Python version that lumbarseg supports; 3D Slicer has 3.12 since version 5.10."""
-POSTERIOR_ELEMENTS = {"separate": (), "with vertebra": ("--whole",), "omitted": ("--bodies",)}
+POSTERIOR_ELEMENTS = {
+    "separate": (),
+    "with vertebra": ("--posterior-elements", "merge"),
+    "omitted": ("--posterior-elements", "omit"),
+}
 """Options of the command for each choice: segments of their own, part of their vertebra, or omitted."""
 AUTOMATIC = "from the sacrum"
 LOWEST_LEVELS = (AUTOMATIC, "T12", "L1", "L2", "L3", "L4", "L5", "L6")

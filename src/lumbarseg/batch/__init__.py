@@ -1,1 +1,1 @@
-"""Many pieces of work, each done once: what was done before is known by content, and whoever dies loses one piece."""
+"""Segment many exams: which exams, what is done with each, by which executor, and what is skipped because it is done."""

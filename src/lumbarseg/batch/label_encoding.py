@@ -1,105 +1,96 @@
-"""What the values of a written label map mean: the package's own numbers, or those of another program."""
+"""The values in which a label map is written: the package's own numbers, or those of another program."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import Any
 
-from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, arch_of_level, name_and_levels
+import numpy as np
 
-if TYPE_CHECKING:
-    from lumbarseg.io.seg_nrrd import Segment
-    from lumbarseg.volume import Array, Volume
+from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, arch_of_level, name_and_levels, structure_by_name
+from lumbarseg.datasets import schemes
+from lumbarseg.io.seg_nrrd import Segment
+from lumbarseg.terminology import structure_codes
+from lumbarseg.volume import Array, Volume, count_labels
 
-    from .exam_result import SegmentedExam
-
-DEFAULT_SCHEME = "default"
-OUTPUT_SCHEMES = (DEFAULT_SCHEME, "spider", "totalsegmentator", "spineps", "totalspineseg", "mrspineseg")
-"""Schemes that an answer can be written in."""
-
-
-def encode_labels(result: SegmentedExam) -> Volume:
-    """The label map of an answer in the values that were asked for, uint8."""
-    if result.options.scheme == DEFAULT_SCHEME:
-        return result.labels
-    from lumbarseg.datasets.schemes import encode_labels, get_scheme
-    from lumbarseg.volume import Volume
-
-    return Volume(encode_labels(result.labels.array, get_scheme(result.options.scheme)), result.labels.affine)
+from .options import DEFAULT_SCHEME
 
 
-def label_table(scheme: str, parts: str) -> list[Structure]:
-    """Every value of a scheme with what it means, ordered by value; a vertebra's value has the row of its body."""
-    value = _label_lookup(scheme)
-    drawn = [s for s in STRUCTURES if value(s) and (s.kind is not Kind.ARCH or parts == "apart")]
+def apply_posterior_choice(labels: Volume, posterior: str) -> Volume:
+    """Return a label map (uint8, the package's values) with posterior elements kept, merged into bodies or left out."""
+    if posterior == "separate":
+        return labels
+    lookup = np.arange(256, dtype=np.uint8)
+    for level in LEVELS:
+        lookup[arch_of_level(level).label] = structure_by_name(level).label if posterior == "merge" else 0
+    return Volume(lookup[labels.array], labels.affine)
+
+
+@cache
+def scheme_values(scheme: str) -> dict[str, int]:
+    """Return the value of each structure in a scheme, by name; 0 where the scheme has none."""
+    if scheme == DEFAULT_SCHEME:
+        return {structure.name: structure.label for structure in STRUCTURES}
+    table = schemes.get_scheme(scheme)
+    return {structure.name: schemes.value_for_structure(table, structure.name) for structure in STRUCTURES}
+
+
+def encode_labels(labels: Volume, scheme: str) -> Volume:
+    """Return a label map (uint8, the package's values) in the values of a scheme."""
+    if scheme == DEFAULT_SCHEME:
+        return labels
+    return Volume(schemes.encode_labels(labels.array, schemes.get_scheme(scheme)), labels.affine)
+
+
+def label_table(scheme: str, posterior: str) -> list[Structure]:
+    """Return each value of a scheme with its structure, by value; a vertebra's value has the structure of its body."""
     rows: dict[int, Structure] = {}
-    for structure in drawn:
-        rows.setdefault(value(structure), replace(structure, label=value(structure)))
-    return [rows[number] for number in sorted(rows)]
+    for structure in STRUCTURES:
+        value = scheme_values(scheme)[structure.name]
+        if value and (structure.kind is not Kind.ARCH or posterior == "separate"):
+            rows.setdefault(value, replace(structure, label=value))
+    return [rows[value] for value in sorted(rows)]
 
 
-def described_segments(result: SegmentedExam) -> list[Segment]:
-    """The same with codes for 3D Slicer; levels whose names are uncertain are marked as doubtful."""
-    from lumbarseg.io.seg_nrrd import Segment
-    from lumbarseg.terminology import structure_codes
-
-    doubtful = {level.name for level in result.segmentation.levels if level.uncertain}
-    value, parts = _label_lookup(result.options.scheme), result.options.parts
-    found = []
-    for row in label_table(result.options.scheme, parts):
-        body = row.kind is Kind.BODY
-        whole = body and (parts == "whole" or (parts == "apart" and value(arch_of_level(row.name)) == row.label))
-        found.append(
-            Segment(
-                row.label, row.name, row.colour, structure_codes(row, whole), bool(name_and_levels(row.name) & doubtful)
-            )
-        )
-    return found
+def label_names(labels: Array, scheme: str, posterior: str) -> dict[str, str]:
+    """Return value -> name of what a label map (uint8, the package's values) will hold in a scheme."""
+    counts = count_labels(labels)
+    present = {scheme_values(scheme)[structure.name] for structure in STRUCTURES if counts[structure.label]}
+    return {str(row.label): row.name for row in label_table(scheme, posterior) if row.label in present}
 
 
-def default_scheme_segments(result: SegmentedExam) -> list[Segment]:
-    """The same in the package's own values, whatever scheme was asked for."""
-    return described_segments(replace(result, options=replace(result.options, scheme=DEFAULT_SCHEME)))
+def structures_without_value(labels: Array, scheme: str) -> tuple[str, ...]:
+    """Return the structures of a label map (uint8, the package's values) for which a scheme has no value."""
+    counts = count_labels(labels)
+    return tuple(s.name for s in STRUCTURES if counts[s.label] and not scheme_values(scheme)[s.name])
 
 
-def structure_measurements(result: SegmentedExam, keys: Container[str]) -> dict[str, dict[str, float]]:
-    """What was measured of each structure of the label map, by name, as far as `keys` names it.
+def described_segments(scheme: str, posterior: str, uncertain_levels: Iterable[str]) -> list[Segment]:
+    """Return each value of a scheme with colour and codes for 3D Slicer and DICOM, marked where its name is uncertain."""
+    values = scheme_values(scheme)
+    segments = []
+    for row in label_table(scheme, posterior):
+        is_body = row.kind is Kind.BODY
+        shared = posterior == "separate" and is_body and values[arch_of_level(row.name).name] == row.label
+        codes = structure_codes(row, is_body and (posterior == "merge" or shared))
+        is_uncertain = not name_and_levels(row.name).isdisjoint(uncertain_levels)
+        segments.append(Segment(row.label, row.name, row.colour, codes, is_uncertain))
+    return segments
 
-    A vertebra drawn in one with its posterior elements has the volume of both.
+
+def structure_measurements(
+    report: Mapping[str, Any], posterior: str, keys: Container[str]
+) -> dict[str, dict[str, float]]:
+    """Return the measurements of a report by structure, as far as `keys` names them.
+
+    A vertebra merged with its posterior elements has the volume of both.
     """
-    found = {row["name"]: {key: row[key] for key in row if key in keys} for row in result.report["measurements"]}
-    if result.options.parts == "whole":
+    found = {row["name"]: {key: row[key] for key in row if key in keys} for row in report["measurements"]}
+    if posterior == "merge":
         for level in LEVELS:
             body, arch = found.get(level), found.pop(arch_of_level(level).name, None)
             if body and arch:
                 found[level] = body | {"volume_ml": round(body["volume_ml"] + arch["volume_ml"], 3)}
     return found
-
-
-def label_names(labels: Array, scheme: str, parts: str) -> dict[str, str]:
-    """Values that a label map will hold and what they mean; labels: uint8 in the package's own values."""
-    from lumbarseg.volume import count_labels
-
-    value, there = _label_lookup(scheme), count_labels(labels)
-    present = {value(structure) for structure in STRUCTURES if there[structure.label]}
-    return {str(row.label): row.name for row in label_table(scheme, parts) if row.label in present}
-
-
-def structures_without_label(labels: Array, scheme: str) -> tuple[str, ...]:
-    """Names of structures in a label map for which the scheme has no value, from head to foot."""
-    from lumbarseg.volume import count_labels
-
-    value, there = _label_lookup(scheme), count_labels(labels)
-    return tuple(s.name for s in STRUCTURES if there[s.label] and not value(s))
-
-
-def _label_lookup(scheme: str) -> Callable[[Structure], int]:
-    """The value of a structure in a scheme, 0 where it has none."""
-    if scheme == DEFAULT_SCHEME:
-        return lambda structure: structure.label
-    from lumbarseg.datasets import schemes
-
-    found = schemes.get_scheme(scheme)
-    numbers = {s.name: schemes.value_for_structure(found, s.name) for s in STRUCTURES}
-    return lambda structure: numbers[structure.name]

@@ -1,177 +1,141 @@
-"""What an answer can be written as: one table, and the files that an exam's answer becomes.
+"""Write the result of one exam: label map in the requested formats, report, picture. Each file is complete or not there.
 
-A new form is one row of FORMS: its suffix, the function that writes it, and, where not every exam can be written so,
-the one that refuses an exam before it is segmented.
+A new format has a suffix in `options.FORMAT_SUFFIXES` and a function in `_WRITERS`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from . import label_encoding
+from lumbarseg.io import LoadedExam, atomic_write, itk_snap, seg_nrrd, write_labels
+from lumbarseg.io.dicom import derived_objects, seg, sr
+from lumbarseg.io.file_access import to_file_error
+from lumbarseg.segmentation import Segmentation
+from lumbarseg.volume import Volume
 
-if TYPE_CHECKING:
-    from lumbarseg.io import LoadedExam
-    from lumbarseg.io.dicom.derived_objects import Provenance
-
-    from .exam_result import SegmentedExam
-
-
-def _accept_any(_: LoadedExam) -> None:
-    """Every exam can be written so."""
+from .label_encoding import described_segments, encode_labels, label_table, structure_measurements
+from .options import DEFAULT_SCHEME, DICOM_FORMATS, ExamOptions
 
 
-@dataclass(frozen=True)
-class OutputFormat:
-    """One thing to write. suffix: behind the exam's name; write(given, exam, path): whole or not at all.
+@dataclass(frozen=True, eq=False)
+class SegmentedExam:
+    """A segmented exam, ready to be written.
 
-    check(exam): LumbarsegError where this exam cannot be written so, asked before it is segmented. given.labels are in
-    the package's own values, posterior elements as asked for. exam.path: where the exam was read from. needs: forms
-    without which it is of no use; they are written, too.
+    Attributes
+    ----------
+    labels : uint8, the package's values, posterior elements as asked for
+    report : the JSON report
+    picture : PNG
+    warnings : what a person should look at
+    left_out : structures for which the label scheme has no value
     """
 
-    suffix: str
-    write: Callable[[SegmentedExam, LoadedExam, Path], None]
-    check: Callable[[LoadedExam], None] = _accept_any
-    requires: tuple[str, ...] = ()
+    segmentation: Segmentation
+    labels: Volume
+    report: dict[str, Any]
+    picture: bytes
+    warnings: tuple[str, ...]
+    left_out: tuple[str, ...]
+    options: ExamOptions
+
+    @property
+    def uncertain_levels(self) -> set[str]:
+        """Names of the levels that are uncertain."""
+        return {level.name for level in self.segmentation.levels if level.uncertain}
+
+    def text_lines(self) -> tuple[str, ...]:
+        """Return the result as text: series, levels from head to foot, anchor, confidence, warnings."""
+        about = self.report["exam"]["about"]
+        lines = [f"series: {about['taken']}"] if "taken" in about else []
+        if about.get("left_out"):
+            lines.append(f"other series: {'; '.join(about['left_out'])}")
+        lines.append(" ".join(f"{level.name}{'?' * level.uncertain}" for level in self.segmentation.levels))
+        lines.append(f"counted from: {self.segmentation.anchor}; confidence {self.segmentation.confidence:.2f}")
+        if self.left_out:
+            names = ", ".join(self.left_out)
+            lines.append(f"the scheme {self.options.scheme} has no value for {names}: left out")
+        return (*lines, *(f"warning: {text}" for text in self.warnings))
 
 
-def _write_nifti(given: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    from lumbarseg.io import write_labels
-
-    write_labels(
-        label_encoding.encode_labels(given), path, label_encoding.label_table(given.options.scheme, given.options.parts)
-    )
+def check_writable(exam: LoadedExam, formats: Iterable[str]) -> None:
+    """Raise FileError where an exam cannot be written in one of the formats; called before it is segmented."""
+    if set(formats) & set(DICOM_FORMATS):
+        derived_objects.require_source_images(exam.path, exam.source_images)
 
 
-def _write_seg_nrrd(given: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    from lumbarseg.io import seg_nrrd
+def write_outputs(segmented: SegmentedExam, exam: LoadedExam, files: Mapping[str, Path]) -> None:
+    """Write label maps and picture. files: paths by format; "labels" for NIfTI, "picture"."""
+    for name, path in files.items():
+        _WRITERS[name](segmented, exam, path)
 
-    seg_nrrd.write(label_encoding.encode_labels(given), label_encoding.described_segments(given), path)
+
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """Write the report."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def _write_itksnap(given: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    from lumbarseg.io import itk_snap
+def delete_report(path: Path) -> None:
+    """Delete a report if there is one; FileError where that is not allowed."""
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:
+        pass  # writing the first file will fail for the same reason
+    except OSError as error:
+        raise to_file_error(path, error, "replaced") from error
 
-    rows = label_encoding.label_table(given.options.scheme, given.options.parts)
+
+def _write_nifti(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    options = segmented.options
+    labels = encode_labels(segmented.labels, options.scheme)
+    write_labels(labels, path, label_table(options.scheme, options.posterior))
+
+
+def _write_picture(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    with atomic_write(path) as file:
+        file.write(segmented.picture)
+
+
+def _write_seg_nrrd(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    options = segmented.options
+    segments = described_segments(options.scheme, options.posterior, segmented.uncertain_levels)
+    seg_nrrd.write(encode_labels(segmented.labels, options.scheme), segments, path)
+
+
+def _write_itk_snap(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    rows = label_table(segmented.options.scheme, segmented.options.posterior)
     itk_snap.write_label_descriptions([(row.label, row.name, row.colour) for row in rows], path)
 
 
-def _dicom_seg_writer(kind: str) -> Callable[[SegmentedExam, LoadedExam, Path], None]:
-    def write(given: SegmentedExam, exam: LoadedExam, path: Path) -> None:
-        from lumbarseg.io.dicom import seg
-
-        seg.write(
-            given.labels,
-            label_encoding.default_scheme_segments(given),
-            exam.source_images,
-            _software_info(given),
-            path,
-            kind,
-        )
-
-    return write
+def _write_dicom_seg(segmentation_type: str, segmented: SegmentedExam, exam: LoadedExam, path: Path) -> None:
+    segments = described_segments(DEFAULT_SCHEME, segmented.options.posterior, segmented.uncertain_levels)
+    seg.write(segmented.labels, segments, exam.source_images, _dicom_provenance(segmented), path, segmentation_type)
 
 
-def _write_dicom_sr(given: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    from lumbarseg.io.dicom import seg, sr
-
-    segmentation = path.with_name(path.name.removesuffix(sr.SUFFIX) + seg.SUFFIX)
-    sizes = sr.Measurements(
-        label_encoding.structure_measurements(given, sr.QUANTITIES), given.report["lordosis_l1_s1_deg"]
-    )
-    sr.write(sizes, segmentation, _software_info(given), path)
+def _write_dicom_sr(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    segmentation_path = path.with_name(path.name.removesuffix(sr.SUFFIX) + seg.SUFFIX)
+    structures = structure_measurements(segmented.report, segmented.options.posterior, sr.QUANTITIES)
+    measurements = sr.Measurements(structures, segmented.report["lordosis_l1_s1_deg"])
+    sr.write(measurements, segmentation_path, _dicom_provenance(segmented), path)
 
 
-def _check_dicom_source(exam: LoadedExam) -> None:
-    from lumbarseg.io.dicom import derived_objects
-
-    derived_objects.require_source_images(exam.path, exam.source_images)
-
-
-def _software_info(given: SegmentedExam) -> Provenance:
-    from lumbarseg.io.dicom.derived_objects import Provenance
-
-    wish, model = given.options, given.report["model"]
-    guided = bool(wish.lowest_level or wish.pins or wish.clicks)
-    return Provenance(given.report["program"]["version"], model["name"], model["digest"], guided)
+def _dicom_provenance(segmented: SegmentedExam) -> derived_objects.Provenance:
+    program, model = segmented.report["program"], segmented.report["model"]
+    guided = segmented.options.is_user_guided
+    return derived_objects.Provenance(program["version"], model["name"], model["digest"], guided)
 
 
-def _write_report(given: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    from lumbarseg.io import atomic_write
-
-    with atomic_write(path) as file:
-        file.write((json.dumps(given.report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def _write_picture(given: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    from lumbarseg.io import atomic_write
-
-    with atomic_write(path) as file:
-        file.write(given.picture_png)
-
-
-OUTPUT_FORMATS: dict[str, OutputFormat] = {
-    "nifti": OutputFormat("_labels.nii.gz", _write_nifti),
-    "seg-nrrd": OutputFormat(".seg.nrrd", _write_seg_nrrd),
-    "itksnap": OutputFormat("_labels.txt", _write_itksnap, requires=("nifti",)),
-    "dicom-seg": OutputFormat(".seg.dcm", _dicom_seg_writer("BINARY"), _check_dicom_source),
-    "dicom-labelmap": OutputFormat(".labelmap.dcm", _dicom_seg_writer("LABELMAP"), _check_dicom_source),
-    "dicom-sr": OutputFormat(".sr.dcm", _write_dicom_sr, _check_dicom_source, requires=("dicom-seg",)),
+_WRITERS: dict[str, Callable[[SegmentedExam, LoadedExam, Path], None]] = {
+    "labels": _write_nifti,
+    "picture": _write_picture,
+    "seg-nrrd": _write_seg_nrrd,
+    "itksnap": _write_itk_snap,
+    "dicom-seg": partial(_write_dicom_seg, "BINARY"),
+    "dicom-labelmap": partial(_write_dicom_seg, "LABELMAP"),
+    "dicom-sr": _write_dicom_sr,
 }
-"""Forms of the label map by name; the first one is written where none is asked for."""
-DEFAULT_FORMATS = (next(iter(OUTPUT_FORMATS)),)
-_ALWAYS_WRITTEN = {
-    "report": OutputFormat("_report.json", _write_report),
-    "picture": OutputFormat(".png", _write_picture),
-}
-_LABELS_ALIAS = {"labels": OUTPUT_FORMATS["nifti"]}  # the name that programs know it by
-
-
-def parse_formats(text: str) -> tuple[str, ...]:
-    """ "nifti,seg-nrrd": names of forms, each once."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    unknown = [name for name in names if name not in OUTPUT_FORMATS]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"{unknown[0]!r} is no form of an answer; choose among {', '.join(OUTPUT_FORMATS)}"
-        )
-    return names
-
-
-def requested_formats(args: argparse.Namespace) -> tuple[str, ...]:
-    """The forms that a command line asks for."""
-    names = [name for names in args.format for name in names]
-    names += ["dicom-seg"] if args.store else []
-    return (
-        tuple(dict.fromkeys(form for name in names for form in (*OUTPUT_FORMATS[name].requires, name)))
-        or DEFAULT_FORMATS
-    )
-
-
-def output_paths(folder: Path, stem: str, formats: Iterable[str] = DEFAULT_FORMATS) -> dict[str, Path]:
-    """The files that an exam's answer becomes, by what they are: "labels" (NIfTI), other forms, "report", "picture"."""
-    named = {"labels" if name == "nifti" else name: OUTPUT_FORMATS[name] for name in formats} | _ALWAYS_WRITTEN
-    return {name: folder / f"{stem}{form.suffix}" for name, form in named.items()}
-
-
-def check_writable(exam: LoadedExam, files: Iterable[str]) -> None:
-    """LumbarsegError where an exam cannot be written as one of `files`."""
-    for form in _formats_of(files):
-        form.check(exam)
-
-
-def write_outputs(result: SegmentedExam, exam: LoadedExam, files: dict[str, Path]) -> None:
-    """Write an answer's files, each whole or not at all."""
-    for form, path in zip(_formats_of(files), files.values(), strict=True):
-        form.write(result, exam, path)
-
-
-def _formats_of(files: Iterable[str]) -> Sequence[OutputFormat]:
-    table = OUTPUT_FORMATS | _LABELS_ALIAS | _ALWAYS_WRITTEN
-    return [table[name] for name in files]

@@ -1,4 +1,4 @@
-"""What a batch came to: one JSON line an exam as it comes, and a table of all of them."""
+"""The results of a batch as files: one JSON line per exam as it is done, and a table of all of them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from lumbarseg.errors import FileError
 from lumbarseg.io import atomic_write
 from lumbarseg.io.file_access import to_file_error
 
-Row = dict[str, Any]
 COLUMNS = ("exam", "error", "skipped", "levels", "anchor", "confidence", "uncertain", "warnings", "seconds", "labels")
 
 
 class JsonLinesWriter:
-    """A file that grows by one line of JSON per exam; failure: why it does so no more, None while it does."""
+    """A file that grows by one line of JSON per exam. failure: why it no longer does."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path, self.stream = path, stream
         self.failure: FileError | None = None
 
-    def write_row(self, row: Row) -> None:
-        """One more exam; where the disk takes no more, no line is written again and the batch goes on."""
+    def write_row(self, row: dict[str, Any]) -> None:
+        """Write one line; after the first failure nothing more is written, and the batch goes on."""
         if self.failure:
             return
         data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -39,8 +38,11 @@ class JsonLinesWriter:
 
 
 @contextmanager
-def open_json_lines(path: Path) -> Iterator[JsonLinesWriter]:
-    """A new file of JSON lines, each written as it comes; FileError when it cannot be."""
+def open_json_lines(path: Path | None) -> Iterator[JsonLinesWriter | None]:
+    """Open a new file of JSON lines, each written at once; yield None without a path. FileError."""
+    if path is None:
+        yield None
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("wb", buffering=0)
@@ -50,8 +52,8 @@ def open_json_lines(path: Path) -> Iterator[JsonLinesWriter]:
         yield JsonLinesWriter(path, stream)
 
 
-def write_table(rows: Sequence[Row], path: Path) -> None:
-    """The batch as CSV, one row an exam, whole or not at all; levels from head to foot, "?" behind uncertain names."""
+def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write all results as CSV, one row per exam; levels from head to foot, "?" behind uncertain names."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()
@@ -60,8 +62,8 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
         file.write(text.getvalue().encode())
 
 
-def _table_row(row: Row) -> Row:
-    """A row's values as text that fits a cell."""
+def _table_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a result's values as text for the cells of a table."""
     levels = " ".join(f"{level['name']}{'?' if level['uncertain'] else ''}" for level in row.get("levels", ()))
     files = row.get("files", {})
     labels = files.get("labels") or next(iter(files.values()), "")

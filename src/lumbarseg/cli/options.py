@@ -123,10 +123,21 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_series_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--series`."""
+def add_series_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--volume` and `--series`: which image of a file or study."""
+    parser.add_argument("--volume", type=non_negative_int, metavar="N", help="which volume of a 4-D file, from 0")
     parser.add_argument(
         "--series", metavar="WHICH", help="series of a DICOM study: its number, or part of its description"
+    )
+
+
+def add_lowest_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--lowest LEVEL`."""
+    parser.add_argument(
+        "--lowest",
+        type=parse_level,
+        metavar="LEVEL",
+        help="name of the lowest complete vertebra in view, for example L5",
     )
 
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
+from lumbarseg.executors import local_executor
 from lumbarseg.volume import Volume
 
 from .dataset import (
@@ -38,7 +38,7 @@ from .label_structures import label_structures
 from .label_table import assign_values, case_label_table, combined_label_table, value_mapping
 from .selection import Selection, select_cases
 from .splits import SplitSettings
-from .workers import exclusive_folder, map_in_processes
+from .workers import exclusive_folder
 
 _SAVE_INTERVAL = 5.0  # seconds between two entries of finished cases in dataset.json
 _INVALID_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
@@ -262,10 +262,7 @@ def _combine_cases(parts: Sequence[_CombinedCase], target: Path, copy: bool, job
                 return
             yield part, target, copy
 
-    processes = min(jobs or available_cpus(), len(parts))
-    for outcome in (
-        map_in_processes(_combine_case, tasks(), processes) if processes > 1 else map(_combine_case, tasks())
-    ):
+    for outcome in local_executor(jobs, len(parts)).map(_combine_case, tasks()):
         stop = stop or outcome.fatal_error
         if not outcome.fatal_error:
             yield outcome

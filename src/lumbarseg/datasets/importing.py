@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
+from lumbarseg.executors import local_executor
 
 from . import splits
 from .dataset import Case, Dataset, create_dataset, file_checksum, register_cases, write_case_files
 from .importers.importer import Importer, SourceCase
-from .workers import exclusive_folder, map_in_processes
+from .workers import exclusive_folder
 
 _LEAVES_SOURCE = "leads out of the source; put what it leads to there"
 _SAVE_INTERVAL = 5.0  # seconds between two entries of finished cases in dataset.json
@@ -194,8 +194,7 @@ def _import_cases(
             known = there[raw.name].metadata["imported"]["files"] if raw.name in there else None
             yield _Task(importer, source, empty, raw, split, known)
 
-    processes = min(jobs or available_cpus(), len(source_cases))
-    for outcome in map_in_processes(_import_case, tasks(), processes) if processes > 1 else map(_import_case, tasks()):
+    for outcome in local_executor(jobs, len(source_cases)).map(_import_case, tasks()):
         stop = stop or outcome.fatal_error
         if not outcome.fatal_error:
             yield outcome

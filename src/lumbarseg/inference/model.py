@@ -112,6 +112,15 @@ def read_verified_card(data: bytes) -> ModelCard:
     return card
 
 
+def read_card(path: Path) -> ModelCard:
+    """Return the card of a model file after every check that needs no engine; ModelError names the file."""
+    data = read_model_bytes(path)
+    try:
+        return read_verified_card(data)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
 def _check_output(card: ModelCard, run: Engine) -> None:
     """Run small zero windows through the network; ModelError when shapes and types are not as the card promises."""
     spec = card.spec

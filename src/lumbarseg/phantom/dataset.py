@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lumbarseg.cpus import available_cpus
 from lumbarseg.datasets import Case, Dataset, add_cases, create_dataset, write_case_files
 from lumbarseg.datasets.schemes import SCHEMES
-from lumbarseg.datasets.workers import map_in_processes
 from lumbarseg.errors import DatasetError
+from lumbarseg.executors import local_executor
 from lumbarseg.io import atomic_write
 
 from .recipe import draw_recipe
@@ -45,11 +44,10 @@ def write_phantoms(
     """
     existing = {case.name for case in _open_or_create_dataset(folder).cases()}
     missing = [number for number in numbers if case_name(seed, number) not in existing]
-    workers = min(jobs or available_cpus(), max(1, len(missing)))
     unsaved: list[Case] = []
     saved_at = time.monotonic()
     try:
-        for case in map_in_processes(partial(write_phantom, folder, seed), missing, workers) if missing else ():
+        for case in local_executor(jobs, len(missing)).map(partial(write_phantom, folder, seed), missing):
             unsaved.append(case)
             if time.monotonic() - saved_at > _SAVE_INTERVAL_S:
                 add_cases(folder, unsaved)

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from tests.server.live import click_model
 
-from lumbarseg.cli.demo import synthetic_exam
+from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.io import write_image
 from lumbarseg.phantom import Phantom
 from lumbarseg.resampling import reorient

@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
+from lumbarseg.executors import local_executor
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 from ..dataset import AXES, Case, Dataset, count_voxels, verify_checksums
 from ..orientation import estimate_orientation
 from ..selection import annotated_structures
-from ..workers import map_in_processes
 from . import SEVERITIES, Finding, components, contrast, fingerprints, geometry, label_map, level_order, split_leaks
 
 CaseRenderer = Callable[[Case, Volume, Volume], bytes]
@@ -65,9 +64,8 @@ def check_datasets(
         raise DatasetError(f"{', '.join(str(d.folder) for d in datasets)}: holds no case; import something first")
     tasks = list(zip(cases, [name for some in names for name in some], strict=True))
     work = partial(_check_case, render_case=render_case)
-    processes = min(jobs or available_cpus(), len(cases))
     done = []
-    for examined in map_in_processes(work, tasks, processes) if processes > 1 else map(work, tasks):
+    for examined in local_executor(jobs, len(cases)).map(work, tasks):
         done.append(examined)
         if on_case_done:
             on_case_done(examined.name, len(cases))

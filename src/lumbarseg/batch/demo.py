@@ -1,0 +1,90 @@
+"""A synthetic exam, segmented as any exam and compared with its ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lumbarseg.anatomy import Kind, structure_by_name
+from lumbarseg.inference import Model, default_model_path
+from lumbarseg.io import LoadedExam, atomic_write, write_image, write_labels
+from lumbarseg.metrics.overlap import StructureScore, score_structures
+from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.report.exam_page import render_exam_page
+from lumbarseg.segmentation import segment
+
+from .exam_result import SUMMARY_KEYS, StageTimer
+from .exam_task import describe_segmentation
+from .jobs import output_paths
+from .options import ExamOptions
+from .output_formats import SegmentedExam, write_outputs, write_report
+
+_VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # field of view from foot to head, and its part below the middle of L5
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """The demo exam, its segmentation and scores. files: what was written, by what it is."""
+
+    segmented: SegmentedExam
+    scores: Sequence[StructureScore]
+    files: dict[str, Path]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values for JSON."""
+        report = self.segmented.report | {
+            "warnings": list(self.segmented.warnings),
+            "left_out": list(self.segmented.left_out),
+        }
+        summary = {key: report[key] for key in SUMMARY_KEYS}
+        files = {name: str(path) for name, path in self.files.items()}
+        return {"files": files, **summary, "scores": [score.to_dict() for score in self.scores]}
+
+    def dice_lines(self) -> list[str]:
+        """Return one line of text per kind of structure: how many there are, and their mean Dice."""
+        lines = []
+        for kind in Kind:
+            dice = [s.dice for s in self.scores if structure_by_name(s.name).kind is kind and s.dice is not None]
+            if dice:
+                lines.append(f"{kind:7s} {len(dice):2d} in the exam, mean Dice {sum(dice) / len(dice):.2f}")
+        return lines
+
+
+def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> DemoResult:
+    """Render a synthetic exam, segment it and write exam, ground truth, results and report page to a folder."""
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(Model.load, model_path or default_model_path(), device)
+        phantom = synthetic_exam(seed)
+    files = {"exam": folder / "demo.nii.gz", "truth": folder / "demo_truth.nii.gz"}
+    write_image(phantom.image, files["exam"])
+    write_labels(phantom.labels, files["truth"])
+    exam = LoadedExam(phantom.image, [], {"format": "synthetic", "seed": seed}, files["exam"])
+    model = loading.result()
+    found = segment(exam.volume, model)
+    segmented = describe_segmentation("demo.nii.gz", exam, found, model, ExamOptions(), StageTimer())
+    files |= output_paths(folder, "demo") | {"page": folder / "demo_report.html"}
+    write_outputs(segmented, exam, {name: files[name] for name in ("labels", "picture")})
+    write_report(segmented.report, files["report"])
+    scores = [row for row in score_structures(found.labels.array, phantom.labels.array) if row.dice is not None]
+    page = render_exam_page(
+        segmented.report, [segmented.picture], [score.to_dict() for score in scores], files["labels"].name
+    )
+    with atomic_write(files["page"]) as file:
+        file.write(page.encode())
+    return DemoResult(segmented, scores, files)
+
+
+def synthetic_exam(seed: int) -> Phantom:
+    """Return a T2 exam in sagittal slices with five lumbar vertebrae and the sacrum in view."""
+    recipe = draw_recipe(
+        np.random.default_rng(seed), RecipeRanges(sequences=("T2",), lumbar_counts=(5,), isotropic_fraction=0.0)
+    )
+    scanner, lowest = recipe.scanner, recipe.spine.bodies[0].centre
+    corner = (scanner.corner[0], scanner.corner[1], lowest[2] - _BELOW_L5_MM)
+    scanner = replace(scanner, columns=round(_VIEW_MM / scanner.pixel), corner=corner)
+    return render_phantom(replace(recipe, scanner=scanner))

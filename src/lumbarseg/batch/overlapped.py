@@ -1,0 +1,85 @@
+"""A batch in one process: while one exam is segmented, the next one is read and the one before is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lumbarseg.segmentation import Segmentation
+
+from .exam_result import ExamResult
+from .exam_task import ExamInput, ExamTask
+from .jobs import ExamJob
+
+LARGE_EXAM_VOXELS = 2**25
+"""From this size on an exam is alone in memory: nothing is read or written at the same time."""
+OnFailure = Callable[[ExamJob, Exception], ExamResult]
+
+
+@dataclass(frozen=True)
+class OverlappedExecutor:
+    """Executes an ExamTask in threads of this process. Segmenting stays in the calling thread."""
+
+    def map(self, task: ExamTask, jobs: Iterable[ExamJob], on_failure: OnFailure) -> Iterator[ExamResult]:
+        """Yield the results in the order of the jobs, which are taken one ahead; ModelError for an unusable model."""
+        remaining = iter(jobs)
+        pool = ThreadPoolExecutor(3)
+        try:
+            model = pool.submit(task.load_model)
+            writing: Future[ExamResult] | None = None
+            reading = self._read_next(pool, task, remaining, on_failure)
+            model.result()
+            while reading:
+                job, loaded = reading.result()
+                is_large = isinstance(loaded, ExamInput) and loaded.exam.volume.array.size >= LARGE_EXAM_VOXELS
+                reading = None if is_large else self._read_next(pool, task, remaining, on_failure)
+                if is_large and writing:
+                    yield writing.result()
+                    writing = None
+                result: ExamResult | tuple[ExamInput, Segmentation]
+                if isinstance(loaded, ExamInput):
+                    try:
+                        result = loaded, task.segment(loaded)
+                    except Exception as error:
+                        result = on_failure(job, error)
+                else:
+                    result = loaded
+                if writing:
+                    yield writing.result()
+                writing = pool.submit(_write, task, job, result, on_failure)
+                del loaded, result  # the exam is freed as soon as it is written
+                if is_large:
+                    yield writing.result()
+                    writing = None
+                    reading = self._read_next(pool, task, remaining, on_failure)
+            if writing:
+                yield writing.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    @staticmethod
+    def _read_next(
+        pool: ThreadPoolExecutor, task: ExamTask, jobs: Iterator[ExamJob], on_failure: OnFailure
+    ) -> Future[tuple[ExamJob, ExamInput | ExamResult]] | None:
+        """Start to read the next exam; None after the last."""
+        job = next(jobs, None)
+        return pool.submit(_read, task, job, on_failure) if job else None
+
+
+def _read(task: ExamTask, job: ExamJob, on_failure: OnFailure) -> tuple[ExamJob, ExamInput | ExamResult]:
+    try:
+        return job, task.load(job)
+    except Exception as error:
+        return job, on_failure(job, error)
+
+
+def _write(
+    task: ExamTask, job: ExamJob, result: ExamResult | tuple[ExamInput, Segmentation], on_failure: OnFailure
+) -> ExamResult:
+    if isinstance(result, ExamResult):
+        return result
+    try:
+        return task.write(job, *result)
+    except Exception as error:
+        return on_failure(job, error)
