@@ -21,7 +21,6 @@ from lumbarseg.active_learning.corrected_dataset import update_corrected_dataset
 from lumbarseg.active_learning.model_registry import ModelRegistry
 from lumbarseg.active_learning.rounds import (
     CANDIDATE_FILE,
-    COMPARISON_FILE,
     PLAN_FILE,
     RoundOptions,
     TrainingRound,
@@ -73,10 +72,10 @@ def test_round_stores_candidate_and_comparison(trained: tuple[Path, Path]) -> No
     assert finished.stage == "done"
     details = Model.load(finished.folder / CANDIDATE_FILE).card.details
     assert details["loop"] == {"corrected_exams": 4, "annotators": ["reader one"]}
-    comparison = json.loads((finished.folder / COMPARISON_FILE).read_text())
-    assert comparison["current"] is None
-    assert comparison["accepted"] == (comparison["candidate"] > 0)
-    assert ModelRegistry(app, "lumbar_spine").model_path.is_file() == comparison["accepted"]
+    assert finished.comparison is not None
+    assert finished.comparison.current is None
+    assert finished.comparison.accepted == (finished.comparison.candidate > 0)
+    assert ModelRegistry(app, "lumbar_spine").model_path.is_file() == finished.comparison.accepted
 
 
 @pytest.mark.parametrize(

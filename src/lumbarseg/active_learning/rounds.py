@@ -31,7 +31,7 @@ from .validation_patients import load_validation_patients
 if TYPE_CHECKING:  # torch is optional
     from lumbarseg.training.trainer import ValidationCallback
 
-PLAN_FILE, CANDIDATE_FILE, COMPARISON_FILE, RUN_FOLDER = "round.json", "candidate.onnx", "verdict.json", "run"
+PLAN_FILE, CANDIDATE_FILE, RUN_FOLDER = "round.json", "candidate.onnx", "run"
 NO_MODEL = "none"
 """Value of `RoundOptions.initial_model` to train the first round from scratch."""
 TRAINING, COMPARING, DONE, FAILED = "training", "comparing", "done", "failed"
@@ -75,7 +75,8 @@ class TrainingRound:
     """A round and its state, as its round.json holds them.
 
     initial_model: what it trains from; trained_on: corrected cases that this was trained on before; splits: of each
-    corrected case; exams: checksums of each corrected case; version: under which its model was published.
+    corrected case; exams: checksums of each corrected case; comparison: of the candidate with the model in use;
+    version: under which the candidate was published.
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class TrainingRound:
     splits: dict[str, str]
     exams: dict[str, dict[str, str]]
     finished: str = ""
+    comparison: ModelComparison | None = None
     version: int | None = None
     error: str = ""
 
@@ -97,7 +99,8 @@ class TrainingRound:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             values["options"] = RoundOptions.from_dict(values["options"])
-            return cls(folder, **{**values, "trained_on": tuple(values["trained_on"])})
+            comparison = values["comparison"] and ModelComparison.from_dict(values["comparison"])
+            return cls(folder, **{**values, "trained_on": tuple(values["trained_on"]), "comparison": comparison})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{path}: cannot be read: {error}; remove this round's folder") from error
 
@@ -251,7 +254,8 @@ def _finish_round(app: Path, current: TrainingRound, on_validation: ValidationCa
         _train_candidate(current, dataset, on_validation)
         current = current.updated(stage=COMPARING)
     registry = ModelRegistry(app, options.model)
-    comparison = _compare_with_current(registry, current, dataset)
+    comparison = current.comparison or _compare_with_current(registry, current, dataset)
+    current = current.updated(comparison=comparison)
     version = None
     if comparison.accepted:
         name = current.folder.relative_to(app / "learn").as_posix()
@@ -291,17 +295,12 @@ def _exclude_images(dataset: Dataset, checksums: set[str | None]) -> Dataset:
 
 
 def _compare_with_current(registry: ModelRegistry, current: TrainingRound, dataset: Dataset) -> ModelComparison:
-    """Compare the candidate with the model in use, or read the stored comparison."""
-    path = current.folder / COMPARISON_FILE
-    if path.exists():
-        return ModelComparison.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    """Compare the candidate with the model in use, or with the one that the round trained from."""
     datasets = _validation_datasets(current.options, dataset)
     exam_count = sum(len(validation.cases(VALIDATION_SPLIT)) for validation in datasets)
+    candidate = Model.load(current.folder / CANDIDATE_FILE, exam_count=exam_count)
     previous = registry.current_path or _initial_model_file(current)
-    models = [Model.load(file, exam_count=exam_count) for file in (current.folder / CANDIDATE_FILE, previous) if file]
-    comparison = compare_models(models[0], models[1] if previous else None, datasets)
-    write_json(path, comparison.to_dict())
-    return comparison
+    return compare_models(candidate, Model.load(previous, exam_count=exam_count) if previous else None, datasets)
 
 
 def _initial_model_file(current: TrainingRound) -> Path | None:

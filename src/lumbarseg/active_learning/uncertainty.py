@@ -32,7 +32,7 @@ from .review import list_implausibilities
 CACHE_VERSION = 2
 _FOREGROUND_THRESHOLD = 0.05  # probability of any foreground class from which a voxel counts
 _IMPLAUSIBILITY_WEIGHT = 0.3  # score of each implausible finding
-_MAX_CACHED_MODELS = 4  # whose scores are kept
+_MAX_CACHED_SCORES = 10_000  # the last used ones are kept
 _MIN_REPORTED = 0.02  # component below which no reason is given
 
 
@@ -193,22 +193,23 @@ def rank_exams(
     time_limit : seconds after which no further exam is scored
     on_exam_done : called with the name of each scored exam and the number of exams
     """
-    cache = ScoreCache(cache_path, [model.card.digest, second_model.card.digest if second_model else ""])
+    digests = [model.card.digest, second_model.card.digest if second_model else ""]
+    cache = _read_cache(cache_path)
     start = time.monotonic()
     scores: list[UncertaintyScore] = []
     not_scored = []
     for name, path in exams.items():
-        score = cache.get(name, path)
-        if score is None and time_limit is not None and time.monotonic() - start > time_limit:
+        key = " ".join(map(str, (*digests, name, *(file_fingerprint(path) if path.exists() else ()))))
+        if key not in cache and time_limit is not None and time.monotonic() - start > time_limit:
             not_scored.append(name)
             continue
-        if score is None:
-            score = _score_file(name, path, model, second_model)
-            cache.add(score, path)
-        scores.append(score)
+        values = cache.pop(key, {}) or _score_file(name, path, model, second_model).to_dict()
+        cache[key] = values  # the last used scores are last
+        scores.append(UncertaintyScore(**{**values, "reasons": tuple(values["reasons"])}))
         if on_exam_done:
             on_exam_done(name, len(exams))
-    cache.save()
+    if cache_path is not None:
+        write_json(cache_path, {"version": CACHE_VERSION, "scores": dict(list(cache.items())[-_MAX_CACHED_SCORES:])})
     return RankedExams(tuple(sort_by_uncertainty(scores)), tuple(not_scored))
 
 
@@ -219,42 +220,10 @@ def _score_file(name: str, path: Path, model: Model, second_model: Model | None)
         return UncertaintyScore(name, 0.0, (str(error),), unusable=True)
 
 
-class ScoreCache:
-    """Scores of unchanged exam files, for the last few combinations of models; not stored without a path."""
-
-    def __init__(self, path: Path | None, model_digests: Sequence[str]) -> None:
-        self.path, self.models = path, "+".join(model_digests)
-        self.stored = _read_cache(path) if path else {}
-        self.rows = dict(self.stored.pop(self.models, {}))
-        self.changed = False
-
-    def get(self, name: str, path: Path) -> UncertaintyScore | None:
-        """Return the stored score of an exam, None where there is none or the file has changed."""
-        try:
-            row = self.rows[name]
-            if row["file"] != list(file_fingerprint(path)):
-                return None
-            return UncertaintyScore(**{**row["score"], "reasons": tuple(row["score"]["reasons"])})
-        except (KeyError, TypeError, OSError):
-            return None
-
-    def add(self, score: UncertaintyScore, path: Path) -> None:
-        """Add a score of an exam; not that of a file that is gone."""
-        if path.exists():
-            self.rows[score.name] = {"file": list(file_fingerprint(path)), "score": score.to_dict()}
-            self.changed = True
-
-    def save(self) -> None:
-        """Write the cache if it has changed."""
-        if self.path is not None and self.changed:
-            recent = dict(list(self.stored.items())[1 - _MAX_CACHED_MODELS :])
-            write_json(self.path, {"version": CACHE_VERSION, "models": {**recent, self.models: self.rows}})
-
-
-def _read_cache(path: Path) -> dict[str, Any]:
-    """Read scores by models; empty where the file is missing, malformed or of another version."""
+def _read_cache(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Read stored scores, by models and file; empty where the cache is missing, malformed or of another version."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return dict(values["models"]) if values["version"] == CACHE_VERSION else {}
+        values = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        return dict(values["scores"]) if values["version"] == CACHE_VERSION else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -5,7 +5,6 @@ A round that was stopped, or whose server was killed, is continued by the next r
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -18,13 +17,7 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from lumbarseg.active_learning.rounds import (
-    COMPARISON_FILE,
-    RoundOptions,
-    find_last_round,
-    find_unfinished_round,
-    run_round,
-)
+from lumbarseg.active_learning.rounds import RoundOptions, find_last_round, find_unfinished_round, run_round
 from lumbarseg.active_learning.validation_patients import MIN_PATIENTS
 from lumbarseg.errors import LumbarsegError, ServeError
 
@@ -52,12 +45,10 @@ class TrainingTask(TrainTask):
         if last is None:
             return {}
         state = {"stage": last.stage, "started": last.started, "finished": last.finished, "version": last.version}
-        path = last.folder / COMPARISON_FILE
-        if not path.is_file():  # 3D Slicer shows epoch and best_metric as progress bars
+        if last.comparison is None:  # 3D Slicer shows epoch and best_metric as progress bars
             return state | {"epoch": round(100 * last.training_progress()), "total_epochs": 100}
-        comparison = json.loads(path.read_text(encoding="utf-8"))
-        dice = comparison["candidate"] if comparison["accepted"] else comparison["current"]
-        return state | {"comparison": comparison, "best_metric": dice or 0}
+        dice = last.comparison.candidate if last.comparison.accepted else last.comparison.current
+        return state | {"comparison": last.comparison.to_dict(), "best_metric": dice or 0}
 
     def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
         """Raise ServeError when there is nothing to train on, or an option is invalid."""
