@@ -106,9 +106,8 @@ def merge_predictions(
         elif by_parts and nearest_labels is None:
             merged[channel] = np.max([prediction.log_odds(kind) for prediction in members], axis=0)
         else:
-            merged[channel] = _mean_log_odds(
-                members, kind, nearest_labels[kind] if by_parts and nearest_labels else None
-            )
+            nearest = nearest_labels[kind] if by_parts and nearest_labels else None
+            merged[channel] = _mean_log_odds(members, kind, nearest)
     merged -= merged.max(axis=0)
     np.exp(merged, out=merged)
     merged /= merged.sum(axis=0)

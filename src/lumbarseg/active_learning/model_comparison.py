@@ -80,22 +80,20 @@ def compare_case_rows(candidate_rows: Sequence[Row], current_rows: Sequence[Row]
     current = exam_rows(current_rows)
     current_scores = [float(current[i]["dice"] or 0.0) for i in scored]
     current_mean = float(np.mean(current_scores))
-    gain = bootstrap_mean(
-        [new - old for new, old in zip(scores, current_scores, strict=True)], [candidate[i]["patient"] for i in scored]
-    )
+    gains = [new - old for new, old in zip(scores, current_scores, strict=True)]
+    gain = bootstrap_mean(gains, [candidate[i]["patient"] for i in scored])
     wrong, wrong_before = (sum(row["wrong"] or 0 for row in rows) for rows in (candidate, current))
     failed, failed_before = (sum(bool(row["error"]) for row in rows) for rows in (candidate_rows, current_rows))
     reason = f"mean Dice {current_mean:.4f} to {mean:.4f}, wrong names {wrong_before:.0f} to {wrong:.0f}"
     if failed or failed_before:
         reason += f", exams without a segmentation {failed_before} to {failed}"
+    rows = zip(names, scores, current_scores, strict=True)
+    exams = tuple({"exam": name, "candidate": new, "current": old} for name, new, old in rows)
     return ModelComparison(
         mean >= current_mean and wrong <= wrong_before and failed <= failed_before,
         reason,
         mean,
         current_mean,
         (float(gain.mean or 0.0), gain.low, gain.high),
-        tuple(
-            {"exam": name, "candidate": new, "current": old}
-            for name, new, old in zip(names, scores, current_scores, strict=True)
-        ),
+        exams,
     )

@@ -174,13 +174,10 @@ class _PseudoLabelSource:
     def list_cases(self, _: Path) -> SourceListing:
         """List the exams with their patients."""
         pattern = self.options.patient_pattern
-        patients, refused = (
-            patients_from_names(list(self.exams), pattern) if pattern else (dict.fromkeys(self.exams, ""), [])
-        )
-        cases = [
-            SourceCase(name, patient or name, _exam_files(self.exams[name]), split="train")
-            for name, patient in patients.items()
-        ]
+        names = dict.fromkeys(self.exams, "")
+        patients, refused = patients_from_names(list(self.exams), pattern) if pattern else (names, [])
+        files = {name: _exam_files(self.exams[name]) for name in patients}
+        cases = [SourceCase(name, who or name, files[name], split="train") for name, who in patients.items()]
         return SourceListing(tuple(cases), tuple(refused))
 
     def read_case(self, case: SourceCase) -> LoadedCase:

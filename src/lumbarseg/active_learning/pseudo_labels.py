@@ -13,26 +13,14 @@ from lumbarseg.datasets.dataset import LabelTable
 from lumbarseg.inference import ModelCard, Predictor, predict
 from lumbarseg.preprocessing import PreparedImage, argmax_classes, labels_on_source_grid, network_grid, preprocess
 from lumbarseg.resampling import reorient
-from lumbarseg.segmentation import SegmentationState, UserLevels, segment
-from lumbarseg.segmentation.label_map import (
-    check_level_order,
-    classes_on_exam_grid,
-    labels_on_network_grid,
-    render_label_map,
-)
+from lumbarseg.segmentation import SegmentationState, UserLevels, label_map, segment
 from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE
 from lumbarseg.segmentation.orientation import Flips, Prediction, describe_flips, flip_axes, predict_with_flips
 from lumbarseg.volume import Array, Volume
 
 from . import review
-from .ensemble import (
-    ModelPrediction,
-    ModelScope,
-    is_shared_by_parts,
-    merge_predictions,
-    model_scopes,
-    resample_probabilities,
-)
+from .ensemble import ModelPrediction, ModelScope, is_shared_by_parts, merge_predictions, model_scopes
+from .ensemble import resample_probabilities as resample
 
 UNKNOWN_LABEL = 255
 """The value of voxels on which models disagree strongly."""
@@ -103,9 +91,9 @@ def label_exam(
     if any(is_shared_by_parts(kind, ensemble.scopes) for kind in CLASSES[1:]):
         probabilities = merge_predictions(prediction.members, nearest_labels)
         prediction = replace(prediction, probabilities=probabilities, classes=argmax_classes(probabilities))
-        classes = classes_on_exam_grid(prediction)
-        labels = render_label_map(classes, state.instances, state.assignment.names, prediction)
-        check_level_order(labels)
+        classes = label_map.classes_on_exam_grid(prediction)
+        labels = label_map.render_label_map(classes, state.instances, state.assignment.names, prediction)
+        label_map.check_level_order(labels)
     table = label_table(ensemble.scopes)
     labels = np.where(np.isin(labels, [label for label in table if label != UNKNOWN_LABEL]), labels, 0)
     unknown = _unknown_voxels(prediction, nearest_labels)
@@ -176,7 +164,7 @@ def _predict_on_grid(model: Predictor, image: PreparedImage, target: PreparedIma
     probabilities = predict(model, np.ascontiguousarray(flip_axes(image.array, flips)))
     if image.grid.same_as(target.grid):
         return probabilities
-    resampled = resample_probabilities(flip_axes(probabilities, flips), image.grid, target.grid)
+    resampled = resample(flip_axes(probabilities, flips), image.grid, target.grid)
     return np.ascontiguousarray(flip_axes(resampled, flips))
 
 
@@ -190,7 +178,7 @@ def _common_lowest(cards: Sequence[ModelCard], kind: Kind) -> tuple[str, float] 
 def _nearest_labels(state: SegmentationState) -> dict[Kind, Array]:
     """Return for each kind the label of the structure at or next to each voxel, 0 far from all of them."""
     nearest = {}
-    for channel, labels in labels_on_network_grid(state.instances, state.assignment.names).items():
+    for channel, labels in label_map.labels_on_network_grid(state.instances, state.assignment.names).items():
         kind = CLASSES[channel]
         own = np.where(np.isin(labels, [s.label for s in STRUCTURES if s.kind is kind]), labels, 0)
         if own.any():

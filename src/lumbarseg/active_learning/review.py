@@ -73,12 +73,9 @@ def list_implausibilities(labels: Volume, table: LabelTable, discs_expected: boo
 def _missing_discs(levels: Mapping[str, LabelRegion], table: LabelTable) -> list[str]:
     """List the discs of the table that are missing between two neighbouring bodies."""
     names = {name for value, row in table.items() if value for name in row}
+    missing = names - set(levels)
     pairs = pairwise(level for level in LEVELS if level in levels)
-    return [
-        f"gap: no disc between {upper} and {lower}"
-        for upper, lower in pairs
-        if f"{upper}-{lower}" in names - set(levels)
-    ]
+    return [f"gap: no disc between {above} and {below}" for above, below in pairs if f"{above}-{below}" in missing]
 
 
 def _implausible_volumes(levels: Mapping[str, LabelRegion], labels: Volume) -> Iterator[str]:

@@ -271,11 +271,8 @@ def _train_candidate(current: TrainingRound, dataset: Dataset, on_validation: Va
     from .fine_tuning import export_run, fine_tune  # torch is optional
 
     options, run_folder = current.options, current.folder / RUN_FOLDER
-    validation = {
-        case.checksums.get("image")
-        for source in _validation_datasets(options, dataset)
-        for case in source.cases(VALIDATION_SPLIT)
-    }
+    sources = _validation_datasets(options, dataset)
+    validation = {case.checksums.get("image") for source in sources for case in source.cases(VALIDATION_SPLIT)}
     fine_tune(
         None if current.initial_model == NO_MODEL else current.initial_model,
         _exclude_images(dataset, validation),

@@ -37,9 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("studies", type=Path, metavar="STUDIES", help="folder that MONAI Label serves")
     options.add_output_option(parser, "APP", "the app's folder", required=True)
     parser.add_argument("--name", default="lumbar_spine", metavar="NAME", help="of the model (default: %(default)s)")
-    parser.add_argument(
-        "--init", default="", metavar="MODEL", help="train the first round from: shipped, none, a RUN or a model file"
-    )
+    text = "train the first round from: shipped, none, a RUN or a model file"
+    parser.add_argument("--init", default="", metavar="MODEL", help=text)
     for name, text in (("base", "train on these prepared datasets, too"), ("val", "validate with their split val")):
         parser.add_argument(f"--{name}-dataset", nargs="+", default=[], metavar="DATASET", help=text)
     options.add_val_fraction_option(parser, 0.2)

@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model files (.onnx) or the word shipped, then exams: files, DICOM folders or folders of exams",
     )
     options.add_output_option(parser, "DATASET", "the dataset to make", required=True)
-    parser.add_argument(
-        "--lowest", type=options.parse_level, metavar="LEVEL", help="lowest complete vertebra of every exam"
-    )
+    parser.add_argument("--lowest", type=options.parse_level, metavar="LEVEL", help="lowest complete vertebra of all")
     parser.add_argument(
         "--min-agreement",
         type=options.fraction,

@@ -27,16 +27,10 @@ _print = functools.partial(print, flush=True)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
-    parser.add_argument(
-        "studies", nargs="?", metavar="STUDIES", help="folder of exams, or http://... of a DICOMweb server"
-    )
-    parser.add_argument(
-        "--port", type=options.non_negative_int, default=8000, metavar="N", help="0: any (default: %(default)s)"
-    )
+    parser.add_argument("studies", nargs="?", metavar="STUDIES", help="folder of exams, or root of a DICOMweb server")
+    parser.add_argument("--port", type=options.non_negative_int, default=8000, metavar="N", help="0: any (%(default)s)")
     parser.add_argument("--host", default="127.0.0.1", metavar="NAME", help="address to listen on (%(default)s)")
-    parser.add_argument(
-        "--token", default="", metavar="TEXT", help="required in every request; the password in 3D Slicer"
-    )
+    parser.add_argument("--token", default="", metavar="TEXT", help="of every request; the password in 3D Slicer")
     parser.add_argument(
         "--allow-origin",
         action="append",

@@ -106,8 +106,12 @@ class SegmentationTask(InferTask):
             labels = Volume(encode_by_position(result.labels.array, names), result.labels.affine)
             values = {name: position for position, name in enumerate(names, start=1)}
         path = _write_temporary_labels(labels, values, str(request.get("result_extension") or ".nii.gz"))
+        levels = [{"name": x.name, "confidence": x.confidence, "uncertain": x.uncertain} for x in result.levels]
         return str(path), {
-            **_result_params(result),
+            "levels": levels,
+            "anchor": result.anchor,
+            "confidence": result.confidence,
+            "warnings": list(result.warnings),
             "clicks": len(clicks),
             "digest": model.card.digest,
             "model": self.name,
@@ -134,16 +138,6 @@ def _requested_lowest(request: Mapping[str, Any]) -> str | None:
     if value not in LEVELS:
         raise ServeError(f"lowest: {value!r} is not a vertebra; choose {_AUTO} or one of {', '.join(LEVELS)}", 422)
     return str(value)
-
-
-def _result_params(result: Segmentation) -> dict[str, Any]:
-    levels = [{"name": x.name, "confidence": x.confidence, "uncertain": x.uncertain} for x in result.levels]
-    return {
-        "levels": levels,
-        "anchor": result.anchor,
-        "confidence": result.confidence,
-        "warnings": list(result.warnings),
-    }
 
 
 def _write_temporary_labels(labels: Volume, label_values: Mapping[str, int], suffix: str) -> Path:

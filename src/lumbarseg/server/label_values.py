@@ -119,10 +119,7 @@ def find_structure(name: str) -> Structure:
             return structure_by_name(meaning.structures[0])
     except LumbarsegError:
         pass  # a name of several structures
-    raise ServeError(
-        f"the segment {name!r} is no structure; rename it, for example to L3, L3-L4, 'L3 arch' or sacrum, or empty it",
-        422,
-    )
+    raise ServeError(f"the segment {name!r} is no structure; rename it, for example to L3-L4, or empty it", 422)
 
 
 def align_to_grid(labels: Volume, grid: Grid) -> Volume:
@@ -131,9 +128,6 @@ def align_to_grid(labels: Volume, grid: Grid) -> Volume:
         labels = reorient(labels, grid.axis_codes)
     if not labels.grid.same_as(grid, _GRID_TOLERANCE):
         label_size, exam_size = (" x ".join(map(str, g.shape)) for g in (labels.grid, grid))
-        raise ServeError(
-            f"the label is not on the exam's grid ({label_size} voxels, the exam has {exam_size}): "
-            "does it belong to another exam?",
-            422,
-        )
+        sizes = f"{label_size} voxels, the exam has {exam_size}"
+        raise ServeError(f"the label is not on the exam's grid ({sizes}): does it belong to another exam?", 422)
     return Volume(labels.array, grid.affine)

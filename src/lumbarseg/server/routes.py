@@ -226,9 +226,7 @@ def upload_model(background_tasks: BackgroundTasks, model: str, file: Upload) ->
     if not _MODEL_NAME.fullmatch(model):
         raise ServeError(f"{model!r} cannot name a model; use only letters, digits, _, - and .")
     if not str(file.filename or "").lower().endswith(".onnx"):
-        raise ServeError(
-            "a model is one .onnx file as lumbarseg export writes it; pickled weights are not accepted", 415
-        )
+        raise ServeError("a model is an .onnx file of lumbarseg export; pickled weights are not accepted", 415)
     with tempfile.NamedTemporaryFile(prefix="lumbarseg-", suffix=".onnx", delete=False) as temporary:
         background_tasks.add_task(remove_file, temporary.name)
         temporary.write(file.file.read())

@@ -49,8 +49,6 @@ def _read_package_labels(path: Path, info: Mapping[str, Any]) -> Array:
 
 def dice_per_structure(reference: Array, prediction: Array) -> dict[str, float]:
     """Compute the Dice of every structure that occurs in either label map."""
-    values = (int(value) for value in np.union1d(reference, prediction) if value)
-    return {
-        structure_by_label(value).name: round(compute_dice(reference == value, prediction == value), 4)
-        for value in values
-    }
+    values = [int(value) for value in np.union1d(reference, prediction) if value]
+    scores = [round(compute_dice(reference == value, prediction == value), 4) for value in values]
+    return {structure_by_label(value).name: score for value, score in zip(values, scores, strict=True)}

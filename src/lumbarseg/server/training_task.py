@@ -55,9 +55,7 @@ class TrainingTask(TrainTask):
         _TrainingOptions.parse(request)
         finished = len(datastore.get_labeled_images())
         if finished < MIN_PATIENTS:
-            raise ServeError(
-                f"{finished} exams have a final label: save those of {MIN_PATIENTS} patients, then train", 409
-            )
+            raise ServeError(f"{finished} exams have a final label, {MIN_PATIENTS} are needed: save more labels", 409)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Run a round, or finish the interrupted one; return its result."""
@@ -69,9 +67,7 @@ class TrainingTask(TrainTask):
             settings["method"] = "deepedit"
         round_options = RoundOptions(model=self.name, training_settings=settings)
         try:
-            result = run_round(
-                datastore.folder, self.app, round_options, options.new_round, on_case_done=_log_imported_exam
-            )
+            result = run_round(datastore.folder, self.app, round_options, options.new_round, None, _log_exam)
         except LumbarsegError as error:
             raise ServeError(str(error), 409) from error
         reason = result.comparison.reason if result.comparison else "no exam was finished since the last round"
@@ -86,7 +82,7 @@ class TrainingTask(TrainTask):
         }
 
 
-def _log_imported_exam(name: str, total: int) -> None:
+def _log_exam(name: str, total: int) -> None:
     _log.info("imported %s, one of %d finished exams", name, total)
 
 

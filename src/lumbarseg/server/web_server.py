@@ -44,9 +44,8 @@ def http_status(error: Exception) -> int:
 def configure_logging(app: Path) -> None:
     """Write all messages to logs/app.log in the app's folder, which GET /logs/ shows."""
     (app / "logs").mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(
-        app / "logs" / "app.log", maxBytes=10_000_000, backupCount=3, encoding="utf-8"
-    )
+    path = app / "logs" / "app.log"
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3, encoding="utf-8")
     handler.setFormatter(logging.Formatter(_LOG_FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
@@ -109,13 +108,16 @@ def main() -> None:
     send_message(stage="starting MONAI Label")
     with contextlib.redirect_stdout(io.StringIO()):
         application = AccessControl(create_application(rules.origins), rules)
+        from monailabel.interfaces.utils.app import app_instance
     send_message(stage="reading the exams")
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             if self.started:
-                send_message(**_ready_message(self.servers[0].sockets[0].getsockname()[1]))
+                info = app_instance().info()
+                port = self.servers[0].sockets[0].getsockname()[1]
+                send_message(ready=port, models=list(info["models"]), exams=info["datastore"])
 
     server = Server(
         uvicorn.Config(
@@ -129,13 +131,6 @@ def main() -> None:
     )
     threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
     server.run()
-
-
-def _ready_message(port: int) -> dict[str, Any]:
-    from monailabel.interfaces.utils.app import app_instance
-
-    info = app_instance().info()
-    return {"ready": port, "models": list(info["models"]), "exams": info["datastore"]}
 
 
 def _stop_at_end_of_input(server: Any) -> None:
