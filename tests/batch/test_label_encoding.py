@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.io.itk import write_metaimage
 from tests.report.found import found, phantom
 
 from lumbarseg.anatomy import STRUCTURES, Kind, arch_of_level, structure_by_name
@@ -21,7 +22,7 @@ from lumbarseg.datasets import read_case
 from lumbarseg.datasets.importers import get_importer, paired_files
 from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.schemes import SCHEMES as TABLES
-from lumbarseg.io import LoadedExam, metaimage, read_image, read_labels, write_image, write_labels
+from lumbarseg.io import LoadedExam, read_image, read_labels, write_image, write_labels
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
@@ -92,8 +93,8 @@ def test_the_importer_of_spineps_reads_it(tmp_path: Path) -> None:
 def test_spiders_own_importer_reads_it(tmp_path: Path) -> None:
     segmented = segmented_exam("spider")
     labels = read_labels(write(segmented, tmp_path))
-    metaimage.write(phantom().image, tmp_path / "spider" / "images" / "1_t2.mha")
-    metaimage.write(labels, tmp_path / "spider" / "masks" / "1_t2.mha")
+    write_metaimage(phantom().image, tmp_path / "spider" / "images" / "1_t2.mha")
+    write_metaimage(labels, tmp_path / "spider" / "masks" / "1_t2.mha")
     done = import_source(get_importer("spider"), tmp_path / "spider", tmp_path / "out", jobs=1)
     (case,) = done.dataset.cases()
     read = read_case(case)[1].array

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import SimpleITK
 
@@ -31,3 +33,9 @@ def itk_image(volume: Volume) -> SimpleITK.Image:
     image.SetDirection((affine[:3, :3] / volume.grid.spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     return image
+
+
+def write_metaimage(volume: Volume, path: Path) -> None:
+    """Write a volume as a compressed .mha file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SimpleITK.WriteImage(itk_image(volume), str(path), True)

@@ -11,11 +11,11 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.grids import affine_of, filled, grids
-from tests.io.itk import itk_image, ras_affine, ras_array
+from tests.io.itk import itk_image
 
 from lumbarseg.errors import FileError, GridError
-from lumbarseg.io import metaimage, read_exam, read_image, read_labels
-from lumbarseg.volume import Grid, Volume
+from lumbarseg.io import read_exam, read_image, read_labels
+from lumbarseg.volume import Grid
 
 SAGITTAL = affine_of("PIL", (0.6, 0.6, 4.4), (30, 120, 200))
 
@@ -192,27 +192,3 @@ def test_a_header_without_its_end_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().split("ElementDataFile")[0])
     with pytest.raises(FileError, match="its header ends without ElementDataFile"):
         read_exam(path)
-
-
-@settings(max_examples=30, deadline=None)
-@given(grid=grids(), code=st.sampled_from([np.uint8, np.int16, np.float32]))
-def test_what_is_written_simpleitk_reads_in_the_same_place(
-    grid: Grid, code: type, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    volume = filled(grid, dtype=np.uint8)
-    path = tmp_path_factory.mktemp("meta") / "exam.mha"
-    metaimage.write(Volume(volume.array.astype(code), volume.affine), path)
-    theirs = SimpleITK.ReadImage(str(path))
-    assert np.array_equal(ras_array(theirs), volume.array) and ras_array(theirs).dtype == code
-    np.testing.assert_allclose(ras_affine(theirs), volume.affine, atol=1e-3)
-    ours = read_exam(path)
-    assert np.array_equal(ours.volume.array, volume.array)
-    assert ours.volume.grid.same_as(grid, 1e-3) and ours.notes == []
-
-
-def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    volume = filled(Grid((2, 3, 4), SAGITTAL), dtype=np.uint8)
-    for name, array in (("a.nrrd", volume.array), ("a.mha", volume.array.astype(np.complex64))):
-        with pytest.raises(FileError, match="cannot be written"):
-            metaimage.write(Volume(array, volume.affine), tmp_path / name)
-    assert not list(tmp_path.iterdir())

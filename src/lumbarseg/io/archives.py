@@ -92,22 +92,26 @@ def is_archive_member(path: Path) -> bool:
 
 def member_size(path: Path) -> int | None:
     """Return the uncompressed size of a member in bytes; None if there is no such member."""
+    member = _find_member(path)
+    return member[1].file_size if member else None
+
+
+def _find_member(path: Path) -> tuple[ZipFile, ZipInfo] | None:
     location = locate_in_archive(path)
-    info = _open_archive(location[0]).members.get(location[1]) if location else None
-    return info.file_size if info else None
+    if location is None:
+        return None
+    archive = _open_archive(location[0])
+    return (archive.file, archive.members[location[1]]) if location[1] in archive.members else None
 
 
 @contextmanager
 def open_member(path: Path) -> Iterator[BinaryIO]:
     """Open a member as a binary stream; raise `FileNotFoundError` if there is no such member."""
-    location = locate_in_archive(path)
-    if location is None:
+    member = _find_member(path)
+    if member is None:
         raise FileNotFoundError(2, "no such file", str(path))
-    archive = _open_archive(location[0])
-    if location[1] not in archive.members:
-        raise FileNotFoundError(2, "no such file in the ZIP", str(path))
     try:
-        with archive.file.open(archive.members[location[1]]) as stream:
+        with member[0].open(member[1]) as stream:
             yield stream  # type: ignore[misc]
     except NotImplementedError as error:
         raise FileError(f"{path}: this ZIP compression is not supported; unpack it and give the folder") from error

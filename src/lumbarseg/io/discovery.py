@@ -71,22 +71,21 @@ def _exams_of_file(path: Path) -> list[Path]:
     return [path.parent if path.name.upper() == dicom.DICOMDIR_NAME else path]
 
 
-def _is_image(path: Path) -> bool:
-    return path.name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def _is_output(path: Path) -> bool:
-    return path.name.lower().endswith(_OUTPUT_SUFFIXES)
+def _images(files: Iterable[Path]) -> tuple[list[Path], bool]:
+    """Return the images among files without outputs of this package, and whether there are any outputs."""
+    images = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+    exams = [image for image in images if not image.name.lower().endswith(_OUTPUT_SUFFIXES)]
+    return exams, len(images) > len(exams)
 
 
 def _exams_in_archive(path: Path) -> list[Path]:
     """Return the exams of a ZIP archive, or of a folder in it: every image and every DICOM study below."""
     files = list(archives.iter_members(path))
-    images = [file for file in files if _is_image(file)]
-    exams = [*dicom.find_studies(path), *(image for image in images if not _is_output(image))]
+    images, has_outputs = _images(files)
+    exams = [*dicom.find_studies(path), *images]
     if not exams:
         hint = "; unpack the ZIP in it first" if any(file.name.lower().endswith(_ZIP) for file in files) else ""
-        reason = "only label maps in it" if images else f"no NIfTI, MetaImage, NRRD or DICOM file in it{hint}"
+        reason = "only label maps in it" if has_outputs else f"no NIfTI, MetaImage, NRRD or DICOM file in it{hint}"
         raise FileError(f"{path}: {reason}; give the ZIP that holds the exams")
     return exams
 
@@ -96,17 +95,15 @@ def _exams_in_folder(folder: Path) -> list[Path]:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise to_file_error(folder, error) from error
-    images = [entry for entry in entries if _is_image(entry) and entry.is_file()]
-    exams = [image for image in images if not _is_output(image)]
+    exams, has_outputs = _images(entry for entry in entries if entry.is_file())
     if dicom.contains_dicom(folder):
         exams.insert(0, folder)
-    exams += [
-        exam for entry in entries if entry.name.lower().endswith(_ZIP) for exam in _exams_of_archive_in_folder(entry)
-    ]
+    for entry in entries:
+        if entry.name.lower().endswith(_ZIP):
+            exams += _exams_of_archive_in_folder(entry)
+    exams = exams or dicom.find_studies(folder)
     if not exams:
-        exams = dicom.find_studies(folder)
-    if not exams:
-        reason = "only label maps in it" if images else "no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"
+        reason = "only label maps in it" if has_outputs else "no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"
         raise FileError(f"{folder}: {reason}; give the folder that holds the exams")
     return exams
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from lumbarseg.errors import FileError, GridError
-from lumbarseg.volume import Array, Volume
+from lumbarseg.volume import Array
 
-from .file_access import atomic_write, open_for_reading
+from .file_access import open_for_reading
 from .raw_image import LPS_TO_RAS, RawImage
 from .voxel_data import VoxelLayout, read_volume
 
@@ -154,35 +152,3 @@ def _notes(fields: Fields) -> list[str]:
     if _first_present(fields, _SPACING) is None:
         notes.append("no spacing in its header: 1 mm assumed")
     return notes
-
-
-def write(volume: Volume, path: Path) -> None:
-    """Write a volume as compressed .mha; floats become float32, integers keep their type."""
-    array = volume.array.astype(np.float32) if volume.array.dtype.kind == "f" else volume.array
-    types = {code: name for name, code in reversed(_TYPES.items())}
-    element_type = types.get(array.dtype.str[1:])
-    if element_type is None or not path.name.lower().endswith(".mha"):
-        raise FileError(f"{path}: cannot be written: the name must end in .mha, and voxels be numbers")
-    affine, spacing = LPS_TO_RAS @ volume.affine, volume.grid.spacing
-    compressed = zlib.compress(array.astype(array.dtype.newbyteorder("<")).tobytes(order="F"), 1)
-    header = {
-        "ObjectType": "Image",
-        "NDims": 3,
-        "BinaryData": True,
-        "BinaryDataByteOrderMSB": False,
-        "CompressedData": True,
-        "CompressedDataSize": len(compressed),
-        "TransformMatrix": _format_numbers((affine[:3, :3] / spacing).T.ravel()),
-        "Offset": _format_numbers(affine[:3, 3]),
-        "ElementSpacing": _format_numbers(spacing),
-        "DimSize": _format_numbers(array.shape),
-        "ElementType": element_type,
-        "ElementDataFile": "LOCAL",
-    }
-    with atomic_write(path) as stream:
-        stream.write("".join(f"{name} = {value}\n" for name, value in header.items()).encode())
-        stream.write(compressed)
-
-
-def _format_numbers(numbers: Iterable[float]) -> str:
-    return " ".join(repr(float(n)) if isinstance(n, float) else str(n) for n in numbers)

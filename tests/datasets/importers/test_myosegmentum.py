@@ -11,6 +11,7 @@ import pytest
 from tests.datasets.layouts import myosegmentum as layout
 from tests.datasets.layouts.exam import SyntheticExam
 from tests.datasets.small_phantoms import exam
+from tests.io.itk import write_metaimage
 
 from lumbarseg import io
 from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
@@ -18,7 +19,6 @@ from lumbarseg.datasets.importers import myosegmentum
 from lumbarseg.datasets.importers.importer import Importer
 from lumbarseg.datasets.importing import import_source
 from lumbarseg.errors import DatasetError
-from lumbarseg.io import metaimage
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
@@ -95,7 +95,7 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
     (folder_of(copy, 0) / "L2_01.mha").unlink()
     (folder_of(copy, 1) / "WATER.nii.gz").rename(folder_of(copy, 1) / "WATER.dcm")
     mask = io.read_labels(folder_of(copy, 2) / "L5_03.mha")
-    metaimage.write(Volume(mask.array * 0, mask.affine), folder_of(copy, 2) / "L5_03.mha")
+    write_metaimage(Volume(mask.array * 0, mask.affine), folder_of(copy, 2) / "L5_03.mha")
     (folder_of(copy, 3) / "L1_04.mha").write_bytes(b"no volume at all")
     done = import_source(IMPORTER, copy, tmp_path / "out", jobs=1)
     assert done.added == ("05",)

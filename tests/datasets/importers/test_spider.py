@@ -11,6 +11,7 @@ import pytest
 from tests.datasets.layouts import spider as layout
 from tests.datasets.layouts.exam import SyntheticExam
 from tests.datasets.small_phantoms import exam
+from tests.io.itk import write_metaimage
 
 from lumbarseg import io
 from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
@@ -18,7 +19,6 @@ from lumbarseg.datasets.importers.importer import SourceCase
 from lumbarseg.datasets.importers.spider import IMPORTER, KNOWN_FAULTS, LABEL_TABLE
 from lumbarseg.datasets.schemes import SCHEMES
 from lumbarseg.errors import DatasetError, FileError
-from lumbarseg.io import metaimage
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
@@ -124,9 +124,9 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
     raw.files[1].write_bytes(raw.files[1].read_bytes()[:-8])
     with pytest.raises(FileError, match=r"masks/1_t2\.mha: "):
         IMPORTER.load_case(raw)
-    metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "images" / "x y.mha")
-    metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "x y.mha")
-    metaimage.write(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "9_t1.mha")
+    write_metaimage(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "images" / "x y.mha")
+    write_metaimage(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "x y.mha")
+    write_metaimage(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "9_t1.mha")
     found = IMPORTER.list_cases(tmp_path)
     assert [raw.name for raw in found.cases] == ["1_t2"]
     assert {name for name, _ in found.refused} == {"x-y", "9_t1"}
@@ -135,7 +135,7 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
 def write(folder: Path, values: np.ndarray) -> SourceCase:
     """A pair of one row of voxels."""
     mask = Volume(values.reshape(-1, 1, 1), np.eye(4))
-    metaimage.write(Volume(np.zeros_like(mask.array), np.eye(4)), folder / "images" / "1_t2.mha")
-    metaimage.write(mask, folder / "masks" / "1_t2.mha")
+    write_metaimage(Volume(np.zeros_like(mask.array), np.eye(4)), folder / "images" / "1_t2.mha")
+    write_metaimage(mask, folder / "masks" / "1_t2.mha")
     assert io.read_labels(folder / "masks" / "1_t2.mha").array.shape == mask.array.shape
     return next(raw for raw in IMPORTER.list_cases(folder).cases if raw.name == "1_t2")

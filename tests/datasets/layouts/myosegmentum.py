@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from tests.io.itk import write_metaimage
 
 from lumbarseg import io
 from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
-from lumbarseg.io import metaimage
 from lumbarseg.volume import Array, Volume
 
 from .exam import InjectedFault, SyntheticExam
@@ -52,9 +52,9 @@ def write(
             io.write_image(image, place / f"{name}.nii.gz")
             io.write_image(image, place.parent / "muscle" / f"{name}.nii.gz")
         for level, mask in masks.items():
-            metaimage.write(Volume(mask, affine), place / f"{level}_{case}.mha")
+            write_metaimage(Volume(mask, affine), place / f"{level}_{case}.mha")
         muscle = Volume((exam.labels.array == 0).astype(np.uint8), exam.labels.affine)
-        metaimage.write(muscle, place.parent / "muscle" / f"psoas_left_{case}.mha")
+        write_metaimage(muscle, place.parent / "muscle" / f"psoas_left_{case}.mha")
     return faults
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from tests.io.itk import write_metaimage
 
 from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, arch_of_level, structure_by_name
 from lumbarseg.datasets.schemes import REGULAR_VERTEBRAE, SCHEMES, encode_labels, value_for_structure
-from lumbarseg.io import atomic_write, metaimage
+from lumbarseg.io import atomic_write
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
@@ -65,11 +66,11 @@ def write(
         names += [f"{_patient_number(number)}_t2_SPACE"] if fault == "same-acquisition" else []
         mask = _with_fault(_spider_labels(exam), fault)
         for name in names:
-            metaimage.write(exam.image, parts[0] / f"{name}.mha")
-            metaimage.write(mask, parts[1] / f"{name}.mha")
+            write_metaimage(exam.image, parts[0] / f"{name}.mha")
+            write_metaimage(mask, parts[1] / f"{name}.mha")
             overview += [] if fault == "no-overview" else [_row(name, exam, mask.array, fault, rng)]
         if fault == "alone":
-            metaimage.write(exam.image, parts[0] / f"{_patient_number(number)}_t1.mha")
+            write_metaimage(exam.image, parts[0] / f"{_patient_number(number)}_t1.mha")
             names = [f"{_patient_number(number)}_t1"]
         gradings += _grading_rows(number, fault, rng)
         word = "refused" if fault in ("grey", "alone") else fault

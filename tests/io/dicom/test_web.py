@@ -159,7 +159,7 @@ def test_a_silent_server_is_a_timeout(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(web, "_TIMEOUT", (5.0, 0.5))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = StudyAddress(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web", STUDY)
-        with pytest.raises(FileError, match=r"no response within 0\.5 s"):
+        with pytest.raises(FileError, match=r"the server stopped responding"):
             web.fetch_series(address, tmp_path / "exam")
 
 

@@ -7,7 +7,7 @@ PS3.3 C.7.1.1, C.7.2.1), and whether it was de-identified. A value that the stan
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +41,7 @@ _OPTIONAL_KEYWORDS = (
 )
 _SERIES_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _IMAGE_UIDS = ("SOPClassUID", "SOPInstanceUID")
-_GEOMETRY_KEYWORDS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+_THICKNESS_KEYWORDS = ("SliceThickness", "SpacingBetweenSlices")  # the first that has a value is used
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,26 @@ def source_datasets(source: SourceImages) -> list[Any]:
 
     One data set for each slice in order, or one with all frames in order if they are frames of one file.
     """
+    from pydicom import Dataset
+
     first = source.datasets[0]
     shared = _patient_and_study(first)
     if is_multiframe(source):
         frames = list(iter_frame_attributes(first))
-        attributes = [frames[number - 1] for number in source.frame_numbers]
-        geometries = [_slice_geometry(own, attributes[0]) for own in attributes]
-        return [_source_image(shared, first, _functional_groups(geometries))]
-    keywords = (*_GEOMETRY_KEYWORDS, "SpacingBetweenSlices")
-    attributes = [{keyword: _value(dataset, keyword) for keyword in keywords} for dataset in source.datasets]
-    return [
-        _source_image(shared, dataset, _slice_geometry(own, attributes[0]))
-        for dataset, own in zip(source.datasets, attributes, strict=True)
-    ]
+        shared.update(_image_attributes(first))
+        shared.update(_functional_groups([frames[number - 1] for number in source.frame_numbers]))
+        return [shared]
+    images = []
+    for dataset in source.datasets:
+        image = Dataset()
+        image.update(shared)
+        image.update(_image_attributes(dataset))
+        image.PixelSpacing = _decimals(first.PixelSpacing)
+        image.ImageOrientationPatient = _decimals(first.ImageOrientationPatient)
+        image.ImagePositionPatient = _decimals(dataset.ImagePositionPatient)
+        image.SliceThickness = _thickness({key: _value(first, key) for key in _THICKNESS_KEYWORDS})
+        images.append(image)
+    return images
 
 
 def new_object_attributes(provenance: Provenance, content: str) -> dict[str, Any]:
@@ -167,48 +174,38 @@ def _value(dataset: Any, keyword: str) -> Any:
         return None
 
 
-def _source_image(shared: Any, dataset: Any, geometry: Any) -> Any:
+def _image_attributes(dataset: Any) -> Any:
+    """Return identity and size of an image."""
     from pydicom import Dataset
 
     image = Dataset()
-    image.update(shared)
-    for keyword in _IMAGE_UIDS:
-        setattr(image, keyword, _text(dataset, keyword))
+    image.SOPClassUID, image.SOPInstanceUID = (_text(dataset, keyword) for keyword in _IMAGE_UIDS)
     image.Rows, image.Columns = int(dataset.Rows), int(dataset.Columns)
-    image.update(geometry)
     return image
 
 
-def _slice_geometry(attributes: Mapping[str, Any], first: Mapping[str, Any]) -> Any:
-    """Return the geometry of a slice: its own position, and direction and spacing of the first slice of its stack."""
-    from pydicom import Dataset
+def _decimals(values: Iterable[Any]) -> list[Any]:
     from pydicom.valuerep import DSfloat
 
-    thickness = first.get("SliceThickness") or first.get("SpacingBetweenSlices") or 1.0
-    values = {**first, "SliceThickness": [thickness], "ImagePositionPatient": attributes["ImagePositionPatient"]}
-    geometry = Dataset()
-    for keyword in _GEOMETRY_KEYWORDS:
-        setattr(geometry, keyword, [DSfloat(float(part), auto_format=True) for part in values[keyword]])
-    return geometry
+    return [DSfloat(float(value), auto_format=True) for value in values]
 
 
-def _functional_groups(geometries: Sequence[Any]) -> Any:
-    """Return the geometries of the frames of one image as its functional groups."""
+def _thickness(attributes: Mapping[str, Any]) -> float:
+    """Return the slice thickness in mm; the distance of the slices, or 1, if it is missing."""
+    return float(next(filter(None, map(attributes.get, _THICKNESS_KEYWORDS)), 1.0))
+
+
+def _functional_groups(frames: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the functional groups with the geometry of frames, which share direction and spacing of the first."""
+    import highdicom
     from pydicom import Dataset
 
-    def group(geometry: Any, sequence: str, *keywords: str) -> Dataset:
-        item, macro = Dataset(), Dataset()
-        for keyword in keywords:
-            setattr(macro, keyword, getattr(geometry, keyword))
-        setattr(item, sequence, [macro])
-        return item
-
-    shared = group(geometries[0], "PlaneOrientationSequence", "ImageOrientationPatient")
-    shared.update(group(geometries[0], "PixelMeasuresSequence", "PixelSpacing", "SliceThickness"))
-    groups = Dataset()
-    groups.NumberOfFrames = len(geometries)
+    first, groups, shared = frames[0], Dataset(), Dataset()
+    shared.PlaneOrientationSequence = highdicom.PlaneOrientationSequence("PATIENT", first["ImageOrientationPatient"])
+    shared.PixelMeasuresSequence = highdicom.PixelMeasuresSequence(first["PixelSpacing"], _thickness(first))
+    groups.NumberOfFrames = len(frames)
     groups.SharedFunctionalGroupsSequence = [shared]
-    groups.PerFrameFunctionalGroupsSequence = [
-        group(geometry, "PlanePositionSequence", "ImagePositionPatient") for geometry in geometries
-    ]
+    groups.PerFrameFunctionalGroupsSequence = [Dataset() for _ in frames]
+    for group, frame in zip(groups.PerFrameFunctionalGroupsSequence, frames, strict=True):
+        group.PlanePositionSequence = highdicom.PlanePositionSequence("PATIENT", frame["ImagePositionPatient"])
     return groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,10 @@ def read_slice_headers(path: Path) -> list[SliceHeader]:
 
 def parse_slice_headers(path: Path, dataset: Any, transfer_syntax: str = "") -> list[SliceHeader]:
     """Return the slices that a pydicom data set describes; raises whatever pydicom raises if it is malformed."""
-    attributes = _plain_attributes({keyword: _get(dataset, keyword) for keyword in _KEYWORDS})
+    attributes = _plain_attributes(dataset, _KEYWORDS)
     is_multiframe = FUNCTIONAL_GROUPS[1] in dataset and attributes.get("Modality", "") in IMAGE_MODALITIES
-    frames = [attributes | _plain_attributes(own) for own in iter_frame_attributes(dataset)] if is_multiframe else []
+    own_attributes = iter_frame_attributes(dataset) if is_multiframe else ()
+    frames = [attributes | _plain_attributes(own, own) for own in own_attributes]
     if frames and len(frames) == attributes.get("NumberOfFrames"):
         return [_slice_header(path, transfer_syntax, own, index) for index, own in enumerate(frames)]
     if "SOPClassUID" in attributes or is_private_syntax(transfer_syntax):
@@ -128,20 +130,12 @@ def is_greyscale(attributes: dict[str, Any]) -> bool:
     return str(attributes.get("PhotometricInterpretation", "")).upper() in _GREYSCALE
 
 
-def _get(dataset: Any, keyword: str) -> Any:
-    try:
-        return dataset.get(keyword)
-    except Exception:  # a malformed value counts as missing
-        return None
-
-
-def _plain_attributes(values: dict[str, Any]) -> dict[str, Any]:
+def _plain_attributes(source: Any, keywords: Iterable[str]) -> dict[str, Any]:
+    """Return the attributes of a data set or dictionary that are present and well-formed, as plain values."""
     plain = {}
-    for keyword, value in values.items():
-        try:
-            plain[keyword] = _to_plain(value)
-        except Exception:  # a malformed value counts as missing
-            plain[keyword] = None
+    for keyword in keywords:
+        with suppress(Exception):  # a malformed value counts as missing
+            plain[keyword] = _to_plain(source.get(keyword))
     return {keyword: value for keyword, value in plain.items() if value not in (None, "", ())}
 
 

@@ -32,6 +32,15 @@ _UID = r"\d+(?:\.\d+)*"
 _ADDRESS = re.compile(rf"(https?://[^/\s]+(?:/[^\s]*?)?)/studies/({_UID})(?:/series/({_UID}))?/?")
 _IMAGE_MODALITIES = ("MR", "CT")
 _TIMEOUT = (10.0, 120.0)  # s, to connect and between two parts of a response
+_NO_RESPONSE = "no server responds there; check the address, and that the server runs"
+_NETWORK_FAILURES = {  # by the name of the exception of requests
+    "SSLError": "the server's certificate is not trusted; name the certificate file of its authority in "
+    "REQUESTS_CA_BUNDLE, or check the address",
+    "ConnectTimeout": "the server does not respond; try again later",
+    "ReadTimeout": "the server stopped responding; try again later",
+    "ConnectionError": _NO_RESPONSE,
+    "ProxyError": _NO_RESPONSE,
+}
 _ANY_SYNTAX = (("application/dicom", "*"),)
 
 
@@ -192,15 +201,8 @@ def _explain_failure(error: Exception) -> str:
         return "the server has nothing of that name (404); check the address"
     if status is not None:
         return f"the server reports an error ({status}); look into its log, or try again later"
-    if name == "SSLError":
-        return (
-            "the server's certificate is not trusted; name the certificate file of its authority in "
-            "REQUESTS_CA_BUNDLE, or check the address"
-        )
-    if name in ("ConnectTimeout", "ReadTimeout", "Timeout"):
-        return f"no response within {_TIMEOUT[name != 'ConnectTimeout']:g} s; try again later"
-    if name in ("ConnectionError", "ProxyError"):
-        return "no server responds there; check the address, and that the server runs"
+    if name in _NETWORK_FAILURES:
+        return _NETWORK_FAILURES[name]
     if isinstance(error, OSError) and not isinstance(error, ValueError):
         return f"the connection broke ({name}); try again"
     return f"the server there does not support DICOMweb ({name}); check the address"
