@@ -275,7 +275,7 @@ def test_a_device_that_is_not_here_is_one_line(done: Path, capsys: pytest.Captur
     assert main(command_line(done, "--device", "directml")) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "--device directml is not available here" in line
-    assert "there are auto, cpu" in line
+    assert "available devices: auto, cpu" in line
 
 
 def test_labels_of_a_batch_can_be_read(made: Path) -> None:
