@@ -17,7 +17,7 @@ from lumbarseg.volume import Array
 
 from .file_access import file_size, open_for_reading
 from .raw_image import RawImage
-from .voxel_data import check_claimed_size, decode_voxels, format_sizes, max_decompressed_size, volume_number
+from .voxel_data import VoxelLayout, format_sizes, max_decompressed_size, read_volume
 
 _ABSENT: Any = None
 if "nibabel" not in sys.modules and "pydicom" not in sys.modules:
@@ -56,16 +56,12 @@ def read(path: Path, volume_index: int | None = None) -> RawImage:
     with _open_decompressed(path) as (stream, available):
         header, version = _read_header(path, stream)
         sizes = _image_sizes(path, header)
-        dtype = _dtype(path, header)
         offset = _voxel_offset(path, header, version)
-        check_claimed_size(path, sizes, dtype.itemsize, available - offset)
-        number = volume_number(path, int(np.prod(sizes[3:], dtype=np.int64)), volume_index)
-        shape = (*sizes[:3], 1, 1)[:3]
-        count = int(np.prod(shape))
-        _seek(path, stream, offset + number * count * dtype.itemsize)
-        array = decode_voxels(path, stream, dtype, count).reshape(shape, order="F")
-    affine, notes = _affine(path, header, shape)
-    metadata = {"format": f"NIfTI-{version}", "voxel_type": dtype.name}
+        layout = VoxelLayout(sizes, [0, 1, 2][: len(sizes)], _dtype(path, header), skip_bytes=offset)
+        stream.seek(0)
+        array = read_volume(path, stream, layout, volume_index, available - offset)
+    affine, notes = _affine(path, header, array.shape)
+    metadata = {"format": f"NIfTI-{version}", "voxel_type": layout.dtype.name}
     return RawImage(_apply_scaling(path, array, header), affine, notes, metadata)
 
 
@@ -80,13 +76,6 @@ def _open_decompressed(path: Path) -> Iterator[tuple[BinaryIO, float]]:
             yield cast("BinaryIO", gzip.GzipFile(fileobj=stream)), max_decompressed_size(size, "gzip")
         else:
             yield stream, size
-
-
-def _seek(path: Path, stream: BinaryIO, position: int) -> None:
-    try:
-        stream.seek(position)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FileError(f"{path}: truncated or damaged before its voxels; copy or export it again") from error
 
 
 def _read_header(path: Path, stream: BinaryIO) -> tuple[Any, int]:

@@ -42,32 +42,47 @@ class VoxelLayout:
     skip_bytes: int = 0
 
 
-def read_volume(path: Path, stream: BinaryIO, layout: VoxelLayout, requested: int | None) -> Array:
+def read_volume(
+    path: Path, stream: BinaryIO, layout: VoxelLayout, requested: int | None, available: float | None = None
+) -> Array:
     """Read one volume from a stream positioned behind the header of `path`.
 
     Parameters
     ----------
     requested
         Which volume of a file with a non-spatial axis, counted from 0; None if there is only one.
+    available
+        The most bytes that the stream can still hold; None to find out from the size of the file.
 
     Returns
     -------
     (I, J, K) array of `layout.dtype`; K is 1 if only two axes are spatial.
     """
-    count = math.prod(layout.sizes)
-    needed = count * layout.dtype.itemsize
-    with _open_data(path, stream, layout.data_file) as (data, available):
-        limit = max_decompressed_size(available, layout.encoding)
-        check_claimed_size(path, layout.sizes, layout.dtype.itemsize, limit, layout.axes)
+    axes, itemsize = list(layout.axes), layout.dtype.itemsize
+    with _open_data(path, stream, layout.data_file) as (data, remaining):
+        limit = max_decompressed_size(remaining, layout.encoding) if available is None else available
+        check_claimed_size(path, layout.sizes, itemsize, limit, axes)
+        volume_size, total = math.prod(layout.sizes[axis] for axis in axes), math.prod(layout.sizes)
+        number = volume_number(path, total // volume_size, requested)
         for _ in range(layout.skip_lines):
             data.readline()
-        data.seek(*((-needed, 2) if layout.skip_bytes == -1 else (layout.skip_bytes, 1)))
-        voxels = decode_voxels(path, data, layout.dtype, count, layout.encoding).reshape(layout.sizes, order="F")
-    others = [axis for axis in range(voxels.ndim) if axis not in layout.axes]
-    volumes = voxels.transpose([*layout.axes, *others])
-    volumes = volumes.reshape(*volumes.shape[: len(layout.axes)], -1)
-    volume = volumes[..., volume_number(path, volumes.shape[-1], requested)]
+        _seek(path, data, *((-total * itemsize, 2) if layout.skip_bytes == -1 else (layout.skip_bytes, 1)))
+        if axes == list(range(len(axes))) and layout.encoding == "raw":  # volumes are contiguous: read one alone
+            _seek(path, data, number * volume_size * itemsize, 1)
+            volume = decode_voxels(path, data, layout.dtype, volume_size)
+            return volume.reshape((*layout.sizes[: len(axes)], 1)[:3], order="F")
+        voxels = decode_voxels(path, data, layout.dtype, total, layout.encoding).reshape(layout.sizes, order="F")
+    others = [axis for axis in range(voxels.ndim) if axis not in axes]
+    volumes = voxels.transpose([*axes, *others])
+    volume = volumes.reshape(*volumes.shape[: len(axes)], -1)[..., number]
     return volume if volume.ndim == 3 else volume[..., None]
+
+
+def _seek(path: Path, stream: BinaryIO, offset: int, origin: int) -> None:
+    try:
+        stream.seek(offset, origin)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise FileError(f"{path}: truncated or damaged before its voxels; copy or export it again") from error
 
 
 @contextmanager

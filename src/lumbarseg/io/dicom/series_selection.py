@@ -12,7 +12,7 @@ from lumbarseg.errors import FileError
 from .headers import IMAGE_MODALITIES, SliceHeader, is_greyscale, is_private_syntax
 from .pixels import private_syntax_message
 from .series import ImageStack
-from .stack_splitting import split_into_stacks
+from .stacks import split_into_stacks
 
 _MAX_LISTED = 12  # stacks in a message
 
