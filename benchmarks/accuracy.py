@@ -37,20 +37,21 @@ Row = dict[str, Any]
 
 
 def tissue_table(table: Mapping[int, Collection[str]]) -> dict[int, tuple[str, ...]]:
-    """A table of levels as one of tissues: every vertebra one thing, every disc another."""
+    """Convert a label table of levels to one of tissues: all vertebrae are one structure, all discs another."""
     kinds = {name: structure_by_name(name).kind for names in table.values() for name in names if name not in CLASSES}
     out = {}
     for value, names in table.items():
-        told = {str(kinds.get(name, name)) for name in names}
-        out[value] = tuple(sorted(told))
+        row = {str(kinds.get(name, name)) for name in names}
+        out[value] = tuple(sorted(row))
     return out
 
 
 @dataclass(frozen=True)
 class BenchmarkSet:
-    """Exams judged in one way. table: what the values of their references mean; empty where there are none.
+    """Exams that are evaluated in one way.
 
-    contrast: of all exams, or of those named in `contrasts`.
+    table : label table of the references; empty if there are none
+    contrast : of all exams, or of those named in `contrasts`
     """
 
     name: str
@@ -61,7 +62,7 @@ class BenchmarkSet:
     contrasts: Mapping[str, str] = field(default_factory=dict)
 
     def exams(self, real: Path) -> Iterator[tuple[Path, Path]]:
-        """Pairs of an image and its reference."""
+        """Yield pairs of an image and its reference."""
         for image in sorted((real / self.folder).glob(self.pattern)):
             if self.name == "chu":
                 yield image, image.parent / "named" / image.name.replace(".nii.gz", "_named.nii.gz")
@@ -69,8 +70,8 @@ class BenchmarkSet:
                 yield image, image.with_name(image.name.replace("_image.", "_labels."))
 
 
-# written nowhere, so told from the pictures: fluid dark and fat bright is T1, both bright T2, fat dark and fluid bright
-# TIRM
+# not documented, so recognised in the images: dark fluid and bright fat is T1, both bright T2, dark fat and bright
+# fluid TIRM
 _SIEGEN = {"02": "T1", "03": "TIRM", "06": "T1", "10": "T1", "12": "T2", "15": "T2"}
 _BODIES, _DISCS = own_label_table([Kind.BODY]), own_label_table([Kind.DISC])
 _T2_SLICES = tissue_table(SCHEMES["spider_t2"])
@@ -89,13 +90,18 @@ SETS = (
 
 
 def mean(values: Collection[float]) -> float:
-    """The mean, 0 of nothing."""
+    """Return the mean, 0 without values."""
     return float(np.mean(list(values))) if values else 0.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """One line of the table: what a set must show. least: whether more is better; ratio: the volumes beside a Dice."""
+    """One line of the table of targets.
+
+    measure : the value to compare with `bound`
+    higher_is_better : whether the value must be at least the bound, or at most
+    ratio : volume ratio shown beside a Dice
+    """
 
     set: str
     description: str
@@ -105,56 +111,62 @@ class Target:
     ratio: Callable[[list[Row]], float] | None = None
 
     def evaluate(self, rows: list[Row]) -> Row:
-        """The figure beside its bound."""
+        """Return the measured value beside its bound."""
         value = self.measure(rows)
         passed = value >= self.bound if self.higher_is_better else value <= self.bound
         ratio = round(self.ratio(rows), 3) if self.ratio else None
-        told = {
+        row = {
             "set": self.set,
             "what": self.description,
             "target": self.bound,
             "figure": round(value, 4),
             "pass": passed,
         }
-        return told | {"volume_ratio": ratio, "exams": len(rows)}
+        return row | {"volume_ratio": ratio, "exams": len(rows)}
 
 
 def _mean_of(key: str, names: Collection[str] | None = None) -> Callable[[list[Row]], float]:
-    """Mean over exams of the mean over structures, of those named here or of all; exams without them do not count."""
+    """Return a function: mean over exams of the mean over structures.
 
-    def figure(rows: list[Row]) -> float:
-        chosen = [
+    names : structures that count, by default all; exams without any of them are left out
+    """
+
+    def mean_over_exams(rows: list[Row]) -> float:
+        values_per_exam = [
             [value.get(key, 0.0) for name, value in row["structures"].items() if names is None or name in names]
             for row in rows
         ]
-        return mean([mean(values) for values in chosen if values])
+        return mean([mean(values) for values in values_per_exam if values])
 
-    return figure
+    return mean_over_exams
 
 
 def dice_target(set_name: str, what: str, bound: float, names: Collection[str] | None = None, key: str = "") -> Target:
-    """A Dice with its volume ratio; key: "overlap_" to judge each structure against what covers it."""
-    figure = _mean_of("overlap" if key else "dice", names)
-    return Target(set_name, what, bound, figure, ratio=_mean_of(f"{key}ratio", names))
+    """Return a target for a Dice with its volume ratio.
+
+    key : "overlap_" to compare each structure with the one that covers it, whatever its name
+    """
+    mean_over_exams = _mean_of("overlap" if key else "dice", names)
+    return Target(set_name, what, bound, mean_over_exams, ratio=_mean_of(f"{key}ratio", names))
 
 
 def count_named_right(rows: list[Row]) -> float:
-    """Exams in which no structure of the reference is missing or lies under another name."""
+    """Count the exams in which no structure of the reference is missing or has a wrong name."""
     return sum(not row["wrong"] and not row["missing"] for row in rows)
 
 
 def count_unmarked_wrong_names(rows: list[Row]) -> float:
-    """Structures under a wrong name that was not marked uncertain."""
+    """Count the wrong names that are not marked uncertain."""
     return sum(len(row["wrong_unmarked"]) for row in rows)
 
 
 def count_claimed(rows: list[Row]) -> float:
-    """Exams without a lumbar spine in which lumbar names are claimed without a warning."""
+    """Count the exams without a lumbar spine that get lumbar names without a warning."""
     return sum(row["claimed"] for row in rows)
 
 
 def dice_of_certain_exams(rows: list[Row]) -> float:
-    """Mean Dice by name of the exams in which no name was marked uncertain."""
+    """Return the mean Dice by name over the exams in which no name is marked uncertain."""
     return _mean_of("dice")([row for row in rows if not any(level["uncertain"] for level in row["levels"])])
 
 
@@ -179,14 +191,14 @@ TARGETS = (
 
 
 def run_sets(model: Model, real: Path, names: tuple[str, ...] = (), limit: int | None = None) -> Row:
-    """Rows of every exam of the chosen sets (all by default) and the table of targets; prints as it goes."""
+    """Evaluate every exam of the selected sets (default: all), print each, and return rows and targets."""
     sets: dict[str, list[Row]] = {}
-    for chosen in SETS:
-        if names and chosen.name not in names:
+    for values_per_exam in SETS:
+        if names and values_per_exam.name not in names:
             continue
-        rows = [evaluate_exam(model, chosen, *pair) for pair in list(chosen.exams(real))[:limit]]
+        rows = [evaluate_exam(model, values_per_exam, *pair) for pair in list(values_per_exam.exams(real))[:limit]]
         if rows:
-            sets[chosen.name] = rows
+            sets[values_per_exam.name] = rows
     return {
         "machine": machine.machine_facts(),
         "model": {"digest": model.card.digest, "engine": model.engine_name},
@@ -197,20 +209,20 @@ def run_sets(model: Model, real: Path, names: tuple[str, ...] = (), limit: int |
 
 
 def evaluate_exam(model: Model, benchmark_set: BenchmarkSet, image: Path, reference: Path) -> Row:
-    """One exam, segmented and judged on its own grid, the whole volume."""
+    """Segment one exam and score the complete volume on its own grid."""
     name = image.name.removesuffix(".nii.gz").removesuffix("_image")
     volume = read_exam(image).volume
     try:
-        found, refused = segment(volume, model), ""
-        labels = found.labels.array
+        segmentation, refused = segment(volume, model), ""
+        labels = segmentation.labels.array
     except LumbarsegError as error:
-        found, refused, labels = None, str(error), np.zeros(volume.array.shape, np.uint8)
+        segmentation, refused, labels = None, str(error), np.zeros(volume.array.shape, np.uint8)
     contrast = benchmark_set.contrasts.get(name, benchmark_set.contrast)
     row: Row = {
         "exam": name,
         "contrast": contrast,
         "refused": refused,
-        **(_level_facts(found) if found else {"levels": [], "warnings": []}),
+        **(_level_facts(segmentation) if segmentation else {"levels": [], "warnings": []}),
     }
     if benchmark_set.table:
         scores = score_structures(labels, read_labels(reference).array, benchmark_set.table)
@@ -228,38 +240,39 @@ def evaluate_exam(model: Model, benchmark_set: BenchmarkSet, image: Path, refere
     return row
 
 
-def _level_facts(found: Segmentation) -> Row:
+def _level_facts(segmentation: Segmentation) -> Row:
+    """Return names, anchor, confidence and warnings for JSON."""
     levels = [
         {"name": level.name, "uncertain": level.uncertain, "confidence": round(level.confidence, 3)}
-        for level in found.levels
+        for level in segmentation.levels
     ]
     return {
         "levels": levels,
-        "anchor": found.anchor,
-        "confidence": round(found.confidence, 3),
-        "warnings": list(found.warnings),
+        "anchor": segmentation.anchor,
+        "confidence": round(segmentation.confidence, 3),
+        "warnings": list(segmentation.warnings),
     }
 
 
 def _claims_lumbar_names(row: Row) -> bool:
-    """Whether lumbar names stand there without a warning and without a mark of uncertainty."""
+    """Return whether lumbar names are given without a warning and without a mark of uncertainty."""
     certain = [level["name"] for level in row["levels"] if level["name"] in LUMBAR_LEVELS and not level["uncertain"]]
     return bool(certain) and not row["warnings"]
 
 
 def volume_ratio(rows: list[Row]) -> dict[str, float]:
-    """Mean volume ratio per structure over the exams in which it was found."""
-    seen: dict[str, list[float]] = {}
+    """Return the mean volume ratio of each structure over the exams in which it was predicted."""
+    ratios: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row["structures"].items():
             r = value.get("overlap_ratio", value.get("ratio", 0.0))
             if r > 0:
-                seen.setdefault(name, []).append(r)
-    return {name: round(mean(values), 3) for name, values in seen.items()}
+                ratios.setdefault(name, []).append(r)
+    return {name: round(mean(values), 3) for name, values in ratios.items()}
 
 
 def format_row(set_name: str, row: Row) -> str:
-    """One exam in one line."""
+    """Format one exam as a line."""
     line = f"{set_name:13s} {row['exam']:28s}"
     if "claimed" in row:
         line += "CLAIMED" if row["claimed"] else "ok"
@@ -278,34 +291,33 @@ def format_row(set_name: str, row: Row) -> str:
 
 
 def targets_table(targets: list[Row]) -> str:
-    """The targets as a table in Markdown."""
-    lines = ["| set | what | asked | figure | volume ratio | |", "|---|---|--:|--:|--:|---|"]
+    """Format the targets as a Markdown table."""
+    lines = ["| set | measure | target | result | volume ratio | |", "|---|---|--:|--:|--:|---|"]
     for t in targets:
         digits = 0 if float(t["target"]).is_integer() else 3
-        asked = f"{t['target']:.{digits}f}" if digits == 0 else f"{t['target']:.3f}".removesuffix("0")
+        target = f"{t['target']:.{digits}f}" if digits == 0 else f"{t['target']:.3f}".removesuffix("0")
         ratio = "" if t["volume_ratio"] is None else f"{t['volume_ratio']:.2f}"
         verdict = "pass" if t["pass"] else "**miss**"
-        lines.append(f"| {t['set']} | {t['what']} | {asked} | {t['figure']:.{digits}f} | {ratio} | {verdict} |")
+        lines.append(f"| {t['set']} | {t['what']} | {target} | {t['figure']:.{digits}f} | {ratio} | {verdict} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Judge the model, print and write the figures."""
+    """Evaluate the model, print and write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.accuracy", description=__doc__)
     parser.add_argument("--real", type=Path, default=os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
     parser.add_argument("--model", type=Path, default=None, help="a model file (default: the shipped one)")
     parser.add_argument("--sets", nargs="*", default=(), choices=[s.name for s in SETS], help="only these")
     parser.add_argument("--limit", type=int, default=None, help="only the first exams of each set")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
     if not args.real.is_dir():
-        parser.error(f"no real exams at {args.real}; say where with --real or LUMBARSEG_REAL")
+        parser.error(f"no real exams at {args.real}; set --real or LUMBARSEG_REAL")
     result = run_sets(Model.load(args.model or bundled_model_path()), args.real, tuple(args.sets), args.limit)
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        f"\n{machine.describe_machine(result['machine'])}\n\n{targets_table(result['targets'])}\n\nvolume ratios, found to reference:"
-    )
+    print(f"\n{machine.describe_machine(result['machine'])}\n\n{targets_table(result['targets'])}\n")
+    print("volume ratios, predicted to reference:")
     for name, ratios in result["volume_ratios"].items():
         print(f"  {name}: " + ", ".join(f"{structure} {value:.2f}" for structure, value in ratios.items()))
     print(f"\nwritten to {args.o}")

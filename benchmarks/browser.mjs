@@ -1,4 +1,4 @@
-// Drives a page that `lumbarseg page` wrote in headless Chromium and prints what was seen as JSON.
+// Drives a page that `lumbarseg page` wrote in headless Chromium and prints what was state as JSON.
 // node browser.mjs PLAN.json; the plan: {modules, chromium, page, steps}. A step is one of
 //   {open: FILE, save: FILE, shot: FILE}   give an exam; keep its label map, a picture of the page
 //   {name: [NUMBER, NAME], save: FILE}     choose a name for a level
@@ -23,27 +23,27 @@ const page = await context.newPage();
 page.setDefaultTimeout(PATIENCE);
 const press = (selector) => page.dispatchEvent(selector, "click"); // does not wait for a frame to be drawn
 const requests = [];
-const said = [];
+const messages = [];
 context.on("request", (request) => requests.push(request.url().slice(0, 60)));
-page.on("console", (message) => ["error", "warning"].includes(message.type()) && said.push(message.text()));
-page.on("pageerror", (error) => said.push(`error: ${error.message}`));
+page.on("console", (message) => ["error", "warning"].includes(message.type()) && messages.push(message.text()));
+page.on("pageerror", (error) => messages.push(`error: ${error.message}`));
 if (plan.without) await context.addInitScript(`delete globalThis.${plan.without}`);
 
 const seconds = (start) => Math.round((performance.now() - start) / 10) / 100;
-const broken = () => said.filter((line) => line.startsWith("error: "));
+const broken = () => messages.filter((line) => line.startsWith("error: "));
 const body = () => page.evaluate(() => ({ ...document.body.dataset }));
 
-async function answered(before) {
+async function waitForResult(before) {
   for (const end = performance.now() + PATIENCE; performance.now() < end; await page.waitForTimeout(30)) {
     const { refused, answers } = await body();
     if (refused) return { refused };
     if (Number(answers ?? 0) > Number(before.answers ?? 0)) return {};
     if (broken().length) break;
   }
-  throw new Error(`no answer: ${said.join("; ")}`);
+  throw new Error(`no answer: ${messages.join("; ")}`);
 }
 
-async function seen(step) {
+async function state(step) {
   if (step.save) {
     const coming = page.waitForEvent("download", { timeout: PATIENCE });
     await press("#save");
@@ -69,33 +69,33 @@ async function seen(step) {
   });
 }
 
-const deeds = {
+const actions = {
   open: async ({ open }) => {
     await page.evaluate(() => delete document.body.dataset.refused);
     const before = await body();
     await page.setInputFiles("#file", open);
-    return answered(before);
+    return waitForResult(before);
   },
   name: async ({ name: [number, name] }) => {
     const before = await body();
     await page.selectOption(`select[data-number="${number}"]`, name);
-    return answered(before);
+    return waitForResult(before);
   },
   undo: async () => {
     const before = await body();
     await press("#undo");
-    return answered(before);
+    return waitForResult(before);
   },
   cancel: async ({ cancel }) => {
     await page.setInputFiles("#file", cancel);
-    const seen = await page.evaluate(async () => {
+    const state = await page.evaluate(async () => {
       const [work, stage] = ["#work", "#stage"].map((selector) => document.querySelector(selector));
       while (!work.hidden && !stage.textContent.includes("slices")) await new Promise((resolve) => setTimeout(resolve, 5));
-      const told = [work.hidden ? "nothing to cancel" : stage.textContent];
+      const result = [work.hidden ? "nothing to cancel" : stage.textContent];
       document.querySelector("#cancel").click();
-      return [...told, work.hidden];
+      return [...result, work.hidden];
     });
-    if (!seen[0].includes("slices") || !seen[1]) throw new Error(`not cancelled: ${seen}`);
+    if (!state[0].includes("slices") || !state[1]) throw new Error(`not cancelled: ${state}`);
     return {};
   },
   click: async ({ click: [x, y] }) => {
@@ -110,10 +110,10 @@ await page.goto(pathToFileURL(plan.page).href);
 const unable = await page.evaluate(() => (document.querySelector("#unable").hidden ? "" : document.querySelector("#unable").textContent));
 const steps = [];
 for (const step of unable ? [] : plan.steps) {
-  const begun = performance.now();
-  const told = await deeds[Object.keys(deeds).find((key) => key in step)](step);
-  const time = seconds(begun);
-  steps.push({ ...told, seconds: time, since: seconds(start), ...(told.refused ? {} : await seen(step)) });
+  const begin = performance.now();
+  const result = await actions[Object.keys(actions).find((key) => key in step)](step);
+  const time = seconds(begin);
+  steps.push({ ...result, seconds: time, since: seconds(start), ...(result.refused ? {} : await state(step)) });
 }
 await browser.close();
-console.log(JSON.stringify({ unable, steps, requests, said }));
+console.log(JSON.stringify({ unable, steps, requests, messages }));

@@ -1,4 +1,4 @@
-"""A page that `lumbarseg page` wrote, driven in headless Chromium: what tests and the benchmark of it share."""
+"""Drive a page written by `lumbarseg page` in headless Chromium, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ OWN = ("file:", "blob:", "data:")
 
 
 def chromium() -> str | None:
-    """The browser's program: what CHROMIUM names, else the first of the usual names; None without one."""
+    """Return the path of the browser: CHROMIUM, else the first of the usual names; None without one."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def drive(page: Path, steps: Sequence[dict[str, Any]], patience: int = 300, **plan: Any) -> dict[str, Any]:
-    """What browser.mjs tells of a page after these steps; patience: seconds for each of them."""
+    """Perform steps on a page and return what browser.mjs observed.
+
+    patience : seconds for each step
+    """
     program, node = chromium(), shutil.which("node")
     if program is None or node is None:
         raise RuntimeError("Chromium and Node.js drive the page, and one of them is not installed")
@@ -36,9 +39,11 @@ def drive(page: Path, steps: Sequence[dict[str, Any]], patience: int = 300, **pl
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(values | {"steps": list(steps), "patience": patience} | plan, file)
         file.flush()
-        words = [node, str(Path(__file__).with_suffix(".mjs")), file.name]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=(len(steps) + 1) * patience, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the page could not be driven: {done.stderr.strip()[-2000:]}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+        command = [node, str(Path(__file__).with_suffix(".mjs")), file.name]
+        process = subprocess.run(
+            command, capture_output=True, text=True, timeout=(len(steps) + 1) * patience, check=False
+        )
+    if process.returncode:
+        raise RuntimeError(f"the page could not be driven: {process.stderr.strip()[-2000:]}")
+    result: dict[str, Any] = json.loads(process.stdout)
+    return result

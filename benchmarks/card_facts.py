@@ -1,6 +1,6 @@
-"""What the card of the shipped model says beside its settings: python -m benchmarks.card_facts > card.json.
+"""Facts for the card of the shipped model beside its settings: python -m benchmarks.card_facts > card.json.
 
-Data, licences and limits stand here; the scores are those of benchmarks/results/accuracy.json, as in the README.
+Data, licences and limits are written here; the scores come from benchmarks/results/accuracy.json, as in the README.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RECIPE = [
 
 
 def card_facts() -> dict[str, Any]:
-    """The card's entries as plain values."""
+    """Return the entries of the card."""
     accuracy = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"targets": []}
     scores: dict[str, dict[str, float]] = {}
     for row in accuracy["targets"]:

@@ -1,8 +1,8 @@
-"""What clicks are worth: python -m benchmarks.clicks MODEL DATASET ... [--fold 1/5 --split val].
+"""Accuracy after clicks: python -m benchmarks.clicks MODEL DATASET ... [--fold 1/5 --split val].
 
-Every case of prepared datasets is answered, then refined click by click; each click is set inside the largest error, as
-a careful person would set it. Prints Dice by name after 0, 1, 3, 5 and 10 clicks and the seconds that one takes, writes
-benchmarks/results/clicks.json.
+Every case of prepared datasets is segmented, then refined click by click; each click is set inside the largest error,
+as a careful person would set it. Prints Dice by name after 0, 1, 3, 5 and 10 clicks and the seconds of one click,
+writes benchmarks/results/clicks.json.
 """
 
 from __future__ import annotations
@@ -34,38 +34,38 @@ Row = dict[str, Any]
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean, 0 of nothing."""
+    """Return the mean, 0 without values."""
     return float(np.mean([*values] or [0.0]))
 
 
 def simulate_clicks(model: Predictor, case: Case, most: int, seed: int = 0) -> Row:
-    """One case after 0 to `most` clicks: scores, the clicks, how long each took; "refused" where there is no answer."""
-    image, truth = read_case(case)
+    """Return scores, clicks and seconds of one case after 0 to `most` clicks; "refused" if it cannot be segmented."""
+    image, reference = read_case(case)
     rng = np.random.default_rng(seed)
     clicks: list[Click] = []
     seconds: list[float] = []
     work: list[float] = []
     start = time.perf_counter()
     try:
-        seen = segment(image, model, keep_state=True)
+        initial = segment(image, model, keep_state=True)
     except SegmentError as error:
         return {"case": case.name, "refused": str(error)}
     first = time.perf_counter() - start
-    found: Segmentation = seen
-    steps = [_scores(found, truth.array, case)]
+    segmentation: Segmentation = initial
+    steps = [_scores(segmentation, reference.array, case)]
     for _ in range(most):
-        click = simulate(found.labels, truth, case.label_table, rng)
+        click = simulate(segmentation.labels, reference, case.label_table, rng)
         if click is not None:
             start, began = time.perf_counter(), time.process_time()
             try:
-                found = refine_with_clicks(seen, model, (*clicks, click))
+                segmentation = refine_with_clicks(initial, model, (*clicks, click))
             except SegmentError as error:  # a person would take such a click back
                 steps[-1].setdefault("taken back", []).append(f"{click.describe()}: {error}")
             else:
                 clicks.append(click)
             seconds.append(time.perf_counter() - start)
             work.append(time.process_time() - began)
-        steps.append(_scores(found, truth.array, case))
+        steps.append(_scores(segmentation, reference.array, case))
     return {
         "case": case.name,
         "first": round(first, 3),
@@ -76,36 +76,40 @@ def simulate_clicks(model: Predictor, case: Case, most: int, seed: int = 0) -> R
     }
 
 
-def _scores(found: Segmentation, truth: np.ndarray, case: Case) -> Row:
-    rows = [row for row in score_structures(found.labels.array, truth, case.label_table) if row.reference_voxels]
+def _scores(segmentation: Segmentation, reference: np.ndarray, case: Case) -> Row:
+    rows = [
+        row for row in score_structures(segmentation.labels.array, reference, case.label_table) if row.reference_voxels
+    ]
     return {
         "dice": {row.name: round(row.dice, 4) for row in rows if row.dice is not None},
         "wrong": find_wrong_names(rows),
-        "forced": sum("overridden" in note for note in found.warnings),
+        "forced": sum("overridden" in note for note in segmentation.warnings),
     }
 
 
-def summary(rows: list[Row], only: Sequence[str] = ()) -> Row:
-    """Mean Dice over cases and structures after some numbers of clicks, by structure too, and seconds per click.
+def summary(rows: list[Row], structures: Sequence[str] = ()) -> Row:
+    """Summarize cases: mean Dice over cases and structures after some numbers of clicks, and seconds per click.
 
-    only: names of the structures that count; without any, all that were drawn.
+    structures : names that count; by default all annotated ones
     """
-    answered = [row for row in rows if "steps" in row]
-    after = [count for count in COUNTS if all(len(row["steps"]) > count for row in answered)]
-    names = sorted({name for row in answered for name in row["steps"][0]["dice"] if not only or name in only})
+    segmented = [row for row in rows if "steps" in row]
+    after = [count for count in COUNTS if all(len(row["steps"]) > count for row in segmented)]
+    names = sorted(
+        {name for row in segmented for name in row["steps"][0]["dice"] if not structures or name in structures}
+    )
 
-    def at(count: int, chosen: list[str]) -> float:
-        dices = [[row["steps"][count]["dice"].get(name) for name in chosen] for row in answered]
+    def at(count: int, selected: list[str]) -> float:
+        dices = [[row["steps"][count]["dice"].get(name) for name in selected] for row in segmented]
         return round(mean([mean([d for d in values if d is not None]) for values in dices if any(values)]), 4)
 
-    seconds, work = ([s for row in answered for s in row[key]] for key in ("seconds", "work"))
+    seconds, work = ([s for row in segmented for s in row[key]] for key in ("seconds", "work"))
     return {
-        "cases": len(answered),
-        "refused": len(rows) - len(answered),
+        "cases": len(segmented),
+        "refused": len(rows) - len(segmented),
         "dice": {str(count): at(count, names) for count in after},
         "structures": {name: {str(count): at(count, [name]) for count in after} for name in names},
-        "wrong_names": {str(count): sum(len(row["steps"][count]["wrong"]) for row in answered) for count in after},
-        "forced": {str(count): sum(row["steps"][count]["forced"] for row in answered) for count in after},
+        "wrong_names": {str(count): sum(len(row["steps"][count]["wrong"]) for row in segmented) for count in after},
+        "forced": {str(count): sum(row["steps"][count]["forced"] for row in segmented) for count in after},
         "seconds_per_click": _spread(seconds),
         "processor_seconds_per_click": _spread(work),  # of all cores together: the same on a busy machine
     }
@@ -116,7 +120,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 def table(results: dict[str, Row]) -> str:
-    """The means as a table in Markdown."""
+    """Format the means as a Markdown table."""
     lines = [
         f"| dataset | cases | {' | '.join(f'{n} clicks' for n in COUNTS)} | s per click | of processor |",
         "|---|" + "--:|" * 8,
@@ -129,7 +133,7 @@ def table(results: dict[str, Row]) -> str:
 
 
 def main() -> None:
-    """Click through the datasets, print and write the figures."""
+    """Simulate clicks on the datasets, print and write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.clicks", description=__doc__)
     parser.add_argument("model", type=Path, help="a model file that reads clicks")
     parser.add_argument("datasets", type=Path, nargs="+", help="prepared datasets")
@@ -137,7 +141,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("train", "val", "test"), default=None, help="only these cases")
     parser.add_argument("--clicks", type=int, default=max(COUNTS), help="how many (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=None, help="only the first cases of each dataset")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
     model = Model.load(args.model)
     rows: dict[str, list[Row]] = {}

@@ -1,9 +1,9 @@
-"""Is every voxel and every code of a DICOM Segmentation there when another reads it? python -m benchmarks.dicom.
+"""Check that another program reads every voxel and code of a DICOM Segmentation: python -m benchmarks.dicom.
 
-A phantom is written as scanners export exams, in several orientations and orders of files, once as one multi-frame
-file. `lumbarseg segment` answers each; dcmqi's segimage2itkimage reads the DICOM objects; its voxels are compared with
-the NIfTI label map of the same answer, place by place, its codes and colours with the table of structures.
-Writes benchmarks/results/dicom.json; the exit code is 1 when anything differs.
+A phantom is written as scanners export exams, in several orientations and orders of files, and once as one multi-frame
+file. `lumbarseg segment` segments each; dcmqi's segimage2itkimage reads the DICOM objects. Its voxels are compared with
+the NIfTI label map of the same result by position, its codes and colours with `anatomy.STRUCTURES`.
+Writes benchmarks/results/dicom.json; the exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ _KEYS = (  # of dcmqi, in the order of _codes
 
 @dataclass(frozen=True)
 class DicomVariant:
-    """How the phantom is written. axes: where columns, rows and slices go; tilt: of the patient, degrees."""
+    """How the phantom is written.
+
+    axes : directions of columns, rows and slices
+    tilt : of the patient, degrees
+    """
 
     name: str
     axes: str
@@ -66,11 +70,11 @@ DICOM_VARIANTS = (
 
 
 def write_dicom(image: Volume, variant: DicomVariant, folder: Path) -> Path:
-    """The phantom as DICOM; files, or frames, in a random order."""
-    turned = reorient(image, variant.axes)
+    """Write the phantom as DICOM, files or frames in random order."""
+    reoriented = reorient(image, variant.axes)
     c, s = np.cos(np.deg2rad(variant.tilt)), np.sin(np.deg2rad(variant.tilt))
     turn = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    volume = Volume(np.rint(turned.array).astype(np.int16), turn @ turned.affine)
+    volume = Volume(np.rint(reoriented.array).astype(np.int16), turn @ reoriented.affine)
     if not variant.enhanced:
         write_series(folder, volume, Protocol(tags={"FrameOfReferenceUID": FRAME}), shuffle=len(variant.name))
         return folder
@@ -82,48 +86,49 @@ def write_dicom(image: Volume, variant: DicomVariant, folder: Path) -> Path:
 
 
 def check_output(study: Path, output_format: str, folder: Path) -> Row:
-    """One answer as dcmqi reads it, against the label map and the table."""
+    """Segment a study and compare the output that dcmqi reads with the label map and the codes."""
     out = folder / "out"
-    words = [study, "-o", out, "--format", f"nifti,{output_format}", "--json"]
-    command = [sys.executable, "-m", "lumbarseg", "segment", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 3):
-        raise SystemExit(done.stderr)
+    options = [study, "-o", out, "--format", f"nifti,{output_format}", "--json"]
+    command = [sys.executable, "-m", "lumbarseg", "segment", *map(str, options)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode not in (0, 3):
+        raise SystemExit(process.stderr)
     labels = read_labels(out / f"{study.name}_labels.nii.gz")
     grid = read_exam(study).volume.grid
     if not grid.same_as(labels.grid):
         raise SystemExit(f"{study.name}: the label map does not lie on the exam")
-    found, told = dcmqi.read(out / f"{study.name}{OUTPUT_FORMATS[output_format]}", folder / "dcmqi", grid)
-    return _compared(labels.array, found, told)
+    numbers, segments = dcmqi.read(out / f"{study.name}{OUTPUT_FORMATS[output_format]}", folder / "dcmqi", grid)
+    return _compared(labels.array, numbers, segments)
 
 
-def _compared(labels: Array, found: Array, told: Sequence[Row]) -> Row:
-    values = {item["labelID"]: structure_by_name(item["SegmentLabel"]).label for item in told}
+def _compared(labels: Array, numbers: Array, segments: Sequence[Row]) -> Row:
+    values = {item["labelID"]: structure_by_name(item["SegmentLabel"]).label for item in segments}
     table = np.zeros(max(values) + 1, np.uint8)
     for number, value in values.items():
         table[number] = value
     codes = [
         (_code(item.get(key)), expected and ("SCT", expected.value, expected.meaning))
-        for item in told
+        for item in segments
         for key, expected in zip(_KEYS, _codes(item["SegmentLabel"]), strict=True)
     ]
     colours = [
-        np.subtract(item["recommendedDisplayRGBValue"], structure_by_name(item["SegmentLabel"]).colour) for item in told
+        np.subtract(item["recommendedDisplayRGBValue"], structure_by_name(item["SegmentLabel"]).colour)
+        for item in segments
     ]
     return {
-        "segments": len(told),
+        "segments": len(segments),
         "segments_missing": len(set(np.unique(labels)) - {0} - set(values.values())),
         "voxels": int(np.count_nonzero(labels)),
-        "voxels_that_differ": int(np.count_nonzero(table[found] != labels)),
+        "voxels_that_differ": int(np.count_nonzero(table[numbers] != labels)),
         "codes": sum(expected is not None for _, expected in codes),
-        "codes_that_differ": sum(theirs != expected for theirs, expected in codes),
+        "codes_that_differ": sum(dcmqi_code != expected for dcmqi_code, expected in codes),
         "colours_off_by": int(np.abs(colours).max()),
     }
 
 
 def _codes(name: str) -> tuple[Code | None, ...]:
-    found = structure_codes(structure_by_name(name))
-    return CATEGORY, found.type, found.modifier, found.region
+    codes = structure_codes(structure_by_name(name))
+    return CATEGORY, codes.type, codes.modifier, codes.region
 
 
 def _code(item: Row | None) -> tuple[str, ...] | None:
@@ -131,7 +136,7 @@ def _code(item: Row | None) -> tuple[str, ...] | None:
 
 
 def run(ways: Sequence[DicomVariant], forms: Sequence[str]) -> list[Row]:
-    """Each way in each form."""
+    """Check each variant in each format."""
     image, rows = demo_exam(193).image, []
     for way in ways:
         with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +149,7 @@ def run(ways: Sequence[DicomVariant], forms: Sequence[str]) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """What was compared, as Markdown."""
+    """Format the comparison as a Markdown table."""
     head = ["exam", "written as", "segments", "voxels", "that differ", "codes", "that differ", "colours off by"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- " + "| --: " * 6 + "|"]
     keys = ("exam", "form", "segments", "voxels", "voxels_that_differ", "codes", "codes_that_differ", "colours_off_by")
@@ -152,7 +157,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main() -> int:
-    """Judge, print and keep."""
+    """Compare, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", dest="out", type=Path, default=RESULTS)
     args = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Discs alone, from files whose tags are 6 to 9: python -m benchmarks.discs --real FOLDER -o OUT.
+"""Models of discs only, from files with the label values 6 to 9: python -m benchmarks.discs --real FOLDER -o OUT.
 
-The discs of the SPIDER slabs (real/spider_space), which are one tag there, are written with a tag each, counted up from
-the lowest: 10 is L5-S1, 9 is L4-L5, ... 6 is L1-L2, 60 every disc above. Tags stay what they are; the table beside the
-files says what they mean. Then, as a user would do it: import, train once from the shipped weights and once from
-nothing, export, and evaluate on the held-out patients. Prints what `evaluate` prints; OUT keeps everything.
+The discs of the SPIDER slabs (real/spider_space), which share one value there, are written with a value each, counted
+upward from the lowest: 10 is L5-S1, 9 is L4-L5, ... 6 is L1-L2, 60 every disc above. The label table beside the files
+explains the values. Then: import, train once from the shipped weights and once from scratch, export, and evaluate on
+the validation patients. Prints what `evaluate` prints; OUT keeps everything.
 """
 
 from __future__ import annotations
@@ -31,19 +31,23 @@ PIECE = 0.2  # of the usual disc's size: less is a crumb of one
 
 
 def number_discs(discs: Array, upward: Array) -> Array:
-    """Discs, (I, J, K) bool, with a tag each, uint8; upward: mm up for a step along each axis."""
+    """Give each disc its own value, (I, J, K) uint8.
+
+    discs : (I, J, K) bool
+    upward : mm upward for a step along each axis
+    """
     pieces, count = ndimage.label(discs)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
     large = [number for number in range(1, count + 1) if sizes[number - 1] > PIECE * np.median(sizes)]
     heights = {n: float(upward @ np.argwhere(pieces == n).mean(axis=0)) for n in large}
     lookup = np.zeros(count + 1, np.uint8)
-    for place, number in enumerate(sorted(large, key=lambda n: heights[n])):
-        lookup[number] = TAGS[place] if place < len(TAGS) else ABOVE
+    for index, number in enumerate(sorted(large, key=lambda n: heights[n])):
+        lookup[number] = TAGS[index] if index < len(TAGS) else ABOVE
     return lookup[pieces]
 
 
 def write_dataset(source: Path, target: Path) -> None:
-    """The exams of a folder of pairs with tagged discs, and the table that says what the tags mean."""
+    """Write the exams of a folder with numbered discs, and their label table."""
     for path in sorted(source.glob("*_labels.nii.gz")):
         labels = read_labels(path)
         write_labels(
@@ -55,10 +59,10 @@ def write_dataset(source: Path, target: Path) -> None:
     (target / "labels.json").write_text(json.dumps(table))
 
 
-def run(*words: object) -> None:
-    """One of our own commands; ends all when it fails."""
-    print(f"\nlumbarseg {' '.join(map(str, words))}", flush=True)
-    if lumbarseg([str(word) for word in words]) not in (0, 3):
+def run(*arguments: object) -> None:
+    """Run one lumbarseg command; exit if it fails."""
+    print(f"\nlumbarseg {' '.join(map(str, arguments))}", flush=True)
+    if lumbarseg([str(word) for word in arguments]) not in (0, 3):
         sys.exit(1)
 
 
@@ -66,8 +70,8 @@ def main() -> None:
     """Write, import, train twice, evaluate twice."""
     real = Path(os.environ.get("LUMBARSEG_REAL", speed.ROOT.parent / "shared" / "real"))
     parser = argparse.ArgumentParser(prog="benchmarks.discs", description=__doc__)
-    parser.add_argument("--real", type=Path, default=real, help="folder of real exams; LUMBARSEG_REAL says it too")
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="where everything goes")
+    parser.add_argument("--real", type=Path, default=real, help="folder of real exams (default: LUMBARSEG_REAL)")
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="output folder")
     parser.add_argument(
         "--minutes", type=float, nargs=2, default=(2.0, 5.0), help="from the shipped weights, from none"
     )
@@ -77,13 +81,13 @@ def main() -> None:
         write_dataset(args.real / "spider_space" / split, pairs)
         run("import", "folder", pairs, args.o / split, "--table", pairs / "labels.json", *held)
     for init, minutes in zip(("shipped", "none"), args.minutes, strict=True):
-        place = args.o / init
+        folder = args.o / init
         recipe = ["--preset", "discs-4", "--init", init, "--minutes", minutes, "--validation-interval", 200]
         if init == "none":
             recipe += ["--crop-size", 128, "--batch-size", 6]
-        run("train", args.o / "train", "-o", place, *recipe)
-        run("export", place, "-o", place / "discs.onnx")
-        run("evaluate", place / "discs.onnx", args.o / "test", "--no-distances")
+        run("train", args.o / "train", "-o", folder, *recipe)
+        run("export", folder, "-o", folder / "discs.onnx")
+        run("evaluate", folder / "discs.onnx", args.o / "test", "--no-distances")
 
 
 if __name__ == "__main__":

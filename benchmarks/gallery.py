@@ -1,8 +1,8 @@
-"""Where the model fails, in pictures: python -m benchmarks.gallery [--real DIR].
+"""Pictures of failures: python -m benchmarks.gallery [--real DIR].
 
-Writes docs/failures.md and its pictures, found beside drawn: the worst exams of the SPIDER sets that judge, by their
-mean Dice, and the worst of a number of phantoms with what is hard (metal, curved spines, crushed bodies, fused levels,
-four or six lumbar vertebrae). Other sets may not be pictured: their worst exams are told in words and figures.
+Writes docs/failures.md and its pictures, prediction beside reference: the worst exams of the SPIDER test sets by mean
+Dice, and the worst of a number of difficult phantoms (metal, curved spines, crushed bodies, fused levels, four or six
+lumbar vertebrae). Other sets may not be pictured: their worst exams are described in words.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "failures.md"
 FOLDER = PAGE.with_suffix("")
 SOURCE = "Picture: SPIDER, van der Graaf et al., Sci Data 11:264 (2024), CC BY 4.0."
 PICTURED = {"spider_space": 2, "spider_t2": 3}
-TOLD = ("chu", "siegen", "myosegmentum", "discs")
+UNPICTURED = ("chu", "siegen", "myosegmentum", "discs")
 _SEED = 31
-_DRAWN = (Kind.BODY, Kind.DISC, Kind.CANAL, Kind.SACRUM, Kind.ARCH)
+_SHOWN_KINDS = (Kind.BODY, Kind.DISC, Kind.CANAL, Kind.SACRUM, Kind.ARCH)
 
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """One exam that came out badly. words: what went wrong; jpeg: what was found beside what is true."""
+    """One exam with a poor result.
+
+    description : what went wrong
+    jpeg : prediction beside reference
+    """
 
     title: str
     description: str
@@ -50,22 +54,29 @@ class Failure:
 
 
 def worst_real(model: Model, real: Path, rows: dict[str, list[dict[str, Any]]]) -> Iterator[Failure]:
-    """The worst exams of the sets that may be pictured, as benchmarks.accuracy judged them."""
-    for chosen in (each for each in accuracy.SETS if each.name in PICTURED):
-        paths = {image.name.removesuffix("_image.nii.gz"): (image, drawn) for image, drawn in chosen.exams(real)}
-        ordered = sorted(rows[chosen.name], key=_mean)
-        for row in ordered[: PICTURED[chosen.name]]:
-            image, drawn = read_exam(paths[row["exam"]][0]).volume, read_labels(paths[row["exam"]][1])
-            truth = Volume(drawn.array, image.affine)
-            found = segment(image, model)
-            told = render_tile_picture(
-                image, truth, [_tissue(value, names) for value, names in chosen.table.items() if value]
+    """Yield the worst exams of the sets that may be pictured, as benchmarks.accuracy scored them."""
+    for benchmark_set in (each for each in accuracy.SETS if each.name in PICTURED):
+        paths = {
+            image.name.removesuffix("_image.nii.gz"): (image, reference_path)
+            for image, reference_path in benchmark_set.exams(real)
+        }
+        ordered = sorted(rows[benchmark_set.name], key=_mean)
+        for row in ordered[: PICTURED[benchmark_set.name]]:
+            image, reference_path = read_exam(paths[row["exam"]][0]).volume, read_labels(paths[row["exam"]][1])
+            truth = Volume(reference_path.array, image.affine)
+            segmentation = segment(image, model)
+            description = render_tile_picture(
+                image, truth, [_tissue(value, names) for value, names in benchmark_set.table.items() if value]
             )
-            yield Failure(f"{chosen.name} {row['exam']}", _words(row), _beside(_found(image, found), told))
+            yield Failure(
+                f"{benchmark_set.name} {row['exam']}",
+                _describe_row(row),
+                _side_by_side(_render_prediction(image, segmentation), description),
+            )
 
 
 def _tissue(value: int, names: Sequence[str]) -> Structure:
-    """An outline without a name for a value that stands for a tissue."""
+    """Return a structure without a name, to outline a value that stands for a tissue."""
     kind = "body" if "body" in names else names[0]
     like = next(s for s in STRUCTURES if s.kind == kind)
     return replace(like, label=value, name="")
@@ -75,7 +86,7 @@ def _mean(row: dict[str, Any]) -> float:
     return accuracy.mean([value.get("overlap", value["dice"]) for value in row["structures"].values()])
 
 
-def _words(row: dict[str, Any]) -> str:
+def _describe_row(row: dict[str, Any]) -> str:
     parts = [
         f"{name} Dice {value['dice']:.2f}, volume ratio {value['ratio']:.2f}"
         for name, value in sorted(row["structures"].items(), key=lambda item: item[1]["dice"])
@@ -83,8 +94,8 @@ def _words(row: dict[str, Any]) -> str:
     return "; ".join([*parts, *row["warnings"]]) + "."
 
 
-def _beside(left: bytes, right: bytes) -> bytes:
-    """Two JPEGs as one, small enough to be kept."""
+def _side_by_side(left: bytes, right: bytes) -> bytes:
+    """Join two JPEGs, small enough for the repository."""
     tiles = [Image.open(BytesIO(data)) for data in (left, right)]
     sheet = Image.new("RGB", (sum(tile.width for tile in tiles), max(tile.height for tile in tiles)))
     for tile, x in zip(tiles, (0, tiles[0].width), strict=True):
@@ -94,12 +105,12 @@ def _beside(left: bytes, right: bytes) -> bytes:
     return out.getvalue()
 
 
-def _found(image: Volume, found: Segmentation) -> bytes:
-    return render_tile_picture(image, found.labels, [s for s in STRUCTURES if s.kind in _DRAWN])
+def _render_prediction(image: Volume, segmentation: Segmentation) -> bytes:
+    return render_tile_picture(image, segmentation.labels, [s for s in STRUCTURES if s.kind in _SHOWN_KINDS])
 
 
 def draw_hard_phantom(kind: str, seed: int) -> Recipe:
-    """A phantom with one hard thing in it, or the first drawn one that has it by chance."""
+    """Draw recipes until one has a given difficulty."""
     rng = np.random.default_rng([_SEED, seed])
     ranges = RecipeRanges(
         sequences=("T2", "T1", "STIR", "GRE"), lumbar_counts=({"four": 4, "six": 6}.get(kind[:4].strip(), 5),)
@@ -110,7 +121,7 @@ def draw_hard_phantom(kind: str, seed: int) -> Recipe:
         low, high = spine.bodies[0], spine.bodies[5]
         has = {
             "metal": any(body.metal for body in spine.bodies[:4]),
-            "a spine curved by more than 25 degrees": _curve(low.frame, high.frame, spine.bodies[2].frame) > 25,
+            "a spine curved by more than 25 degrees": _curvature(low.frame, high.frame, spine.bodies[2].frame) > 25,
             "a crushed body": any(body.height < 0.75 * spine.bodies[1].height for body in spine.bodies[2:6]),
             "two levels fused": any(disc.height < 0.5 for disc in spine.discs[:4]),
         }
@@ -118,8 +129,8 @@ def draw_hard_phantom(kind: str, seed: int) -> Recipe:
             return recipe
 
 
-def _curve(*frames: Any) -> float:
-    """Degrees between the bodies that lean most to either side."""
+def _curvature(*frames: Any) -> float:
+    """Return the largest angle between bodies in the coronal plane, degrees."""
     angles = [np.degrees(np.arctan2(frame[0][2], frame[2][2])) for frame in frames]
     return float(max(angles) - min(angles))
 
@@ -131,63 +142,79 @@ KINDS = (
 
 
 def worst_phantoms(model: Model, each: int) -> Iterator[Failure]:
-    """Of so many phantoms of each kind the worst, by the mean Dice of its bodies and discs whatever they are called."""
+    """Yield the worst of `each` phantoms of each kind, by the mean Dice of bodies and discs by overlap."""
     for kind in KINDS:
-        answers = [_judged(model, draw_hard_phantom(kind, number)) for number in range(each)]
-        known = [answer for answer in answers if answer is not None]
-        mean, image, labels, found, wrong = min(known, key=lambda answer: answer[0])
-        told = f"Mean Dice of bodies and discs by overlap {mean:.2f}, the worst of {len(known)}"
-        told += f"; {', '.join(wrong)}" if wrong else "; all names right"
-        marked = ", marked uncertain" if found.uncertain else ""
-        drawn = render_tile_picture(image, labels, [s for s in STRUCTURES if s.kind in _DRAWN])
-        yield Failure(f"Phantom with {kind}", f"{format_unpictured}{marked}.", _beside(_found(image, found), drawn))
+        evaluations = [_evaluate_phantom(model, draw_hard_phantom(kind, number)) for number in range(each)]
+        segmented = [evaluated for evaluated in evaluations if evaluated is not None]
+        mean, image, labels, segmentation, wrong = min(segmented, key=lambda evaluated: evaluated[0])
+        description = f"Mean Dice of bodies and discs by overlap {mean:.2f}, the worst of {len(segmented)}"
+        description += f"; {', '.join(wrong)}" if wrong else "; all names right"
+        marked = ", marked uncertain" if segmentation.uncertain else ""
+        reference_path = render_tile_picture(image, labels, [s for s in STRUCTURES if s.kind in _SHOWN_KINDS])
+        yield Failure(
+            f"Phantom with {kind}",
+            f"{description}{marked}.",
+            _side_by_side(_render_prediction(image, segmentation), reference_path),
+        )
 
 
-def _judged(model: Model, recipe: Recipe) -> tuple[float, Volume, Volume, Segmentation, list[str]] | None:
-    made = render_phantom(recipe)
+def _evaluate_phantom(model: Model, recipe: Recipe) -> tuple[float, Volume, Volume, Segmentation, list[str]] | None:
+    phantom = render_phantom(recipe)
     try:
-        found = segment(made.image, model)
+        segmentation = segment(phantom.image, model)
     except LumbarsegError:
         return None
-    rows = score_structures(found.labels.array, made.labels.array, own_label_table([Kind.BODY, Kind.DISC]))
-    seen = [row for row in rows if row.reference_voxels > 500]
-    wrong = find_wrong_names(row for row in seen if structure_by_name(row.name).kind == Kind.BODY)
-    return accuracy.mean([row.covering_dice or 0.0 for row in seen]), made.image, made.labels, found, wrong
+    rows = score_structures(segmentation.labels.array, phantom.labels.array, own_label_table([Kind.BODY, Kind.DISC]))
+    large = [row for row in rows if row.reference_voxels > 500]
+    wrong = find_wrong_names(row for row in large if structure_by_name(row.name).kind == Kind.BODY)
+    return (
+        accuracy.mean([row.covering_dice or 0.0 for row in large]),
+        phantom.image,
+        phantom.labels,
+        segmentation,
+        wrong,
+    )
 
 
 def format_unpictured(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """A line for the worst exam of each set that may not be pictured."""
+    """Return a line for the worst exam of each set that may not be pictured."""
     lines = []
-    for name in TOLD:
+    for name in UNPICTURED:
         row = min(rows.get(name, []), key=_mean, default=None)
         if row:
-            least = min(row["structures"].items(), key=lambda item: item[1].get("overlap", item[1]["dice"]))
-            figures = f"mean Dice by overlap {_mean(row):.3f}, least in {least[0]} ({least[1]['overlap']:.2f})"
+            worst = min(row["structures"].items(), key=lambda item: item[1].get("overlap", item[1]["dice"]))
+            scores = f"mean Dice by overlap {_mean(row):.3f}, lowest in {worst[0]} ({worst[1]['overlap']:.2f})"
             wrong = f"; {', '.join(row['wrong'])}" if row["wrong"] else ""
-            lines.append(f"- **{name} {row['exam']}** ({row['contrast']}): {figures}{wrong}.")
+            lines.append(f"- **{name} {row['exam']}** ({row['contrast']}): {scores}{wrong}.")
     return lines
 
 
-def render_page(real: Sequence[Failure], phantoms: Sequence[Failure], words: Sequence[str]) -> str:
-    """The page; its pictures are numbered in this order."""
+def render_page(real: Sequence[Failure], phantoms: Sequence[Failure], unpictured: Sequence[str]) -> str:
+    """Render the page; its pictures are numbered in this order."""
     lines = [
         "# Where the model fails",
         "",
-        "*Written, pictures and all, by `python -m benchmarks.gallery`.* Found is left, the reference right.",
+        "*Written, with its pictures, by `python -m benchmarks.gallery`.* Prediction left, reference right.",
         "",
         "## Real exams",
-        "The worst of the sets that may be shown.",
+        "The worst exams of the sets that may be shown.",
     ]
     for number, failure in enumerate((*real, *phantoms), start=1):
         if number == len(real) + 1:
-            lines += ["", "The worst of the others, in words:", "", *words, "", "## Phantoms with what is hard"]
-        lines += ["", f"### {failure.title}", failure.description, "", f"![found and drawn](failures/{number}.jpg)"]
+            lines += ["", "The worst exams of the other sets, in words:", "", *unpictured, "", "## Difficult phantoms"]
+        lines += [
+            "",
+            f"### {failure.title}",
+            failure.description,
+            "",
+            f"![prediction and reference](failures/{number}.jpg)",
+        ]
         lines += ["", SOURCE] if number <= len(real) else []
     return "\n".join([*lines, ""])
 
 
 def main() -> None:
-    """Find, draw and write."""
+    """Select, render and write."""
     parser = argparse.ArgumentParser(prog="benchmarks.gallery", description=__doc__)
     parser.add_argument(
         "--real", type=Path, default=os.environ.get("LUMBARSEG_REAL", accuracy.ROOT.parent / "shared" / "real")
@@ -195,7 +222,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=6, help="phantoms of each kind (default: %(default)s)")
     args = parser.parse_args()
     if not args.real.is_dir():
-        parser.error(f"no real exams at {args.real}; say where with --real or LUMBARSEG_REAL")
+        parser.error(f"no real exams at {args.real}; set --real or LUMBARSEG_REAL")
     rows = json.loads(accuracy.RESULTS.read_text())["sets"]
     model = Model.load(bundled_model_path())
     real, phantoms = list(worst_real(model, args.real, rows)), list(worst_phantoms(model, args.each))

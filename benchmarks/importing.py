@@ -1,12 +1,11 @@
-"""Import and standardisation against nnU-Net's own preprocessing, on the same files: python -m benchmarks.importing.
+"""Import and preprocessing compared with nnU-Net's, on the same files: python -m benchmarks.importing.
 
-The files lie as nnU-Net wants them: phantoms on the grid of routine exams, pixels of 0.5 to 0.7 mm, and some real exams
-where --real holds them. Ours is `import_source`, then every case as the network reads it (the trainer's own
-preparation), written as arrays. Theirs is `nnUNetv2_plan_and_preprocess` for one configuration, 3d_fullres; by default
-it prepares up to three. Both are whole processes with the same number of workers, run in turn, on empty folders.
-A second ratio is that of processor seconds, which other work on the machine hardly changes, and a third leaves out what
-nnU-Net spends on its start (--help). It gets an environment of its own in .bench/nnunet, made when it is missing.
-Writes benchmarks/results/importing.json.
+The files lie as nnU-Net expects them: phantoms on the grid of routine exams, pixels of 0.5 to 0.7 mm, and some real
+exams if --real has them. Our side is `import_source`, then every case preprocessed as for training, written as arrays.
+nnU-Net's side is `nnUNetv2_plan_and_preprocess` for one configuration, 3d_fullres; by default it prepares up to three.
+Both are complete processes with the same number of workers, run in turn, on empty folders. A second ratio is that of
+processor seconds, which other load on the machine hardly changes, and a third leaves out nnU-Net's start-up (--help).
+nnU-Net gets its own environment in .bench/nnunet, created if it is missing. Writes benchmarks/results/importing.json.
 """
 
 from __future__ import annotations
@@ -57,58 +56,61 @@ TARGET = 3.0
 
 
 def write_volumes(folder: Path, count: int, real: Path | None, jobs: int) -> list[str]:
-    """Write `count` exams into nnU-Net's raw folder; gives their names."""
-    place = folder / NAME
-    found = sorted((real / "spider_space" / "train").glob("*_image.nii.gz"))[: min(REAL, count)] if real else []
+    """Write `count` exams into nnU-Net's raw folder, and return their names."""
+    folder_of_dataset = folder / NAME
+    real_images = sorted((real / "spider_space" / "train").glob("*_image.nii.gz"))[: min(REAL, count)] if real else []
     names = []
-    for path in found:
+    for path in real_images:
         name = f"space_{path.name.partition('_')[0]}"
         labels = read_labels(path.with_name(path.name.replace("_image.", "_labels.")))
-        _write(place, name, read_image(path), labels)
+        _write(folder_of_dataset, name, read_image(path), labels)
         names.append(name)
-    names += ProcessExecutor(jobs).map(partial(_phantom, place), range(count - len(found)))
-    told = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": len(names), "file_ending": ".nii.gz"}
-    (place / "dataset.json").write_text(json.dumps(told, indent=1))
+    names += ProcessExecutor(jobs).map(partial(_phantom, folder_of_dataset), range(count - len(real_images)))
+    dataset_json = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": len(names), "file_ending": ".nii.gz"}
+    (folder_of_dataset / "dataset.json").write_text(json.dumps(dataset_json, indent=1))
     return names
 
 
-def _phantom(place: Path, number: int) -> str:
+def _phantom(folder_of_dataset: Path, number: int) -> str:
     phantom = speed.routine_phantom(number, PIXELS[number % len(PIXELS)])
     lookup = np.zeros(256, np.uint8)
     for structure in STRUCTURES:
         lookup[structure.label] = KINDS.get(structure.kind, 0)
     labels = phantom.labels
-    _write(place, f"phantom_{number:03d}", phantom.image, Volume(lookup[labels.array], labels.affine))
+    _write(folder_of_dataset, f"phantom_{number:03d}", phantom.image, Volume(lookup[labels.array], labels.affine))
     return f"phantom_{number:03d}"
 
 
-def _write(place: Path, name: str, image: Volume, labels: Volume) -> None:
-    """As scanners and annotators give them: 16 bit, and bytes."""
-    write_image(Volume(np.rint(image.array).astype(np.int16), image.affine), place / "imagesTr" / f"{name}_0000.nii.gz")
-    write_labels(labels, place / "labelsTr" / f"{name}.nii.gz", ())
+def _write(folder_of_dataset: Path, name: str, image: Volume, labels: Volume) -> None:
+    """Write an exam as scanners and annotators give them: 16-bit image, 8-bit labels."""
+    write_image(
+        Volume(np.rint(image.array).astype(np.int16), image.affine),
+        folder_of_dataset / "imagesTr" / f"{name}_0000.nii.gz",
+    )
+    write_labels(labels, folder_of_dataset / "labelsTr" / f"{name}.nii.gz", ())
 
 
 def import_and_preprocess(raw: Path, folder: Path, jobs: int) -> Row:
-    """Import the raw files, then write every case as the network reads it; gives the seconds of both."""
+    """Import the raw files, then write every case preprocessed; return the seconds of both."""
     start = time.perf_counter()
     done = import_source(nnunet.make_importer(raw / NAME), raw / NAME, folder / "set", jobs)
     middle = time.perf_counter()
     out = folder / "ready"
     out.mkdir()
     codes = PartialLabelCodec.from_tables(case.label_table for case in done.dataset.cases())
-    task = partial(_standardised, replace(done.dataset, all_cases=()), codes, out)
-    made = sum(1 for _ in ProcessExecutor(jobs).map(task, done.dataset.cases()))
-    return {"import": middle - start, "standardise": time.perf_counter() - middle, "made": made}
+    task = partial(_preprocess_case, replace(done.dataset, all_cases=()), codes, out)
+    case_count = sum(1 for _ in ProcessExecutor(jobs).map(task, done.dataset.cases()))
+    return {"import": middle - start, "standardise": time.perf_counter() - middle, "made": case_count}
 
 
-def _standardised(dataset: Dataset, codes: PartialLabelCodec, out: Path, case: Case) -> str:
+def _preprocess_case(dataset: Dataset, codes: PartialLabelCodec, out: Path, case: Case) -> str:
     (stack,) = load_volumes([replace(dataset, all_cases=(case,))], case.split, codes, PreprocessingSpec())
     np.savez(out / case.name, image=stack.image, codes=stack.codes)
     return case.name
 
 
 def environment(folder: Path = ENVIRONMENT) -> Path:
-    """Where nnU-Net's commands are, installed into an environment of their own when they are missing."""
+    """Return the folder of nnU-Net's commands, installed into an environment of their own if they are missing."""
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     if any(programs.glob("nnUNetv2_plan_and_preprocess*")):
         return programs
@@ -125,29 +127,29 @@ def environment(folder: Path = ENVIRONMENT) -> Path:
     return programs
 
 
-def time_ours(raw: Path, folder: Path, jobs: int) -> Row:
-    """Seconds of our process, from the raw files to what the network reads, and of its two halves."""
-    words = [sys.executable, "-m", "benchmarks.importing", "--ours", raw, folder, "--jobs", str(jobs)]
-    run = speed.run_process(words)
+def time_lumbarseg(raw: Path, folder: Path, jobs: int) -> Row:
+    """Return the seconds of our process, from the raw files to preprocessed cases, and of its two parts."""
+    command = [sys.executable, "-m", "benchmarks.importing", "--ours", raw, folder, "--jobs", str(jobs)]
+    run = speed.run_process(command)
     return {"whole": run.seconds, "work": run.work, **json.loads(run.output.splitlines()[-1])}
 
 
 def time_nnunet(programs: Path, raw: Path, folder: Path, jobs: int) -> Row:
-    """Seconds of nnU-Net's process, and how many cases it wrote."""
+    """Return the seconds of nnU-Net's process, and how many cases it wrote."""
     os.environ.update({"nnUNet_raw": str(raw), "nnUNet_preprocessed": str(folder), "nnUNet_results": str(folder)})
     workers = ["-npfp", str(jobs), "-np", str(jobs)]
     run = speed.run_process(
         [programs / "nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", "3d_fullres", *workers]
     )
-    made = len(list((folder / NAME).glob("nnUNetPlans_3d_fullres/*.pkl")))
-    return {"whole": run.seconds, "work": run.work, "made": made}
+    case_count = len(list((folder / NAME).glob("nnUNetPlans_3d_fullres/*.pkl")))
+    return {"whole": run.seconds, "work": run.work, "made": case_count}
 
 
 def rounds(programs: Path, raw: Path, count: int, times: int, jobs: int) -> Iterator[Row]:
-    """Both sides in turn, each on an empty folder; who begins changes from round to round."""
+    """Run both sides in turn, each on an empty folder; the first side alternates."""
     for number in range(times):
         row: Row = {"load": round(os.getloadavg()[0], 2)}
-        sides = {"ours": partial(time_ours, raw), "theirs": partial(time_nnunet, programs, raw)}
+        sides = {"ours": partial(time_lumbarseg, raw), "theirs": partial(time_nnunet, programs, raw)}
         for name in list(sides) if number % 2 == 0 else reversed(list(sides)):
             with tempfile.TemporaryDirectory() as folder:
                 row[name] = sides[name](Path(folder), jobs)
@@ -158,7 +160,7 @@ def rounds(programs: Path, raw: Path, count: int, times: int, jobs: int) -> Iter
 
 
 def format_round(row: Row) -> str:
-    """One round in words."""
+    """Format one round as text."""
     own, other = row["ours"], row["theirs"]
     halves = f"import {own['import']:.1f} s, standardise {own['standardise']:.1f} s"
     work = f"processors {own['work']:.1f} s and {other['work']:.1f} s"
@@ -166,13 +168,13 @@ def format_round(row: Row) -> str:
 
 
 def nnunet_startup_time(programs: Path) -> float:
-    """Processor seconds of nnU-Net's command when it is only asked for help."""
+    """Return the processor seconds of nnU-Net's command with --help."""
     help_of = [programs / "nnUNetv2_plan_and_preprocess", "--help"]
     return statistics.median(speed.run_process(help_of).work for _ in range(3))
 
 
 def result(runs: Sequence[Row], start: float, files: Row, jobs: int) -> Row:
-    """Everything as plain values for JSON."""
+    """Return everything as values for JSON."""
     ratios = {what: [row["theirs"][what] / row["ours"][what] for row in runs] for what in ("whole", "work")}
     ratio = statistics.median(ratios["whole"])
     bare = [(row["theirs"]["work"] - start) / row["ours"]["work"] for row in runs]
@@ -205,7 +207,7 @@ def result(runs: Sequence[Row], start: float, files: Row, jobs: int) -> Row:
 
 
 def measure(programs: Path, folder: Path, count: int, real: Path | None, times: int, jobs: int) -> Row:
-    """All figures; files lie in `folder`."""
+    """Measure everything; files lie in `folder`."""
     before = time.perf_counter()
     names = write_volumes(folder, count, real, jobs)
     size = sum(path.stat().st_size for path in folder.rglob("*.nii.gz"))
@@ -221,24 +223,24 @@ def measure(programs: Path, folder: Path, count: int, real: Path | None, times: 
     return result(list(rounds(programs, folder, len(names), times, jobs)), start, files, jobs)
 
 
-def _real(given: Path | None) -> Path | None:
-    """The folder of real exams, if there is one."""
-    folder = given or Path(os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
+def _real(folder: Path | None) -> Path | None:
+    """Return the folder of real exams, if there is one."""
+    folder = folder or Path(os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
     return folder if (folder / "spider_space").is_dir() else None
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.importing", description=__doc__)
     parser.add_argument("-n", type=int, default=20, help="volumes (20)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of either side (3)")
     parser.add_argument(
         "--jobs", type=int, default=available_cpus(), help="worker processes of either side (one per core)"
     )
-    parser.add_argument("--real", type=Path, help="folder of real exams; LUMBARSEG_REAL says it too")
-    parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, made when missing")
+    parser.add_argument("--real", type=Path, help="folder of real exams (default: LUMBARSEG_REAL)")
+    parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, created if missing")
     parser.add_argument("--ours", type=Path, nargs=2, metavar=("RAW", "OUT"), help="do our side alone, once")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
     if args.ours:
         print(json.dumps(import_and_preprocess(*args.ours, args.jobs)))
@@ -246,13 +248,12 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # as nnU-Net advises; workers are the parallel part on both sides
     programs = environment(args.nnunet)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(programs, Path(folder), args.n, _real(args.real), args.rounds, args.jobs)
+        measured = measure(programs, Path(folder), args.n, _real(args.real), args.rounds, args.jobs)
     args.o.parent.mkdir(parents=True, exist_ok=True)
-    args.o.write_text(json.dumps(found, indent=1) + "\n")
-    speeds, ratio = found["volumes_per_second"], found["ratio"]
-    print(
-        f"\n{machine.describe_machine(found['machine'])}; {found['workers']} workers, {found['files']['volumes']} volumes"
-    )
+    args.o.write_text(json.dumps(measured, indent=1) + "\n")
+    speeds, ratio = measured["volumes_per_second"], measured["ratio"]
+    volumes = measured["files"]["volumes"]
+    print(f"\n{machine.describe_machine(measured['machine'])}; {measured['workers']} workers, {volumes} volumes")
     print(f"ours {speeds['ours']:.2f} volumes a second, nnU-Net {speeds['theirs']:.2f}")
     spread = ", ".join(f"{value:.1f}" for value in ratio["in_each_round"])
     print(f"ratio {ratio['seconds']:.1f} ({spread}); of processor seconds {ratio['processor_seconds']:.1f}")

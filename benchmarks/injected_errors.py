@@ -1,8 +1,8 @@
-"""Errors planted in exams and clicked away over HTTP, in four orientations; `benchmarks.serve` runs it.
+"""Errors injected into exams and corrected by clicks over HTTP, in four orientations; `benchmarks.serve` runs it.
 
-"metal": a signal void about the front of L3, as a screw makes it; the network loses much of the body. "names": the exam
-ends inside the disc L4-L5, without what levels are counted from; all names are one off. Clicks are set by the rule that
-a person would follow: in the middle of the largest part of what is judged that is wrong, as what is there.
+"metal": a signal void around the front of L3, as from a screw; the network loses much of the body. "names": the exam
+ends inside the disc L4-L5, below which levels are counted from; all names are off by one. Clicks follow a fixed rule:
+in the middle of the largest wrong region of the structures that count, with the true name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FRAME = PictureLayout(max_height=560, max_width=420, panel_width=84, font_size=
 
 @dataclass(frozen=True)
 class Server:
-    """Our server: its address and process."""
+    """Address and process of our server."""
 
     url: str
     pid: int
@@ -51,34 +51,40 @@ class Server:
 
 @dataclass(frozen=True)
 class InjectedError:
-    """An exam with an error in it, in RAS order. truth: its labels; judged: names of the structures that count."""
+    """An exam with an error, in RAS orientation.
+
+    truth : its labels
+    judged : names of the structures that count
+    """
 
     image: Volume
     truth: Array
     judged: tuple[str, ...]
 
-    def dice(self, found: Array, plane: int | None = None) -> float:
-        """Mean Dice by name of what is judged, in all slices or in one."""
-        there = slice(None) if plane is None else plane
+    def dice(self, prediction: Array, plane: int | None = None) -> float:
+        """Return the mean Dice by name of the structures that count, in all slices or in one."""
+        region = slice(None) if plane is None else plane
         values = [structure_by_name(name).label for name in self.judged]
-        return float(np.mean([compute_dice(found[there] == value, self.truth[there] == value) for value in values]))
+        return float(
+            np.mean([compute_dice(prediction[region] == value, self.truth[region] == value) for value in values])
+        )
 
 
 def add_metal(phantom: Phantom) -> InjectedError:
-    """A ball without signal about the front of L3."""
+    """Add a sphere without signal around the front of L3."""
     labels, image = (reorient(volume, "RAS") for volume in (phantom.labels, phantom.image))
     spacing = np.array(image.grid.spacing)
     middle = np.argwhere(labels.array == structure_by_name("L3").label).mean(axis=0)
     middle[1] += _IN_FRONT / spacing[1]
-    away = (np.indices(image.array.shape).T - middle).T * spacing[:, None, None, None]
-    ball = (np.hypot(away[1], away[2]) < _METAL).astype(np.float32)  # through all slices, as its halo goes
+    offset_mm = (np.indices(image.array.shape).T - middle).T * spacing[:, None, None, None]
+    ball = (np.hypot(offset_mm[1], offset_mm[2]) < _METAL).astype(np.float32)  # through all slices, as its halo goes
     share = ndimage.gaussian_filter(ball, (0, _RIM / spacing[1], _RIM / spacing[2]))
     dark = float(np.percentile(image.array, 1))
     return InjectedError(Volume(image.array * (1 - share) + dark * share, image.affine), labels.array, ("L3",))
 
 
 def crop_above_l4(phantom: Phantom) -> InjectedError:
-    """The exam from the middle of L4-L5 upwards."""
+    """Crop the exam to everything above the middle of L4-L5."""
     labels, image = (reorient(volume, "RAS") for volume in (phantom.labels, phantom.image))
     lowest = int(np.argwhere(labels.array == structure_by_name("L4-L5").label)[:, 2].mean())
     affine = image.affine.copy()
@@ -91,74 +97,77 @@ ERRORS = {"metal": add_metal, "names": crop_above_l4}
 
 
 def orientation_variants(image: Volume) -> dict[str, Volume]:
-    """The same voxels in four orientations; the oblique one lies elsewhere in space."""
+    """Return the same voxels in four orientations; the oblique one lies elsewhere in space."""
     turn, angle = np.eye(4), np.deg2rad(12)
     turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    found = {name: reorient(image, name) for name in ORIENTATIONS[:3]}
-    return {**found, "oblique": Volume(image.array, turn @ image.affine)}
+    prediction = {name: reorient(image, name) for name in ORIENTATIONS[:3]}
+    return {**prediction, "oblique": Volume(image.array, turn @ image.affine)}
 
 
-def worst_position(found: Array, planted: InjectedError) -> Click:
-    """Where the largest part of what is judged is wrong, a voxel deep inside it, and what is there."""
-    sizes, best = 0, np.zeros(found.shape, bool)
-    for value in (structure_by_name(name).label for name in planted.judged):
-        for wrong in ((planted.truth == value) & (found != value), (found == value) & (planted.truth != value)):
+def worst_position(prediction: Array, error: InjectedError) -> Click:
+    """Return the true name and the innermost voxel of the largest wrong region."""
+    sizes, best = 0, np.zeros(prediction.shape, bool)
+    for value in (structure_by_name(name).label for name in error.judged):
+        for wrong in ((error.truth == value) & (prediction != value), (prediction == value) & (error.truth != value)):
             parts, count = ndimage.label(wrong)
             counts = np.bincount(parts.ravel(), minlength=2)[1:]
             if count and counts.max() > sizes:
                 sizes, best = int(counts.max()), parts == 1 + counts.argmax()
-    depth = ndimage.distance_transform_edt(best, sampling=planted.image.grid.spacing)
+    depth = ndimage.distance_transform_edt(best, sampling=error.image.grid.spacing)
     voxel = np.unravel_index(int(depth.argmax()), depth.shape)
-    there = {s.label: s.name for s in STRUCTURES}.get(int(planted.truth[voxel]), "background")
-    return there, [int(place) for place in voxel]
+    structure = {s.label: s.name for s in STRUCTURES}.get(int(error.truth[voxel]), "background")
+    return structure, [int(index) for index in voxel]
 
 
-def measure_clicks(server: Server, planted: InjectedError, studies: Path, name: str) -> dict[str, Row]:
-    """Dice, seconds and answers after 0, 1 and 2 clicks by orientation; answers are in RAS order.
+def measure_clicks(server: Server, error: InjectedError, studies: Path, name: str) -> dict[str, Row]:
+    """Measure Dice and seconds after 0, 1 and 2 clicks by orientation; predictions are in RAS orientation.
 
-    "slices": Dice in a click's own slice before and after it.
+    "slices" is the Dice in the slice of a click before and after it. The clicks are chosen with the first orientation
+    and are the same in all.
 
-    The clicks are chosen with the first orientation and are then the same in all. studies: where exams are put.
+    studies : folder of the server for exams
     """
     clicks: list[Click] = []
     rows: dict[str, Row] = {}
-    for orientation, image in orientation_variants(planted.image).items():
+    for orientation, image in orientation_variants(error.image).items():
         exam = f"{name} {orientation}"
         write_image(image, studies / f"{exam}.nii.gz")
-        _there(server, exam)
+        _wait_for_file(server, exam)
         row: Row = {"dice": [], "seconds": [], "work": [], "answers": [], "clicks": clicks}
         for count in range(CLICKS + 1):
             if count > len(clicks):
-                clicks.append(worst_position(row["answers"][-1], planted))
+                clicks.append(worst_position(row["answers"][-1], error))
             before = cpu_seconds(server.pid)
-            seconds, answer = _asked(server, exam, orientation, image, clicks[:count])
-            row["dice"].append(round(planted.dice(answer), 3))
+            seconds, prediction = _request_prediction(server, exam, orientation, image, clicks[:count])
+            row["dice"].append(round(error.dice(prediction), 3))
             row["seconds"].append(round(seconds, 2))
             row["work"].append(round(cpu_seconds(server.pid) - before, 2))
-            row["answers"].append(answer)
+            row["answers"].append(prediction)
         pairs = zip(clicks, row["answers"], row["answers"][1:], strict=False)
-        row["slices"] = [[round(planted.dice(a, at[0]), 3) for a in both] for (_, at), *both in pairs]
+        row["slices"] = [[round(error.dice(a, at[0]), 3) for a in both] for (_, at), *both in pairs]
         rows[orientation] = row
     return rows
 
 
-def _asked(server: Server, exam: str, orientation: str, image: Volume, clicks: Sequence[Click]) -> tuple[float, Array]:
-    """Seconds and answer, in RAS order, as 3D Slicer asks: voxels of the exam as it lies, by name."""
-    turned = orientation != "oblique"
+def _request_prediction(
+    server: Server, exam: str, orientation: str, image: Volume, clicks: Sequence[Click]
+) -> tuple[float, Array]:
+    """Return seconds and prediction of a request as 3D Slicer sends it; clicks are voxels by name."""
+    reoriented = orientation != "oblique"
     empty = Volume(np.zeros(image.array.shape, np.uint8), image.affine)
-    canonical = reorient(empty, "RAS").grid if turned else image.grid
+    canonical = reorient(empty, "RAS").grid if reoriented else image.grid
     params: dict[str, Any] = {}
-    for there, place in clicks:
-        voxel = np.rint(image.grid.to_index(canonical.to_world(np.array(place, float)))).astype(int)
-        params.setdefault(there, []).append(voxel.tolist())
+    for name, voxel_index in clicks:
+        voxel = np.rint(image.grid.to_index(canonical.to_world(np.array(voxel_index, float)))).astype(int)
+        params.setdefault(name, []).append(voxel.tolist())
     address = f"{server.url}/infer/lumbar_deepedit?image={quote(exam)}"
     seconds, body = post(address, {**params, "label": clicks[-1][0]} if clicks else {})
-    found = read_response(body)
-    return seconds, reorient(Volume(found.array, image.affine), "RAS").array if turned else found.array
+    prediction = read_response(body)
+    return seconds, reorient(Volume(prediction.array, image.affine), "RAS").array if reoriented else prediction.array
 
 
-def _there(server: Server, exam: str) -> None:
-    """Wait until the server has seen a new file."""
+def _wait_for_file(server: Server, exam: str) -> None:
+    """Wait until the server lists a new file."""
     address = f"{server.url}/datastore/image?image={quote(exam)}"
     for _ in range(200):
         try:
@@ -170,7 +179,7 @@ def _there(server: Server, exam: str) -> None:
 
 
 def post(url: str, params: dict[str, Any]) -> tuple[float, bytes]:
-    """Seconds and body of an inference request as 3D Slicer sends it."""
+    """Return seconds and body of an inference request as 3D Slicer sends it."""
     limit = "lImIt"
     text = json.dumps({**params, "result_extension": ".nrrd", "result_dtype": "uint8"})
     body = f'--{limit}\r\nContent-Disposition: form-data; name="params"\r\n\r\n{text}\r\n--{limit}--\r\n'.encode()
@@ -184,21 +193,21 @@ def post(url: str, params: dict[str, Any]) -> tuple[float, bytes]:
 
 
 def read_response(body: bytes) -> Volume:
-    """The answer of our server in declared values."""
+    """Read the prediction in a response of our server, with its declared values."""
     head, rest = body.split(b"\r\n\r\n", 2)[1:]
-    told = json.loads(head.split(b"\r\n")[0])["label_names"]
+    label_names = json.loads(head.split(b"\r\n")[0])["label_names"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answer.nrrd"
         path.write_bytes(rest.rpartition(b"\r\n--")[0])
         labels = read_labels(path)
     table = np.zeros(256, np.uint8)
-    for name, place in told.items():
-        table[place] = structure_by_name(name).label
+    for name, voxel_index in label_names.items():
+        table[voxel_index] = structure_by_name(name).label
     return Volume(table[labels.array], labels.affine)
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor seconds that a process has used, where the system tells."""
+    """Return the processor seconds that a process has used, if the system knows."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -206,25 +215,25 @@ def cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def picture(planted: InjectedError, row: Row, path: Path) -> None:
-    """The answers without and with the first click side by side, in its slice; a JPEG."""
-    there, (plane, *place) = row["clicks"][0]
+def picture(error: InjectedError, row: Row, path: Path) -> None:
+    """Write a JPEG of the predictions without and with the first click side by side, in its slice."""
+    name, (plane, *voxel_index) = row["clicks"][0]
     panels = []
-    for count, answer in enumerate(row["answers"][:2]):
-        image, found = (
-            Volume(np.ascontiguousarray(array[plane : plane + 1]), planted.image.affine)
-            for array in (planted.image.array, answer)
+    for count, prediction in enumerate(row["answers"][:2]):
+        image, labels = (
+            Volume(np.ascontiguousarray(array[plane : plane + 1]), error.image.affine)
+            for array in (error.image.array, prediction)
         )
-        base, marks = render_slice(image, found, STRUCTURES, _FRAME)
+        base, marks = render_slice(image, labels, STRUCTURES, _FRAME)
         height, width = base.shape[:2]
         panel = Image.new("RGB", (width + _FRAME.panel_width, height))
         panel.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
         pen = ImageDraw.Draw(panel, "RGBA")
         draw_names(pen, marks, (height, width), _FRAME)
         if count:
-            _cross(pen, place, answer.shape[1:], (width, height), there)
-        told = "after one click" if count else "automatic"
-        pen.text((10, 8), told, fill=TEXT, font_size=18, stroke_width=2, stroke_fill=(0, 0, 0))
+            _cross(pen, voxel_index, prediction.shape[1:], (width, height), name)
+        title = "after one click" if count else "automatic"
+        pen.text((10, 8), title, fill=TEXT, font_size=18, stroke_width=2, stroke_fill=(0, 0, 0))
         panels.append(panel)
     page = Image.new("RGB", (sum(panel.width for panel in panels), panels[0].height))
     for number, panel in enumerate(panels):
@@ -232,9 +241,11 @@ def picture(planted: InjectedError, row: Row, path: Path) -> None:
     page.save(path, "JPEG", quality=82)
 
 
-def _cross(pen: ImageDraw.ImageDraw, place: list[int], shape: Sequence[int], size: tuple[int, int], text: str) -> None:
-    """A click in a panel: front is left, head is up."""
-    x, y = ((n - 1 - at + 0.5) * pixels / n for at, n, pixels in zip(place, shape, size, strict=True))
+def _cross(
+    pen: ImageDraw.ImageDraw, voxel_index: list[int], shape: Sequence[int], size: tuple[int, int], text: str
+) -> None:
+    """Draw a click in a panel: anterior is left, superior is up."""
+    x, y = ((n - 1 - at + 0.5) * pixels / n for at, n, pixels in zip(voxel_index, shape, size, strict=True))
     for lines, colour in ((5, (0, 0, 0)), (2, (90, 255, 120))):
         pen.line([(x - 9, y), (x + 9, y)], fill=colour, width=lines)
         pen.line([(x, y - 9), (x, y + 9)], fill=colour, width=lines)

@@ -1,9 +1,8 @@
-"""Many exams on a cluster whose workers are killed: python -m benchmarks.killed_workers.
+"""A batch on a cluster whose workers are killed: python -m benchmarks.killed_workers.
 
-`lumbarseg segment --cluster local:2` answers routine exams (those of benchmarks.batch) while a worker process is killed
-with SIGKILL each time another tenth of the answers is there. Every exam must be answered once, with each of its files
-whole. Prints what was killed, and how often each exam was told of; exit code 1 when one is missing, told of twice or
-refused.
+`lumbarseg segment --cluster local:2` segments routine exams (those of benchmarks.batch) while a worker process is
+killed with SIGKILL after each tenth of the results. Every exam must have one result, with complete files. Prints the
+kills, and how often each exam was reported; exit code 1 if one is missing, reported twice or refused.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ KILLS = 9
 
 
 def worker_pids(parent: int) -> list[int]:
-    """Process numbers of a cluster's workers below a process, by what dask calls them in /proc."""
-    found = []
+    """Return the process numbers of the workers of a cluster, by their command lines in /proc."""
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
@@ -38,18 +37,18 @@ def worker_pids(parent: int) -> list[int]:
         except (OSError, ValueError):  # it has ended
             continue
         if above == parent and "spawn_main" in command:
-            found.append(int(folder.name))
-    return sorted(found)
+            pids.append(int(folder.name))
+    return sorted(pids)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a batch that are whole so far."""
+    """Return the complete lines of a JSON lines file."""
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def run(paths: Sequence[Path], out: Path, count: int) -> tuple[list[dict[str, Any]], list[int]]:
-    """What the batch told of each exam, and after how many answers a worker was killed."""
+    """Return the lines of the batch, and after how many results a worker was killed."""
     lines = out / "batch.jsonl"
     out.mkdir()
     child = subprocess.Popen(
@@ -68,7 +67,7 @@ def run(paths: Sequence[Path], out: Path, count: int) -> tuple[list[dict[str, An
 
 
 def main() -> int:
-    """Run, print; 1 when an exam was not answered exactly once."""
+    """Run and print; return 1 if an exam does not have exactly one result."""
     parser = argparse.ArgumentParser(prog="benchmarks.killed_workers", description=__doc__)
     parser.add_argument("-n", type=int, default=200, help="how many exams")
     parser.add_argument("--workers", type=int, default=2, help="of the cluster")
@@ -80,12 +79,14 @@ def main() -> int:
         seconds = time.monotonic() - start
         times = Counter(Path(line["exam"]).name for line in lines)
         once = sum(times[path.name] == 1 for path in paths)
-        whole = sum(read_labels(Path(folder) / "out" / f"{path.name[:-7]}_labels.nii.gz").array.any() for path in paths)
+        complete_maps = sum(
+            read_labels(Path(folder) / "out" / f"{path.name[:-7]}_labels.nii.gz").array.any() for path in paths
+        )
     refused = sum(bool(line.get("error")) for line in lines)
     print(machine.describe_machine(machine.machine_facts()))
     print(f"{args.n} exams, {args.workers} workers, {seconds:.0f} s; killed after {', '.join(map(str, kills))} answers")
-    print(f"told of once: {once}; refused: {refused}; label maps that are whole: {whole}")
-    return int(not kills or once != args.n or refused > 0 or whole != args.n)
+    print(f"told of once: {once}; refused: {refused}; label maps that are whole: {complete_maps}")
+    return int(not kills or once != args.n or refused > 0 or complete_maps != args.n)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How far names can be trusted: python -m benchmarks.level_names [--real DIR] [-n 150].
+"""How far level names can be trusted: python -m benchmarks.level_names [--real DIR] [-n 150].
 
-Exams whose names are known, segmented, and their names compared: phantoms with five lumbar vertebrae, with four and
-with six; all real exams whose references name levels; and crops of these to three vertebrae each, where no sacrum is
-left to count from. Prints, per range of confidence, exams and vertebrae with the right and with a wrong name, and every
-wrong name that was not marked uncertain; writes benchmarks/results/names.json. `levels.CERTAIN` was chosen from the
-table of phantoms.
+Compares the names of segmented exams with known names: phantoms with five lumbar vertebrae, with four and with six; all
+real exams whose references name levels; and crops of these to three vertebrae each, without a sacrum to count from.
+Prints, per range of confidence, how many exams and vertebrae have the right name, and every wrong name that is not
+marked uncertain; writes benchmarks/results/names.json. The limit of confidence below which names are marked was chosen
+from the table of phantoms.
 
-The sacrum counts as in view where an exam reaches `_BELOW` mm below the lowest voxel of the reference's L5; the answer
-has no part in that.
+The sacrum counts as in view if an exam reaches `_SACRUM_MM` below the lowest voxel of the reference's L5; the
+prediction plays no part in that.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from lumbarseg.volume import Volume
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "names.json"
 EDGES = (0.0, 0.3, 0.5, 0.6, 0.75, 0.9, 1.01)
-NAMED = ("chu", "siegen", "myosegmentum", "discs", "spider_t2")
-_BELOW = 20.0  # mm, two thirds of a first sacral vertebra
+SETS_WITH_NAMES = ("chu", "siegen", "myosegmentum", "discs", "spider_t2")
+_SACRUM_MM = 20.0  # mm, two thirds of a first sacral vertebra
 _MARGIN = 2.0  # mm beyond the bodies of a crop
 _SMALL = 500  # voxels of a body cut by a crop's edge, below which its name is not asked for
 Table = Mapping[int, tuple[str, ...]]
@@ -54,9 +54,11 @@ Table = Mapping[int, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class NamedCase:
-    """One answer. sacrum: whether it is in view; levels: confidence and rightness of every vertebra found where one is.
+    """Names of one exam.
 
-    wrong: "L4 as L5" and the like; unmarked: those of them that were not marked uncertain.
+    sacrum : whether it is in view
+    wrong, unmarked : wrong names ("L4 as L5"), and those of them not marked uncertain
+    levels : confidence and correctness of every vertebra that covers one of the reference
     """
 
     group: str
@@ -71,105 +73,122 @@ class NamedCase:
 
     @property
     def right(self) -> bool:
-        """Whether everything has its own name."""
+        """Return whether no name is wrong."""
         return not self.wrong
 
 
 def evaluate_names(
-    model: Model, group: str, exam: str, image: Volume, truth: np.ndarray, table: Table, sacrum: bool
+    model: Model, group: str, exam: str, image: Volume, reference: np.ndarray, table: Table, sacrum: bool
 ) -> NamedCase:
-    """What the model calls the structures of an exam; a refused one claims nothing."""
+    """Compare the names of one exam with its reference; a refused exam has no names."""
     try:
-        found = segment(image, model)
+        segmentation = segment(image, model)
     except LumbarsegError:
         return NamedCase(group, exam, sacrum, 0.0, True, (), (), ("refused",), ())
-    rows = [row for row in score_structures(found.labels.array, truth, table) if row.reference_voxels]
+    rows = [row for row in score_structures(segmentation.labels.array, reference, table) if row.reference_voxels]
     wrong = tuple(find_wrong_names(rows))
-    marked = select_marked_uncertain(wrong, {level.name for level in found.levels if level.uncertain})
-    trust = {level.name: level.confidence for level in found.levels}
+    marked = select_marked_uncertain(wrong, {level.name for level in segmentation.levels if level.uncertain})
+    confidences = {level.name: level.confidence for level in segmentation.levels}
     names = [(row.name.removesuffix(" vertebra"), (row.covered_by or "").removesuffix(" vertebra")) for row in rows]
     return NamedCase(
         group,
         exam,
         sacrum,
-        found.confidence,
-        found.uncertain,
+        segmentation.confidence,
+        segmentation.uncertain,
         wrong,
         tuple(text for text in wrong if text not in marked),
         tuple(find_missing_structures(rows)),
-        tuple((trust[given], given == name) for name, given in names if given in trust),
+        tuple((confidences[predicted], predicted == name) for name, predicted in names if predicted in confidences),
     )
 
 
 def phantom_cases(model: Model, count: int, seed: int) -> Iterator[NamedCase]:
-    """Phantoms of five lumbar vertebrae, and a third as many of four and of six, which no count can tell."""
+    """Evaluate phantoms of five lumbar vertebrae, and a third as many of four and of six."""
     table = own_label_table([Kind.BODY])
     for lumbar, many in ((5, count), (4, count // 3), (6, count // 3)):
         group = "phantoms" if lumbar == 5 else f"phantoms, {lumbar} lumbar"
         for number in range(many):
-            drawn = render_phantom(
+            phantom = render_phantom(
                 draw_recipe(
                     np.random.default_rng([seed, lumbar, number]),
                     RecipeRanges(lumbar_counts=(lumbar,), isotropic_fraction=0),
                 )
             )
-            truth = _without_parts(drawn.labels.array, table)
+            reference = _without_cut_bodies(phantom.labels.array, table)
             yield evaluate_names(
-                model, group, f"{seed}-{lumbar}-{number}", drawn.image, truth, table, _sacral(drawn.labels)
+                model,
+                group,
+                f"{seed}-{lumbar}-{number}",
+                phantom.image,
+                reference,
+                table,
+                _shows_sacrum(phantom.labels),
             )
 
 
 def real_cases(model: Model, folder: Path, limit: int | None = None) -> Iterator[NamedCase]:
-    """Every real exam whose reference names levels, whole and in crops of three vertebrae."""
-    for chosen in (each for each in SETS if each.name in NAMED):
-        table = SCHEMES["spider_t2"] if chosen.name == "spider_t2" else chosen.table
-        for picture, reference in list(chosen.exams(folder))[:limit]:
-            name = picture.name.removesuffix(".nii.gz").removesuffix("_image")
-            image, truth = read_exam(picture).volume, read_labels(reference)
+    """Evaluate every real exam whose reference names levels, complete and in crops of three vertebrae."""
+    for benchmark_set in (each for each in SETS if each.name in SETS_WITH_NAMES):
+        table = SCHEMES["spider_t2"] if benchmark_set.name == "spider_t2" else benchmark_set.table
+        for image_path, reference_path in list(benchmark_set.exams(folder))[:limit]:
+            name = image_path.name.removesuffix(".nii.gz").removesuffix("_image")
+            image, reference = read_exam(image_path).volume, read_labels(reference_path)
             yield evaluate_names(
-                model, chosen.name, name, image, truth.array, table, _sacral(Volume(truth.array, image.affine))
+                model,
+                benchmark_set.name,
+                name,
+                image,
+                reference.array,
+                table,
+                _shows_sacrum(Volume(reference.array, image.affine)),
             )
-            if chosen.name not in ("discs", "spider_t2"):
-                yield from _crops(model, chosen.name, name, image, truth.array, table)
+            if benchmark_set.name not in ("discs", "spider_t2"):
+                yield from _crops(model, benchmark_set.name, name, image, reference.array, table)
 
 
-def _crops(model: Model, group: str, exam: str, image: Volume, truth: np.ndarray, table: Table) -> Iterator[NamedCase]:
-    """Three vertebrae each that follow each other: all slices, the whole depth, cut above and below them."""
-    turned, drawn = reorient(image, "RAS"), reorient(Volume(truth, image.affine), "RAS")
+def _crops(
+    model: Model, group: str, exam: str, image: Volume, reference: np.ndarray, table: Table
+) -> Iterator[NamedCase]:
+    """Evaluate crops to three neighbouring vertebrae: all slices, full depth, cropped above and below."""
+    image_ras, reference_ras = reorient(image, "RAS"), reorient(Volume(reference, image.affine), "RAS")
     spans = {}
     for value, names in table.items():
-        heights = np.flatnonzero((drawn.array == value).any(axis=(0, 1)))
+        heights = np.flatnonzero((reference_ras.array == value).any(axis=(0, 1)))
         if len(names) == 1 and len(heights):
             spans[names[0]] = (int(heights[0]), int(heights[-1]))
-    margin = round(_MARGIN / turned.grid.spacing[2])
+    margin = round(_MARGIN / image_ras.grid.spacing[2])
     present = [level for level in LEVELS if level in spans]
-    for chosen in zip(present, present[1:], present[2:], strict=False):
-        low = max(0, min(spans[level][0] for level in chosen) - margin)
-        high = max(spans[level][1] for level in chosen) + margin + 1
-        affine = turned.affine.copy()
+    for levels in zip(present, present[1:], present[2:], strict=False):
+        labels_of_levels = [structure_by_name(level).label for level in levels]
+        low = max(0, min(spans[level][0] for level in levels) - margin)
+        high = max(spans[level][1] for level in levels) + margin + 1
+        affine = image_ras.affine.copy()
         affine[:3, 3] += affine[:3, 2] * low
-        cut = Volume(np.ascontiguousarray(turned.array[:, :, low:high]), affine)
-        labels = np.where(np.isin(drawn.array, [structure_by_name(level).label for level in chosen]), drawn.array, 0)
-        name = f"{exam} {chosen[0]}-{chosen[-1]}"
-        yield evaluate_names(model, f"{group}, cropped", name, cut, labels[:, :, low:high], table, sacrum=False)
+        cropped = Volume(np.ascontiguousarray(image_ras.array[:, :, low:high]), affine)
+        labels = np.where(np.isin(reference_ras.array, labels_of_levels), reference_ras.array, 0)
+        name = f"{exam} {levels[0]}-{levels[-1]}"
+        yield evaluate_names(model, f"{group}, cropped", name, cropped, labels[:, :, low:high], table, sacrum=False)
 
 
-def _sacral(labels: Volume) -> bool:
-    """Whether an exam reaches far enough below L5, or below the lowest disc."""
-    turned = reorient(labels, "RAS")
+def _shows_sacrum(labels: Volume) -> bool:
+    """Return whether an exam reaches far enough below L5, or below the lowest disc."""
+    labels_ras = reorient(labels, "RAS")
     lowest = [structure_by_name(name).label for name in ("L6", "L5", "L5-S1")]
-    heights = next((h for value in lowest if len(h := np.flatnonzero((turned.array == value).any(axis=(0, 1))))), None)
-    return heights is not None and float(heights[0]) * turned.grid.spacing[2] >= _BELOW
+    heights = next(
+        (h for value in lowest if len(h := np.flatnonzero((labels_ras.array == value).any(axis=(0, 1))))), None
+    )
+    return heights is not None and float(heights[0]) * labels_ras.grid.spacing[2] >= _SACRUM_MM
 
 
-def _without_parts(truth: np.ndarray, table: Table) -> np.ndarray:
-    """A reference without bodies of which the field of view holds next to nothing."""
-    counts = np.bincount(truth.ravel(), minlength=256)
-    return np.where(np.isin(truth, [value for value in table if counts[value] >= _SMALL]), truth, 0)
+def _without_cut_bodies(reference: np.ndarray, table: Table) -> np.ndarray:
+    """Return a reference without bodies that are mostly outside of the field of view."""
+    counts = np.bincount(reference.ravel(), minlength=256)
+    return np.where(np.isin(reference, [value for value in table if counts[value] >= _SMALL]), reference, 0)
 
 
 def reliability_table(pairs: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
-    """Rows of the table: from, to, how many, how many of them right, mean confidence."""
+    """Return rows of confidence range, count, number of right names, and mean confidence."""
     rows = []
     for low, high in pairwise(EDGES):
         inside = [(confidence, right) for confidence, right in pairs if low <= confidence < high]
@@ -181,11 +200,11 @@ def reliability_table(pairs: Sequence[tuple[float, bool]]) -> list[dict[str, Any
 
 
 def summary(cases: Sequence[NamedCase]) -> dict[str, Any]:
-    """Reliability of phantoms and of real exams, counts per group, and every wrong name that nothing marked."""
+    """Summarize reliability for phantoms and real exams, counts per group, and unmarked wrong names."""
     plain = [c for c in cases if "lumbar" not in c.group and c.missing != ("refused",)]
-    drawn, human = [c for c in plain if c.group == "phantoms"], [c for c in plain if c.group != "phantoms"]
+    phantoms, human = [c for c in plain if c.group == "phantoms"], [c for c in plain if c.group != "phantoms"]
     parts = {
-        "phantoms": drawn,
+        "phantoms": phantoms,
         "real exams": [c for c in human if "cropped" not in c.group],
         "crops of real exams": [c for c in human if "cropped" in c.group],
     }
@@ -211,21 +230,21 @@ def _group(name: str, cases: Sequence[NamedCase]) -> dict[str, Any]:
     }
 
 
-def tables(told: Mapping[str, Any]) -> str:
-    """The summary in Markdown."""
+def tables(result: Mapping[str, Any]) -> str:
+    """Format the summary in Markdown."""
     lines = [
         "| exams | | refused | right | of these certain | wrong, marked | wrong, not marked |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     keys = ("exams", "refused", "right", "right_and_certain", "wrong_and_marked", "wrong_unmarked")
-    rows = (*told["groups"], told["sacrum_in_view"])
+    rows = (*result["groups"], result["sacrum_in_view"])
     lines += [f"| {row['group']} | " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]
     for what in ("exams", "vertebrae"):
-        columns = list(told[what])
+        columns = list(result[what])
         lines += ["", f"| confidence of {what} | " + " | ".join(f"{c}: right of all" for c in columns) + " |"]
         lines.append("|---" + "|--:" * len(columns) + "|")
         for low, high in pairwise(EDGES):
-            cells = [_cell(told[what][column], low) for column in columns]
+            cells = [_cell(result[what][column], low) for column in columns]
             lines.append(f"| {low:.2f} to {min(high, 1.0):.2f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -236,29 +255,29 @@ def _cell(rows: Iterable[Mapping[str, Any]], low: float) -> str:
 
 
 def main() -> None:
-    """Segment, compare, print and write."""
+    """Segment, compare, print and write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.level_names", description=__doc__)
     parser.add_argument("--real", type=Path, default=os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
     parser.add_argument("--model", type=Path, default=None, help="a model file (default: the shipped one)")
     parser.add_argument("-n", type=int, default=150, help="phantoms of five lumbar vertebrae (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=77, help="of the phantoms")
     parser.add_argument("--limit", type=int, default=None, help="only the first exams of each real set")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
     model = Model.load(args.model or bundled_model_path())
     cases: list[NamedCase] = []
     if args.real.is_dir():
         cases += real_cases(model, args.real, args.limit)
     else:
-        print(f"no real exams at {args.real}; say where with --real or LUMBARSEG_REAL. Phantoms alone:")
+        print(f"no real exams at {args.real}; set --real or LUMBARSEG_REAL. Phantoms alone:")
     cases += phantom_cases(model, args.n, args.seed)
-    told = summary(cases)
-    for text in told["unmarked"]:
+    result = summary(cases)
+    for text in result["unmarked"]:
         print(f"not marked: {text}")
     facts = {"machine": machine.machine_facts(), "model": model.card.digest}
     args.o.parent.mkdir(parents=True, exist_ok=True)
-    args.o.write_text(json.dumps({**facts, **told, "cases": [asdict(c) for c in cases]}, indent=1) + "\n")
-    print(f"\n{tables(told)}\n\nwritten to {args.o}")
+    args.o.write_text(json.dumps({**facts, **result, "cases": [asdict(c) for c in cases]}, indent=1) + "\n")
+    print(f"\n{tables(result)}\n\nwritten to {args.o}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine that a result was measured on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def machine_facts() -> dict[str, str | int]:
-    """Processor, cores, system, versions and date."""
+    """Return processor, cores, system, versions and date."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -25,7 +25,7 @@ def machine_facts() -> dict[str, str | int]:
 
 
 def describe_machine(values: dict[str, str | int]) -> str:
-    """The machine in one line."""
+    """Describe the machine in one line."""
     return (
         f"{values['processor']}, {values['cores']} cores, no GPU used, Python {values['python']}, "
         f"onnxruntime {values['onnxruntime']}, {values['date']}"

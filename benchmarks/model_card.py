@@ -1,7 +1,8 @@
-"""The card of the shipped model as a page, docs/model-card.md: python -m benchmarks.model_card.
+"""Write docs/model-card.md, the card of the shipped model: python -m benchmarks.model_card.
 
-Everything in it stands in benchmarks/results/accuracy.json and names.json, and in `benchmarks.card_facts`. Intervals are 95 %
-bootstrap intervals over exams, each of another patient but for spider_t2, where slices of one patient go together.
+Its content comes from benchmarks/results/accuracy.json and names.json, and from `benchmarks.card_facts`. Intervals are
+95 % bootstrap intervals over exams, one per patient except in spider_t2, where slices of one patient are resampled
+together.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ PUBLISHED = (
 
 
 def values_by_structure(rows: Sequence[Row], key: str = "dice") -> dict[str, tuple[list[float], list[str]]]:
-    """Values and patients of each structure."""
+    """Return values and patients of each structure."""
     out: dict[str, tuple[list[float], list[str]]] = {}
     for row in rows:
         for name, value in row["structures"].items():
@@ -55,30 +56,30 @@ def values_by_structure(rows: Sequence[Row], key: str = "dice") -> dict[str, tup
 
 
 def format_mean(values: Sequence[float], patients: Sequence[str]) -> str:
-    """A mean and its interval in words."""
-    found = bootstrap_mean(values, patients)
-    if found.mean is None:
+    """Format a mean with its interval."""
+    estimate = bootstrap_mean(values, patients)
+    if estimate.mean is None:
         return ""
-    interval = f" ({found.low:.3f} to {found.high:.3f})" if found.low is not None else ""
-    return f"{found.mean:.3f}{interval}"
+    interval = f" ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.low is not None else ""
+    return f"{estimate.mean:.3f}{interval}"
 
 
-def by_exam(rows: Sequence[Row], key: str, wanted: Iterable[str] | None = None) -> tuple[list[float], list[str]]:
-    """The mean over each exam's structures, and whose it is."""
-    chosen = set(wanted) if wanted is not None else None
+def by_exam(rows: Sequence[Row], key: str, names: Iterable[str] | None = None) -> tuple[list[float], list[str]]:
+    """Return the mean over the structures of each exam, and its patient."""
+    selected = set(names) if names is not None else None
     values, patients = [], []
     for row in rows:
-        found = [v.get(key, 0.0) for name, v in row["structures"].items() if chosen is None or name in chosen]
-        if found:
-            values.append(accuracy.mean(found))
+        of_exam = [v.get(key, 0.0) for name, v in row["structures"].items() if selected is None or name in selected]
+        if of_exam:
+            values.append(accuracy.mean(of_exam))
             patients.append(row["exam"])
     return values, patients
 
 
 def sets_table(sets: dict[str, list[Row]]) -> list[str]:
-    """A row per set, contrast and tissue."""
+    """Return the table of sets, contrasts and tissues."""
     lines = [
-        "| set | contrast | what | exams | Dice by name | Dice by overlap | volume ratio |",
+        "| set | contrast | structure | exams | Dice by name | Dice by overlap | volume ratio |",
         "|---|---|---|--:|--:|--:|--:|",
     ]
     for name, rows in sets.items():
@@ -86,69 +87,69 @@ def sets_table(sets: dict[str, list[Row]]) -> list[str]:
             continue
         for contrast in dict.fromkeys(row["contrast"] for row in rows):
             some = [row for row in rows if row["contrast"] == contrast]
-            for what, wanted in _tissues(some).items():
-                cells = [format_mean(*by_exam(some, key, wanted)) for key in ("dice", "overlap")]
-                ratio = accuracy.mean(by_exam(some, "overlap_ratio" if what in ("body",) else "ratio", wanted)[0])
+            for what, names in _tissues(some).items():
+                cells = [format_mean(*by_exam(some, key, names)) for key in ("dice", "overlap")]
+                ratio = accuracy.mean(by_exam(some, "overlap_ratio" if what in ("body",) else "ratio", names)[0])
                 cells[1] = cells[1] if what in ("body", "disc") and name not in ("spider_space", "spider_t2") else ""
                 lines.append(f"| {name} | {contrast} | {what} | {len(some)} | {cells[0]} | {cells[1]} | {ratio:.2f} |")
     return lines
 
 
 def _tissues(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """What the structures of some exams are: bodies and discs taken together, tissues each by itself."""
-    found = dict.fromkeys(name for row in rows for name in row["structures"])
+    """Group the structures of some exams: bodies and discs together, tissues by themselves."""
+    values = dict.fromkeys(name for row in rows for name in row["structures"])
     out: dict[str, list[str]] = {}
-    for name in found:
+    for name in values:
         level = structure_by_name(name).kind if name not in ("vertebra", "disc", "canal", "sacrum") else name
         out.setdefault(str(level), []).append(name)
     return out
 
 
 def levels_table(sets: dict[str, list[Row]]) -> list[str]:
-    """A row per level, a column per set that names levels; each against what covers it, whatever it was called."""
+    """Return the table of levels by set, each against the structure that covers it."""
     shown = [name for name in ("chu", "siegen", "myosegmentum", "discs") if name in sets]
-    found = {name: values_by_structure(sets[name], "overlap") for name in shown}
+    values = {name: values_by_structure(sets[name], "overlap") for name in shown}
     lines = ["| | " + " | ".join(shown) + " |", "|---" + "|--:" * len(shown) + "|"]
-    for level in sorted({level for part in found.values() for level in part}, key=anatomical_sort_key):
-        cells = [format_mean(*found[name][level]) if level in found[name] else "" for name in shown]
+    for level in sorted({level for part in values.values() for level in part}, key=anatomical_sort_key):
+        cells = [format_mean(*values[name][level]) if level in values[name] else "" for name in shown]
         lines.append(f"| {level} | " + " | ".join(cells) + " |")
     return lines
 
 
 def published_table(sets: dict[str, list[Row]]) -> list[str]:
-    """Our figure beside what others published, with what differs."""
-    lines = ["| set | what | ours | published | whose | what differs |", "|---|---|--:|--:|---|---|"]
-    for name, what, whose, figure, difference in PUBLISHED:
+    """Return the table of our values beside published ones."""
+    lines = ["| set | structure | ours | published | method | differences |", "|---|---|--:|--:|---|---|"]
+    for name, what, source, published, difference in PUBLISHED:
         if name not in sets:
             continue
         key = "overlap" if name == "myosegmentum" else "dice"
-        wanted = _tissues(sets[name]).get(what)
-        ours = accuracy.mean(by_exam(sets[name], key, wanted)[0])
-        lines.append(f"| {name} | {what} | {ours:.3f} | {figure} | {whose} | {difference} |")
+        names = _tissues(sets[name]).get(what)
+        our_dice = accuracy.mean(by_exam(sets[name], key, names)[0])
+        lines.append(f"| {name} | {what} | {our_dice:.3f} | {published} | {source} | {difference} |")
     return lines
 
 
-def render_page(accurate: Row, trusted: Row) -> str:
-    """The whole card."""
-    sets = accurate["sets"]
+def render_page(accuracy_result: Row, names_result: Row) -> str:
+    """Render the card."""
+    sets = accuracy_result["sets"]
     parts = [
-        "# Card of the shipped model",
+        "# Model card of the shipped model",
         "",
-        "*Written by `python -m benchmarks.model_card`; every figure of ours is a result of `make benchmark`.* "
-        f"Model {accurate['model']['digest'][:12]}, {machine.describe_machine(accurate['machine'])}.",
+        "*Written by `python -m benchmarks.model_card`; all of our results come from `make benchmark`.* "
+        f"Model {accuracy_result['model']['digest'][:12]}, {machine.describe_machine(accuracy_result['machine'])}.",
         "",
         "**For** lumbar MRI, sagittal or nearly isotropic, of adults: research and teaching. **Not** for diagnosis; "
         "not a medical device. Where it fails is shown in [failures.md](failures.md), how it was made in "
         "[model.md](model.md) and [model-ledger.md](model-ledger.md).",
         "",
-        "## How right it is",
-        "Exams that the model was never trained on, on their own grids, whole volumes. Dice is the mean over exams of "
-        "the mean over structures, with its 95 % interval; the volume ratio is found to drawn. By overlap each body is "
-        "compared with what covers it, whatever that is called.",
+        "## Accuracy",
+        "Exams that the model was never trained on, complete volumes on their own grids. Dice is the mean over exams "
+        'of the mean over structures, with its 95 % interval; the volume ratio is predicted to reference. "By overlap" '
+        "compares each body with the predicted one that covers it, whatever its name.",
         "",
         *sets_table(sets),
         "",
-        "What the references are like, which no model trained elsewhere can know:",
+        "How the references differ, which a model trained on other data cannot know:",
         "",
         *(f"- **{name}**: {habit}." for name, habit in REFERENCE_NOTES.items() if name in sets),
         "",
@@ -156,18 +157,18 @@ def render_page(accurate: Row, trusted: Row) -> str:
         "",
         *levels_table(sets),
         "",
-        "## How far its names can be trusted",
-        "`python -m benchmarks.level_names`. An exam is right when every structure that its reference names lies under that "
-        "name. Below a confidence of 0.75 names are marked uncertain. Crops hold three vertebrae and no sacrum, so "
-        "their names are a guess and must be marked. Four and six lumbar vertebrae: the picture alone does not tell; "
-        "the count from the sacrum is then off, and is not marked.",
+        "## Reliability of names",
+        "`python -m benchmarks.level_names`. An exam is right if every structure that its reference names is predicted "
+        "under that name. Below a confidence of 0.75 names are marked uncertain. Crops contain three vertebrae and no "
+        "sacrum, so their names are a guess and must be marked. Four or six lumbar vertebrae cannot be recognised in "
+        "the image alone; the count from the sacrum is then wrong, and is not marked.",
         "",
-        level_names.tables(trusted),
+        level_names.tables(names_result),
         "",
-        *(["Wrong and not marked:", "", *(f"- {text}" for text in _shortened(trusted["unmarked"])), ""]),
-        "## Beside published figures",
-        "No two figures of a row are of the same exams, and references differ (whole vertebrae or bodies alone), so "
-        "these say where a figure stands, not who is better.",
+        *(["Wrong and not marked:", "", *(f"- {text}" for text in _unmarked_lines(names_result["unmarked"])), ""]),
+        "## Compared with published results",
+        "The results in a row come from different exams and references (complete vertebrae or bodies only), so they "
+        "give the order of magnitude, not a ranking.",
         "",
         *published_table(sets),
         "",
@@ -175,22 +176,22 @@ def render_page(accurate: Row, trusted: Row) -> str:
         *(f"- {text}." for text in card_facts.DATA),
         *(f"- {text}." for text in card_facts.LICENCES),
         *(f"- Made {text}." if index == 0 else f"- {text}." for index, text in enumerate(card_facts.RECIPE)),
-        "- Energy was not measured.",
+        "- Energy use was not measured.",
         *(f"- Limit: {text}." for text in card_facts.LIMITS),
         "",
     ]
     return "\n".join(parts)
 
 
-def _shortened(texts: Sequence[str]) -> list[str]:
-    """The exams of wrong names that nothing marked; those of four and six lumbar vertebrae only counted."""
+def _unmarked_lines(texts: Sequence[str]) -> list[str]:
+    """Return the exams with unmarked wrong names; those of four and six lumbar vertebrae are only counted."""
     shown = [text for text in texts if " lumbar " not in text.partition(":")[0] + " "]
     rest = len(texts) - len(shown)
     return [*shown, f"{rest} phantoms with four or six lumbar vertebrae"] if rest else shown or ["none"]
 
 
 def main() -> None:
-    """Write the page from the results that are there."""
+    """Write the page from the existing results."""
     results = [json.loads(path.read_text()) for path in (accuracy.RESULTS, level_names.RESULTS)]
     PAGE.write_text(render_page(*results), encoding="utf-8")
     print(f"{PAGE.name} written")

@@ -1,9 +1,9 @@
 """nnU-Net on a fold of a prepared dataset, in as many processor minutes as our training: python -m benchmarks.nnunet.
 
-Its own planning, preprocessing, augmentation, network, loss, optimiser and prediction, on the processor; without
-mirroring, which would turn L1 into L5, and with the learning rate's schedule fitted to the time (trainers/minutes.py).
-Planning and preprocessing do not count. The label maps of the held-out exams lie in OUT/2d and OUT/3d_fullres, and are
-scored as any others are:
+Planning, preprocessing, augmentation, network, loss, optimizer and prediction are nnU-Net's, on the CPU; without
+mirroring, which would turn L1 into L5, and with the learning rate schedule fitted to the time (trainers/minutes.py).
+Planning and preprocessing are not counted. The label maps of the validation exams lie in OUT/2d and OUT/3d_fullres, and
+are scored like any others:
 
 lumbarseg evaluate --labels OUT/2d DATASET --fold 1/5 --split val
 """
@@ -34,7 +34,7 @@ from lumbarseg.volume import Volume
 
 TRAINER = "MinutesTrainer"
 # A transformer of nnU-Net's, which is not used here, wants timm, which wants a torchvision built for graphics cards.
-STAND_IN = """
+EMPTY_MODULE = """
 def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
@@ -44,17 +44,17 @@ def __getattr__(name):
 
 @dataclass(frozen=True)
 class NnunetPaths:
-    """Where nnU-Net finds and leaves things."""
+    """Folders of nnU-Net's commands and files."""
 
     programs: Path
     folder: Path
 
-    def run(self, words: Sequence[str | Path], minutes: float = 0.0) -> speed.ProcessRun:
-        """One of nnU-Net's commands, to its end."""
+    def run(self, command: Sequence[str | Path], minutes: float = 0.0) -> speed.ProcessRun:
+        """Run one of nnU-Net's commands to its end."""
         timm = self.folder / "standins" / "timm"
         for part in ("", "layers", "models", "models/eva"):
             (timm / part).mkdir(parents=True, exist_ok=True)
-            (timm / part / "__init__.py").write_text(STAND_IN if part else "")
+            (timm / part / "__init__.py").write_text(EMPTY_MODULE if part else "")
         own = {
             "PYTHONPATH": str(timm.parent),
             "nnUNet_raw": str(self.folder / "raw"),
@@ -65,33 +65,33 @@ class NnunetPaths:
             "nnUNet_compile": "false",
             "LUMBARSEG_MINUTES": str(minutes),
         }
-        return speed.run_process([self.programs / words[0], *words[1:]], os.environ | own)
+        return speed.run_process([self.programs / command[0], *command[1:]], os.environ | own)
 
 
-def write_fold(places: NnunetPaths, dataset: Dataset, fold: tuple[int, int]) -> list[Case]:
-    """The fold as nnU-Net wants it, bodies of L1 to L5 as 1 to 5; gives the held-out cases."""
+def write_fold(paths: NnunetPaths, dataset: Dataset, fold: tuple[int, int]) -> list[Case]:
+    """Write the fold as nnU-Net expects it, bodies of L1 to L5 as 1 to 5; return the validation cases."""
     held = {
         split: select_cases([dataset], Selection(split=split), SplitSettings(fold))[0].all_cases
         for split in ("train", "val")
     }
-    raw = places.folder / "raw" / NAME
+    raw = paths.folder / "raw" / NAME
     for case in (*held["train"], *held["val"]):
         (raw / "imagesTr").mkdir(parents=True, exist_ok=True)
         shutil.copy(dataset.folder / case.image, raw / "imagesTr" / f"{case.name}_0000.nii.gz")
         write_labels(_bodies(dataset, case), raw / "labelsTr" / f"{case.name}.nii.gz", ())
     labels = {"background": 0} | {name: structure_by_name(name).label for name in LUMBAR_LEVELS}
-    told = {"channel_names": {"0": "MR"}, "labels": labels, "file_ending": ".nii.gz"}
-    told["numTraining"] = sum(len(cases) for cases in held.values())
-    (raw / "dataset.json").write_text(json.dumps(told, indent=1))
+    dataset_json = {"channel_names": {"0": "MR"}, "labels": labels, "file_ending": ".nii.gz"}
+    dataset_json["numTraining"] = sum(len(cases) for cases in held.values())
+    (raw / "dataset.json").write_text(json.dumps(dataset_json, indent=1))
     split = {name: [case.name for case in cases] for name, cases in held.items()}
-    place = places.folder / "preprocessed" / NAME
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "splits_final.json").write_text(json.dumps([split]))
+    folder = paths.folder / "preprocessed" / NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "splits_final.json").write_text(json.dumps([split]))
     return list(held["val"])
 
 
 def _bodies(dataset: Dataset, case: Case) -> Volume:
-    """The bodies of L1 to L5 of a case, the rest being background."""
+    """Return the bodies of L1 to L5 of a case."""
     labels = read_labels(dataset.folder / case.labels)
     lookup = np.zeros(256, np.uint8)
     for value, names in case.label_table.items():
@@ -100,13 +100,13 @@ def _bodies(dataset: Dataset, case: Case) -> Volume:
     return Volume(lookup[labels.array], labels.affine)
 
 
-def train_and_predict(places: NnunetPaths, configuration: str, minutes: float, out: Path) -> str:
-    """Train and predict the held-out exams; gives the effort in words."""
-    words = ["nnUNetv2_train", str(NUMBER), configuration, "0", "-tr", TRAINER, "-device", "cpu"]
-    run = places.run(words, minutes)
-    place = places.folder / "results" / NAME / f"{TRAINER}__nnUNetPlans__{configuration}" / "fold_0" / "validation"
+def train_and_predict(paths: NnunetPaths, configuration: str, minutes: float, out: Path) -> str:
+    """Train and predict the validation exams; return a description of the effort."""
+    command = ["nnUNetv2_train", str(NUMBER), configuration, "0", "-tr", TRAINER, "-device", "cpu"]
+    run = paths.run(command, minutes)
+    folder = paths.folder / "results" / NAME / f"{TRAINER}__nnUNetPlans__{configuration}" / "fold_0" / "validation"
     out.mkdir(parents=True, exist_ok=True)
-    for file in place.glob("*.nii.gz"):
+    for file in folder.glob("*.nii.gz"):
         shutil.copy(file, out / file.name)
     steps = re.search(r"lumbarseg: (\d+) steps", run.output)
     return (
@@ -116,22 +116,22 @@ def train_and_predict(places: NnunetPaths, configuration: str, minutes: float, o
 
 
 def main() -> None:
-    """Prepare once, then train each configuration and tell how to score it."""
+    """Prepare once, then train each configuration and print how to score it."""
     parser = argparse.ArgumentParser(prog="benchmarks.nnunet", description=__doc__)
     parser.add_argument("dataset", type=Path, help="prepared dataset with vertebral bodies")
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="where everything goes")
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="output folder")
     parser.add_argument("--fold", type=parse_fold, default=(1, 5), metavar="K/N", help="which fold is held out (1/5)")
     parser.add_argument("--minutes", type=float, default=60.0, help="processor minutes of training (60)")
     parser.add_argument("--configurations", nargs="+", default=["2d", "3d_fullres"], help="2d 3d_fullres")
-    parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, made when missing")
+    parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, created if missing")
     args = parser.parse_args()
-    places = NnunetPaths(environment(args.nnunet).absolute(), args.o.absolute() / "nnunet")
-    write_fold(places, Dataset.open(args.dataset), args.fold)
+    paths = NnunetPaths(environment(args.nnunet).absolute(), args.o.absolute() / "nnunet")
+    write_fold(paths, Dataset.open(args.dataset), args.fold)
     configurations = ["-c", *args.configurations, "-np", *["2"] * len(args.configurations)]
-    places.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), *configurations])
+    paths.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), *configurations])
     k, n = args.fold
     for configuration in args.configurations:
-        print(train_and_predict(places, configuration, args.minutes, args.o / configuration), flush=True)
+        print(train_and_predict(paths, configuration, args.minutes, args.o / configuration), flush=True)
         print(f"lumbarseg evaluate --labels {args.o / configuration} {args.dataset} --fold {k}/{n} --split val")
 
 

@@ -1,9 +1,9 @@
-"""Install and run from a pack, as another user, without network: python -m benchmarks.offline
+"""Install and run from an offline pack, as another user, without network: python -m benchmarks.offline
 
-`lumbarseg pack` makes a pack for a Python of this computer. Then, in a network namespace without any route, a user who
-has nothing (nobody, where root runs this; else this one) with a new home, blanks in its path, unzips it, runs its
-installer and segments an exam: a phantom on the grid of a routine exam. Writes benchmarks/results/offline.json, and the
-figures into docs/offline.md.
+`lumbarseg pack` makes a pack for a Python of this computer. Then, in a network namespace without any route, another
+user (nobody if root runs this; else this user) with a new home whose path has blanks unzips it, runs its installer
+and segments an exam: a phantom on the grid of a routine exam. Writes benchmarks/results/offline.json, and the result
+into docs/offline.md.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from lumbarseg.packaging.targets import PYTHON_VERSIONS
 Row = dict[str, Any]
 RESULTS = Path(__file__).resolve().parent / "results" / "offline.json"
 PAGE = readme.README.parent / "docs" / "offline.md"
-NOBODY = 65534
+NOBODY_ID = 65534
 CANDIDATES = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python{python}" for python in PYTHON_VERSIONS))
-ALONE = """
+PROBE_SCRIPT = """
 import json, os, socket
 from pathlib import Path
 try:
@@ -46,39 +46,43 @@ print(json.dumps({"uid": os.getuid(), "home": os.environ["HOME"], "routes": line
 
 @dataclass(frozen=True)
 class OfflineUser:
-    """Another user on a computer without network. home: a new folder of theirs; python: the one they have."""
+    """Another user on a computer without network.
+
+    home : a new folder
+    python : the Python that the user has
+    """
 
     home: Path
     python: Path
 
-    def command(self, words: Sequence[str | Path]) -> list[str]:
-        """`words` as they would run them: no network, their home, nothing of our environment."""
-        alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-current-user"]
-        other = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+    def command(self, command: Sequence[str | Path]) -> list[str]:
+        """Return the command line that runs `command` as that user: no network, their home, a clean environment."""
+        isolation = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-current-user"]
+        other = ["setpriv", f"--reuid={NOBODY_ID}", f"--regid={NOBODY_ID}", "--clear-groups", "--"]
         search = f"{self.home}/.local/bin:{self.python.parent}:/usr/bin:/bin"
         clean = ["env", "-i", "-C", self.home, f"HOME={self.home}", f"PATH={search}", "LANG=C.UTF-8"]
-        return [str(word) for word in (*alone, *(other if os.geteuid() == 0 else ()), *clean, *words)]
+        return [str(word) for word in (*isolation, *(other if os.geteuid() == 0 else ()), *clean, *command)]
 
-    def run(self, *words: str | Path) -> tuple[float, str]:
-        """Seconds and output of a command of theirs; RuntimeError with what it said when it fails."""
+    def run(self, *command: str | Path) -> tuple[float, str]:
+        """Return seconds and output of a command; RuntimeError with its output if it fails."""
         start = time.perf_counter()
-        done = subprocess.run(self.command(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode not in (0, 3):
-            raise RuntimeError(f"{' '.join(map(str, words))}: exit {done.returncode}: {done.stdout}")
-        return time.perf_counter() - start, done.stdout
+        process = subprocess.run(self.command(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if process.returncode not in (0, 3):
+            raise RuntimeError(f"{' '.join(map(str, command))}: exit {process.returncode}: {process.stdout}")
+        return time.perf_counter() - start, process.stdout
 
 
 def create_offline_user(folder: Path, python: Path | None = None) -> OfflineUser:
-    """Another user with a new home in `folder`; RuntimeError where this computer cannot show one.
+    """Return another user with a new home in `folder`; RuntimeError if this computer cannot isolate one.
 
-    python: theirs; else the first of the system's that a pack can be made for.
+    python : of the user; by default the first of the system's that a pack can be made for
     """
     if not shutil.which("unshare") or not shutil.which("setpriv"):
         raise RuntimeError("no unshare or setpriv here: a computer without network cannot be shown")
     home = folder / "another home"
     home.mkdir()
     if os.geteuid() == 0:
-        os.chown(home, NOBODY, NOBODY)
+        os.chown(home, NOBODY_ID, NOBODY_ID)
     why = "none is there"
     for candidate in [python] if python else map(Path, CANDIDATES):
         try:
@@ -96,26 +100,26 @@ def create_offline_user(folder: Path, python: Path | None = None) -> OfflineUser
 
 
 def version_of(python: Path) -> str:
-    """ "3.11"."""
-    said = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
-    return ".".join(said.stdout.split())
+    """Return the version of a Python, like "3.11"."""
+    output = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+    return ".".join(output.stdout.split())
 
 
 def make_pack(out: Path, python: str, model: Path | None = None) -> Row:
-    """Make a pack for this computer; its size, and the seconds that it took. RuntimeError when it is refused."""
+    """Make a pack for this computer, and return its size and seconds; RuntimeError if it is refused."""
     start = time.perf_counter()
-    words = [*([model] if model else []), "-o", out, "--python", python, "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lumbarseg", "pack", *map(str, words)],
+    command = [*([model] if model else []), "-o", out, "--python", python, "--json"]
+    process = subprocess.run(
+        [sys.executable, "-m", "lumbarseg", "pack", *map(str, command)],
         capture_output=True,
         text=True,
         env=_environment(),
     )
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    told = json.loads(done.stdout)
+    if process.returncode:
+        raise RuntimeError(process.stderr.strip().splitlines()[-1])
+    result = json.loads(process.stdout)
     return {"seconds": round(time.perf_counter() - start, 1)} | {
-        name: told[name] for name in ("bytes", "wheels", "targets", "model")
+        name: result[name] for name in ("bytes", "wheels", "targets", "model")
     }
 
 
@@ -124,67 +128,67 @@ def _environment() -> dict[str, str]:
 
 
 def use_pack(other: OfflineUser, pack: Path, exam: Path) -> tuple[Row, dict[str, float]]:
-    """What the other user's computer is like, and the seconds of each step from the zip file to the answer."""
+    """Return facts about the computer of the user, and the seconds of each step from the zip file to the result."""
     for file in (pack, exam):
         shutil.copy(file, other.home)
         os.chmod(other.home / file.name, 0o644)
-    like = json.loads(other.run(other.python, "-c", ALONE)[1])
-    if like["routes"] or like["a_connection"] == "connected":
-        raise RuntimeError(f"there is a network: {like}")
+    facts = json.loads(other.run(other.python, "-c", PROBE_SCRIPT)[1])
+    if facts["routes"] or facts["a_connection"] == "connected":
+        raise RuntimeError(f"there is a network: {facts}")
     steps = {
         "unzip": other.run(other.python, "-m", "zipfile", "-e", pack.name, "."),
         "install": other.run("sh", f"{PACK_FOLDER}/install.sh"),
         "segment, the first time": other.run("lumbarseg", "segment", exam.name, "-o", "my answers"),
         "segment, again": other.run("lumbarseg", "segment", exam.name, "-o", "my answers", "--overwrite"),
     }
-    said = steps["segment, again"][1].splitlines()
+    output = steps["segment, again"][1].splitlines()
     installed = sum(path.lstat().st_size for path in (other.home / ".local").rglob("*") if not path.is_dir())
-    like |= {"answer": said[1].strip(), "installed_bytes": installed}
-    return like, {name: round(seconds, 2) for name, (seconds, _) in steps.items()}
+    facts |= {"answer": output[1].strip(), "installed_bytes": installed}
+    return facts, {name: round(seconds, 2) for name, (seconds, _) in steps.items()}
 
 
 def measure(folder: Path, python: Path | None = None) -> Row:
-    """All figures; what is made lies in `folder`."""
+    """Measure everything; files lie in `folder`."""
     folder.chmod(0o755)
     other = create_offline_user(folder, python)
     pack, exam = folder / "lumbarseg-offline.zip", folder / "routine.nii.gz"
-    made = make_pack(pack, version_of(other.python))
+    pack_facts = make_pack(pack, version_of(other.python))
     write_image(speed.routine_exam(), exam)
-    like, steps = use_pack(other, pack, exam)
-    whole = sum(seconds for name, seconds in steps.items() if name != "segment, again")
+    facts, steps = use_pack(other, pack, exam)
+    total_seconds = sum(seconds for name, seconds in steps.items() if name != "segment, again")
     return {
         "machine": machine.machine_facts(),
-        "pack": made,
-        "there": {name: value for name, value in like.items() if name != "home"},
+        "pack": pack_facts,
+        "there": {name: value for name, value in facts.items() if name != "home"},
         "steps": steps,
         "targets": [
-            speed.target_row("the pack, for one platform and one Python", 250, made["bytes"] / 1e6, "MB"),
-            speed.target_row("from the zip file to the first answer", 60, whole, "s"),
+            speed.target_row("the pack, for one platform and one Python", 250, pack_facts["bytes"] / 1e6, "MB"),
+            speed.target_row("from the zip file to the first answer", 60, total_seconds, "s"),
         ],
     }
 
 
 def format_results(result: Row) -> str:
-    """What was measured, in Markdown."""
-    there, steps = result["there"], result["steps"]
+    """Format the result in Markdown."""
+    facts, steps = result["there"], result["steps"]
     return "\n".join(
         [
-            f"{machine.describe_machine(result['machine'])}; user {there['uid']}, {len(there['routes'])} routes, a connection: "
-            f'"{there["a_connection"]}".',
+            f"{machine.describe_machine(result['machine'])}; user {facts['uid']}, {len(facts['routes'])} routes, "
+            f'a connection: "{facts["a_connection"]}".',
             "",
             speed.table(result["targets"]),
             "",
             "Steps there, s: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items()) + ".",
-            f"Installed: {there['installed_bytes'] / 1e6:.0f} MB. Packed in {result['pack']['seconds']:.0f} s.",
+            f"Installed: {facts['installed_bytes'] / 1e6:.0f} MB. Packed in {result['pack']['seconds']:.0f} s.",
         ]
     )
 
 
 def main() -> int:
-    """Measure, print and write."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.offline", description=__doc__)
     parser.add_argument("--python", type=Path, help="the Python that the other user has (default: the system's)")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="lumbarseg offline ") as folder:

@@ -14,9 +14,9 @@ const browser = await chromium.launch({
 const context = await browser.newContext({ viewport: { width: 1400, height: 780 }, serviceWorkers: "block" });
 const page = await context.newPage();
 page.setDefaultTimeout(PATIENCE);
-const said = [];
-page.on("pageerror", (error) => said.push(error.message));
-page.on("response", (response) => response.status() >= 400 && said.push(`${response.status()} ${response.url()}`));
+const messages = [];
+page.on("pageerror", (error) => messages.push(error.message));
+page.on("response", (response) => response.status() >= 400 && messages.push(`${response.status()} ${response.url()}`));
 
 const until = (test, argument) => page.waitForFunction(test, argument, { timeout: PATIENCE, polling: 500 });
 const loaded = () => {
@@ -24,7 +24,7 @@ const loaded = () => {
   return volumes.length && volumes.every((volume) => volume.loadStatus?.loaded ?? true);
 };
 
-async function answer(button) {
+async function runModel(button) {
   const coming = page.waitForResponse((response) => response.url().includes("/infer/"));
   await page.locator(button).click();
   const response = await coming;
@@ -45,7 +45,7 @@ await page.fill("#monailabelServerURL", `${plan.url}/`); // it is right by itsel
 await page.locator(".settingsTable button").click();
 await page.waitForSelector("text=Auto-Segmentation");
 await page.waitForTimeout(5000); // its empty segmentation is made a second later
-const automatic = await answer("button[title='Run Segmentation']");
+const automatic = await runModel("button[title='Run Segmentation']");
 const held = await page.evaluate(() => {
   const [image, ...others] = window.cornerstone.cache.getVolumes().map((volume) => ({
     dimensions: [...volume.dimensions],
@@ -67,6 +67,6 @@ await page.locator("label", { hasText: "Point Prompts" }).click();
 await page.locator("tr.clickable-row:visible", { has: page.getByText(plan.label, { exact: true }) }).click();
 await page.mouse.click(...middle);
 await page.waitForTimeout(2000);
-const clicked = await answer("button[title='Run PointPrompts']");
-fs.writeFileSync(plan.out, JSON.stringify({ automatic, clicked, said, ...held }));
+const clickResult = await runModel("button[title='Run PointPrompts']");
+fs.writeFileSync(plan.out, JSON.stringify({ automatic, clickResult, messages, ...held }));
 await browser.close();

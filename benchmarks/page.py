@@ -1,10 +1,10 @@
-"""The page on real exams in headless Chromium: time of its answers, and whether they are the command's.
+"""The browser page on real exams in headless Chromium: time, and agreement with the command.
 
 python -m benchmarks.page [--real FOLDER] [--exams N]
 
-One page is made, opened from the disk and given the exams of chu and siegen one after the other. An answer is there
-when its names and label map are: "named"; its pictures follow: "shown" (without a GPU the processor draws them).
-Writes benchmarks/results/page.json, and the figures into docs/page.md.
+One page is written, opened from the disk and given the exams of chu and siegen one after the other. A result counts as
+"named" when its names and label map exist, and as "shown" when its pictures are rendered (by the CPU without a GPU).
+Writes benchmarks/results/page.json, and the result into docs/page.md.
 """
 
 from __future__ import annotations
@@ -34,48 +34,48 @@ FIRST, NEXT = 10.0, 5.0  # s
 
 
 def measure(exams: Sequence[Path], folder: Path) -> Row:
-    """Every exam through one page and through the library; files lie in `folder`."""
-    made = write_page(bundled_model_path(), folder / "lumbarseg.html")
+    """Segment every exam with one page and with the library; files lie in `folder`."""
+    page = write_page(bundled_model_path(), folder / "lumbarseg.html")
     steps = [{"open": str(path), "save": str(folder / f"{n}.nii.gz")} for n, path in enumerate(exams)]
-    told = browser.drive(made.path, steps, patience=900)
+    result = browser.drive(page.path, steps, patience=900)
     model = Model.load(bundled_model_path(), "cpu")
     rows = []
-    for n, (path, step) in enumerate(zip(exams, told["steps"], strict=True)):
+    for n, (path, step) in enumerate(zip(exams, result["steps"], strict=True)):
         if step.get("refused"):
             rows.append({"exam": _name(path), "refused": step["refused"]})
             continue
         expected = segment(read_image(path), model)
-        found = read_labels(folder / f"{n}.nii.gz").array
-        either = (found > 0) | (expected.labels.array > 0)
-        named, shown = (_mark(step["marks"], name) for name in ("told", "shown"))
-        begun = _mark(step["marks"], "starting") if n else 0.0  # the first answer counts from the opening of the page
+        labels = read_labels(folder / f"{n}.nii.gz").array
+        either = (labels > 0) | (expected.labels.array > 0)
+        named_at, shown_at = (_mark(step["marks"], name) for name in ("told", "shown"))
+        start = _mark(step["marks"], "starting") if n else 0.0  # the first answer counts from the opening of the page
         rows.append(
             {
                 "exam": _name(path),
-                "shape": list(found.shape),
-                "named": round(named - begun, 2),
-                "shown": round(shown - begun, 2),
-                "agreement": float((found == expected.labels.array)[either].mean()),
+                "shape": list(labels.shape),
+                "named": round(named_at - start, 2),
+                "shown": round(shown_at - start, 2),
+                "agreement": float((labels == expected.labels.array)[either].mean()),
                 "foreground": int(either.sum()),
                 "same_names": step["names"] == [level.name for level in expected.levels],
             }
         )
         print(json.dumps(rows[-1]), flush=True)
-    strange = [address for address in told["requests"] if not address.startswith(browser.OWN)]
+    foreign_requests = [address for address in result["requests"] if not address.startswith(browser.OWN)]
     return {
         "machine": machine.machine_facts(),
         "model": {"digest": model.card.digest},
-        "page": {"bytes": made.size, "requests": strange},
+        "page": {"bytes": page.size, "requests": foreign_requests},
         "exams": rows,
-        "targets": targets(rows, strange),
+        "targets": targets(rows, foreign_requests),
     }
 
 
-def targets(rows: Sequence[Row], strange: Sequence[str]) -> list[Row]:
-    """What was asked for, and what came."""
-    told = [row for row in rows if "agreement" in row]
-    worst = min(row["agreement"] for row in told)
-    usual = statistics.median([row["named"] for row in told[1:]] or [np.nan])
+def targets(rows: Sequence[Row], foreign_requests: Sequence[str]) -> list[Row]:
+    """Return the targets and their values."""
+    result = [row for row in rows if "agreement" in row]
+    worst = min(row["agreement"] for row in result)
+    usual = statistics.median([row["named"] for row in result[1:]] or [np.nan])
     return [
         {
             "what": "voxels as the command labels them, the worst exam",
@@ -83,18 +83,23 @@ def targets(rows: Sequence[Row], strange: Sequence[str]) -> list[Row]:
             "figure": f"{worst:.3%}",
             "pass": worst >= AGREE,
         },
-        _time("first answer, from the opening of the page", FIRST, told[0]["named"]),
+        _time("first answer, from the opening of the page", FIRST, result[0]["named"]),
         _time("an answer after that, median", NEXT, usual),
-        {"what": "requests to anywhere else", "target": "0", "figure": str(len(strange)), "pass": not strange},
+        {
+            "what": "requests to anywhere else",
+            "target": "0",
+            "figure": str(len(foreign_requests)),
+            "pass": not foreign_requests,
+        },
     ]
 
 
-def _time(what: str, bound: float, figure: float) -> Row:
-    return {"what": what, "target": f"{bound:g} s", "figure": f"{figure:.1f} s", "pass": bool(figure <= bound)}
+def _time(what: str, bound: float, value: float) -> Row:
+    return {"what": what, "target": f"{bound:g} s", "figure": f"{value:.1f} s", "pass": bool(value <= bound)}
 
 
 def _mark(marks: Sequence[Sequence[Any]], name: str) -> float:
-    """When a stage began, the last time, s since the page was opened."""
+    """Return the last time that a stage began, seconds since the page was opened."""
     return float(next(at for mark, at in reversed(marks) if mark == name))
 
 
@@ -103,9 +108,9 @@ def _name(path: Path) -> str:
 
 
 def format_results(result: Row) -> str:
-    """The tables in Markdown."""
+    """Format the tables in Markdown."""
     lines = [f"{machine.describe_machine(result['machine'])}; page of {result['page']['bytes'] / 1e6:.1f} MB.", ""]
-    lines += ["| what | asked | figure | |", "|---|--:|--:|---|"]
+    lines += ["| measure | target | result | |", "|---|--:|--:|---|"]
     lines += [
         f"| {t['what']} | {t['target']} | {t['figure']} | {'pass' if t['pass'] else '**miss**'} |"
         for t in result["targets"]
@@ -124,7 +129,7 @@ def format_results(result: Row) -> str:
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--real", type=Path, default=Path("../shared/real"), help="the folder of real exams")
     parser.add_argument("--exams", type=int, metavar="N", help="only so many of each set")

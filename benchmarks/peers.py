@@ -1,11 +1,11 @@
-"""One routine exam through three programs in one run, whole processes: python -m benchmarks.peers.
+"""One routine exam with three programs, complete processes: python -m benchmarks.peers.
 
 Ours is `lumbarseg segment`, with onnxruntime and with OpenVINO. nnU-Net's is `nnUNetv2_predict` with its default
 3d_fullres plan for five such exams, with mirroring as users run it, and without; its weights are random, which costs
 the same. MONAI's is a SegResNet in `sliding_window_inference` at 1.5 mm, windows of 96 voxels that overlap by half,
-as the sample app of MONAI Label has it. The exam is that of benchmarks.speed; each program gets every core. Ours takes
-turns with the others (before and after each) and counts as the median; the others, minutes long, run --rounds times.
-nnU-Net gets an environment of its own in .bench/nnunet. Writes benchmarks/results/peers.json.
+as in the sample app of MONAI Label. The exam is that of benchmarks.speed; each program may use every core. Ours runs
+before and after each of the others and counts as the median; the others, minutes long, run --rounds times.
+nnU-Net gets its own environment in .bench/nnunet. Writes benchmarks/results/peers.json.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ for name, values in (("plans.json", plans), ("dataset.json", told)):
 """
 
 
-def untrained(places: NnunetPaths) -> None:
-    """Plan for five routine exams, and a checkpoint with the weights that training begins with."""
-    write_volumes(places.folder / "raw", 5, None, 1)
-    places.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", PLAN, "-np", "2"])
-    place = places.folder / "preprocessed" / NAME
-    told = place / "dataset.json"
-    told.write_text((places.folder / "raw" / NAME / "dataset.json").read_text())
-    places.run(["python", "-c", UNTRAINED, place, PLAN])
+def untrained(paths: NnunetPaths) -> None:
+    """Plan for five routine exams, and write a checkpoint with random weights."""
+    write_volumes(paths.folder / "raw", 5, None, 1)
+    paths.run(["nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", PLAN, "-np", "2"])
+    folder = paths.folder / "preprocessed" / NAME
+    summary = folder / "dataset.json"
+    summary.write_text((paths.folder / "raw" / NAME / "dataset.json").read_text())
+    paths.run(["python", "-c", UNTRAINED, folder, PLAN])
 
 
 def monai(exam: Path, out: Path) -> None:
-    """The sliding window of MONAI's own parts on one exam, as a process of its own."""
+    """Run MONAI's sliding window on one exam, in a process of its own."""
     import torch
     from monai.inferers import sliding_window_inference
     from monai.networks.nets import SegResNet
@@ -92,8 +92,8 @@ def monai(exam: Path, out: Path) -> None:
     SaveImage(out, print_log=False, separate_folder=False)(labels)
 
 
-def commands(places: NnunetPaths, exam: Path, folder: Path, program: Path) -> dict[str, Callable[[], speed.ProcessRun]]:
-    """What runs, by name."""
+def commands(paths: NnunetPaths, exam: Path, folder: Path, program: Path) -> dict[str, Callable[[], speed.ProcessRun]]:
+    """Return the programs to run, by name."""
     predict = ["nnUNetv2_predict", "-i", folder / "in", "-o", folder / "nn", "-d", str(NUMBER), "-c", PLAN]
     predict += ["-f", "0", "-device", "cpu"]
     own = [program, "segment", exam, "-o", folder / "own", "--overwrite", "--device"]
@@ -102,23 +102,23 @@ def commands(places: NnunetPaths, exam: Path, folder: Path, program: Path) -> di
         "onnxruntime": lambda: speed.run_process([*own, "cpu"]),
         "openvino": lambda: speed.run_process([*own, "openvino"]),
         MONAI: lambda: speed.run_process(window),
-        WITHOUT: lambda: places.run([*predict, "--disable_tta"]),
-        WITH: lambda: places.run(predict),
+        WITHOUT: lambda: paths.run([*predict, "--disable_tta"]),
+        WITH: lambda: paths.run(predict),
     }
 
 
 def rounds(runs: dict[str, Callable[[], speed.ProcessRun]], times: int) -> dict[str, list[Row]]:
-    """Every program `times` times; ours before and after each of the others."""
-    found: dict[str, list[Row]] = {name: [] for name in runs}
+    """Run every program `times` times; ours before and after each of the others."""
+    runs_by_program: dict[str, list[Row]] = {name: [] for name in runs}
     own, others = [*runs][:2], [*runs][2:]
 
     def note(name: str) -> None:
         load = round(os.getloadavg()[0], 2)
         run = runs[name]()
         row = {"seconds": round(run.seconds, 3), "work": round(run.work, 2), "peak": run.peak, "load": load}
-        found[name].append(row)
-        told = f"{name}: {run.seconds:.2f} s, processors {run.work:.2f} s, {run.peak / 1e6:.0f} MB"
-        print(f"{time.strftime('%H:%M:%S')} {told}; load before {load}", flush=True)
+        runs_by_program[name].append(row)
+        summary = f"{name}: {run.seconds:.2f} s, processors {run.work:.2f} s, {run.peak / 1e6:.0f} MB"
+        print(f"{time.strftime('%H:%M:%S')} {summary}; load before {load}", flush=True)
 
     for name in own:
         runs[name]()  # the file cache warms up
@@ -126,14 +126,14 @@ def rounds(runs: dict[str, Callable[[], speed.ProcessRun]], times: int) -> dict[
         for other in others:
             for name in (*own, *own, other, *own):
                 note(name)
-    return found
+    return runs_by_program
 
 
-def result(found: dict[str, list[Row]]) -> Row:
-    """Medians, and each peer's time in ours."""
+def result(runs_by_program: dict[str, list[Row]]) -> Row:
+    """Return medians, and the time of each program relative to ours."""
     middle = {
         name: {key: statistics.median(row[key] for row in rows) for key in ("seconds", "work", "peak")}
-        for name, rows in found.items()
+        for name, rows in runs_by_program.items()
     }
     own = ("onnxruntime", "openvino")
     ratios = {
@@ -155,37 +155,38 @@ def result(found: dict[str, list[Row]]) -> Row:
         for (engine, other), target in TARGETS.items()
     ]
     facts = {"machine": machine.machine_facts(), "shape": speed.SHAPE, "pixel": speed.PIXEL}
-    return {**facts, "median": middle, "ratios": ratios, "rounds": found, "targets": targets}
+    return {**facts, "median": middle, "ratios": ratios, "rounds": runs_by_program, "targets": targets}
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1, help="runs of each of the other programs (1)")
     parser.add_argument("--program", type=Path, default=Path(sys.executable).with_name("lumbarseg"), help="ours")
-    parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, made when missing")
+    parser.add_argument("--nnunet", type=Path, default=ENVIRONMENT, help="environment with nnU-Net, created if missing")
     parser.add_argument("--window", type=Path, nargs=2, metavar=("EXAM", "OUT"), help="do MONAI's part alone, once")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
     if args.window:
         monai(*args.window)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        places = NnunetPaths(environment(args.nnunet).absolute(), folder / "nnunet")
-        untrained(places)
+        paths = NnunetPaths(environment(args.nnunet).absolute(), folder / "nnunet")
+        untrained(paths)
         exam = folder / "in" / "exam_0000.nii.gz"
         volume = speed.routine_exam()
         write_image(type(volume)(np.rint(volume.array).astype(np.int16), volume.affine), exam)
-        found = result(rounds(commands(places, exam, folder, args.program), args.rounds))
+        runs_by_program = result(rounds(commands(paths, exam, folder, args.program), args.rounds))
     args.o.parent.mkdir(parents=True, exist_ok=True)
-    args.o.write_text(json.dumps(found, indent=1) + "\n")
-    print(
-        f"\n{machine.describe_machine(found['machine'])}\n\n| | s | processor s | MB | times onnxruntime | times OpenVINO |"
-    )
+    args.o.write_text(json.dumps(runs_by_program, indent=1) + "\n")
+    print(f"\n{machine.describe_machine(runs_by_program['machine'])}\n")
+    print("| | s | processor s | MB | times onnxruntime | times OpenVINO |")
     print("|---|" + "--:|" * 5)
-    for what, row in found["median"].items():
-        times = [str(found["ratios"][own].get(what, {}).get("seconds", "")) for own in ("onnxruntime", "openvino")]
+    for what, row in runs_by_program["median"].items():
+        times = [
+            str(runs_by_program["ratios"][own].get(what, {}).get("seconds", "")) for own in ("onnxruntime", "openvino")
+        ]
         print(f"| {what} | {row['seconds']:.2f} | {row['work']:.2f} | {row['peak'] / 1e6:.0f} | {' | '.join(times)} |")
     print(f"\nwritten to {args.o}")
 

@@ -1,4 +1,4 @@
-"""Put the figures of benchmarks/results into the README, between its two marks: python -m benchmarks.readme."""
+"""Write the results in benchmarks/results into the README, between its two marks: python -m benchmarks.readme."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 OPEN, CLOSE = "<!-- figures -->", "<!-- end of figures -->"
 
 
-def format_tables(accurate: Row, quick: Row) -> str:
-    """Both tables, each with its machine and date."""
+def format_tables(accuracy_result: Row, speed_result: Row) -> str:
+    """Format both tables, each with its machine and date."""
     return "\n".join(
         [
-            f"Accuracy, on exams that the model was never trained on ({machine.describe_machine(accurate['machine'])}; "
-            f"model {accurate['model']['digest'][:12]}):",
+            "Accuracy, on exams that the model was never trained on "
+            f"({machine.describe_machine(accuracy_result['machine'])}; "
+            f"model {accuracy_result['model']['digest'][:12]}):",
             "",
-            accuracy.targets_table(accurate["targets"]),
+            accuracy.targets_table(accuracy_result["targets"]),
             "",
-            f"Speed and size ({machine.describe_machine(quick['machine'])}):",
+            f"Speed and size ({machine.describe_machine(speed_result['machine'])}):",
             "",
-            speed.table(quick["targets"]),
+            speed.table(speed_result["targets"]),
         ]
     )
 
 
-def fill_readme(text: str, figures: str) -> str:
-    """The README with `figures` between its marks; ValueError when a mark is missing."""
-    before, found, rest = text.partition(OPEN)
+def fill_readme(text: str, tables: str) -> str:
+    """Return the README with `tables` between its marks; ValueError if a mark is missing."""
+    before, opened, rest = text.partition(OPEN)
     _, closed, after = rest.partition(CLOSE)
-    if not found or not closed:
+    if not opened or not closed:
         raise ValueError(f"README.md needs the marks {OPEN} and {CLOSE}")
-    return f"{before}{OPEN}\n{figures}\n{CLOSE}{after}"
+    return f"{before}{OPEN}\n{tables}\n{CLOSE}{after}"
 
 
 def main() -> None:
-    """Fill the README from the results that are there."""
+    """Update the README from the existing results."""
     results = [json.loads(path.read_text()) for path in (accuracy.RESULTS, speed.RESULTS)]
     README.write_text(fill_readme(README.read_text(), format_tables(*results)))
     print(f"{README.name}: figures written")

@@ -1,8 +1,9 @@
-"""Training killed at random moments, some within a checkpoint's writing, and resumed: python -m benchmarks.resume
+"""Training killed at random moments, some while a checkpoint is written, and resumed: python -m benchmarks.resume
 
-Two runs on small phantoms: a small network from nothing, and one from the shipped weights with held-out exams, best.pt
-and an early end. Each is trained once without a break, and once killed with SIGKILL --kills times; then everything that
-both left is compared bit for bit. Exit code 1 when anything differs. Writes benchmarks/results/resume.json.
+Two runs on small phantoms: a small network from scratch, and one from the shipped weights with validation exams,
+best.pt and early stopping. Each is trained once without interruption, and once killed with SIGKILL --kills times;
+then all files of both are compared bit for bit. Exit code 1 if anything differs. Writes
+benchmarks/results/resume.json.
 """
 
 from __future__ import annotations
@@ -48,37 +49,37 @@ WORKER = """
 import io, json, os, signal, sys
 import torch
 from lumbarseg.datasets import Dataset
-from lumbarseg.training import loop
-from lumbarseg.training.settings import Settings
+from lumbarseg.training import trainer
+from lumbarseg.training.settings import TrainingSettings
 
 settings, folder, out, init, at, share = sys.argv[1:]
-step, save, saves = loop.step, torch.save, 0
+step, save, saves = trainer.train_step, torch.save, 0
 
-def told(*words):
-    value = step(*words)
-    print(words[0].step, flush=True)
+def printing_step(*arguments):
+    value = step(*arguments)
+    print(arguments[0].step, flush=True)
     return value
 
-def cut(values, file):
+def interrupted_save(values, file):
     global saves
     saves += 1
     if saves != int(at):
         return save(values, file)
-    whole = io.BytesIO()
-    save(values, whole)
-    file.write(whole.getvalue()[: int(float(share) * whole.tell())])
+    complete = io.BytesIO()
+    save(values, complete)
+    file.write(complete.getvalue()[: int(float(share) * complete.tell())])
     file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
-loop.step, torch.save = told, cut
+trainer.train_step, torch.save = printing_step, interrupted_save
 resume = os.path.exists(os.path.join(out, "checkpoint.pt"))
 init = None if resume else init or None
-loop.train(Settings.from_dict(json.loads(settings)), [Dataset.open(folder)], out, resume, init)
+trainer.train(TrainingSettings.from_dict(json.loads(settings)), [Dataset.open(folder)], out, resume, init)
 """
 
 
 def dataset(folder: Path, held_out: int) -> Path:
-    """Three phantoms in coarse voxels, of which some are held out."""
+    """Write three phantoms with coarse voxels, some of them for validation."""
     create_dataset(folder, "phantoms", {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}})
     for number in range(3):
         recipe = phantom.draw_recipe(
@@ -93,7 +94,7 @@ def dataset(folder: Path, held_out: int) -> Path:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained. init: what it begins with, "" for nothing."""
+    """What is trained; init: initial weights, "" for random ones."""
 
     settings: TrainingSettings
     data: Path
@@ -101,12 +102,12 @@ class Plan:
 
 
 class TrainingProcess:
-    """A training process. at, share: the save within which it kills itself, after this share of the file."""
+    """A training process that kills itself in save `at`, after the fraction `share` of the file."""
 
     def __init__(self, plan: Plan, out: Path, at: int = NOWHERE, share: float = 0) -> None:
-        words = [json.dumps(plan.settings.to_dict()), str(plan.data), str(out), plan.init, str(at), str(share)]
+        arguments = [json.dumps(plan.settings.to_dict()), str(plan.data), str(out), plan.init, str(at), str(share)]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, *words],
+            [sys.executable, "-c", WORKER, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -114,18 +115,18 @@ class TrainingProcess:
         )
 
     def steps(self, count: int) -> bool:
-        """Wait for so many steps; whether it took them."""
+        """Wait for `count` steps, and return whether they were taken."""
         assert self.process.stdout is not None
         return all(self.process.stdout.readline() for _ in range(count))
 
     def end(self) -> int:
-        """Its exit code."""
+        """Wait for the end, and return the exit code."""
         self.process.communicate()
         return self.process.returncode
 
 
 def run_interrupted(plan: Plan, out: Path, kills: int, rng: np.random.Generator) -> list[str]:
-    """A run killed and resumed to its end; gives the moments, every third one within the writing of a checkpoint."""
+    """Kill and resume a run to its end; return the moments, every third one while a checkpoint is written."""
     moments = []
     for kill in range(kills):
         count, share, wait = int(rng.integers(1, 5)), float(rng.random()), float(rng.uniform(0, 0.3))
@@ -144,7 +145,7 @@ def run_interrupted(plan: Plan, out: Path, kills: int, rng: np.random.Generator)
 
 
 def is_equal(a: object, b: object) -> bool:
-    """Whether two nested values are equal to the last bit."""
+    """Return whether two nested values are equal to the last bit."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict) and isinstance(b, dict):
@@ -155,7 +156,7 @@ def is_equal(a: object, b: object) -> bool:
 
 
 def compare_runs(first: Path, second: Path) -> dict[str, bool]:
-    """What two runs left, and whether it is equal; times are left out."""
+    """Return which results of two runs are equal; times are left out."""
     out: dict[str, bool] = {}
     for name in (CHECKPOINT_FILE, BEST_FILE):
         if (first / name).exists() or (second / name).exists():
@@ -169,24 +170,27 @@ def compare_runs(first: Path, second: Path) -> dict[str, bool]:
     return out
 
 
-def run_trial(name: str, settings: TrainingSettings, init: str, kills: int, place: Path, seed: int) -> Row:
-    """One run with and without breaks."""
-    data = dataset(place / name / "data", held_out=1 if init else 0)
-    whole, broken = place / name / "whole", place / name / "broken"
+def run_trial(name: str, settings: TrainingSettings, init: str, kills: int, folder: Path, seed: int) -> Row:
+    """Train one run with and without interruptions."""
+    data = dataset(folder / name / "data", held_out=1 if init else 0)
+    uninterrupted, interrupted = folder / name / "whole", folder / name / "broken"
     plan = Plan(settings, data, init)
-    if TrainingProcess(plan, whole).end() != 0:
+    if TrainingProcess(plan, uninterrupted).end() != 0:
         raise SystemExit(f"{name}: the run without breaks failed")
-    moments = run_interrupted(plan, broken, kills, np.random.default_rng(seed))
-    equal = compare_runs(whole, broken)
-    steps = Checkpoint.load(whole / CHECKPOINT_FILE).step
+    moments = run_interrupted(plan, interrupted, kills, np.random.default_rng(seed))
+    equal = compare_runs(uninterrupted, interrupted)
+    steps = Checkpoint.load(uninterrupted / CHECKPOINT_FILE).step
     print(f"{name}: {steps} steps of {settings.steps}, killed {len(moments)} times")
     print("\n".join(f"  {moment}" for moment in moments))
-    print("\n".join(f"  {what:24} {'equal' if fine else 'DIFFERENT'}" for what, fine in equal.items()), flush=True)
+    print(
+        "\n".join(f"  {what:24} {'equal' if all_equal else 'DIFFERENT'}" for what, all_equal in equal.items()),
+        flush=True,
+    )
     return {"run": name, "steps": steps, "kills": moments, "equal": equal}
 
 
 def main() -> int:
-    """Both trials; 1 when anything differs."""
+    """Run both trials; return 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -202,17 +206,17 @@ def main() -> int:
         patience=4,
         image_interval=1000,
     )
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         rows = [
-            run_trial("from nothing", small, "", args.kills, Path(place), args.seed),
-            run_trial("from the shipped weights", tuned, "shipped", args.kills, Path(place), args.seed + 1),
+            run_trial("from nothing", small, "", args.kills, Path(folder), args.seed),
+            run_trial("from the shipped weights", tuned, "shipped", args.kills, Path(folder), args.seed + 1),
         ]
-    fine = all(all(row["equal"].values()) for row in rows)
+    all_equal = all(all(row["equal"].values()) for row in rows)
     RESULTS.write_text(
         json.dumps({"machine": machine.machine_facts(), "runs": rows}, indent=1) + "\n", encoding="utf-8"
     )
-    print("everything is equal" if fine else "NOT everything is equal")
-    return 0 if fine else 1
+    print("everything is equal" if all_equal else "NOT everything is equal")
+    return 0 if all_equal else 1
 
 
 if __name__ == "__main__":

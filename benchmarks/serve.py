@@ -1,9 +1,9 @@
-"""MONAI Label with our app beside its stock `deepedit` app: python -m benchmarks.serve [--env DIR] [--clicks MODEL].
+"""MONAI Label with our app and with its stock `deepedit` app: python -m benchmarks.serve [--env DIR] [--clicks MODEL].
 
-Both servers are asked over HTTP for the same routine exam, in the same environment, one after the other; the stock app
-with the untrained network that it starts with offline, for its time does not depend on its weights. Then errors are
-planted in synthetic exams of four orientations and clicked away in ours (`benchmarks.injected_errors`). Prints seconds, Dice,
-and whether the same voxels changed; writes benchmarks/results/serve.json.
+Both servers get HTTP requests for the same routine exam, in the same environment, one after the other; the stock app
+with the untrained network that it starts with offline, because its time does not depend on its weights. Then errors are
+injected into synthetic exams in four orientations and corrected by clicks with our app (`benchmarks.injected_errors`).
+Prints seconds, Dice, and whether the same voxels changed; writes benchmarks/results/serve.json.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ imwrite = SimpleITK.WriteImage
 
 @contextmanager
 def start_monai_label(python: Path, studies: Path, home: Path) -> Iterator[str]:
-    """The radiology app of MONAI Label's wheel with its model deepedit, as its documentation starts it."""
+    """Start the radiology app of MONAI Label with its model deepedit, as its documentation says."""
     (home / "itk.py").write_text(_ITK)
     stubs = Path(environment.__file__).parent / "stubs"
     with socket.socket() as probe:
@@ -60,11 +60,11 @@ def start_monai_label(python: Path, studies: Path, home: Path) -> Iterator[str]:
         [*apps, "apps", "--name", "radiology", "--download", "--output", str(home)],
         check=True, env=variables, capture_output=True,
     )  # fmt: skip
-    words = ["start_server", "--app", str(home / "radiology"), "--studies", str(studies), "--host", "127.0.0.1"]
-    words += ["--port", str(port), "--conf", "models", "deepedit", "--conf", "use_pretrained_model", "false"]
+    arguments = ["start_server", "--app", str(home / "radiology"), "--studies", str(studies), "--host", "127.0.0.1"]
+    arguments += ["--port", str(port), "--conf", "models", "deepedit", "--conf", "use_pretrained_model", "false"]
     with (home / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            [*apps, *words, "--conf", "scribbles", "false"], env=variables, stdout=log, stderr=log
+            [*apps, *arguments, "--conf", "scribbles", "false"], env=variables, stdout=log, stderr=log
         )
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", process)
@@ -75,7 +75,7 @@ def start_monai_label(python: Path, studies: Path, home: Path) -> Iterator[str]:
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a server answers."""
+    """Wait until a server responds."""
     end = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < end:
         try:
@@ -87,14 +87,14 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def start_ours(python: Path, folder: Path, studies: Path, app: Path) -> Iterator[Server]:
-    """`lumbarseg serve`."""
+def start_lumbarseg(python: Path, folder: Path, studies: Path, app: Path) -> Iterator[Server]:
+    """Start `lumbarseg serve`."""
     with running_server(ServerOptions(str(studies), app, port=0), python, folder) as server:
         yield Server(f"http://127.0.0.1:{server.wait_until_ready().port}", server.process.pid)
 
 
 def main() -> None:
-    """Measure, print and store."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", type=Path, default=environment.default_folder(), help="MONAI Label's environment")
     parser.add_argument("--clicks", type=Path, help="a model that reads clicks")
@@ -104,64 +104,63 @@ def main() -> None:
     args = parser.parse_args()
     env = args.env.absolute()
     python = environment.ensure_installed(env, print)
-    with tempfile.TemporaryDirectory() as place:
-        home = Path(place)
+    with tempfile.TemporaryDirectory() as folder_name:
+        home = Path(folder_name)
         studies, app = home / "studies", home / "app"
         for folder in (studies, app / "model", home / "stock"):
             folder.mkdir(parents=True)
         write_image(routine_phantom(7).image, studies / f"{EXAM}.nii.gz")
         if args.clicks:
             (app / "model" / "lumbar_deepedit.onnx").write_bytes(args.clicks.read_bytes())
-        told: dict[str, Any] = {"machine": machine.machine_facts(), "load": os.getloadavg()[0]}
+        result: dict[str, Any] = {"machine": machine.machine_facts(), "load": os.getloadavg()[0]}
         if args.only_planted:
-            told = json.loads(RESULTS.read_text())
+            result = json.loads(RESULTS.read_text())
         elif not args.without_stock:
             with start_monai_label(python, studies, home / "stock") as url:
-                told["stock first"], _ = post(f"{url}/infer/deepedit?image={EXAM}", {"spleen": [[7, 45, 20]]})
-                told["stock again"], _ = post(f"{url}/infer/deepedit?image={EXAM}", {"spleen": [[7, 45, 20]]})
-        with start_ours(python, env, studies, app) as server:
+                result["stock first"], _ = post(f"{url}/infer/deepedit?image={EXAM}", {"spleen": [[7, 45, 20]]})
+                result["stock again"], _ = post(f"{url}/infer/deepedit?image={EXAM}", {"spleen": [[7, 45, 20]]})
+        with start_lumbarseg(python, env, studies, app) as server:
             if not args.only_planted:
-                begun_at = cpu_seconds(server.pid)
-                told["first"], _ = post(f"{server.url}/infer/lumbar_spine?image={EXAM}", {})
-                told["first work"] = round(cpu_seconds(server.pid) - begun_at, 2)
-            told["planted load"] = os.getloadavg()[0]
-            told["planted"] = {kind: _errors(server, kind, studies, args.pictures) for kind in ERRORS}
-    print_results(told)
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+                start_seconds = cpu_seconds(server.pid)
+                result["first"], _ = post(f"{server.url}/infer/lumbar_spine?image={EXAM}", {})
+                result["first work"] = round(cpu_seconds(server.pid) - start_seconds, 2)
+            result["planted load"] = os.getloadavg()[0]
+            result["planted"] = {kind: _errors(server, kind, studies, args.pictures) for kind in ERRORS}
+    print_results(result)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _errors(server: Server, kind: str, studies: Path, pictures: Path | None) -> dict[str, Row]:
-    """What clicks do about one kind of error, by exam and orientation; a picture of the first exam."""
-    told: dict[str, Row] = {}
+    """Correct one kind of error by clicks, by exam and orientation; write a picture of the first exam."""
+    result: dict[str, Row] = {}
     for seed in SEEDS:
-        planted = ERRORS[kind](synthetic_exam(seed))
-        rows = measure_clicks(server, planted, studies, f"{kind} {seed}")
+        error = ERRORS[kind](synthetic_exam(seed))
+        rows = measure_clicks(server, error, studies, f"{kind} {seed}")
         first = rows[ORIENTATIONS[0]]
         same = {
             name: [bool((a == b).all()) for a, b in zip(row["answers"], first["answers"], strict=True)]
             for name, row in rows.items()
         }
-        told[str(seed)] = {
+        result[str(seed)] = {
             "clicks": first["clicks"],
             "same": same,
             **{name: {key: row[key] for key in ("dice", "slices", "seconds", "work")} for name, row in rows.items()},
         }
         if pictures and seed == SEEDS[0]:
-            picture(planted, first, pictures / f"annotate-{kind}.jpg")
-    return told
+            picture(error, first, pictures / f"annotate-{kind}.jpg")
+    return result
 
 
-def print_results(told: dict[str, Any]) -> None:
-    """The figures for a person."""
-    print(machine.describe_machine(told["machine"]), f"load {told['load']:.1f}")
-    print(f"first automatic answer over HTTP: {told['first']:.2f} s, {told['first work']:.2f} of the processor")
-    if "stock first" in told:
-        print(f"the stock deepedit app: {told['stock first']:.2f} s, again {told['stock again']:.2f} s")
-        print(
-            f"times as fast: {told['stock first'] / told['first']:.1f}, again {told['stock again'] / told['first']:.1f}"
-        )
-    print(f"planted errors, at a load of {told['planted load']:.1f}")
-    for kind, exams in told["planted"].items():
+def print_results(result: dict[str, Any]) -> None:
+    """Print the result."""
+    print(machine.describe_machine(result["machine"]), f"load {result['load']:.1f}")
+    print(f"first automatic answer over HTTP: {result['first']:.2f} s, {result['first work']:.2f} of the processor")
+    if "stock first" in result:
+        print(f"the stock deepedit app: {result['stock first']:.2f} s, again {result['stock again']:.2f} s")
+        ratios = [result[key] / result["first"] for key in ("stock first", "stock again")]
+        print(f"times as fast: {ratios[0]:.1f}, again {ratios[1]:.1f}")
+    print(f"planted errors, at a load of {result['planted load']:.1f}")
+    for kind, exams in result["planted"].items():
         for seed, row in exams.items():
             first, clicks = row[ORIENTATIONS[0]], [float(v) for name in ORIENTATIONS for v in row[name]["seconds"][1:]]
             same = "the same voxels" if all(map(all, row["same"].values())) else f"the same voxels: {row['same']}"

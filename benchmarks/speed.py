@@ -1,8 +1,8 @@
-"""Speed, memory and size of the command itself: python -m benchmarks.speed.
+"""Speed, memory and install size of the command: python -m benchmarks.speed.
 
-The exam is a phantom as routine exams are: 16 slices of 448 x 448 pixels of 0.6 mm. Each figure is a whole process,
-from its start until its files are written: the median of five after one warm-up. Peak memory is the system's account.
-Writes benchmarks/results/speed.json.
+The exam is a phantom on the grid of routine exams: 16 slices of 448 x 448 pixels of 0.6 mm. Each value is a complete
+process, from its start until its files are written: the median of five after one warm-up. Peak memory is that which the
+system reports. Writes benchmarks/results/speed.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ _BELOW = 90.0  # mm of the field of view below the middle of L5
 
 @dataclass(frozen=True)
 class ProcessRun:
-    """One process. seconds: from start to end; peak: bytes of memory; work: processor seconds, with its children's."""
+    """One finished process.
+
+    seconds : from start to end
+    peak : memory, bytes
+    work : processor seconds, child processes included
+    """
 
     seconds: float
     peak: float
@@ -46,12 +51,12 @@ class ProcessRun:
 
 
 def routine_exam(seed: int = 7) -> Volume:
-    """A T2 phantom on the grid of a routine exam."""
+    """Return a T2 phantom on the grid of a routine exam."""
     return routine_phantom(seed).image
 
 
 def routine_phantom(seed: int, pixel: float = PIXEL) -> Phantom:
-    """A T2 phantom on such a grid with pixels of `pixel` mm, L1 to the sacrum in view, and its labels."""
+    """Return a T2 phantom on such a grid with pixels of `pixel` mm, L1 to the sacrum in view, and its labels."""
     recipe = draw_recipe(np.random.default_rng(seed), RecipeRanges(sequences=("T2",), lumbar_counts=(5,)))
     scanner = recipe.scanner
     slices, rows, columns = SHAPE
@@ -77,17 +82,17 @@ def routine_phantom(seed: int, pixel: float = PIXEL) -> Phantom:
 
 
 def run_process(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> ProcessRun:
-    """Run a command to its end, with other variables if given; RuntimeError with what it said when it fails."""
-    with tempfile.TemporaryFile("w+") as told:
+    """Run a command to its end, with other variables if given; RuntimeError with its output if it fails."""
+    with tempfile.TemporaryFile("w+") as output_file:
         start = time.perf_counter()
         child = subprocess.Popen(
-            [str(word) for word in command], stdout=told, stderr=subprocess.STDOUT, env=environment
+            [str(word) for word in command], stdout=output_file, stderr=subprocess.STDOUT, env=environment
         )
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
-        told.seek(0)
-        output = told.read()
+        output_file.seek(0)
+        output = output_file.read()
     if child.returncode not in (0, 3):
         raise RuntimeError(f"{command}: exit {child.returncode}: {output}")
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -95,21 +100,21 @@ def run_process(command: Sequence[str | Path], environment: Mapping[str, str] | 
 
 
 def median_run(command: Sequence[str | Path], times: int = 5) -> tuple[float, float]:
-    """Median seconds and largest peak of `times` runs after one that warms up."""
+    """Return median seconds and largest peak of `times` runs after one warm-up."""
     run_process(command)
     runs = [run_process(command) for _ in range(times)]
     return statistics.median(run.seconds for run in runs), max(run.peak for run in runs)
 
 
 def stage_seconds(command: Sequence[str | Path]) -> dict[str, float]:
-    """Seconds per stage, as the command's own --timings tell them."""
-    words = [str(word) for word in (*command, "--timings", "--json")]
-    told = subprocess.run(words, capture_output=True, text=True, check=False)
-    return {name: float(seconds) for name, seconds in json.loads(told.stdout)["timings"].items()}
+    """Return the seconds per stage that the command reports with --timings."""
+    arguments = [str(word) for word in (*command, "--timings", "--json")]
+    output_file = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    return {name: float(seconds) for name, seconds in json.loads(output_file.stdout)["timings"].items()}
 
 
 def core_install_size() -> float:
-    """Bytes that `pip install .` brings into a fresh environment, pip itself included."""
+    """Return the bytes that `pip install .` brings into a fresh environment, pip included."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         pip = [Path(folder) / "bin" / "pip", "install", "-q", "-c", ROOT / "requirements" / "core.txt", ROOT]
@@ -119,7 +124,7 @@ def core_install_size() -> float:
 
 
 def measure(program: Path, folder: Path) -> Row:
-    """All figures of the installed `program`; the exam and its answer lie in `folder`."""
+    """Measure the installed `program`; the exam and its result lie in `folder`."""
     image = folder / "routine.nii.gz"
     write_image(routine_exam(), image)
     segment = [program, "segment", image, "-o", folder / "out", "--overwrite"]
@@ -138,27 +143,27 @@ def measure(program: Path, folder: Path) -> Row:
     }
 
 
-def target_row(what: str, bound: float, figure: float, unit: str) -> Row:
-    """A figure that must stay under its bound."""
-    return {"what": what, "target": bound, "figure": round(figure, 3), "unit": unit, "pass": figure <= bound}
+def target_row(what: str, bound: float, value: float, unit: str) -> Row:
+    """Return a value that must stay under its bound."""
+    return {"what": what, "target": bound, "figure": round(value, 3), "unit": unit, "pass": value <= bound}
 
 
 def table(targets: Sequence[Row]) -> str:
-    """The targets as a table in Markdown."""
-    lines = ["| what | at most | figure | |", "|---|--:|--:|---|"]
+    """Format the targets as a Markdown table."""
+    lines = ["| measure | at most | result | |", "|---|--:|--:|---|"]
     for t in targets:
-        figure = f"{t['figure']:.2f}" if t["unit"] == "s" else f"{t['figure']:.0f}"
+        value = f"{t['figure']:.2f}" if t["unit"] == "s" else f"{t['figure']:.0f}"
         verdict = "pass" if t["pass"] else "**miss**"
-        lines.append(f"| {t['what']} | {t['target']:g} {t['unit']} | {figure} {t['unit']} | {verdict} |")
+        lines.append(f"| {t['what']} | {t['target']:g} {t['unit']} | {value} {t['unit']} | {verdict} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.speed", description=__doc__)
     program = Path(sys.executable).parent / "lumbarseg"
     parser.add_argument("--program", type=Path, default=program, help="the installed lumbarseg command")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(args.program, Path(folder))

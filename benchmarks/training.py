@@ -1,11 +1,11 @@
-"""Steps per second against a plain MONAI tutorial loop, on the same prepared data: python -m benchmarks.training.
+"""Training steps per second compared with a MONAI tutorial loop, on the same data: python -m benchmarks.training.
 
 Both sides train the same network on batches of the same shape: the planar one and SegResNet (3-D). Ours is the loop of
-`lumbarseg train`. Theirs is what MONAI's tutorials show: CacheDataset with MONAI's transforms, a DataLoader with as
-many workers as we have threads, DiceCELoss, AdamW, float32. Each is a process of its own; what is timed are steps after
-the data are in memory and two steps have warmed up. Sides take turns, and who begins changes from round to round. A
-second ratio is that of processor seconds per step, which other work on the machine hardly changes; their workers' are
-left out, and so is the memory of these. Writes benchmarks/results/training.json.
+`lumbarseg train`. The other is that of MONAI's tutorials: CacheDataset with MONAI's transforms, a DataLoader with as
+many workers as we have threads, DiceCELoss, AdamW, float32. Each is a process of its own; steps are timed once the data
+are in memory and after two warm-up steps. Sides take turns, and the first side alternates. A second ratio is that of
+processor seconds per step, which other load on the machine hardly changes; the workers' seconds and memory are not
+counted. Writes benchmarks/results/training.json.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ SIDES = ("ours", "theirs")
 
 
 def settings_of(network: str, memory: float) -> TrainingSettings:
-    """The usual planar network, or another of the size that `memory` GB allow."""
+    """Return the settings of the default planar network, or of another one that fits `memory` GB."""
     base = TrainingSettings(steps=1_000_000)
     return base if network == "planar" else settings_for_budget(base, {"network": network, "memory_gb": memory})
 
 
 def time_steps(steps: Iterator[float], seconds: float) -> Row:
-    """Steps for about so many seconds, after some that warm up; three at least."""
+    """Time training steps for about `seconds`, at least three, after a warm-up."""
     for _ in range(WARM):
         next(steps)
     start, began, count = time.perf_counter(), time.process_time(), 0
     while count < 3 or time.perf_counter() - start < seconds:
         loss = next(steps)
         count += 1
-    spent, work = time.perf_counter() - start, time.process_time() - began
+    seconds_used, work = time.perf_counter() - start, time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"steps": count, "per_step": spent / count, "work": work / count, "loss": loss, "peak": peak}
+    return {"steps": count, "per_step": seconds_used / count, "work": work / count, "loss": loss, "peak": peak}
 
 
 def our_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
-    """The losses of our loop, step by step."""
+    """Yield the losses of our training loop."""
     torch.set_num_threads(os.cpu_count() or 1)
     data = load_training_data(settings, [Dataset.open(folder)], PreprocessingSpec())
     run = _create_state(settings, data)
@@ -75,7 +75,7 @@ def our_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
 
 
 def monai_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
-    """The losses of a loop as in MONAI's tutorials, with the same network."""
+    """Yield the losses of a loop as in MONAI's tutorials, with the same network."""
     from monai.data import CacheDataset, DataLoader
     from monai.losses import DiceCELoss
 
@@ -87,8 +87,8 @@ def monai_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
     network = build_network(settings).to(device)
     loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
     optimiser = torch.optim.AdamW(network.parameters(), 1e-4)
-    for found in loader:
-        images, labels = found["image"].as_tensor().to(device), found["label"].as_tensor().to(device)
+    for rows in loader:
+        images, labels = rows["image"].as_tensor().to(device), rows["label"].as_tensor().to(device)
         if not settings.depth:  # a slice with its neighbours
             images, labels = images[:, 0], labels[:, :, 2]
         optimiser.zero_grad()
@@ -99,7 +99,7 @@ def monai_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
 
 
 def _transforms(settings: TrainingSettings) -> Callable[[Any], Any]:
-    """Read, orient, one millimetre in plane, six classes; then crops, moved, bent in grey value, noisy."""
+    """Return MONAI transforms: read, orient, resample in plane, six classes, crop, and augment."""
     from monai import transforms as t
 
     keys, size = ("image", "label"), (settings.depth or 5, settings.crop_size, settings.crop_size)
@@ -134,22 +134,22 @@ def _transforms(settings: TrainingSettings) -> Callable[[Any], Any]:
 
 
 def rounds(folder: Path, network: str, times: int, seconds: float, memory: float) -> list[Row]:
-    """Both sides in turn, each as a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.training", "--data", folder, "--network", network]
-    words += ["--seconds", str(seconds), "--memory", str(memory)]
+    """Run both sides in turn, each in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.training", "--data", folder, "--network", network]
+    command += ["--seconds", str(seconds), "--memory", str(memory)]
     rows = []
     for number in range(times):
         row: Row = {"load": round(os.getloadavg()[0], 2)}
         for side in SIDES if number % 2 == 0 else reversed(SIDES):
-            row[side] = json.loads(speed.run_process([*words, "--side", side]).output.splitlines()[-1])
-        told = ", ".join(f"{side} {row[side]['per_step']:.2f} s a step" for side in SIDES)
-        print(f"{network}, round {number + 1}: {told}; load before {row['load']}", flush=True)
+            row[side] = json.loads(speed.run_process([*command, "--side", side]).output.splitlines()[-1])
+        text = ", ".join(f"{side} {row[side]['per_step']:.2f} s a step" for side in SIDES)
+        print(f"{network}, round {number + 1}: {text}; load before {row['load']}", flush=True)
         rows.append(row)
     return rows
 
 
 def result(network: str, runs: Sequence[Row], settings: TrainingSettings) -> Row:
-    """The figures of one network."""
+    """Return the result of one network."""
     ratios = {what: [row["theirs"][what] / row["ours"][what] for row in runs] for what in ("per_step", "work")}
     ratio = statistics.median(ratios["per_step"])
     return {
@@ -175,10 +175,10 @@ def result(network: str, runs: Sequence[Row], settings: TrainingSettings) -> Row
     }
 
 
-def table(found: Sequence[Row]) -> str:
-    """The figures as a table in Markdown."""
+def table(rows: Sequence[Row]) -> str:
+    """Format the result as a Markdown table."""
     lines = ["| network | steps/s | MONAI's loop | ratio | of processor seconds | MB | MONAI's |", "|---|" + "--:|" * 6]
-    for row in found:
+    for row in rows:
         steps, peak, ratio = row["steps_per_second"], row["peak_megabytes"], row["ratio"]
         cells = [f"{steps[side]:.2f}" for side in SIDES] + [f"{ratio['seconds']:.1f}"]
         cells += [f"{ratio['processor_seconds']:.1f}", *(f"{peak[side]:.0f}" for side in SIDES)]
@@ -187,7 +187,7 @@ def table(found: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__)
     parser.add_argument("--data", type=Path, help="a prepared dataset (default: twelve phantoms, made for it)")
     parser.add_argument("--network", action="append", help="which (planar and segresnet)")
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="that a side is timed in a round (15)")
     parser.add_argument("--memory", type=float, default=1.5, help="budget of 3-D networks, GB (1.5)")
     parser.add_argument("--side", choices=SIDES, help="do one side of one network alone, once")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
     networks = args.network or ["planar", "segresnet"]
     if args.side:
@@ -206,18 +206,18 @@ def main() -> None:
         data = args.data or Path(folder) / "phantoms"
         if not args.data and lumbarseg(["phantom", str(data), "-n", "12", "--seed", "5"]):
             sys.exit("the phantoms could not be made")
-        found = [
+        rows = [
             result(n, rounds(data, n, args.rounds, args.seconds, args.memory), settings_of(n, args.memory))
             for n in networks
         ]
-    told = {
+    text = {
         "machine": machine.machine_facts() | {"torch": str(torch.__version__)},
-        "networks": found,
-        "targets": [row["target"] for row in found],
+        "networks": rows,
+        "targets": [row["target"] for row in rows],
     }
     args.o.parent.mkdir(parents=True, exist_ok=True)
-    args.o.write_text(json.dumps(told, indent=1) + "\n")
-    print(f"\n{machine.describe_machine(told['machine'])}\n\n{table(found)}\n\nwritten to {args.o}")
+    args.o.write_text(json.dumps(text, indent=1) + "\n")
+    print(f"\n{machine.describe_machine(text['machine'])}\n\n{table(rows)}\n\nwritten to {args.o}")
 
 
 if __name__ == "__main__":

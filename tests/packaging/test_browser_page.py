@@ -198,7 +198,7 @@ def test_an_exam_is_named_corrected_cancelled_and_refused(made: Path, phantom: P
     ]
     told = driven(made, steps)
     assert all(address.startswith(browser.OWN) for address in told["requests"]), told["requests"]
-    assert not [line for line in told["said"] if line.startswith("error")], told["said"]
+    assert not [line for line in told["messages"] if line.startswith("error")], told["messages"]
     model = Model.load(bundled_model_path(), "cpu")
     volume = read_image(phantom)
     truth = {None: segment(volume, model), "L6": segment(volume, model, UserLevels("L6"))}

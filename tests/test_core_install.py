@@ -1,4 +1,4 @@
-"""The answering half needs no torch and no network, and the command line starts light."""
+"""A core install needs no torch and no network, and commands start without heavy libraries."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def python(code: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
 def test_demo_and_segment_run_without_torch_and_without_network(tmp_path: Path) -> None:
     demo = python(BLOCKED, "demo", "-o", tmp_path / "demo")
     assert demo.returncode in (0, 3), demo.stderr
-    found = python(BLOCKED, "segment", tmp_path / "demo" / "demo.nii.gz", "-o", tmp_path / "out", "--json")
-    assert found.returncode in (0, 3), found.stderr
-    (exam,) = json.loads(found.stdout)["exams"]
+    segmented = python(BLOCKED, "segment", tmp_path / "demo" / "demo.nii.gz", "-o", tmp_path / "out", "--json")
+    assert segmented.returncode in (0, 3), segmented.stderr
+    (exam,) = json.loads(segmented.stdout)["exams"]
     assert {Path(path).name for path in exam["files"].values()} == {
         "demo_labels.nii.gz",
         "demo_report.json",
@@ -56,30 +56,30 @@ def test_demo_and_segment_run_without_torch_and_without_network(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [("import torch", "torch is blocked"), ("socket.create_connection(('127.0.0.1', 9))", "no network here")],
 )
-def test_the_block_works(line: str, told: str) -> None:
+def test_the_blocked_imports_fail(line: str, message: str) -> None:
     blocked = python(BLOCKED.replace("from lumbarseg", f"{line}\nfrom lumbarseg"), "--version")
-    assert told in blocked.stderr
+    assert message in blocked.stderr
     direct = python(BLOCKED.replace("from lumbarseg", "socket.socket()\nfrom lumbarseg"), "--version")
     assert "no network here" in direct.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "banned"),
+    ("arguments", "banned"),
     [
         (["--help"], {"numpy", "scipy", "nibabel", "pydicom", "onnxruntime", "torch", "monai", "PIL"}),
         (["segment", "--help"], {"numpy", "scipy", "nibabel", "pydicom", "onnxruntime", "torch", "monai", "PIL"}),
         (["info"], {"onnxruntime", "torch", "monai", "pydicom", "scipy"}),
     ],
 )
-def test_commands_that_only_tell_load_nothing_heavy(words: list[str], banned: set[str]) -> None:
+def test_commands_load_only_what_they_need(arguments: list[str], banned: set[str]) -> None:
     code = (
         "import sys\nfrom lumbarseg.cli.main import main\nmain(sys.argv[1:])\n"
         "print('loaded', *{name.partition('.')[0] for name in sys.modules})"
     )
-    result = python(code, *words)
+    result = python(code, *arguments)
     loaded = set(result.stdout.splitlines()[-1].split())
     assert "lumbarseg" in loaded, result.stderr
     assert not loaded & banned
