@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import browser, readme
-from benchmarks import page as benchmark
 from tests import tiny
 
+from benchmarks import browser, readme
+from benchmarks import page as benchmark
 from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.cli.main import main
 from lumbarseg.errors import DeployError, FileError, ModelError

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import onnx
 import pytest
-from benchmarks import offline
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 from tests import tiny
 
+from benchmarks import offline
 from lumbarseg import Model, bundled_model_path
 from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.cli.main import main
