@@ -31,7 +31,7 @@ test: $(TEST)/package.stamp
 	$(TEST)/bin/python -m pytest $(ARGS)
 
 test-page: $(TEST)/package.stamp
-	LUMBARSEG_PAGE=1 $(TEST)/bin/python -m pytest tests/packaging/test_browser_page.py tests/packaging/test_page_rooms.py
+	LUMBARSEG_PAGE=1 $(TEST)/bin/python -m pytest tests/packaging/test_browser_page.py tests/packaging/test_page_modules.py
 
 test-serve: $(SERVE)/tools.stamp
 	PYTHONPATH=src $(SERVE)/bin/python -m pytest tests/serve $(ARGS)

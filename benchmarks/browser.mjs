@@ -35,9 +35,9 @@ const body = () => page.evaluate(() => ({ ...document.body.dataset }));
 
 async function waitForResult(before) {
   for (const end = performance.now() + PATIENCE; performance.now() < end; await page.waitForTimeout(30)) {
-    const { refused, answers } = await body();
-    if (refused) return { refused };
-    if (Number(answers ?? 0) > Number(before.answers ?? 0)) return {};
+    const { error, results } = await body();
+    if (error) return { refused: error };
+    if (Number(results ?? 0) > Number(before.results ?? 0)) return {};
     if (broken().length) break;
   }
   throw new Error(`no answer: ${messages.join("; ")}`);
@@ -63,15 +63,15 @@ async function state(step) {
       sizes: texts("#sizes tr"),
       warnings: texts("#warnings div"),
       marks: performance.getEntriesByType("mark").map((mark) => [mark.name, Math.round(mark.startTime) / 1000]),
-      here: document.querySelector("#here").textContent,
-      chosen: [...document.querySelectorAll("tr.chosen")].map((row) => row.dataset.name),
+      here: document.querySelector("#location").textContent,
+      chosen: [...document.querySelectorAll("tr.selected")].map((row) => row.dataset.name),
     };
   });
 }
 
 const actions = {
   open: async ({ open }) => {
-    await page.evaluate(() => delete document.body.dataset.refused);
+    await page.evaluate(() => delete document.body.dataset.error);
     const before = await body();
     await page.setInputFiles("#file", open);
     return waitForResult(before);
@@ -89,7 +89,7 @@ const actions = {
   cancel: async ({ cancel }) => {
     await page.setInputFiles("#file", cancel);
     const state = await page.evaluate(async () => {
-      const [work, stage] = ["#work", "#stage"].map((selector) => document.querySelector(selector));
+      const [work, stage] = ["#progress", "#stage"].map((selector) => document.querySelector(selector));
       while (!work.hidden && !stage.textContent.includes("slices")) await new Promise((resolve) => setTimeout(resolve, 5));
       const result = [work.hidden ? "nothing to cancel" : stage.textContent];
       document.querySelector("#cancel").click();
@@ -107,7 +107,7 @@ const actions = {
 
 const start = performance.now();
 await page.goto(pathToFileURL(plan.page).href);
-const unable = await page.evaluate(() => (document.querySelector("#unable").hidden ? "" : document.querySelector("#unable").textContent));
+const unable = await page.evaluate(() => (document.querySelector("#unsupported").hidden ? "" : document.querySelector("#unsupported").textContent));
 const steps = [];
 for (const step of unable ? [] : plan.steps) {
   const begin = performance.now();

@@ -47,7 +47,7 @@ def measure(exams: Sequence[Path], folder: Path) -> Row:
         expected = segment(read_image(path), model)
         labels = read_labels(folder / f"{n}.nii.gz").array
         either = (labels > 0) | (expected.labels.array > 0)
-        named_at, shown_at = (_mark(step["marks"], name) for name in ("told", "shown"))
+        named_at, shown_at = (_mark(step["marks"], name) for name in ("named", "shown"))
         start = _mark(step["marks"], "starting") if n else 0.0  # the first answer counts from the opening of the page
         rows.append(
             {

@@ -8,7 +8,7 @@ LumbarsegError
 ├── SegmentError   the exam is readable, but no lumbar spine can be named in it
 ├── BatchError     a batch of exams cannot go on
 │   └── WorkerDiedError    the processes that worked on an item died
-├── DeployError    a pack or a page for other computers cannot be made
+├── PackagingError a pack or a page for other computers cannot be made
 └── ServeError     a request to the annotation server is refused, or the server cannot be set up
 
 A message is one line for a person: which file, what is wrong, what to do.
@@ -55,7 +55,7 @@ class WorkerDiedError(BatchError):
         )
 
 
-class DeployError(LumbarsegError):
+class PackagingError(LumbarsegError):
     """A pack or a page for other computers cannot be made."""
 
 

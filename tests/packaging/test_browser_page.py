@@ -19,7 +19,7 @@ from benchmarks import browser, readme
 from benchmarks import page as benchmark
 from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.cli.main import main
-from lumbarseg.errors import DeployError, FileError, ModelError
+from lumbarseg.errors import FileError, ModelError, PackagingError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_image, read_labels, write_image
 from lumbarseg.measurement import measure_structures
@@ -40,7 +40,7 @@ def modules(testing: bool) -> Path:
         pytest.skip("the page's packages are not here yet: make test-page fetches them")
     try:
         return npm_packages.ensure_node_modules(testing)
-    except DeployError as error:
+    except PackagingError as error:
         pytest.skip(str(error))
 
 
@@ -105,9 +105,9 @@ def test_the_command_writes_a_page_with_a_model_of_ones_own(tmp_path: Path, caps
 
 def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
     model = tiny.write(tmp_path / "model.onnx")
-    with pytest.raises(DeployError, match="name the"):
+    with pytest.raises(PackagingError, match="name the"):
         write_page(model, model)
-    with pytest.raises(DeployError, match="a folder"):
+    with pytest.raises(PackagingError, match="a folder"):
         write_page(model, tmp_path)
     with pytest.raises(ModelError):
         write_page(tmp_path / "none.onnx", tmp_path / "page.html")
@@ -124,12 +124,12 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_without_npm_or_a_network_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUMBARSEG_NPM", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DeployError, match="npm is not installed"):
+    with pytest.raises(PackagingError, match="npm is not installed"):
         npm_packages.ensure_node_modules()
     fails = tmp_path / "npm"
     fails.write_text("#!/bin/sh\necho 'npm error network no route' >&2\nexit 1\n")
     fails.chmod(0o755)
-    with pytest.raises(DeployError, match=r"no route.*is there a network"):
+    with pytest.raises(PackagingError, match=r"no route.*is there a network"):
         npm_packages.ensure_node_modules()
     assert not any((tmp_path / "cache").iterdir())
 
@@ -156,19 +156,19 @@ def test_modules_are_joined_each_in_a_room_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
-        ({"a": 'import * as b from "./b.js";\n'}, "a form that cannot be joined"),
-        ({"a": "export default 3;\n"}, "a form that cannot be joined"),
-        ({"a": 'import { b } from "./b.js";\n', "b": 'import { a } from "./a.js";\n'}, "circle"),
+        ({"a": 'import * as b from "./b.js";\n'}, "unsupported import or export"),
+        ({"a": "export default 3;\n"}, "unsupported import or export"),
+        ({"a": 'import { b } from "./b.js";\n', "b": 'import { a } from "./a.js";\n'}, "circular imports"),
     ],
 )
 def test_other_forms_are_refused(sources: dict[str, str], said: str) -> None:
-    with pytest.raises(DeployError, match=said):
+    with pytest.raises(PackagingError, match=said):
         javascript_bundle.bundle_modules("a", sources.__getitem__)
 
 
 def test_a_script_does_not_end_its_element() -> None:
     assert escape_script('x = "</script>" + "</SCRIPT";') == 'x = "<\\/script>" + "<\\/SCRIPT";'
-    with pytest.raises(DeployError, match="would not end"):
+    with pytest.raises(PackagingError, match="would not end"):
         escape_script('"<!--" + "<script"')
     assert gzip.decompress(b64decode(gzip_base64(b"abc"))) == b"abc"
 
@@ -209,7 +209,7 @@ def test_an_exam_is_named_corrected_cancelled_and_refused(made: Path, phantom: P
     first, other, back, _, again, clicked, noise, air = told["steps"]
     assert first["names"] == back["names"] == again["names"] == [level.name for level in truth[None].levels]
     assert other["names"] == [level.name for level in truth["L6"].levels]
-    assert "no NIfTI file" in noise["refused"] and "looks like CT" in air["refused"]
+    assert "not a NIfTI file" in noise["refused"] and "looks like CT" in air["refused"]
     assert re.match(r"Here: \S", clicked["here"])
     volumes = {row.name: row.volume for row in measure_structures(truth[None].labels)}
     row = next(text for text in first["sizes"] if text.startswith("L3"))

@@ -25,7 +25,7 @@ from benchmarks import offline
 from lumbarseg import Model, bundled_model_path
 from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.cli.main import main
-from lumbarseg.errors import DeployError, ModelError
+from lumbarseg.errors import ModelError, PackagingError
 from lumbarseg.inference.card import BLANK_DIGEST, ModelCard
 from lumbarseg.io import write_image
 from lumbarseg.packaging.offline_pack import CHECKSUM_FILE, PACK_FOLDER, write_pack
@@ -81,7 +81,7 @@ def needing_the_index() -> Iterator[None]:
     """Skip what needs the package index where there is none."""
     try:
         yield
-    except (DeployError, RuntimeError) as error:
+    except (PackagingError, RuntimeError) as error:
         if "cannot be reached" not in str(error):
             raise
         pytest.skip(str(error))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lumbarseg.errors import DeployError, FileError
+from lumbarseg.errors import FileError, PackagingError
 from lumbarseg.packaging import own_wheel
 
 FOUND = "nibabel"  # pure Python, with programs, data and a licence
@@ -46,7 +46,7 @@ def test_an_installation_without_a_list_of_files_is_refused(tmp_path: Path) -> N
     about = tmp_path / "thing-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Name: thing\nVersion: 1\n")
-    with pytest.raises(DeployError, match="no list of its files"):
+    with pytest.raises(PackagingError, match="no list of its files"):
         own_wheel.rebuild_wheel(installed(tmp_path), tmp_path)
 
 

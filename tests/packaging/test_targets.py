@@ -8,7 +8,7 @@ import pytest
 from packaging.markers import Marker, default_environment
 from packaging.tags import cpython_tags, mac_platforms, sys_tags
 
-from lumbarseg.errors import DeployError
+from lumbarseg.errors import PackagingError
 from lumbarseg.packaging.targets import PLATFORMS, PYTHON_VERSIONS, Target, current_platform, select_targets
 
 TARGETS = [Target(name, python) for name, python in itertools.product(PLATFORMS, PYTHON_VERSIONS)]
@@ -78,11 +78,11 @@ def test_every_platform_with_every_python_each_once() -> None:
     ],
 )
 def test_what_there_is_no_pack_for_is_refused(platforms: list[str], pythons: list[str], told: str) -> None:
-    with pytest.raises(DeployError, match=told):
+    with pytest.raises(PackagingError, match=told):
         select_targets(platforms, pythons)
 
 
 def test_a_computer_of_another_kind_is_told_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "sparc64")
-    with pytest.raises(DeployError, match=r"sparc64.*--platform"):
+    with pytest.raises(PackagingError, match=r"sparc64.*--platform"):
         current_platform()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from lumbarseg.errors import DeployError
+from lumbarseg.errors import PackagingError
 from lumbarseg.packaging import wheels, zip_archive
 from lumbarseg.packaging.targets import PLATFORMS, Target
 
@@ -77,18 +77,20 @@ def test_what_wheels_need_in_turn_comes_with_them(tmp_path: Path, index: Path) -
 
 
 def test_what_is_not_to_be_had_is_named_with_the_target(tmp_path: Path, index: Path) -> None:
-    with pytest.raises(DeployError, match=r"^first>=1 has no wheel for windows, Python 3\.13$"):
+    with pytest.raises(PackagingError, match=r"^first>=1 has no wheel for windows, Python 3\.13$"):
         wheels.collect_wheels(made(tmp_path, "own", "first>=1"), WINDOWS, tmp_path)
     made(index, "first", "second>1.0")
     made(index, "second")
-    with pytest.raises(DeployError, match=r"second>1\.0 has no wheel"):
+    with pytest.raises(PackagingError, match=r"second>1\.0 has no wheel"):
         wheels.collect_wheels(made(tmp_path, "own", "first>=1"), WINDOWS, tmp_path)
 
 
 def test_two_wishes_that_do_not_agree_are_told(tmp_path: Path, index: Path) -> None:
     made(index, "first", "second>1.0")
     made(index, "second")
-    with pytest.raises(DeployError, match=r"second>1\.0 is needed for linux, Python 3\.11, and second 1\.0 was found"):
+    with pytest.raises(
+        PackagingError, match=r"second>1\.0 is needed for linux, Python 3\.11, and second 1\.0 was found"
+    ):
         wheels.collect_wheels(made(tmp_path, "own", "first", "second"), LINUX, tmp_path)
 
 
@@ -97,7 +99,7 @@ def test_without_a_network_it_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    with pytest.raises(DeployError, match="the package index cannot be reached") as refused:
+    with pytest.raises(PackagingError, match="the package index cannot be reached") as refused:
         wheels.download_wheels(["thing"], LINUX, tmp_path)
     assert "\n" not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""The report as plain values."""
+"""The report of an exam as values for JSON."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ import numpy as np
 
 from lumbarseg import __version__
 from lumbarseg.measurement import measure_structures
-from lumbarseg.report import Provenance, build_report
+from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.exam_report import NOTICE
 
-from .found import found
+from .segmented_phantom import phantom_segmentation
 
-ABOUT = Provenance("exam.nii.gz", "shipped", "0123456789abcdef", ("volume 0 of 2",))
-
-
-def test_the_report_is_json_and_says_what_was_answered_by_what() -> None:
-    answer = found()
-    told = build_report(answer, measure_structures(answer.labels), ABOUT)
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert told["program"] == {"name": "lumbarseg", "version": __version__}
-    assert told["model"] == {"name": "shipped", "digest": "0123456789abcdef"}
-    assert told["exam"]["file"] == "exam.nii.gz"
-    assert told["exam"]["shape"] == list(answer.labels.array.shape)
-    assert np.allclose(told["exam"]["affine"], answer.labels.affine, atol=1e-5)
-    assert json.dumps(told).count(NOTICE) == 1
+SOURCE = ReportSource("exam.nii.gz", "shipped", "0123456789abcdef", ("volume 0 of 2",))
 
 
-def test_levels_keep_their_order_doubts_and_reasons() -> None:
-    answer = found(uncertain=("L1",))
-    told = build_report(answer, measure_structures(answer.labels), ABOUT)
-    assert [level["name"] for level in told["levels"]] == [level.name for level in answer.levels]
-    (l1,) = [level for level in told["levels"] if level["name"] == "L1"]
+def test_the_report_is_json_and_names_exam_model_and_program() -> None:
+    segmentation = phantom_segmentation()
+    report = build_report(segmentation, measure_structures(segmentation.labels), SOURCE)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["program"] == {"name": "lumbarseg", "version": __version__}
+    assert report["model"] == {"name": "shipped", "digest": "0123456789abcdef"}
+    assert report["exam"]["file"] == "exam.nii.gz"
+    assert report["exam"]["shape"] == list(segmentation.labels.array.shape)
+    assert np.allclose(report["exam"]["affine"], segmentation.labels.affine, atol=1e-5)
+    assert json.dumps(report).count(NOTICE) == 1
+
+
+def test_levels_keep_order_uncertainty_and_reasons() -> None:
+    segmentation = phantom_segmentation(uncertain=("L1",))
+    report = build_report(segmentation, measure_structures(segmentation.labels), SOURCE)
+    assert [level["name"] for level in report["levels"]] == [level.name for level in segmentation.levels]
+    (l1,) = [level for level in report["levels"] if level["name"] == "L1"]
     assert (l1["uncertain"], l1["reasons"], l1["centre_mm"]) == (
         True,
         ["counted without an anchor"],
         [1.0, -20.0, 30.0],
     )
-    assert told["uncertain"]
-    assert told["warnings"] == ["names are uncertain"]
-    assert not build_report(found(), [])["uncertain"]
+    assert report["uncertain"]
+    assert report["warnings"] == ["names are uncertain"]
+    assert not build_report(phantom_segmentation(), [])["uncertain"]
 
 
-def test_measurements_name_their_units_and_labels_their_structures() -> None:
-    answer = found()
-    told = build_report(answer, measure_structures(answer.labels), ABOUT)
-    (l4,) = [row for row in told["measurements"] if row["name"] == "L4"]
+def test_measurement_keys_end_with_units_and_labels_have_names() -> None:
+    segmentation = phantom_segmentation()
+    report = build_report(segmentation, measure_structures(segmentation.labels), SOURCE)
+    (l4,) = [row for row in report["measurements"] if row["name"] == "L4"]
     assert {"volume_ml", "anterior_mm", "tilt_top_deg", "canal_mm"} <= set(l4)
-    assert {int(value) for value in told["labels"]} == set(np.unique(answer.labels.array).tolist()) - {0}
-    assert told["labels"]["4"] == "L4"
-    assert told["lordosis_l1_s1_deg"] > 10
+    assert {int(value) for value in report["labels"]} == set(np.unique(segmentation.labels.array).tolist()) - {0}
+    assert report["labels"]["4"] == "L4"
+    assert report["lordosis_l1_s1_deg"] > 10

@@ -1,9 +1,8 @@
-"""The page of a run: everything in it, nothing outside it, and curves that lie where their values are."""
+"""The page of a training run, and its charts."""
 
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -12,6 +11,8 @@ from hypothesis import strategies as st
 
 from lumbarseg.report.line_chart import Curve, moving_average, render_chart
 from lumbarseg.report.training_page import WorstExam, render_training_page
+
+from .parsed_html import ParsedHtml
 
 EXAMS = [
     {"exam": "good", "group": 0, "dice": 0.9, "wrong": []},
@@ -42,30 +43,13 @@ ROWS = [
 ]
 
 
-class Balanced(HTMLParser):
-    """Fails on a tag that is closed and not open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def told(text: str) -> str:
-    parser = Balanced()
-    parser.feed(text)
-    assert parser.open == []
+def checked_html(text: str) -> str:
+    ParsedHtml(text)
     return text
 
 
-def test_the_page_holds_everything_and_asks_for_nothing() -> None:
-    text = told(render_training_page("run", RESULT, ROWS, [WorstExam("<poor>", 0.5, ["L4 as L5"], b"a", b"b")]))
+def test_the_page_is_complete_and_self_contained() -> None:
+    text = checked_html(render_training_page("run", RESULT, ROWS, [WorstExam("<poor>", 0.5, ["L4 as L5"], b"a", b"b")]))
     assert not re.search(r"(src|href)=\"(?!data:)|url\(|<script|http", text)
     for part in ("0.700", "1 of 2", "2 h 10 min", "L4 as L5", "Dice of discs", "Dice of vertebral bodies", "fold 1/5"):
         assert part in text
@@ -73,13 +57,13 @@ def test_the_page_holds_everything_and_asks_for_nothing() -> None:
     assert text.count("<svg") == 5
 
 
-def test_a_run_without_held_out_exams_has_a_page() -> None:
+def test_a_run_without_validation_exams_has_a_page() -> None:
     rows = [{key: row[key] for key in ("step", "loss", "rate")} for row in ROWS]
-    text = told(render_training_page("run", RESULT | {"best": {}, "last": {}, "finished": False}, rows))
-    assert "Nothing was scored" in text
-    assert "under way, or stopped" in text
+    text = checked_html(render_training_page("run", RESULT | {"best": {}, "last": {}, "finished": False}, rows))
+    assert "No scores" in text
+    assert "running or stopped" in text
     assert text.count("<svg") == 2
-    told(render_training_page("run", RESULT | {"best": {}, "last": {}}, []))
+    checked_html(render_training_page("run", RESULT | {"best": {}, "last": {}}, []))
 
 
 VALUES = st.lists(st.floats(0, 1e6), min_size=1, max_size=700)
@@ -88,18 +72,18 @@ VALUES = st.lists(st.floats(0, 1e6), min_size=1, max_size=700)
 @given(VALUES, st.booleans())
 def test_curves_stay_inside_their_chart(values: list[float], faint: bool) -> None:
     points = [(float(i), value) for i, value in enumerate(values)]
-    text = told(render_chart("x", [Curve("y", "red", points, faint)]))
-    places = [tuple(map(float, pair.split(","))) for pair in re.findall(r'points="([^"]*)"', text)[0].split()]
-    assert all(60 <= x <= 640 and 0 <= y <= 250 for x, y in places)
-    assert len(places) <= 502
-    heights = [y for _, y in places]
+    text = checked_html(render_chart("x", [Curve("y", "red", points, faint)]))
+    points_px = [tuple(map(float, pair.split(","))) for pair in re.findall(r'points="([^"]*)"', text)[0].split()]
+    assert all(60 <= x <= 640 and 0 <= y <= 250 for x, y in points_px)
+    assert len(points_px) <= 502
+    heights = [y for _, y in points_px]
     assert heights[0] == pytest.approx(max(heights)) or values[0] != min(values)
 
 
-def test_no_point_no_chart() -> None:
+def test_a_chart_without_points_is_empty() -> None:
     assert render_chart("x", [Curve("y", "red", [])]) == ""
 
 
-def test_a_smoothed_curve_is_the_mean_of_what_came_before() -> None:
+def test_the_moving_average_is_the_mean_of_the_last_values() -> None:
     assert moving_average([(0, 1), (1, 3), (2, 5)], 2) == [(0, 1), (1, 2), (2, 4)]
     assert moving_average([(0, 1), (1, 3)], 1) == [(0, 1), (1, 3)]

@@ -14,7 +14,7 @@ from lumbarseg.errors import ModelError
 from lumbarseg.inference import Model
 from lumbarseg.io import LoadedExam, read_exam
 from lumbarseg.measurement import measure_structures
-from lumbarseg.report import Provenance, build_report
+from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.picture import caption, render_picture
 from lumbarseg.segmentation import LevelPin, Segmentation, UserLevels, segment, segment_with_clicks
 from lumbarseg.volume import Array
@@ -163,8 +163,8 @@ def describe_segmentation(
     with ThreadPoolExecutor(1) as pool:  # the picture is drawn in the meantime
         picture = pool.submit(_render_picture, exam, segmentation, timer)
         with timer("measure"):
-            provenance = Provenance(name, model.path.stem, model.card.digest, tuple(exam.notes))
-            report = build_report(segmentation, measure_structures(segmentation.labels, segmentation.flips), provenance)
+            source = ReportSource(name, model.path.stem, model.card.digest, tuple(exam.notes))
+            report = build_report(segmentation, measure_structures(segmentation.labels, segmentation.flips), source)
     labels = apply_posterior_choice(segmentation.labels, options.posterior)
     report["exam"]["about"] = exam.metadata
     report["scheme"] = options.scheme

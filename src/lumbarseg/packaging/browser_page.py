@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lumbarseg import __version__
-from lumbarseg.errors import DeployError, ModelError
+from lumbarseg.errors import ModelError, PackagingError
 from lumbarseg.inference import Model, ModelCard
 from lumbarseg.io.file_access import atomic_write, open_for_reading
-from lumbarseg.report.exam_page import MEASUREMENT_NOTE, PAGE_CSS
+from lumbarseg.report import html as report_html
+from lumbarseg.report.exam_page import MEASUREMENT_NOTE
 from lumbarseg.report.exam_report import NOTICE
 
 from . import javascript_bundle, licences, npm_packages, page_tables
@@ -42,11 +43,11 @@ class PageResult:
 def write_page(model: Path, out: Path) -> PageResult:
     """Write the page that answers with `model`.
 
-    ModelError when the model is not sound or not one that a browser can run, DeployError when packages of npm are
+    ModelError when the model is not sound or not one that a browser can run, PackagingError when packages of npm are
     missing, FileError when `out` cannot be written.
     """
     if out.is_dir() or out.resolve() == model.resolve():
-        raise DeployError(f"{out}: a folder, or the model itself; name the .html file to write")
+        raise PackagingError(f"{out}: a folder, or the model itself; name the .html file to write")
     card = Model.load(model, "cpu").card
     if card.spec.tile:
         raise ModelError(f"{model}: reads squares of one size, which the page cannot; use the command")
@@ -63,14 +64,18 @@ def _page_html(model: bytes, name: str, card: ModelCard, folder: Path) -> bytes:
     own = npm_packages.page_source_folder()
 
     def read(module: str) -> str:
-        return page_tables.tables_script() if module == "table" else (own / f"{module}.js").read_text(encoding="utf-8")
+        return (
+            page_tables.tables_script()
+            if module == "tables_from_python"
+            else (own / f"{module}.js").read_text(encoding="utf-8")
+        )
 
     parts = {
         "policy": CONTENT_SECURITY_POLICY,
-        "style": PAGE_CSS + (own / "page.css").read_text(encoding="utf-8"),
+        "style": report_html.stylesheet("report") + (own / "page.css").read_text(encoding="utf-8"),
         "notice": html.escape(NOTICE),
-        "sizes": html.escape(MEASUREMENT_NOTE),
-        "made": html.escape(f"lumbarseg {__version__} · model {card.digest[:12]}"),
+        "measurement_note": html.escape(MEASUREMENT_NOTE),
+        "versions": html.escape(f"lumbarseg {__version__} · model {card.digest[:12]}"),
         "licences": html.escape(_licence_text(folder, name, card)),
         "ort": escape_script((folder / _ONNXRUNTIME_FOLDER / "ort.wasm.min.js").read_text(encoding="utf-8")),
         "glue": escape_script(
@@ -78,8 +83,8 @@ def _page_html(model: bytes, name: str, card: ModelCard, folder: Path) -> bytes:
         ),
         "wasm": gzip_base64((folder / _ONNXRUNTIME_FOLDER / "ort-wasm-simd-threaded.wasm").read_bytes()),
         "model": gzip_base64(model),
-        "network": escape_script(javascript_bundle.bundle_modules("network", read)),
-        "engine": escape_script(javascript_bundle.bundle_modules("engine", read)),
+        "network_worker": escape_script(javascript_bundle.bundle_modules("network_worker", read)),
+        "exam_worker": escape_script(javascript_bundle.bundle_modules("exam_worker", read)),
         "card": escape_script(json.dumps(page_tables.card_for_page(card))),
         "niivue": escape_script((folder / _NIIVUE).read_text(encoding="utf-8")),
         "app": escape_script(javascript_bundle.bundle_modules("app", read)),
@@ -91,7 +96,7 @@ def _page_html(model: bytes, name: str, card: ModelCard, folder: Path) -> bytes:
 def escape_script(script: str) -> str:
     """A script as it may stand inside an element: nothing in it ends the element early or keeps it from ending."""
     if re.search(r"<!--.*<script", script, re.IGNORECASE | re.DOTALL):
-        raise DeployError("a script of the page would not end where it should: it holds <!-- and <script")
+        raise PackagingError("a script of the page would not end where it should: it holds <!-- and <script")
     return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE)
 
 

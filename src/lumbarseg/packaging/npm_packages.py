@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lumbarseg.errors import DeployError
+from lumbarseg.errors import PackagingError
 
 _LOCK_FILES = ("package.json", "package-lock.json")
 _TIMEOUT_SECONDS = 600  # seconds
@@ -41,14 +41,16 @@ def page_source_folder() -> Path:
 def ensure_node_modules(for_tests: bool = False) -> Path:
     """The folder of the packages, fetched when it is not there yet; testing: with what drives a browser.
 
-    DeployError when npm is not installed or cannot fetch them.
+    PackagingError when npm is not installed or cannot fetch them.
     """
     folder = _versioned_cache_folder(for_tests)
     if has_node_modules(for_tests):
         return folder / "node_modules"
     npm = shutil.which("npm")
     if npm is None:
-        raise DeployError("npm is not installed, and the page is made with its packages: install Node.js 18 or newer")
+        raise PackagingError(
+            "npm is not installed, and the page is made with its packages: install Node.js 18 or newer"
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".npm-", dir=folder.parent) as work:
@@ -57,7 +59,7 @@ def ensure_node_modules(for_tests: bool = False) -> Path:
                 os.replace(work, folder)
                 Path(work).mkdir()  # for the end of the block, which removes it
     except OSError as error:
-        raise DeployError(f"{folder}: packages cannot be kept there: {error.strerror or error}") from error
+        raise PackagingError(f"{folder}: packages cannot be kept there: {error.strerror or error}") from error
     return folder / "node_modules"
 
 
@@ -100,13 +102,13 @@ def _run_npm_ci(npm: str, work: Path, for_tests: bool) -> None:
     try:
         done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired as error:
-        raise DeployError(
+        raise PackagingError(
             f"npm did not fetch the page's packages in {_TIMEOUT_SECONDS} s; is there a network?"
         ) from error
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if "error" in line.lower()]
         told = lines[0].strip()[:200] if lines else f"exit code {done.returncode}"
-        raise DeployError(f"npm cannot fetch the page's packages ({told}); is there a network?")
+        raise PackagingError(f"npm cannot fetch the page's packages ({told}); is there a network?")
 
 
 def _cache_folder() -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from lumbarseg.errors import DeployError
+from lumbarseg.errors import PackagingError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.inference.model import read_verified_card
 from lumbarseg.io.file_access import open_for_reading, to_file_error
@@ -41,10 +41,10 @@ def write_pack(model: Path, out: Path, targets: Sequence[Target], report_step: C
     """Everything that the targets need to install and run lumbarseg, with `model` answering where none is named.
 
     Wheels are fetched by pip, over the network, in the versions that run here. ModelError when the model is not sound,
-    DeployError when a wheel is not to be had, FileError when `out` cannot be written.
+    PackagingError when a wheel is not to be had, FileError when `out` cannot be written.
     """
     if out.is_dir() or out.resolve() == model.resolve():
-        raise DeployError(f"{out}: a folder, or the model itself; name the zip file to write")
+        raise PackagingError(f"{out}: a folder, or the model itself; name the zip file to write")
     card = Model.load(model).card
     brought = (
         None

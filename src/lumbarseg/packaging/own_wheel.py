@@ -9,7 +9,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, 
 from pathlib import Path
 
 import lumbarseg
-from lumbarseg.errors import DeployError
+from lumbarseg.errors import PackagingError
 from lumbarseg.io.file_access import open_for_reading
 
 from .wheels import explain_pip_error, run_pip
@@ -19,30 +19,32 @@ _WRITTEN_BY_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", 
 
 
 def build_own_wheel(folder: Path) -> Path:
-    """lumbarseg as a wheel in `folder`; DeployError when it can neither be built nor put together."""
+    """lumbarseg as a wheel in `folder`; PackagingError when it can neither be built nor put together."""
     tree = Path(lumbarseg.__file__).resolve().parents[2]
     if (tree / "pyproject.toml").is_file() and (tree / "src" / "lumbarseg").is_dir():
         refused = run_pip(["wheel", "--quiet", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder), str(tree)])
         if refused:
-            raise DeployError(f"lumbarseg's own wheel cannot be built: {explain_pip_error(refused, 'this computer')}")
+            raise PackagingError(
+                f"lumbarseg's own wheel cannot be built: {explain_pip_error(refused, 'this computer')}"
+            )
         return next(folder.glob("lumbarseg-*.whl"))
     try:
         return rebuild_wheel(distribution("lumbarseg"), folder)
     except PackageNotFoundError:
-        raise DeployError(
+        raise PackagingError(
             "lumbarseg is not installed here; install its wheel, or run it from its source tree"
         ) from None
 
 
 def rebuild_wheel(installed: Distribution, folder: Path) -> Path:
-    """The wheel of a pure Python package that is installed, put together again; DeployError without a list of files.
+    """The wheel of a pure Python package that is installed, put together again; PackagingError without a list of files.
 
     What the installer added (programs, compiled files, its own notes) is left out: another installer makes it anew.
     """
     files = [file for file in installed.files or () if _is_wheel_file(file)]
     about = next((file.parts[0] for file in files if file.name == "WHEEL"), None)
     if about is None:
-        raise DeployError("this installation has no list of its files; install lumbarseg's wheel with pip")
+        raise PackagingError("this installation has no list of its files; install lumbarseg's wheel with pip")
     entries: dict[str, bytes] = {}
     for file in files:
         with open_for_reading(Path(str(installed.locate_file(file)))) as stream:

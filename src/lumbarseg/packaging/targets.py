@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lumbarseg.errors import DeployError
+from lumbarseg.errors import PackagingError
 
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 _GLIBC_VERSIONS = ("2_28", "2_27", "2_26", "2_24", "2_17")  # the C library of RHEL 8 and of whatever is newer
@@ -41,16 +41,16 @@ PLATFORMS = {
 
 @dataclass(frozen=True)
 class Target:
-    """A platform, by its name, and a version of Python ("3.11"); DeployError when there is none of that name."""
+    """A platform, by its name, and a version of Python ("3.11"); PackagingError when there is none of that name."""
 
     platform: str
     python: str
 
     def __post_init__(self) -> None:
         if self.platform not in PLATFORMS:
-            raise DeployError(f"no pack for platform {self.platform!r}; choose from {', '.join(PLATFORMS)}")
+            raise PackagingError(f"no pack for platform {self.platform!r}; choose from {', '.join(PLATFORMS)}")
         if self.python not in PYTHON_VERSIONS:
-            raise DeployError(f"no pack for Python {self.python!r}; choose from {', '.join(PYTHON_VERSIONS)}")
+            raise PackagingError(f"no pack for Python {self.python!r}; choose from {', '.join(PYTHON_VERSIONS)}")
 
     def __str__(self) -> str:
         return f"{self.platform}, Python {self.python}"
@@ -88,7 +88,7 @@ class Target:
 def select_targets(platforms: Sequence[str], pythons: Sequence[str]) -> list[Target]:
     """Every platform with every version of Python, each once; this computer's where nothing is named.
 
-    DeployError when one is not known, or this computer is none of them.
+    PackagingError when one is not known, or this computer is none of them.
     """
     return [
         Target(name, python)
@@ -98,9 +98,9 @@ def select_targets(platforms: Sequence[str], pythons: Sequence[str]) -> list[Tar
 
 
 def current_platform() -> str:
-    """This computer's platform; DeployError when no pack is made for such a one."""
+    """This computer's platform; PackagingError when no pack is made for such a one."""
     system, machine = host.system(), host.machine()
     for name, kind in PLATFORMS.items():
         if (kind.system, kind.machine) == (system, machine):
             return name
-    raise DeployError(f"no pack for this computer ({system} {machine}); name another with --platform")
+    raise PackagingError(f"no pack for this computer ({system} {machine}); name another with --platform")

@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from lumbarseg.errors import DeployError
+from lumbarseg.errors import PackagingError
 
 from .targets import Target
 
@@ -35,7 +35,7 @@ def collect_wheels(own_wheel: Path, target: Target, folder: Path) -> list[Path]:
     """Wheels of all that the wheel `own` needs on the target, and of pip; they are downloaded into `folder`.
 
     What is needed the wheels say themselves: pip, asked for another computer, reads the conditions of a requirement as
-    if it were this one. DeployError when one is not to be had, or none are.
+    if it were this one. PackagingError when one is not to be had, or none are.
     """
     have = {_package_name(own_wheel): own_wheel}
     asked: set[str] = set()
@@ -88,7 +88,7 @@ def download_wheels(requirements: Sequence[str], target: Target, folder: Path) -
     words = ["download", "--quiet", "--no-deps", "--no-cache-dir", "--retries", "1", "--dest", str(folder)]
     refused = run_pip([*words, *target.pip_options, *requirements])
     if refused:
-        raise DeployError(explain_pip_error(refused, str(target)))
+        raise PackagingError(explain_pip_error(refused, str(target)))
 
 
 def run_pip(arguments: Sequence[str]) -> str:
@@ -123,7 +123,7 @@ def _package_name(wheel: Path) -> str:
 def _check_requirement(requirement: Requirement, have: dict[str, Path], target: Target) -> None:
     wheel = have.get(canonicalize_name(requirement.name))
     if wheel is None:
-        raise DeployError(f"pip brought no wheel of {requirement.name} for {target}")
+        raise PackagingError(f"pip brought no wheel of {requirement.name} for {target}")
     found = parse_wheel_filename(wheel.name)[1]
     if not requirement.specifier.contains(found, prereleases=True):
-        raise DeployError(f"{requirement} is needed for {target}, and {requirement.name} {found} was found")
+        raise PackagingError(f"{requirement} is needed for {target}, and {requirement.name} {found} was found")

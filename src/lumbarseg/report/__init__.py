@@ -1,5 +1,5 @@
-"""One result told three ways: facts for programs, a picture, a page."""
+"""Reports of exams and training runs: values for JSON, pictures and HTML pages."""
 
-from .exam_report import Provenance, build_report
+from .exam_report import ReportSource, build_report
 
-__all__ = ["Provenance", "build_report"]
+__all__ = ["ReportSource", "build_report"]

@@ -1,53 +1,22 @@
-"""One exam as a page that needs nothing but itself: no script, no font, no file beside it."""
+"""The report of one exam as a self-contained HTML page."""
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from lumbarseg.anatomy import STRUCTURES
+from . import html
 
 Report = Mapping[str, Any]
-
-PAGE_CSS = """
-:root { color-scheme: light dark; --ink: #1b1f27; --quiet: #667085; --line: #e3e6ec; --paper: #ffffff; --card: #f6f7f9;
-  --warn: #8a4b00; --warn-paper: #fff4e0; }
-@media (prefers-color-scheme: dark) { :root { --ink: #eceef2; --quiet: #9aa2b1; --line: #2c313b; --paper: #0e1014;
-  --card: #171a20; --warn: #ffcf8a; --warn-paper: #33260f; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 32px 28px 48px; max-width: 1360px; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-h1 { font-size: 24px; margin: 0; letter-spacing: -0.01em; }
-h2 { font-size: 16px; margin: 28px 0 8px; }
-.quiet, caption { color: var(--quiet); }
-.columns { display: grid; grid-template-columns: minmax(320px, 560px) minmax(0, 1fr); gap: 32px; margin-top: 20px; }
-@media (max-width: 900px) { .columns { grid-template-columns: 1fr; } }
-figure { margin: 0; position: sticky; top: 20px; align-self: start; }
-img { width: 100%; border-radius: 8px; display: block; margin-bottom: 12px; }
-.figures { display: flex; flex-wrap: wrap; gap: 12px; }
-.figures div { background: var(--card); border-radius: 8px; padding: 10px 16px; min-width: 120px; }
-.figures b { display: block; font-size: 21px; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { font-weight: 500; color: var(--quiet); vertical-align: bottom; }
-th:first-child, td:first-child, .text { text-align: left; }
-td.text { white-space: normal; }
-.chip { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 8px; }
-.warning { background: var(--warn-paper); color: var(--warn); border-radius: 8px; padding: 10px 16px; margin: 8px 0; }
-code { background: var(--card); border-radius: 4px; padding: 1px 5px; font-size: 13px; }
-footer { margin-top: 36px; padding-top: 12px; border-top: 1px solid var(--line); font-size: 13px; color: var(--quiet); }
-"""
+"""A report as built by `build_report`."""
 
 MEASUREMENT_NOTE = (
-    "In the sagittal plane of the exam nearest to the middle of each structure. A tilt is positive when the "
-    "endplate faces forward, a slip when the vertebra stands forward of the one below."
+    "Measured in the sagittal plane of the exam nearest to the middle of each structure. A tilt is positive if the "
+    "endplate faces anteriorly, a slip if the vertebra is displaced anteriorly against the one below."
 )
-"""How sizes were measured, for who reads a table of them."""
 
-_SIZE_COLUMNS = {
+_MEASUREMENT_COLUMNS = {
     "volume_ml": "volume ml",
     "anterior_mm": "anterior mm",
     "middle_mm": "middle mm",
@@ -59,27 +28,32 @@ _SIZE_COLUMNS = {
     "slip_mm": "slip mm",
 }
 _SCORE_COLUMNS = {"dice": "Dice", "ratio": "volume ratio", "found_as": "found as"}
-_SIZED_KINDS = ("body", "disc")
+_MEASURED_KINDS = ("body", "disc")
 
 
 def render_exam_page(
     report: Report, pictures: Sequence[bytes], scores: Sequence[Mapping[str, Any]] = (), labels_file: str = ""
 ) -> str:
-    """The page of one exam. facts: of `report.facts`; pictures: PNGs, shown one below the other.
+    """Return the HTML page of one exam.
 
-    scores: against a known truth, `Score.to_dict()` of each structure; labels_file: name of the label map beside it.
+    Parameters
+    ----------
+    report : dictionary from `build_report`
+    pictures : PNG files, shown one below the other
+    scores : scores of each structure against a reference segmentation, `StructureScore.to_dict()`
+    labels_file : name of the label map, for the instructions to open it; empty for none
     """
     exam = report["exam"]
-    title = escape(exam["file"] or "exam")
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title} - lumbarseg</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{PAGE_CSS}</style>\n'
-        "</head>\n<body>\n"
-        f'<header><h1>{title}</h1>\n<div class="quiet">{_geometry_line(exam)}</div></header>\n'
-        f'<div class="columns">\n<figure>{"".join(_picture_html(p) for p in pictures)}</figure>\n<main>\n'
-        f"{_warnings_html(report)}{_key_numbers_html(report)}{_levels_html(report)}{_measurements_html(report)}{_scores_html(scores)}"
-        f"{_viewer_instructions_html(labels_file)}</main>\n</div>\n{_footer_html(report)}</body>\n</html>\n"
+    title = exam["file"] or "exam"
+    images = (html.image(png, "image/png", "Mid-sagittal view with outlines and names") for png in pictures)
+    warnings = (f'<div class="warning">{escape(text)}</div>\n' for text in report["warnings"])
+    body = (
+        f'<header><h1>{escape(title)}</h1>\n<div class="quiet">{_geometry_line(exam)}</div></header>\n'
+        f'<div class="columns">\n<figure>{"".join(images)}</figure>\n<main>\n{"".join(warnings)}'
+        f"{_key_numbers_html(report)}{_levels_html(report)}{_measurements_html(report)}{_scores_html(scores)}"
+        f"{_viewer_instructions_html(labels_file)}</main>\n</div>\n{_footer_html(report)}"
     )
+    return html.page(f"{title} - lumbarseg", body, html.stylesheet("report"))
 
 
 def _geometry_line(exam: Report) -> str:
@@ -89,87 +63,62 @@ def _geometry_line(exam: Report) -> str:
     return f"{shape} voxels of {spacing} mm, axes {escape(exam['axes'])}{notes}"
 
 
-def _picture_html(png: bytes) -> str:
-    data = b64encode(png).decode()
-    return f'<img alt="Mid-sagittal view with outlines and names" src="data:image/png;base64,{data}">'
+def _key_numbers_html(report: Report) -> str:
+    numbers = [("vertebrae named", str(len(report["levels"]))), ("confidence", f"{report['confidence']:.2f}")]
+    if report["lordosis_l1_s1_deg"] is not None:
+        numbers.append(("lordosis L1-S1", f"{report['lordosis_l1_s1_deg']:.0f}°"))
+    return f'{html.key_numbers(numbers)}<p class="quiet">Names from: {escape(report["anchor"])}.</p>\n'
 
 
-def _warnings_html(facts: Report) -> str:
-    return "".join(f'<div class="warning">{escape(text)}</div>\n' for text in facts["warnings"])
-
-
-def _key_numbers_html(facts: Report) -> str:
-    angle = facts["lordosis_l1_s1_deg"]
-    figures = [("vertebrae named", str(len(facts["levels"]))), ("confidence", f"{facts['confidence']:.2f}")]
-    if angle is not None:
-        figures.append(("lordosis L1-S1", f"{angle:.0f}°"))
-    cells = "".join(f'<div><b>{value}</b><span class="quiet">{name}</span></div>' for name, value in figures)
-    return f'<div class="figures">{cells}</div>\n<p class="quiet">Names from: {escape(facts["anchor"])}.</p>\n'
-
-
-def _levels_html(facts: Report) -> str:
+def _levels_html(report: Report) -> str:
     rows = []
-    for level in facts["levels"]:
-        doubts = ["uncertain"] * level["uncertain"] + ["partly in view"] * level["partial"] + level["reasons"]
+    for level in report["levels"]:
+        remarks = ["uncertain"] * level["uncertain"] + ["partly in view"] * level["partial"] + level["reasons"]
+        name = html.coloured_name(level["name"]) + (" ?" if level["uncertain"] else "")
         centre = ", ".join(f"{c:.0f}" for c in level["centre_mm"])
-        name = _coloured_name_html(level["name"]) + (" ?" if level["uncertain"] else "")
-        rows.append(
-            f"<tr><td>{name}</td><td>{level['confidence']:.2f}</td>"
-            f'<td>{centre}</td><td class="text">{escape("; ".join(doubts))}</td></tr>\n'
-        )
-    head = '<tr><th>vertebra</th><th>confidence</th><th>centre, RAS+ mm</th><th class="text">remarks</th></tr>\n'
-    return f'<h2>Levels</h2>\n<div class="wide"><table>\n{head}{"".join(rows)}</table></div>\n'
+        rows.append((name, f"{level['confidence']:.2f}", centre, escape("; ".join(remarks))))
+    columns = ("vertebra", "confidence", "centre, RAS+ mm", "remarks")
+    return _section("Levels", html.table(columns, rows, text=("remarks",)))
 
 
-def _measurements_html(facts: Report) -> str:
-    rows = [row for row in facts["measurements"] if row["kind"] in _SIZED_KINDS]
+def _measurements_html(report: Report) -> str:
+    rows = [row for row in report["measurements"] if row["kind"] in _MEASURED_KINDS]
     if not rows:
         return ""
-    shown = [key for key in _SIZE_COLUMNS if any(key in row for row in rows)]
-    head = "<tr><th></th>" + "".join(f"<th>{_SIZE_COLUMNS[key]}</th>" for key in shown) + "</tr>\n"
-    body = ""
-    for row in rows:
-        cells = "".join(f"<td>{f'{row[key]:.1f}' if key in row else ''}</td>" for key in shown)
-        body += (
-            f"<tr><td>{_coloured_name_html(row['name'])}{'' if row['complete'] else ' (cut off)'}</td>{cells}</tr>\n"
-        )
-    return f'<h2>Sizes</h2>\n<div class="wide"><table>\n{head}{body}</table></div>\n<p class="quiet">{MEASUREMENT_NOTE}</p>\n'
+    keys = [key for key in _MEASUREMENT_COLUMNS if any(key in row for row in rows)]
+    names = [html.coloured_name(row["name"]) + ("" if row["complete"] else " (cut off)") for row in rows]
+    values = [[f"{row[key]:.1f}" if key in row else "" for key in keys] for row in rows]
+    cells = [(name, *numbers) for name, numbers in zip(names, values, strict=True)]
+    table = html.table(("", *(_MEASUREMENT_COLUMNS[key] for key in keys)), cells)
+    return f'{_section("Measurements", table)}<p class="quiet">{MEASUREMENT_NOTE}</p>\n'
 
 
 def _scores_html(scores: Sequence[Mapping[str, Any]]) -> str:
     if not scores:
         return ""
-    head = "<tr><th></th>" + "".join(f"<th>{name}</th>" for name in _SCORE_COLUMNS.values()) + "</tr>\n"
-    body = ""
-    for row in scores:
-        cells = (row.get(key, "") for key in _SCORE_COLUMNS)
-        told = "".join(f"<td>{f'{v:.3f}' if isinstance(v, float) else escape(str(v))}</td>" for v in cells)
-        body += f"<tr><td>{_coloured_name_html(row['name'])}</td>{told}</tr>\n"
-    return f'<h2>Against the known truth</h2>\n<div class="wide"><table>\n{head}{body}</table></div>\n'
+    values = [[row.get(key, "") for key in _SCORE_COLUMNS] for row in scores]
+    cells = [[f"{value:.3f}" if isinstance(value, float) else escape(str(value)) for value in row] for row in values]
+    rows = [(html.coloured_name(score["name"]), *row) for score, row in zip(scores, cells, strict=True)]
+    return _section("Comparison with the reference", html.table(("", *_SCORE_COLUMNS.values()), rows))
+
+
+def _section(title: str, table: str) -> str:
+    return f'<h2>{title}</h2>\n<div class="wide">{table}</div>\n'
 
 
 def _viewer_instructions_html(labels_file: str) -> str:
     if not labels_file:
         return ""
     return (
-        f"<h2>Open the label map</h2>\n<p><code>{escape(labels_file)}</code> lies on the exam's own grid, names and "
-        "colours inside. In 3D Slicer: drop the exam and the label map on the window and load the latter as "
-        "Segmentation. In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p>\n"
+        f"<h2>Open the label map</h2>\n<p><code>{escape(labels_file)}</code> has the grid of the exam and contains "
+        "names and colours. In 3D Slicer: drop the exam and the label map on the window and load the latter as Segmentation. "
+        "In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p>\n"
     )
 
 
-def _footer_html(facts: Report) -> str:
-    program, model = facts["program"], facts["model"]
-    made = f"{program['name']} {program['version']}"
+def _footer_html(report: Report) -> str:
+    program, model = report["program"], report["model"]
+    versions = f"{program['name']} {program['version']}"
     if model["digest"]:
-        made += f" · model {model['name']} {model['digest'][:12]}"
-    return f"<footer>{escape(made)}<br>{escape(facts['notice'])}</footer>\n"
-
-
-def _coloured_name_html(name: str) -> str:
-    """A structure's name with its colour, where the table has one."""
-    colours = {s.name: s.colour for s in STRUCTURES}
-    if name.removesuffix(" vertebra") not in colours:
-        return escape(name)
-    red, green, blue = colours[name.removesuffix(" vertebra")]
-    return f'<span class="chip" style="background:rgb({red},{green},{blue})"></span>{escape(name)}'
+        versions += f" · model {model['name']} {model['digest'][:12]}"
+    return f"<footer>{escape(versions)}<br>{escape(report['notice'])}</footer>\n"

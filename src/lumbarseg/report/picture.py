@@ -1,39 +1,41 @@
-"""The picture: a mid-sagittal view along the column, coloured outlines, the names beside the vertebrae."""
+"""The picture of an exam: a mid-sagittal view along the column with coloured outlines and level names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure, name_and_levels
 from lumbarseg.resampling import reorient, reverse_world_axes
+from lumbarseg.segmentation import Level, Segmentation
 from lumbarseg.volume import Array, Volume
 
-if TYPE_CHECKING:
-    from lumbarseg.segmentation import Level, Segmentation
+from .line_chart import spread_positions
 
-_MARGIN = 16
 BACKGROUND: RGB = (14, 16, 20)
 TEXT: RGB = (236, 238, 242)
 MUTED_TEXT: RGB = (150, 156, 168)
+_MARGIN = 16  # pixels
 _FILL_OPACITY = {Kind.BODY: 0.16, Kind.DISC: 0.16, Kind.SACRUM: 0.08}
-_OUTLINE_HALF_WIDTH = 1.1  # half width of an outline, pixels
+_OUTLINE_HALF_WIDTH = 1.1  # pixels
 _NAMED_KINDS = (Kind.BODY, Kind.SACRUM)
-_SUBSAMPLING = 3  # of so many voxels in plane one is enough to find the middle of a body
-_BAND_COUNT = 8  # of the height: a structure that is higher than two of them is followed in steps
-_MIN_SACRUM_PIXELS = 400  # pixels of the picture below which a piece of the sacrum gets no name
+_SUBSAMPLING = 3  # in plane, to find the middle slice of a body
+_BAND_COUNT = 8  # of the height; structures taller than two bands are followed band by band
+_MIN_SACRUM_PIXELS = 400  # smaller pieces of the sacrum are not named
+_STRAIGHT_RANGE = 0.8  # slices; a column that deviates less is shown in one slice
 
 NameAnchor = tuple[Structure, tuple[float, float]]
+"""A structure and the pixel (x, y) at which the line from its name ends."""
 
 
 @dataclass(frozen=True)
 class PictureLayout:
-    """Sizes in pixels. height, width: that the slice may take; panel: for the names beside it; font: of the names."""
+    """Sizes in pixels: of the slice at most, of the panel for names beside it, and of the font."""
 
     max_height: int = 900
     max_width: int = 1100
@@ -42,13 +44,12 @@ class PictureLayout:
 
 
 FULL_SIZE = PictureLayout()
-"""One exam that fills a screen."""
 
 
 def caption(segmentation: Segmentation) -> str:
-    """The line under the picture: what the names were counted from and how sure they are."""
-    doubt = " - names uncertain, please look" if any(level.uncertain for level in segmentation.levels) else ""
-    return f"Names from: {segmentation.anchor}. Confidence {segmentation.confidence:.2f}{doubt}"
+    """Return the line below the picture: the anchor of the names and their confidence."""
+    remark = " - level names uncertain, please check" if segmentation.uncertain else ""
+    return f"Names from: {segmentation.anchor}. Confidence {segmentation.confidence:.2f}{remark}"
 
 
 def render_picture(
@@ -58,194 +59,196 @@ def render_picture(
     footer: str = "",
     flips: tuple[bool, bool] = (False, False),
 ) -> bytes:
-    """A PNG of an exam and its label map, both (I, J, K) on one grid of any axes.
+    """Return a PNG of an exam and its label map, anterior left and superior up.
 
-    Front is left, head is up. The view follows the middle of the column where that leaves one slice. levels: whose
-    names are uncertain or cut off by the edge. footer: one line below. flips: whether the header swaps front and back,
-    and head and feet.
+    The view follows the middle of the column where that leaves one slice.
+
+    Parameters
+    ----------
+    image, labels : (I, J, K) on one grid with any axes
+    levels : of the segmentation; uncertain ones are marked
+    footer : text below the picture
+    flips : whether the header swaps front and back, and head and feet
     """
-    pixels, marked = (reorient(reverse_world_axes(volume, flips), "RAS") for volume in (image, labels))
-    base, marks = render_slice(pixels, marked, STRUCTURES, FULL_SIZE)
-    page = _compose_page(base, marks, {level.name: level for level in levels}, footer)
-    out = BytesIO()
-    page.save(out, "PNG", compress_level=1)
-    return out.getvalue()
+    ras_image, ras_labels = (reorient(reverse_world_axes(volume, flips), "RAS") for volume in (image, labels))
+    base, anchors = render_slice(ras_image, ras_labels, STRUCTURES)
+    page = _compose_page(base, anchors, {level.name for level in levels if level.uncertain}, footer)
+    stream = BytesIO()
+    page.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def render_slice(
-    image: Volume, labels: Volume, structures: Sequence[Structure], layout: PictureLayout
+    image: Volume, labels: Volume, structures: Sequence[Structure], layout: PictureLayout = FULL_SIZE
 ) -> tuple[Array, list[NameAnchor]]:
-    """The slice with outlines, (H, W, 3) float32 0..255, and from top to bottom where names belong.
+    """Return the sagittal view with outlines, (H, W, 3) float32 0..255, and the anchors of names from top to bottom.
 
-    These are names of `_NAMED`, and of discs where there are no bodies. Both in RAS order; rows: what the values of
-    `labels` are.
+    Bodies and sacrum are named; discs only where there are no bodies.
+
+    Parameters
+    ----------
+    image, labels : in RAS order on one grid
+    structures : what the values of `labels` mean
     """
     view = _SagittalView.through_column(labels, structures, layout)
     base = _scale_to_grey(view.sample_linear(image.array), view.size)
-    found = view.sample_nearest(labels.array)
-    marks = []
-    bodies = any(row.kind is Kind.BODY and (found == row.label).any() for row in structures)
-    named = _NAMED_KINDS if bodies else (*_NAMED_KINDS, Kind.DISC)
-    pixel = view.size[0] * view.size[1] / found.size
-    for row in sorted(structures, key=lambda s: s.kind in named):
-        mask = found == row.label
-        size = np.count_nonzero(mask) * pixel
-        if size:
-            mark = _draw_outline(base, mask, row)
-            scrap = _MIN_SACRUM_PIXELS * (layout.max_height / FULL_SIZE.max_height) ** 2
-            if row.kind in named and (size > scrap or row.kind is not Kind.SACRUM):
-                marks.append(mark)
-    return base, sorted(marks, key=lambda m: m[1][1])
+    slice_labels = view.sample_nearest(labels.array)
+    present = set(np.unique(slice_labels).tolist())
+    shown = [structure for structure in structures if structure.label in present]
+    has_bodies = any(structure.kind is Kind.BODY for structure in shown)
+    named = _NAMED_KINDS if has_bodies else (*_NAMED_KINDS, Kind.DISC)
+    min_sacrum = _MIN_SACRUM_PIXELS * (layout.max_height / FULL_SIZE.max_height) ** 2
+    pixels_per_sample = view.size[0] * view.size[1] / slice_labels.size
+    anchors = []
+    for structure in sorted(shown, key=lambda s: s.kind in named):
+        mask = slice_labels == structure.label
+        anchor = _draw_outline(base, mask, structure)
+        is_fragment = structure.kind is Kind.SACRUM and np.count_nonzero(mask) * pixels_per_sample <= min_sacrum
+        if structure.kind in named and not is_fragment:
+            anchors.append(anchor)
+    return base, sorted(anchors, key=lambda anchor: anchor[1][1])
 
 
+@dataclass(frozen=True, eq=False)
 class _SagittalView:
-    """A sheet of (K, J) samples through a RAS volume, head up and front left. track: its slice at each row."""
+    """A curved sagittal plane (K, J) through a RAS volume, superior up and anterior left.
 
-    def __init__(self, track: Array, size: tuple[int, int]) -> None:
-        self.track, self.size = track, size
+    slice_at_row : (K,) slice coordinate of each row
+    size : (width, height) in pixels
+    """
+
+    slice_at_row: Array
+    size: tuple[int, int]
 
     @classmethod
-    def through_column(cls, names: Volume, rows: Sequence[Structure], frame: PictureLayout) -> _SagittalView:
-        """Through the middle of the column; straight when the column stays within a slice."""
-        slices, depth, height = names.array.shape
-        centres = _body_and_disc_centres(names.array, rows)
+    def through_column(cls, labels: Volume, structures: Sequence[Structure], layout: PictureLayout) -> _SagittalView:
+        """Return the view through the middle of the column, flat if the column stays within a slice."""
+        slices, depth, height = labels.array.shape
+        centres = _body_and_disc_centres(labels.array, structures)
         track = np.full(height, (slices - 1) / 2)
         if centres:
-            heights, places = (np.array(v) for v in zip(*sorted(centres), strict=True))
-            track = np.interp(np.arange(height), heights, places)
-            if np.ptp(track) < 0.8:
+            heights, positions = (np.array(v) for v in zip(*sorted(centres), strict=True))
+            track = np.interp(np.arange(height), heights, positions)
+            if np.ptp(track) < _STRAIGHT_RANGE:
                 track = np.full(height, round(float(np.median(track))))
-        across, up = names.grid.spacing[1:]
-        zoom = min(frame.max_height / (height * up), frame.max_width / (depth * across))
-        size = (max(8, round(depth * across * zoom)), max(8, round(height * up * zoom)))
+        width_mm, height_mm = depth * labels.grid.spacing[1], height * labels.grid.spacing[2]
+        zoom = min(layout.max_height / height_mm, layout.max_width / width_mm)
+        size = (max(8, round(width_mm * zoom)), max(8, round(height_mm * zoom)))
         return cls(np.clip(track, 0, slices - 1)[::-1], size)
 
     def sample_linear(self, array: Array) -> Array:
-        """(K, J) float32, between two slices linearly."""
-        low = np.floor(self.track).astype(int)
+        """Return (K, J) float32, interpolated linearly between two slices."""
+        low = np.floor(self.slice_at_row).astype(int)
         high = np.minimum(low + 1, len(array) - 1)
-        share = (self.track - low).astype(np.float32)[:, None]
+        share = (self.slice_at_row - low).astype(np.float32)[:, None]
         return (1 - share) * self._take_rows(array, low) + share * self._take_rows(array, high)
 
     def sample_nearest(self, array: Array) -> Array:
-        """(K, J) labels of the nearest slice."""
-        return self._take_rows(array, np.rint(self.track).astype(int))
+        """Return (K, J) labels of the nearest slice."""
+        return self._take_rows(array, np.rint(self.slice_at_row).astype(int))
 
     @staticmethod
-    def _take_rows(array: Array, which: Array) -> Array:
-        height = array.shape[2]
-        return array[which, ::-1, np.arange(height)[::-1]]
+    def _take_rows(array: Array, slices: Array) -> Array:
+        return array[slices, ::-1, np.arange(array.shape[2])[::-1]]
 
 
 def _body_and_disc_centres(labels: Array, structures: Sequence[Structure]) -> list[tuple[float, float]]:
-    """(row, slice) of the middle of each body and disc; of bands of what fills much of the height, as all bodies do
-    that have one value."""
-    from scipy import ndimage
+    """Return (row, slice) of the centre of each body and disc.
 
-    labels = labels[:, ::_SUBSAMPLING, ::_SUBSAMPLING]
-    boxes = dict(enumerate(ndimage.find_objects(labels), start=1))
+    A label that fills much of the height, as one label for all bodies does, has one centre per band of the height.
+    """
+    sparse = labels[:, ::_SUBSAMPLING, ::_SUBSAMPLING]
+    boxes = ndimage.find_objects(sparse)
+    band = max(1, sparse.shape[2] // _BAND_COUNT)
     centres = []
     for structure in structures:
-        box = boxes.get(structure.label)
-        if box is not None and structure.kind in (Kind.BODY, Kind.DISC):
-            band = max(1, labels.shape[2] // _BAND_COUNT)
-            low, high = box[2].start, box[2].stop
-            steps = range(low, high, band) if high - low > 2 * band else [low]
-            for start, stop in zip(steps, [*steps[1:], high], strict=True):
-                part = labels[*box[:2], start:stop]
-                counts = np.count_nonzero(part == structure.label, axis=(1, 2))
-                if counts.any():
-                    middle = float(np.arange(len(counts)) @ counts / counts.sum())
-                    centres.append((_SUBSAMPLING * (start + stop - 1) / 2, box[0].start + middle))
+        box = boxes[structure.label - 1] if 0 < structure.label <= len(boxes) else None
+        if box is None or structure.kind not in (Kind.BODY, Kind.DISC):
+            continue
+        low, high = box[2].start, box[2].stop
+        starts = range(low, high, band) if high - low > 2 * band else [low]
+        for start, stop in zip(starts, [*starts[1:], high], strict=True):
+            counts = np.count_nonzero(sparse[*box[:2], start:stop] == structure.label, axis=(1, 2))
+            if counts.any():
+                middle = float(np.average(np.arange(len(counts)), weights=counts))
+                centres.append((_SUBSAMPLING * (start + stop - 1) / 2, box[0].start + middle))
     return centres
 
 
-def _scale_to_grey(sheet: Array, size: tuple[int, int]) -> Array:
-    """The slice at its true proportions, (H, W, 3) float32 0..255."""
-    low, high = np.percentile(sheet, [1, 99.6])
-    scaled = np.clip((sheet - low) / max(float(high - low), 1e-6), 0, 1) ** 0.9 * 255
+def _scale_to_grey(plane: Array, size: tuple[int, int]) -> Array:
+    """Return a plane at its true proportions as grey levels, (H, W, 3) float32 0..255."""
+    low, high = np.percentile(plane, [1, 99.6])
+    scaled = np.clip((plane - low) / max(float(high - low), 1e-6), 0, 1) ** 0.9 * 255
     large = Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     return np.repeat(np.clip(np.asarray(large), 0, 255)[..., None], 3, axis=2)
 
 
 def _draw_outline(base: Array, mask: Array, structure: Structure) -> NameAnchor:
-    """Paint one structure onto `base`; its name's anchor: the edge behind at half its height, pixels."""
-    from scipy import ndimage
-
+    """Draw one structure onto `base` in place and return the anchor of its name: its posterior edge at half height."""
     height, width = base.shape[0] / mask.shape[0], base.shape[1] / mask.shape[1]
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     top, bottom = max(0, rows[0] - 3), min(mask.shape[0], rows[-1] + 4)
     left, right = max(0, columns[0] - 3), min(mask.shape[1], columns[-1] + 4)
     y0, y1, x0, x1 = round(top * height), round(bottom * height), round(left * width), round(right * width)
-    small = ndimage.gaussian_filter(mask[top:bottom, left:right].astype(np.float32), 0.7, mode="nearest")
+    smooth = ndimage.gaussian_filter(mask[top:bottom, left:right].astype(np.float32), 0.7, mode="nearest")
     box = (x0 / width - left, y0 / height - top, x1 / width - left, y1 / height - top)
     box = (max(0.0, box[0]), max(0.0, box[1]), min(float(right - left), box[2]), min(float(bottom - top), box[3]))
-    field = np.asarray(Image.fromarray(small).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=box))
+    field = np.asarray(Image.fromarray(smooth).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=box))
     slope = np.hypot(*np.gradient(field)) if min(field.shape) > 1 else np.ones_like(field)
-    away = np.abs(field - 0.5) / np.maximum(slope, 0.02)
-    cover = np.clip(_OUTLINE_HALF_WIDTH + 0.5 - away, 0, 1) * (0.9 if structure.kind in _FILL_OPACITY else 0.6)
-    cover = np.maximum(cover, (field > 0.5) * _FILL_OPACITY.get(structure.kind, 0.0))[..., None]
-    part = base[y0:y1, x0:x1]
-    part += cover * (np.array(structure.colour, np.float32) - part)
+    edge_distance = np.abs(field - 0.5) / np.maximum(slope, 0.02)  # pixels
+    line_opacity = 0.9 if structure.kind in _FILL_OPACITY else 0.6
+    opacity = np.clip(_OUTLINE_HALF_WIDTH + 0.5 - edge_distance, 0, 1) * line_opacity
+    opacity = np.maximum(opacity, (field > 0.5) * _FILL_OPACITY.get(structure.kind, 0.0))[..., None]
+    region = base[y0:y1, x0:x1]
+    region += opacity * (np.array(structure.colour, np.float32) - region)
     middle = rows[int(len(rows) * (0.12 if structure.kind is Kind.SACRUM else 0.5))]
-    behind = np.flatnonzero(mask[middle])
-    return structure, ((behind[-1] + 1) * width, (middle + 0.5) * height)
+    posterior_edge = np.flatnonzero(mask[middle])[-1] + 1
+    return structure, (posterior_edge * width, (middle + 0.5) * height)
 
 
-def _compose_page(base: Array, anchors: Sequence[NameAnchor], levels: dict[str, Level], footer: str) -> Image.Image:
-    """The slice with the panel of names on its right and the line of text below."""
+def _compose_page(base: Array, anchors: Sequence[NameAnchor], uncertain: Set[str], footer: str) -> Image.Image:
+    """Return the view with the panel of names on its right and the footer below."""
     height, width = base.shape[:2]
     small = ImageFont.load_default(size=16)
-    lines = wrap_text(footer, small, width + FULL_SIZE.panel_width - 2 * _MARGIN)
-    page = Image.new(
-        "RGB", (width + FULL_SIZE.panel_width, height + (20 + 22 * len(lines) if lines else 0)), BACKGROUND
-    )
+    page_width = width + FULL_SIZE.panel_width
+    lines = wrap_text(footer, small, page_width - 2 * _MARGIN)
+    page = Image.new("RGB", (page_width, height + (20 + 22 * len(lines) if lines else 0)), BACKGROUND)
     page.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
-    pen = ImageDraw.Draw(page, "RGBA")
-    draw_names(pen, anchors, (height, width), FULL_SIZE, {name for name, level in levels.items() if level.uncertain})
+    drawing = ImageDraw.Draw(page, "RGBA")
+    draw_names(drawing, anchors, (height, width), FULL_SIZE, uncertain)
     for x, letter in ((_MARGIN, "A"), (width - _MARGIN, "P")):
-        pen.text((x, height - 20), letter, fill=TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=BACKGROUND)
+        position = (x, height - 20)
+        drawing.text(position, letter, fill=TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=BACKGROUND)
     for i, line in enumerate(lines):
-        pen.text((_MARGIN, height + 10 + 22 * i), line, fill=MUTED_TEXT, font=small, anchor="la")
+        drawing.text((_MARGIN, height + 10 + 22 * i), line, fill=MUTED_TEXT, font=small, anchor="la")
     return page
 
 
 def draw_names(
-    pen: ImageDraw.ImageDraw,
+    drawing: ImageDraw.ImageDraw,
     anchors: Sequence[NameAnchor],
     size: tuple[int, int],
     layout: PictureLayout,
     uncertain_names: Set[str] = frozenset(),
 ) -> None:
-    """Names beside a slice of `size` (height, width), each with a line to its structure; doubtful: names with a "?"."""
+    """Draw names beside a view of `size` (height, width), with lines to their structures; uncertain ones get a "?"."""
     height, width = size
     font = ImageFont.load_default(size=layout.font_size)
-    bar = layout.font_size // 2
-    heights = _spread_positions([at[1] for _, at in anchors], layout.font_size * 1.22, height)
-    for (structure, (x, y)), level_y in zip(anchors, heights, strict=True):
-        doubt = bool(name_and_levels(structure.name) & uncertain_names)
-        name = f"{structure.name} ?" if doubt else structure.name
-        pen.line([(x + 3, y), (width - 10, y), (width + bar, level_y)], fill=(*structure.colour, 150), width=1)
-        pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(*structure.colour, 255))
-        left = width + bar
-        pen.rounded_rectangle([left, level_y - bar, left + bar // 3, level_y + bar], 2, fill=(*structure.colour, 255))
-        pen.text((left + 1.2 * bar, level_y), name, fill=MUTED_TEXT if doubt else TEXT, font=font, anchor="lm")
-
-
-def _spread_positions(places: Sequence[float], gap: float, height: float) -> list[float]:
-    """Heights from top to bottom, moved as little as needed to lie `gap` apart and inside the picture."""
-    out: list[float] = []
-    for place in places:
-        out.append(max(place, out[-1] + gap if out else gap / 2))
-    limit = height - gap / 2
-    for i in reversed(range(len(out))):
-        out[i] = min(out[i], limit)
-        limit = out[i] - gap
-    return out
+    bar, gap = layout.font_size // 2, layout.font_size * 1.22
+    left = width + bar
+    positions = spread_positions([y for _, (_, y) in anchors], gap, gap / 2, height - gap / 2)
+    for (structure, (x, y)), name_y in zip(anchors, positions, strict=True):
+        uncertain = bool(name_and_levels(structure.name) & uncertain_names)
+        name = f"{structure.name} ?" if uncertain else structure.name
+        opaque = (*structure.colour, 255)
+        drawing.line([(x + 3, y), (width - 10, y), (left, name_y)], fill=(*structure.colour, 150), width=1)
+        drawing.ellipse([x - 3, y - 3, x + 3, y + 3], fill=opaque)
+        drawing.rounded_rectangle([left, name_y - bar, left + bar // 3, name_y + bar], 2, fill=opaque)
+        drawing.text((left + 1.2 * bar, name_y), name, fill=MUTED_TEXT if uncertain else TEXT, font=font, anchor="lm")
 
 
 def wrap_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels."""
+    """Return lines of at most `width` pixels."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

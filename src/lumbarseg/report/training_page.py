@@ -1,8 +1,7 @@
-"""A training run as a page that needs nothing but itself: curves, the worst exams, settings, data, time."""
+"""A training run as a self-contained HTML page: curves, worst validation exams, scores and settings."""
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,33 +9,22 @@ from typing import Any
 
 from lumbarseg.anatomy import STRUCTURES, Kind
 
-from .exam_page import PAGE_CSS
+from . import html
 from .line_chart import Curve, moving_average, render_chart
 
 RunResult = Mapping[str, Any]
+"""The contents of a run's result.json."""
 
-_EXTRA_CSS = """
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 8px 28px; }
-.charts figure, .exam { position: static; }
-figcaption { font-weight: 600; margin: 12px 0 2px; }
-.chart { width: 100%; display: block; font: 12px system-ui, sans-serif; fill: var(--quiet); }
-.grid { stroke: var(--line); } .mark { stroke: var(--quiet); stroke-dasharray: 3 4; }
-.curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
-.faint { fill: none; stroke-width: 1; opacity: 0.3; }
-.exams { display: flex; flex-wrap: wrap; gap: 28px; }
-.pair { display: flex; gap: 6px; } .pair div { width: 270px; } .pair img { margin-bottom: 2px; }
-details { margin: 20px 0; } summary { cursor: pointer; font-weight: 600; }
-.narrow { width: auto; min-width: 360px; } .narrow td { white-space: normal; max-width: 640px; }
-"""
 _PRIMARY_COLOUR, _SECONDARY_COLOUR = "#4f7fd9", "#2f9e78"
+_UNKNOWN_COLOUR = "rgb(128, 128, 128)"
 _KIND_TITLES = {Kind.BODY: "vertebral bodies", Kind.DISC: "discs"}
 _OTHER_STRUCTURES = "other structures"
-_SMOOTHING_WINDOWS = 40  # parts of a run, over one of which the loss is averaged
+_SMOOTHING_WINDOWS = 40  # the loss is averaged over this fraction of a run
 
 
 @dataclass(frozen=True)
 class WorstExam:
-    """An exam that came out badly. found, drawn: JPEGs; wrong: mixed-up names."""
+    """A validation exam with a low score. level_errors: confused names, "L4 as L5"."""
 
     exam: str
     dice: float
@@ -48,46 +36,49 @@ class WorstExam:
 def render_training_page(
     name: str, result: RunResult, history: Sequence[Mapping[str, float]], worst: Sequence[WorstExam] = ()
 ) -> str:
-    """The page of one run. result: its result.json; history: the rows of its history.csv; worst: exams to look at."""
-    title = escape(name)
-    state = "ended" if result["finished"] else "under way, or stopped"
-    words = [
+    """Return the HTML page of a training run.
+
+    Parameters
+    ----------
+    name : name of the run
+    result : contents of result.json
+    history : rows of history.csv
+    worst : validation exams to show as pictures
+    """
+    summary = [
         result["preset"],
-        " ".join(result["targets"]) or "all that was drawn",
+        " ".join(result["targets"]) or "all annotated structures",
         result["method"],
         result["network"],
-        f"begins with {result['init']}",
+        f"initial weights: {result['init']}",
         f"fold {result['fold']}" if result["fold"] else "",
         ", ".join(result["datasets"]),
-        state,
+        "finished" if result["finished"] else "running or stopped",
     ]
-    told = " \u00b7 ".join(escape(word) for word in words if word)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title} - lumbarseg</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{PAGE_CSS}{_EXTRA_CSS}</style>\n'
-        f'</head>\n<body>\n<header><h1>{title}</h1>\n<div class="quiet">{told}</div></header>\n'
-        f"{_key_numbers_html(result)}{_charts_html(result, history)}{_structures_html(result)}{_worst_exams_html(worst)}{_exams_html(result)}"
-        f"{_settings_html(result)}</body>\n</html>\n"
+    line = " \u00b7 ".join(escape(part) for part in summary if part)
+    body = (
+        f'<header><h1>{escape(name)}</h1>\n<div class="quiet">{line}</div></header>\n'
+        f"{_key_numbers_html(result)}{_charts_html(result, history)}{_structures_html(result)}"
+        f"{_worst_exams_html(worst)}{_exams_html(result)}{_settings_html(result)}"
     )
+    return html.page(f"{name} - lumbarseg", body, html.stylesheet("report") + html.stylesheet("training_page"))
 
 
 def _key_numbers_html(result: RunResult) -> str:
     best, exams = result["best"], result["exams"]
-    wrong = sum(bool(exam["wrong"]) for exam in best.get("exams", ()))
-    figures = [
-        (f"{best['score']:.3f}", f"best mean Dice, step {best['step']}")
-        if "score" in best
-        else ("-", "best mean Dice"),
-        (f"{wrong} of {len(best.get('exams', ()))}", "exams with mixed-up names"),
-        (f"{exams['train']} + {exams['held_out']}", "exams to learn from + held out"),
-        (f"{result['epochs']:.1f}", "epochs"),
-        (str(result["step"]), "steps"),
-        (_format_minutes(result["minutes"]), f"of work on {result['device']}, {result['precision']}"),
-    ]
-    cells = "".join(
-        f'<div><b>{escape(value)}</b><span class="quiet">{escape(name)}</span></div>' for value, name in figures
+    validated = best.get("exams", ())
+    confused = sum(bool(exam["wrong"]) for exam in validated)
+    step = f", step {best['step']}" if best else ""
+    return html.key_numbers(
+        [
+            (f"best mean Dice{step}", _format_score(best.get("score"))),
+            ("exams with confused level names", f"{confused} of {len(validated)}"),
+            ("exams for training + validation", f"{exams['train']} + {exams['held_out']}"),
+            ("epochs", f"{result['epochs']:.1f}"),
+            ("steps", str(result["step"])),
+            (f"training time on {result['device']}, {result['precision']}", _format_minutes(result["minutes"])),
+        ]
     )
-    return f'<div class="figures" style="margin-top: 20px">{cells}</div>\n'
 
 
 def _format_minutes(minutes: float) -> str:
@@ -97,59 +88,44 @@ def _format_minutes(minutes: float) -> str:
 
 
 def _charts_html(result: RunResult, history: Sequence[Mapping[str, float]]) -> str:
-    best = result["best"].get("step")
-    loss, rate, score = (
-        [(row["step"], row[name]) for row in history if name in row] for name in ("loss", "rate", "score")
-    )
+    def points(column: str) -> list[tuple[float, float]]:
+        return [(row["step"], row[column]) for row in history if column in row]
+
+    best, loss = result["best"].get("step"), points("loss")
     smooth = moving_average(loss, max(1, len(loss) // _SMOOTHING_WINDOWS))
+    loss_curves = [Curve("loss", _PRIMARY_COLOUR, smooth), Curve("", _PRIMARY_COLOUR, loss, faint=True)]
+    score = Curve("mean", _PRIMARY_COLOUR, points("score"))
     charts = [
-        render_chart(
-            "Loss",
-            [Curve("loss", _PRIMARY_COLOUR, smooth), Curve("", _PRIMARY_COLOUR, loss, faint=True)],
-            marked_step=best,
-        ),
-        render_chart("Learning rate", [Curve("rate", _SECONDARY_COLOUR, rate)]),
-        render_chart(
-            "Mean Dice of held-out exams", [Curve("mean", _PRIMARY_COLOUR, score)], y_max=1.0, marked_step=best
-        ),
+        render_chart("Loss", loss_curves, marked_step=best),
+        render_chart("Learning rate", [Curve("rate", _SECONDARY_COLOUR, points("rate"))]),
+        render_chart("Mean Dice of validation exams", [score], y_max=1.0, marked_step=best),
     ]
     for kind, names in _structures_by_kind(result).items():
-        curves = [
-            Curve(name, _css_colour(name), [(row["step"], row[name]) for row in history if name in row])
-            for name in names
-        ]
+        curves = [Curve(name, html.css_colour(name) or _UNKNOWN_COLOUR, points(name)) for name in names]
         charts.append(render_chart(f"Dice of {kind}", curves, y_max=1.0, marked_step=best))
-    note = "Over steps; the dotted line is the moment that is kept as best.pt." if best else "Over steps."
+    note = "Over training steps. The dotted line marks the step saved as best.pt." if best else "Over training steps."
     return f'<h2>Curves</h2>\n<p class="quiet">{note}</p>\n<div class="charts">\n{"".join(charts)}</div>\n'
 
 
 def _structures_by_kind(result: RunResult) -> dict[str, list[str]]:
-    """Scored structures by what kind of thing they are."""
-    kinds = {s.name: _KIND_TITLES.get(s.kind, _OTHER_STRUCTURES) for s in STRUCTURES}
+    """Return the names of the scored structures, grouped by the title of their kind."""
+    titles = {s.name: _KIND_TITLES.get(s.kind, _OTHER_STRUCTURES) for s in STRUCTURES}
     groups: dict[str, list[str]] = {}
     for name in result["last"].get("dice", {}):
-        groups.setdefault(kinds.get(name.removesuffix(" vertebra"), _OTHER_STRUCTURES), []).append(name)
+        groups.setdefault(titles.get(name.removesuffix(" vertebra"), _OTHER_STRUCTURES), []).append(name)
     return groups
-
-
-def _css_colour(name: str) -> str:
-    """Of the table of structures; grey for what it does not name."""
-    colours = {s.name: s.colour for s in STRUCTURES} | {s.kind.value: s.colour for s in STRUCTURES}
-    red, green, blue = colours.get(name.removesuffix(" vertebra"), (128, 128, 128))
-    return f"rgb({red},{green},{blue})"
 
 
 def _structures_html(result: RunResult) -> str:
     best, last = result["best"].get("dice", {}), result["last"].get("dice", {})
     if not last:
-        return '<p class="quiet">Nothing was scored: no exam is held out, or none was validated yet.</p>\n'
-    rows = "".join(
-        f'<tr><td><span class="chip" style="background:{_css_colour(name)}"></span>{escape(name)}</td>'
-        f"<td>{_format_score(best.get(name))}</td><td>{_format_score(last.get(name))}</td></tr>\n"
+        return '<p class="quiet">No scores: there are no validation exams, or none was validated yet.</p>\n'
+    rows = [
+        (html.coloured_name(name), _format_score(best.get(name)), _format_score(last.get(name)))
         for name in dict.fromkeys((*best, *last))
-    )
-    head = "<tr><th>Dice</th><th>best moment</th><th>last validation</th></tr>\n"
-    return f'<h2>Structures</h2>\n<table class="narrow">\n{head}{rows}</table>\n'
+    ]
+    table = html.table(("Dice", "best step", "last validation"), rows, css_class="narrow")
+    return f"<h2>Structures</h2>\n{table}"
 
 
 def _format_score(value: float | None) -> str:
@@ -159,44 +135,44 @@ def _format_score(value: float | None) -> str:
 def _worst_exams_html(worst: Sequence[WorstExam]) -> str:
     if not worst:
         return ""
-    shown = []
-    for one in worst:
-        wrong = f", mixed up: {escape(', '.join(one.level_errors))}" if one.level_errors else ""
+    figures = []
+    for exam in worst:
+        errors = f", confused: {', '.join(exam.level_errors)}" if exam.level_errors else ""
+        pictures = (("prediction", exam.prediction_jpeg), ("reference", exam.reference_jpeg))
         pair = "".join(
-            f'<div><img alt="{escape(one.exam)}, {word}" src="data:image/jpeg;base64,{b64encode(data).decode()}">'
-            f'<span class="quiet">{word}</span></div>'
-            for word, data in (("found", one.prediction_jpeg), ("drawn", one.reference_jpeg))
+            f'<div>{html.image(jpeg, "image/jpeg", f"{exam.exam}, {title}")}<span class="quiet">{title}</span></div>'
+            for title, jpeg in pictures
         )
-        caption = f"{escape(one.exam)}: Dice {one.dice:.3f}{wrong}"
-        shown.append(
+        caption = escape(f"{exam.exam}: Dice {exam.dice:.3f}{errors}")
+        figures.append(
             f'<figure class="exam"><figcaption>{caption}</figcaption><div class="pair">{pair}</div></figure>\n'
         )
-    return f'<h2>Worst held-out exams</h2>\n<div class="exams">\n{"".join(shown)}</div>\n'
+    return f'<h2>Worst validation exams</h2>\n<div class="exams">\n{"".join(figures)}</div>\n'
 
 
 def _exams_html(result: RunResult) -> str:
     exams = sorted(result["best"].get("exams", ()), key=lambda exam: exam["dice"])
     if not exams:
         return ""
-    rows = "".join(
-        f'<tr><td>{escape(exam["exam"])}</td><td class="text">{escape(result["datasets"][exam["group"]])}</td>'
-        f'<td>{exam["dice"]:.3f}</td><td class="text">{escape(", ".join(exam["wrong"]))}</td></tr>\n'
+    rows = [
+        (
+            escape(exam["exam"]),
+            escape(result["datasets"][exam["group"]]),
+            _format_score(exam["dice"]),
+            escape(", ".join(exam["wrong"])),
+        )
         for exam in exams
-    )
-    head = '<tr><th>exam</th><th class="text">dataset</th><th>Dice</th><th class="text">mixed-up names</th></tr>\n'
-    table = f'<table class="narrow">\n{head}{rows}</table>'
-    return f"<details open><summary>All {len(exams)} held-out exams, best moment</summary>\n{table}</details>\n"
+    ]
+    columns = ("exam", "dataset", "Dice", "confused names")
+    table = html.table(columns, rows, text=("dataset", "confused names"), css_class="narrow")
+    return f"<details open><summary>All {len(exams)} validation exams, best step</summary>\n{table}</details>\n"
 
 
 def _settings_html(result: RunResult) -> str:
-    rows = "".join(
-        f'<tr><td>{escape(name)}</td><td class="text">{escape(_format_setting(value))}</td></tr>\n'
-        for name, value in result["settings"].items()
-    )
-    return f'<details><summary>All settings</summary>\n<table class="narrow">\n{rows}</table></details>\n'
+    rows = [(escape(name), escape(_format_setting(value))) for name, value in result["settings"].items()]
+    table = html.table(("setting", "value"), rows, text=("value",), css_class="narrow")
+    return f"<details><summary>All settings</summary>\n{table}</details>\n"
 
 
 def _format_setting(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(str(part) for part in value) or "-"
-    return "-" if value == "" else str(value)
+    return (" ".join(map(str, value)) if isinstance(value, list) else str(value)) or "-"

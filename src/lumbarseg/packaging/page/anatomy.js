@@ -1,30 +1,32 @@
-// The table of structures: written by Python into table.js from anatomy.py, never typed here.
+// The table of structures. Python writes it into tables_from_python.js; no label or name is typed here.
 
-import { TABLE } from "./table.js";
-import { Refusal } from "./volume.js";
+import { TABLES } from "./tables_from_python.js";
+import { LumbarsegError } from "./volume.js";
 
-export const STRUCTURES = TABLE.structures; // from head to foot: {label, name, kind, order, colour, code}
-export const LEVELS = TABLE.levels;
-export const CLASSES = TABLE.classes;
-export const CONSTANTS = TABLE.constants; // of the Python rooms, by file
+export const STRUCTURES = TABLES.structures; // from head to foot: {label, name, kind, order, colour, code}
+export const LEVELS = TABLES.levels;
+export const CLASSES = TABLES.classes;
+export const CONSTANTS = TABLES.constants; // of the ported Python modules, by module name
 
-const named = new Map(STRUCTURES.map((s) => [s.name, s]));
-const numbered = new Map(STRUCTURES.map((s) => [s.label, s]));
+const structuresByName = new Map(STRUCTURES.map((s) => [s.name, s]));
+const structuresByLabel = new Map(STRUCTURES.map((s) => [s.label, s]));
 
-export const byName = (name) => named.get(name);
-export const byLabel = (label) => numbered.get(label);
-export const archOf = (level) => named.get(`${level} arch`);
-export const labelsOf = (kind) => STRUCTURES.filter((s) => s.kind === kind).map((s) => s.label);
+export const structureByName = (name) => structuresByName.get(name);
+export const structureByLabel = (label) => structuresByLabel.get(label);
+export const archOfLevel = (level) => structuresByName.get(`${level} arch`);
+export const labelsOfKind = (kind) => STRUCTURES.filter((s) => s.kind === kind).map((s) => s.label);
 
-/** Where counting begins, its one exception, what discs end at, and from where lordosis is measured. */
-export const { usual: USUAL, extra: EXTRA, sacral: SACRAL, lordosis: LORDOSIS } = TABLE.counting;
+/** The usual lowest vertebra, the supernumerary one, the one below the last disc, and the upper one of lordosis. */
+export const {
+  defaultLowest: DEFAULT_LOWEST, supernumerary: SUPERNUMERARY, sacral: SACRAL, lordosisTop: LORDOSIS_TOP,
+} = TABLES.counting;
 
-/** Names of vertebrae upward from `lowest`, the lowest first. */
-export function column(lowest, count) {
-  const names = LEVELS.filter((name) => name !== EXTRA || lowest === EXTRA);
+/** Return the names of `count` vertebrae upward from `lowest`, the lowest first. */
+export function levelsUpward(lowest, count) {
+  const names = LEVELS.filter((name) => name !== SUPERNUMERARY || lowest === SUPERNUMERARY);
   const upward = names.slice(0, names.indexOf(lowest) + 1).reverse();
   if (count > upward.length) {
-    throw new Refusal(`${count} vertebrae above and with ${lowest} reach past ${LEVELS[0]}; name the lowest one`);
+    throw new LumbarsegError(`${count} vertebrae above and with ${lowest} reach past ${LEVELS[0]}; name the lowest one`);
   }
   return upward.slice(0, count);
 }

@@ -1,195 +1,197 @@
-// The page itself: files in, pictures, tables, corrections and files out. All work is done by the workers.
+// The user interface: it opens files, shows pictures and tables, changes level names and saves. The workers compute.
 
-import { byLabel } from "./anatomy.js";
-import { setOpacity, showExam, showLabels } from "./pictures.js";
-import { figures, legend, levelRows, reasons, sizeRows, tableText } from "./tables.js";
+import { structureByLabel } from "./anatomy.js";
+import { setOpacity, showExam, showLabels } from "./viewer.js";
+import { keyNumbers, legend, levelTable, measurementTable, namingReasons, tableCsv } from "./result_tables.js";
 
-const MOST = 6; // network workers
-const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const MAX_WORKERS = 6; // network workers
+const SIMD_TEST = [
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+];
 const $ = (id) => document.getElementById(id);
-const state = { number: 0, name: "", facts: null, file: null, engine: null, busy: false };
+// number: of the exam in progress; bytes: its file; labelsFile: bytes of the label map as .nii
+const state = { number: 0, name: "", bytes: null, report: null, labelsFile: null, examWorker: null };
 
-/** What this browser lacks, in words; nothing when all is there. */
-function lacking() {
-  const told = [];
-  if (!globalThis.WebAssembly || !WebAssembly.validate(new Uint8Array(SIMD))) told.push("WebAssembly with SIMD");
-  if (!globalThis.DecompressionStream) told.push("DecompressionStream");
-  if (!globalThis.Worker) told.push("web workers");
-  if (!document.createElement("canvas").getContext("webgl2")) told.push("WebGL2 (is hardware acceleration switched off?)");
-  return told;
+/** Return the names of required browser features that are missing. */
+function missingFeatures() {
+  const missing = [];
+  if (!globalThis.WebAssembly || !WebAssembly.validate(new Uint8Array(SIMD_TEST))) missing.push("WebAssembly with SIMD");
+  if (!globalThis.DecompressionStream) missing.push("DecompressionStream");
+  if (!globalThis.Worker) missing.push("web workers");
+  if (!document.createElement("canvas").getContext("webgl2")) missing.push("WebGL2 (is hardware acceleration off?)");
+  return missing;
 }
 
-/** Bytes of an element that holds gzip as base64. */
-async function bytesOf(id) {
+/** Return the bytes of an element that contains gzip data as base64, and empty the element. */
+async function decompressElement(id) {
   const text = atob($(id).textContent);
-  const packed = Uint8Array.from({ length: text.length }, (_, n) => text.charCodeAt(n));
+  const compressed = Uint8Array.from({ length: text.length }, (_, n) => text.charCodeAt(n));
   $(id).textContent = "";
-  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  return new Response(new Blob([compressed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
-const worker = (...ids) =>
+const createWorker = (...ids) =>
   new Worker(URL.createObjectURL(new Blob(ids.map((id) => `${$(id).textContent}\n`), { type: "text/javascript" })));
 
-/** Start the workers; they are ready when the promise is kept. */
-async function start() {
+/** Start the exam worker and the network workers; resolves when the networks are loaded. */
+async function startWorkers() {
   const card = JSON.parse($("card").textContent);
-  const [wasm, model] = await Promise.all([bytesOf("wasm"), bytesOf("model")]);
+  const [wasm, model] = await Promise.all([decompressElement("wasm"), decompressElement("model")]);
   const glue = $("glue").textContent;
-  const many = Math.max(1, Math.min(MOST, navigator.hardwareConcurrency || 1));
-  const channels = Array.from({ length: many }, () => new MessageChannel());
+  const workerCount = Math.max(1, Math.min(MAX_WORKERS, navigator.hardwareConcurrency || 1));
+  const channels = Array.from({ length: workerCount }, () => new MessageChannel());
   const ready = channels.map(
     ({ port2 }) =>
       new Promise((resolve, reject) => {
-        const one = worker("ort", "network-code");
-        one.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve());
-        one.onerror = (event) => reject(new Error(event.message));
-        one.postMessage({ wasm, glue, model, bias: card.bias, port: port2 }, [port2]);
+        const worker = createWorker("ort", "network-worker-code");
+        worker.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve());
+        worker.onerror = (event) => reject(new Error(event.message));
+        worker.postMessage({ wasm, glue, model, bias: card.bias, port: port2 }, [port2]);
       }),
   );
-  state.engine = worker("engine-code");
-  state.engine.onmessage = ({ data }) => data.number === state.number && heard[data.kind]?.(data);
-  state.engine.onerror = (event) => refuse(event.message);
+  state.examWorker = createWorker("exam-worker-code");
+  state.examWorker.onmessage = ({ data }) => data.number === state.number && handlers[data.kind]?.(data);
+  state.examWorker.onerror = (event) => showError(event.message);
   const ports = channels.map(({ port1 }) => port1);
-  state.engine.postMessage({ kind: "start", card, ports }, ports);
+  state.examWorker.postMessage({ kind: "start", card, ports }, ports);
   await Promise.all(ready);
 }
 
-let started = null;
+let workersReady = null; // promise
 
-async function open(file) {
-  if (!file || !started) return;
+async function openFile(file) {
+  if (!file || !workersReady) return;
   state.number++;
   state.name = file.name;
-  busy(true);
+  setBusy(true);
   $("result").hidden = true;
-  warn([]);
-  progress("starting", 0);
+  showWarnings([]);
+  showProgress("starting", 0);
   const number = state.number;
   try {
     const bytes = await file.arrayBuffer();
-    await started;
+    await workersReady;
     if (state.number !== number) return;
     state.bytes = bytes;
-    state.engine.postMessage({ kind: "open", bytes, name: file.name, number });
+    state.examWorker.postMessage({ kind: "open", bytes, fileName: file.name, number });
   } catch (error) {
-    refuse(error.message);
+    showError(error.message);
   }
 }
 
-const heard = {
-  progress: ({ stage, share }) => progress(stage, share),
-  refused: ({ message }) => refuse(message),
-  answer: async ({ file, facts }) => {
-    const first = state.facts === null || $("result").hidden;
-    Object.assign(state, { facts, file });
-    busy(false);
+const handlers = {
+  progress: ({ stage, share }) => showProgress(stage, share),
+  error: ({ message }) => showError(message),
+  result: async ({ file, report }) => {
+    const isNewExam = state.report === null || $("result").hidden;
+    Object.assign(state, { report, labelsFile: file });
+    setBusy(false);
     $("result").hidden = false;
-    tell(facts);
-    performance.mark("told");
-    drawing = drawing.then(() => draw(first, facts)); // one after the other: names may move while pictures are drawn
-    await drawing;
+    showTables(report);
+    performance.mark("named");
+    // one after the other: names may change while pictures are being drawn
+    pictures = pictures.then(() => drawPictures(isNewExam, report));
+    await pictures;
     performance.mark("shown");
     document.title = `${state.name} - lumbarseg`;
-    document.body.dataset.answers = Number(document.body.dataset.answers ?? 0) + 1;
+    document.body.dataset.results = Number(document.body.dataset.results ?? 0) + 1;
   },
 };
 
-let drawing = Promise.resolve();
+let pictures = Promise.resolve();
 
-async function draw(first, facts) {
+async function drawPictures(isNewExam, report) {
   try {
-    if (first) await showExam(state.bytes, clicked);
-    await showLabels(state.file, Number($("opacity").value));
+    if (isNewExam) await showExam(state.bytes, showLocation);
+    await showLabels(state.labelsFile, Number($("opacity").value));
   } catch (error) {
-    warn([...facts.notes, `the pictures cannot be drawn (${error.message}); the tables and the label map stand`]);
+    showWarnings([...report.notes, `the pictures cannot be shown (${error.message}); tables and label map are complete`]);
   }
 }
 
-function busy(is) {
-  state.busy = is;
-  $("work").hidden = !is;
-  for (const select of document.querySelectorAll("select")) select.disabled = is;
+function setBusy(isBusy) {
+  $("progress").hidden = !isBusy;
+  for (const select of document.querySelectorAll("select")) select.disabled = isBusy;
 }
 
-function progress(stage, share) {
+function showProgress(stage, share) {
   if ($("stage").dataset.stage !== stage) performance.mark(stage);
   $("stage").dataset.stage = stage;
   $("stage").textContent = share > 0 && share < 1 ? `${stage}, ${Math.round(100 * share)} %` : stage;
-  $("share").style.width = `${100 * share}%`;
+  $("progress-bar").style.width = `${100 * share}%`;
 }
 
-function warn(lines) {
+function showWarnings(lines) {
   $("warnings").replaceChildren(
     ...lines.map((line) => Object.assign(document.createElement("div"), { className: "warning", textContent: line })),
   );
 }
 
-function refuse(message) {
-  busy(false);
-  if (state.facts && !$("result").hidden) tell(state.facts); // a name that cannot be: the old ones stand
-  warn([message]);
-  document.body.dataset.refused = message;
+function showError(message) {
+  setBusy(false);
+  if (state.report && !$("result").hidden) showTables(state.report); // after an impossible name the previous ones stay
+  showWarnings([message]);
+  document.body.dataset.error = message;
 }
 
-/** The tables of an answer. */
-function tell(facts) {
-  warn(facts.notes);
-  $("legend").innerHTML = legend(facts);
-  $("figures").innerHTML = figures(facts);
-  $("reasons").textContent = reasons(facts);
-  $("levels").innerHTML = levelRows(facts);
-  $("sizes").innerHTML = sizeRows(facts);
-  $("undo").hidden = facts.anchor !== "given by the user";
+function showTables(report) {
+  showWarnings(report.notes);
+  $("legend").innerHTML = legend(report);
+  $("key-numbers").innerHTML = keyNumbers(report);
+  $("naming-reasons").textContent = namingReasons(report);
+  $("levels").innerHTML = levelTable(report);
+  $("sizes").innerHTML = measurementTable(report);
+  $("undo").hidden = !report.namedByUser;
   for (const select of $("levels").querySelectorAll("select")) {
-    select.onchange = () => rename([select.value.split("-")[0], Number(select.dataset.number)]);
+    select.onchange = () => renameLevels([select.value.split("-")[0], Number(select.dataset.number)]);
   }
 }
 
-/** Names anew, counted from one that the user gave; null: as they were counted first. */
-function rename(pinned) {
-  busy(true);
-  progress("naming", 1);
-  state.engine.postMessage({ kind: "rename", number: state.number, lowest: null, pinned });
+/** Assign the level names again from one [name, number] that the user chose; null restores the automatic names. */
+function renameLevels(pinnedLevel) {
+  setBusy(true);
+  showProgress("assigning level names", 1);
+  state.examWorker.postMessage({ kind: "rename", number: state.number, pinnedLevel });
 }
 
-/** What lies where the user clicked; its row of the table is marked, so that its name can be changed. */
-function clicked(label) {
-  const structure = byLabel(label);
-  $("here").textContent = structure ? `Here: ${structure.name}.` : "Here: nothing that is named.";
+/** Show the structure at the clicked position and select its row in the table of levels. */
+function showLocation(label) {
+  const structure = structureByLabel(label);
+  $("location").textContent = structure ? `Selected: ${structure.name}.` : "Selected: no structure.";
   const level = structure?.name.split(" ")[0];
   for (const row of $("levels").querySelectorAll("tr")) {
-    row.classList.toggle("chosen", row.dataset.name === level);
+    row.classList.toggle("selected", row.dataset.name === level);
     if (row.dataset.name === level) row.querySelector("select")?.focus({ preventScroll: true });
   }
 }
 
-const stem = () => state.name.replace(/\.gz$/i, "").replace(/\.nii$/i, "");
+const fileStem = () => state.name.replace(/\.gz$/i, "").replace(/\.nii$/i, "");
 
-function save(blob, name) {
+function download(blob, name) {
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
 async function saveLabels() {
-  const packed = new Blob([state.file]).stream().pipeThrough(new CompressionStream("gzip"));
-  save(await new Response(packed).blob(), `${stem()}_labels.nii.gz`);
+  const compressed = new Blob([state.labelsFile]).stream().pipeThrough(new CompressionStream("gzip"));
+  download(await new Response(compressed).blob(), `${fileStem()}_labels.nii.gz`);
 }
 
-function wire() {
+function addEventHandlers() {
   $("file").onchange = () => {
-    open($("file").files[0]);
-    $("file").value = ""; // so that the same file can be chosen again
+    openFile($("file").files[0]);
+    $("file").value = ""; // so that the same file can be opened again
   };
   $("cancel").onclick = () => {
-    state.number++; // whatever still comes belongs to nobody
-    state.engine?.postMessage({ kind: "cancel" });
-    busy(false);
+    state.number++; // messages about the cancelled exam are ignored
+    state.examWorker?.postMessage({ kind: "cancel" });
+    setBusy(false);
     document.body.dataset.cancelled = "yes";
   };
   $("save").onclick = saveLabels;
-  $("table").onclick = () => save(new Blob([tableText(state.facts)], { type: "text/csv" }), `${stem()}_table.csv`);
-  $("undo").onclick = () => rename(null);
+  $("table").onclick = () => download(new Blob([tableCsv(state.report)], { type: "text/csv" }), `${fileStem()}_table.csv`);
+  $("undo").onclick = () => renameLevels(null);
   $("opacity").oninput = () => setOpacity(Number($("opacity").value));
   document.ondragover = (event) => {
     event.preventDefault();
@@ -199,18 +201,18 @@ function wire() {
   document.ondrop = (event) => {
     event.preventDefault();
     $("drop").classList.remove("over");
-    open(event.dataTransfer.files[0]);
+    openFile(event.dataTransfer.files[0]);
   };
 }
 
-const missing = lacking();
+const missing = missingFeatures();
 if (missing.length) {
-  $("unable").hidden = false;
-  $("unable").textContent =
-    `This browser cannot run the page: it lacks ${missing.join(", ")}. ` + "Use a current Chrome, Edge, Firefox or Safari.";
+  $("unsupported").hidden = false;
+  $("unsupported").textContent =
+    `This browser lacks ${missing.join(", ")}. Use a current version of Chrome, Edge, Firefox or Safari.`;
   $("drop").hidden = true;
 } else {
-  wire();
-  started = start();
-  started.catch((error) => refuse(`the network could not be started: ${error.message}`));
+  addEventHandlers();
+  workersReady = startWorkers();
+  workersReady.catch((error) => showError(`cannot start the network: ${error.message}`));
 }

@@ -1,29 +1,34 @@
-// Tissue classes taken apart into single bodies, discs and posterior elements: segment/instances.py in JavaScript.
+// Class maps separated into single bodies, discs and posterior elements: port of segmentation/instances.py.
 
 import { CONSTANTS } from "./anatomy.js";
-import { ARCH, BODY, CANAL, Column, DISC, REACH, SACRUM, trace, where } from "./column.js";
-import { below, cuts } from "./cuts.js";
+import { ARCH, BODY, CANAL, Centerline, DISC, MAX_DISTANCE, SACRUM, fitCenterline, indicesWhere } from "./centerline.js";
+import { isBelow, findDiscPlanes } from "./disc_planes.js";
 import { label, maximumFilter } from "./ndimage.js";
-import { argmax, clamp, interp, maximum, median, nearest } from "./numpy.js";
-import { isSacral } from "./sacral.js";
+import { argmax, clamp, differences, interp, maximum, median, nearestIndex, sum } from "./numpy.js";
+import { isSacral } from "./sacrum.js";
 
-const { WHOLE_COMPONENT_SHARE: WHOLE, MIN_VOLUME_SHARE: SLIVER, CERTAIN_VOLUME_SHARE: BODILY, CLUSTER_GAP: APART, CANAL_RANGE: BEHIND, MIDLINE, PEDICLE_DISTANCE: PEDICLE, DROP_PER_MM: HANG } = CONSTANTS.instances;
+const {
+  WHOLE_COMPONENT_SHARE, MIN_VOLUME_SHARE, CERTAIN_VOLUME_SHARE, CLUSTER_GAP, CANAL_RANGE, MIDLINE, PEDICLE_DISTANCE,
+  DROP_PER_MM, DEFAULT_PITCH, SPECK_SHARE,
+} = CONSTANTS.instances;
+const PARTS = ["bodies", "discs", "arches", "sacrum", "canal"];
 
-/** A class map (slices, A, S) taken apart: {count, bodies, discs, arches, sacrum, canal, column, at, bodyless}, maps of
- * numbers from 1 for the lowest; disc n lies below body n. null when it shows no column. */
-export function split(classes, shape, spacing) {
-  const box = boxOf(classes, shape); // the spine is half of the field or less, and all below takes time with it
+/** Separate a class map (slices, A, S) into {count, bodies, discs, arches, sacrum, canal, centerline, positions, discsOnly}:
+ * maps of instance numbers from 1, the lowest; disc n lies below body n. null when the map contains no column. */
+export function separateInstances(classes, shape, spacing) {
+  const box = foregroundBox(classes, shape); // a crop saves time: the spine fills half of the field of view or less
   if (!box) return null;
-  const found = splitField(cut(classes, shape, box), [shape[0], ...box.size], spacing);
-  if (!found) return null;
-  for (const part of ["bodies", "discs", "arches", "sacrum", "canal"]) found[part] = back(found[part], shape, box);
+  const instances = separateInCrop(cropMap(classes, shape, box), [shape[0], ...box.size], spacing);
+  if (!instances) return null;
+  for (const part of PARTS) instances[part] = uncropMap(instances[part], shape, box);
   const shift = [0, box.first[0] * spacing[1], box.first[1] * spacing[2]];
-  const { points, at } = found.column;
-  return { ...found, column: new Column(points.map((p) => p.map((value, axis) => value + shift[axis])), at), shape };
+  const { points, arcLength } = instances.centerline;
+  const shifted = points.map((point) => point.map((value, axis) => value + shift[axis]));
+  return { ...instances, centerline: new Centerline(shifted, arcLength), shape };
 }
 
-/** Where a class map is not background, in plane: {first, size}, each [A, S]; null when it is nowhere. */
-function boxOf(classes, [I, A, S]) {
+/** Return the in-plane box of the foreground, {first, size}, each [A, S]; null without foreground. */
+function foregroundBox(classes, [I, A, S]) {
   const [low, high] = [[A, S], [-1, -1]];
   for (let i = 0, at = 0; i < I; i++) {
     for (let a = 0; a < A; a++) {
@@ -34,201 +39,206 @@ function boxOf(classes, [I, A, S]) {
       }
     }
   }
-  return high[0] < 0 ? null : { first: low, size: high.map((place, axis) => place - low[axis] + 1) };
+  return high[0] < 0 ? null : { first: low, size: high.map((end, axis) => end - low[axis] + 1) };
 }
 
-/** For each row of a box: its place in the whole map, then in the box. */
-function* rows([I, A, S], { first, size }) {
-  for (let i = 0, there = 0; i < I; i++) {
-    for (let a = 0; a < size[0]; a++, there += size[1]) yield [(i * A + first[0] + a) * S + first[1], there];
+/** Yield for each row of a box its flat index in the complete map and in the crop. */
+function* cropRows([I, A, S], { first, size }) {
+  for (let i = 0, inCrop = 0; i < I; i++) {
+    for (let a = 0; a < size[0]; a++, inCrop += size[1]) yield [(i * A + first[0] + a) * S + first[1], inCrop];
   }
 }
 
-function cut(map, shape, box) {
+function cropMap(map, shape, box) {
   const out = new map.constructor(shape[0] * box.size[0] * box.size[1]);
-  for (const [here, there] of rows(shape, box)) out.set(map.subarray(here, here + box.size[1]), there);
+  for (const [at, inCrop] of cropRows(shape, box)) out.set(map.subarray(at, at + box.size[1]), inCrop);
   return out;
 }
 
-function back(part, shape, box) {
-  const out = new part.constructor(shape[0] * shape[1] * shape[2]);
-  for (const [here, there] of rows(shape, box)) out.set(part.subarray(there, there + box.size[1]), here);
+function uncropMap(crop, shape, box) {
+  const out = new crop.constructor(shape[0] * shape[1] * shape[2]);
+  for (const [at, inCrop] of cropRows(shape, box)) out.set(crop.subarray(inCrop, inCrop + box.size[1]), at);
   return out;
 }
 
-/** The same, of all the field there is. */
-function splitField(classes, shape, spacing) {
-  const column = trace(classes, shape, spacing);
-  if (!column) return null;
-  const voxels = where(classes, (c) => c === BODY || c === DISC || c === SACRUM);
+function separateInCrop(classes, shape, spacing) {
+  const centerline = fitCenterline(classes, shape, spacing);
+  if (!centerline) return null;
+  const voxels = indicesWhere(classes, (c) => c === BODY || c === DISC || c === SACRUM);
   const kinds = Uint8Array.from(voxels, (at) => classes[at]);
-  const places = column.place(voxels, shape, spacing);
-  const { segments, planes } = withoutSlivers(places, kinds, cuts(places, kinds, shape[0] > 4));
-  let [low, high] = occupied(segments, kinds, places);
+  const coordinates = centerline.curveCoordinates(voxels, shape, spacing);
+  const { segments, planes } = removeSlivers(coordinates, kinds, findDiscPlanes(coordinates, kinds, shape[0] > 4));
+  let [low, high] = firstAndLastBody(segments, kinds, coordinates);
   if (high < low) return null;
-  const near = (kind) => (v) => kinds[v] === kind && places.away[v] < REACH;
-  const between = wholePieces(painted(classes.length, voxels, segments.map((s) => s + 1), near(BODY)), shape);
-  let seen = new Uint8Array(classes.length);
-  if (planes.length) {
-    const at = planes.map((plane) => plane.at);
-    const mine = Int32Array.from(places.along, (along) => nearest(at, along) + 1);
-    seen = wholePieces(painted(classes.length, voxels, mine, near(DISC)), shape);
-  }
-  const bones = classes.map((c) => (c === SACRUM ? 1 : 0));
-  let [bodies, discs] = numbered(between, seen, low, high);
-  const sacral = high - low > 1 && isSacral(bodies, discs, bones, shape, spacing);
-  if (sacral) [bodies, discs] = numbered(between, seen, ++low, high);
+  const isNear = (kind) => (v) => kinds[v] === kind && coordinates.distance[v] < MAX_DISTANCE;
+  const numberComponents = (kind, numbers) =>
+    assignWholeComponents(numberMap(classes.length, voxels, numbers, isNear(kind)), shape);
+  const bodyNumbers = numberComponents(BODY, segments.map((s) => s + 1));
+  const planePositions = planes.map((plane) => plane.position);
+  const nearestPlane = (along) => (planes.length ? nearestIndex(planePositions, along) + 1 : 0);
+  const discNumbers = numberComponents(DISC, Uint8Array.from(coordinates.along, nearestPlane));
+  const mask = (kind) => classes.map((c) => (c === kind ? 1 : 0));
+  const bones = mask(SACRUM);
+  let [bodies, discs] = renumbered(bodyNumbers, discNumbers, low, high);
+  const excludesS1 = high - low > 1 && isSacral(bodies, discs, bones, shape, spacing);
+  if (excludesS1) [bodies, discs] = renumbered(bodyNumbers, discNumbers, ++low, high);
   const count = high - low + 1;
-  const at = middles(bodies, count, column, shape, spacing);
-  const arches = archesOf(classes.map((c) => (c === ARCH ? 1 : 0)), at, column, shape, spacing);
-  const mass = bones.map((bone, v) => (bone || (between[v] > 0 && between[v] <= low) ? 1 : 0));
-  const sacrum = connected(mass, centres(bodies, 1, shape)[0], shape, spacing);
-  const canal = behind(classes.map((c) => (c === CANAL ? 1 : 0)), column, shape, spacing);
-  return { count, bodies, discs, arches, sacrum, canal, column, at, bodyless: false, sacral };
+  const positions = bodyPositions(bodies, count, centerline, shape, spacing);
+  const arches = assignArches(mask(ARCH), positions, centerline, shape, spacing);
+  const sacrumAndBelow = bones.map((bone, v) => (bone || (bodyNumbers[v] > 0 && bodyNumbers[v] <= low) ? 1 : 0));
+  const sacrum = selectCluster(sacrumAndBelow, instanceCenters(bodies, 1, shape)[0], shape, spacing);
+  const canal = selectCanal(mask(CANAL), centerline, shape, spacing);
+  return { count, bodies, discs, arches, sacrum, canal, centerline, positions, discsOnly: false, excludesS1 };
 }
 
-/** Bodies and discs numbered from the segment `low` upward. between: segment + 1; seen: disc + 1. */
-function numbered(between, seen, low, high) {
-  const bodies = between.map((n) => (n > low && n <= high + 1 ? n - low : 0));
-  return [bodies, seen.map((n) => (n > 0 ? clamp(n - low + 1, 0, high - low + 2) : 0))];
+/** Number bodies and discs from segment `low` upward. bodyNumbers: segment + 1; discNumbers: disc + 1. */
+function renumbered(bodyNumbers, discNumbers, low, high) {
+  const bodies = bodyNumbers.map((n) => (n > low && n <= high + 1 ? n - low : 0));
+  return [bodies, discNumbers.map((n) => (n > 0 ? clamp(n - low + 1, 0, high - low + 2) : 0))];
 }
 
-/** What names are counted along. */
-export const counted = (found) => (found.bodyless ? found.discs : found.bodies);
+/** Return the map of the instances that levels are assigned to. */
+export const levelMap = (instances) => (instances.discsOnly ? instances.discs : instances.bodies);
 
-export function painted(size, voxels, numbers, chosen) {
+export function numberMap(size, voxels, numbers, selected) {
   const out = new Uint8Array(size);
-  for (let v = 0; v < voxels.length; v++) if (chosen(v)) out[voxels[v]] = numbers[v];
+  for (let v = 0; v < voxels.length; v++) if (selected(v)) out[voxels[v]] = numbers[v];
   return out;
 }
 
-/** The segment of each voxel; of two planes with next to nothing between, one is given up. */
-function withoutSlivers(places, kinds, planes) {
+/** Return the median of the positive volumes, 0 without any. */
+function usualVolume(volumes) {
+  const positive = volumes.filter((volume) => volume > 0);
+  return positive.length ? median(positive) : 0;
+}
+
+/** Return the segment of each voxel; where two planes enclose almost nothing, the weaker one is removed. */
+function removeSlivers(coordinates, kinds, planes) {
   for (;;) {
     const segments = new Uint8Array(kinds.length);
-    for (const plane of planes) for (let v = 0; v < kinds.length; v++) if (below(plane, places, v)) segments[v]++;
+    for (const plane of planes) for (let v = 0; v < kinds.length; v++) if (isBelow(plane, coordinates, v)) segments[v]++;
     const volumes = new Array(planes.length + 1).fill(0);
-    for (let v = 0; v < kinds.length; v++) if (kinds[v] === BODY && places.away[v] < REACH) volumes[segments[v]]++;
-    const some = volumes.filter((n) => n > 0);
-    const usual = some.length ? median(some) : 0;
-    const full = [...volumes.keys()].filter((s) => volumes[s] >= Math.max(SLIVER * usual, 1));
-    const empty = [...planes.keys()].find((s) => s >= 1 && !full.includes(s) && full[0] < s && s < full.at(-1));
-    if (empty === undefined) return { segments, planes };
-    const given = planes[empty].disc < planes[empty - 1].disc ? planes[empty] : planes[empty - 1];
-    planes = planes.filter((plane) => plane !== given);
+    for (let v = 0; v < kinds.length; v++) {
+      if (kinds[v] === BODY && coordinates.distance[v] < MAX_DISTANCE) volumes[segments[v]]++;
+    }
+    const minVolume = Math.max(MIN_VOLUME_SHARE * usualVolume(volumes), 1);
+    const fullSegments = [...volumes.keys()].filter((s) => volumes[s] >= minVolume);
+    const [first, last] = [fullSegments[0], fullSegments.at(-1)];
+    const sliver = [...planes.keys()].find((s) => s >= 1 && !fullSegments.includes(s) && first < s && s < last);
+    if (sliver === undefined) return { segments, planes };
+    const removed = planes[sliver].discShare < planes[sliver - 1].discShare ? planes[sliver] : planes[sliver - 1];
+    planes = planes.filter((plane) => plane !== removed);
   }
 }
 
-/** First and last segment that hold a vertebral body. */
-function occupied(segments, kinds, places) {
+/** Return the first and last segment that contain a vertebral body. */
+function firstAndLastBody(segments, kinds, coordinates) {
   const count = segments.length ? maximum(segments) + 1 : 0;
-  const [volumes, sacral] = [new Array(count).fill(0), new Array(count).fill(0)];
+  const [volumes, sacralVolumes] = [new Array(count).fill(0), new Array(count).fill(0)];
   for (let v = 0; v < kinds.length; v++) {
-    if (Math.abs(places.side[v]) >= MIDLINE || places.away[v] >= REACH) continue;
+    if (Math.abs(coordinates.lateral[v]) >= MIDLINE || coordinates.distance[v] >= MAX_DISTANCE) continue;
     if (kinds[v] === BODY) volumes[segments[v]]++;
-    if (kinds[v] === SACRUM) sacral[segments[v]]++;
+    if (kinds[v] === SACRUM) sacralVolumes[segments[v]]++;
   }
-  const some = volumes.filter((n) => n > 0);
-  const usual = some.length ? median(some) : 0;
-  const real = [...volumes.keys()].filter(
-    (s) => volumes[s] > Math.max(SLIVER * usual, 1) && (volumes[s] > BODILY * usual || volumes[s] > 2 * sacral[s]),
-  );
-  return real.length ? [real[0], real.at(-1)] : [1, 0];
+  const usual = usualVolume(volumes);
+  const isBody = (volume, s) =>
+    volume > Math.max(MIN_VOLUME_SHARE * usual, 1) && volume > Math.min(CERTAIN_VOLUME_SHARE * usual, 2 * sacralVolumes[s]);
+  return volumes.some(isBody) ? [volumes.findIndex(isBody), volumes.findLastIndex(isBody)] : [1, 0];
 }
 
-/** Pieces that lie almost wholly in one segment get its number throughout; pieces across two stay cut. */
-export function wholePieces(numbers, shape) {
+/** Give components that lie almost completely in one segment its number throughout; others stay divided. */
+export function assignWholeComponents(numbers, shape) {
   const { labels, count } = label(numbers, shape);
   if (!count) return numbers;
   const kinds = maximum(numbers) + 1;
   const votes = new Int32Array((count + 1) * kinds);
   for (let at = 0; at < numbers.length; at++) if (labels[at]) votes[labels[at] * kinds + numbers[at]]++;
-  const pieces = Array.from({ length: count + 1 }, (_, piece) => {
-    const mine = votes.subarray(piece * kinds, (piece + 1) * kinds);
-    const top = argmax(mine);
-    return { size: mine.reduce((a, b) => a + b, 0), top, most: mine[top] };
+  const components = Array.from({ length: count + 1 }, (_, component) => {
+    const counts = votes.subarray(component * kinds, (component + 1) * kinds);
+    const top = argmax(counts);
+    return { size: sum(counts), top, votesForTop: counts[top] };
   });
   const biggest = new Array(kinds).fill(0);
-  for (const { top, size } of pieces) biggest[top] = Math.max(biggest[top], size);
+  for (const { top, size } of components) biggest[top] = Math.max(biggest[top], size);
   const out = new Uint8Array(numbers.length);
   for (let at = 0; at < numbers.length; at++) {
     if (!labels[at]) continue;
-    const { size, top, most } = pieces[labels[at]];
-    if (size < 0.02 * biggest[top]) continue;
-    out[at] = most >= WHOLE * Math.max(size, 1) ? top : numbers[at];
+    const { size, top, votesForTop } = components[labels[at]];
+    if (size < SPECK_SHARE * biggest[top]) continue;
+    out[at] = votesForTop >= WHOLE_COMPONENT_SHARE * Math.max(size, 1) ? top : numbers[at];
   }
   return out;
 }
 
-export const coordinates = (at, [, A, S]) => [Math.floor(at / (A * S)), Math.floor(at / S) % A, at % S];
+export const voxelIndex = (at, [, A, S]) => [Math.floor(at / (A * S)), Math.floor(at / S) % A, at % S];
 
-/** Pixels of structure n in its largest slice. */
-export function largest(numbers, n, [I, A, S]) {
+/** Return the number of pixels of instance n in its largest slice. */
+export function maxSliceArea(numbers, n, [I, A, S]) {
   const sizes = new Array(I).fill(0);
   for (let at = 0; at < numbers.length; at++) if (numbers[at] === n) sizes[Math.floor(at / (A * S))]++;
   return Math.max(...sizes);
 }
 
-/** Distance of two voxels, mm. */
-export function apart(first, second, spacing) {
+/** Return the distance between two voxels in mm. */
+export function distanceMm(first, second, spacing) {
   return Math.sqrt([0, 1, 2].reduce((total, axis) => total + ((first[axis] - second[axis]) * spacing[axis]) ** 2, 0));
 }
 
-/** Of a mask, the cluster that is largest and nearest to a voxel; its pieces lie a few pixels apart at most. */
-export function connected(mask, near, shape, spacing) {
-  const voxels = where(mask, Boolean);
+/** Return the cluster of components, at most a few pixels apart, that is largest and nearest to a voxel. */
+export function selectCluster(mask, voxel, shape, spacing) {
+  const voxels = indicesWhere(mask, Boolean);
   if (!voxels.length) return mask;
-  const reach = APART >> 1;
-  const { labels, count } = label(maximumFilter(mask, shape, [shape[0] > 1 ? 1 : 0, reach, reach]), shape);
-  const away = new Array(count + 1).fill(Infinity);
+  const radius = CLUSTER_GAP >> 1;
+  const { labels, count } = label(maximumFilter(mask, shape, [shape[0] > 1 ? 1 : 0, radius, radius]), shape);
+  const nearestDistance = new Array(count + 1).fill(Infinity);
   const sizes = new Array(count + 1).fill(0);
   for (const at of voxels) {
-    const distance = apart(coordinates(at, shape), near, spacing);
-    away[labels[at]] = Math.min(away[labels[at]], Number.isNaN(distance) ? 1 : distance);
+    const distance = distanceMm(voxelIndex(at, shape), voxel, spacing);
+    nearestDistance[labels[at]] = Math.min(nearestDistance[labels[at]], Number.isNaN(distance) ? 1 : distance);
     sizes[labels[at]]++;
   }
-  const best = argmax(sizes.map((size, n) => size / away[n] ** 2));
+  const best = argmax(sizes.map((size, n) => size / nearestDistance[n] ** 2));
   return mask.map((value, at) => (value && labels[at] === best ? 1 : 0));
 }
 
-/** What lies where a canal can lie: behind the column, not far to its sides. */
-export function behind(mask, column, shape, spacing) {
-  const voxels = where(mask, Boolean);
-  const { front, side } = column.place(voxels, shape, spacing);
+/** Return the part of a mask where the canal can be: behind the column, not far to its sides. */
+export function selectCanal(mask, centerline, shape, spacing) {
+  const voxels = indicesWhere(mask, Boolean);
+  const { anterior, lateral } = centerline.curveCoordinates(voxels, shape, spacing);
   const ones = new Uint8Array(voxels.length).fill(1);
-  return painted(mask.length, voxels, ones, (v) => front[v] < 0 && front[v] > -BEHIND[0] && Math.abs(side[v]) < BEHIND[1]);
+  const [depth, width] = CANAL_RANGE;
+  const isInRange = (v) => anterior[v] < 0 && anterior[v] > -depth && Math.abs(lateral[v]) < width;
+  return numberMap(mask.length, voxels, ones, isInRange);
 }
 
-/** Voxel coordinates of the centre of each of the instances 1..count; NaN for one without voxels. */
-export function centres(numbers, count, shape) {
+/** Return the centres of instances 1 to count in voxel coordinates; NaN for an instance without voxels. */
+export function instanceCenters(numbers, count, shape) {
   const sums = Array.from({ length: count }, () => [0, 0, 0, 0]);
   for (let at = 0; at < numbers.length; at++) {
     const n = numbers[at];
     if (!n || n > count) continue;
-    const place = coordinates(at, shape);
-    const mine = sums[n - 1];
-    for (const axis of [0, 1, 2]) mine[axis] += place[axis];
-    mine[3]++;
+    voxelIndex(at, shape).forEach((value, axis) => (sums[n - 1][axis] += value));
+    sums[n - 1][3]++;
   }
   return sums.map(([i, a, s, size]) => [i / size, a / size, s / size]);
 }
 
-/** Where the middle of each body lies along the column, mm; a missing one between its neighbours. */
-function middles(bodies, count, column, shape, spacing) {
-  const places = centres(bodies, count, shape);
-  const known = [...places.keys()].filter((n) => Number.isFinite(places[n][0]));
-  const along = known.map((n) => column.along(places[n], spacing));
-  return Array.from({ length: count }, (_, n) => interp(n, known, along));
+/** Return the positions of the bodies along the centerline in mm; missing ones are interpolated. */
+function bodyPositions(bodies, count, centerline, shape, spacing) {
+  const centers = instanceCenters(bodies, count, shape);
+  const present = [...centers.keys()].filter((n) => Number.isFinite(centers[n][0]));
+  const along = present.map((n) => centerline.arcLengthOf(centers[n], spacing));
+  return Array.from({ length: count }, (_, n) => interp(n, present, along));
 }
 
-/** Posterior elements, slice by slice: each piece goes to the body it hangs from. */
-export function archesOf(mask, at, column, shape, spacing) {
+/** Assign posterior elements, slice by slice, to the bodies they belong to. */
+export function assignArches(mask, positions, centerline, shape, spacing) {
   const { labels, count } = label(mask, shape, true);
-  const voxels = where(mask, Boolean);
+  const voxels = indicesWhere(mask, Boolean);
   if (!count) return new Uint8Array(mask.length);
-  const { along, away } = column.place(voxels, shape, spacing);
-  const pitch = at.length > 1 ? median(at.slice(1).map((value, n) => value - at[n])) : 34;
-  const level = along.map((value, v) => value + pitch * clamp((away[v] - PEDICLE) * HANG, 0, 0.5));
+  const { along, distance } = centerline.curveCoordinates(voxels, shape, spacing);
+  const pitch = positions.length > 1 ? median(differences(positions)) : DEFAULT_PITCH;
+  const level = along.map((value, v) => value + pitch * clamp((distance[v] - PEDICLE_DISTANCE) * DROP_PER_MM, 0, 0.5));
   const [size, sums, squares] = [0, 1, 2].map(() => new Float64Array(count + 1));
   voxels.forEach((voxel, v) => {
     size[labels[voxel]]++;
@@ -237,10 +247,11 @@ export function archesOf(mask, at, column, shape, spacing) {
   const mean = sums.map((total, n) => total / Math.max(size[n], 1));
   voxels.forEach((voxel, v) => (squares[labels[voxel]] += (level[v] - mean[labels[voxel]]) ** 2));
   const numbers = level.map((value, v) => {
-    const piece = labels[voxels[v]];
-    const place = Math.sqrt(squares[piece] / Math.max(size[piece], 1)) < 0.36 * pitch ? mean[piece] : value;
-    const best = nearest(at, place);
-    return Math.abs(place - at[best]) < 0.8 * pitch ? best + 1 : 0;
+    const component = labels[voxels[v]];
+    const deviation = Math.sqrt(squares[component] / Math.max(size[component], 1));
+    const position = deviation < 0.36 * pitch ? mean[component] : value;
+    const best = nearestIndex(positions, position);
+    return Math.abs(position - positions[best]) < 0.8 * pitch ? best + 1 : 0;
   });
-  return painted(mask.length, voxels, numbers, () => true);
+  return numberMap(mask.length, voxels, numbers, () => true);
 }

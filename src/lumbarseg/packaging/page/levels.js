@@ -1,188 +1,192 @@
-// Names for the vertebrae of a column, counted from an anchor, with reasons: segment/levels.py in JavaScript.
+// Level names of the vertebrae, counted from an anchor, with reasons and confidence: port of segmentation/levels.py.
 
-import { byName, column as upwardFrom, CONSTANTS, EXTRA, LEVELS, SACRAL, USUAL } from "./anatomy.js";
-import { BODY, CORE, DISC, where } from "./column.js";
-import { centres, coordinates, counted } from "./instances.js";
-import { clamp, maximum, median, minimum, percentile } from "./numpy.js";
-import { CUSHION, onDisc } from "./sacral.js";
-import { Refusal, toWorld } from "./volume.js";
+import { CONSTANTS, DEFAULT_LOWEST, LEVELS, levelsUpward, SACRAL, structureByName, SUPERNUMERARY } from "./anatomy.js";
+import { BODY, CORE_RADIUS, DISC, indicesWhere } from "./centerline.js";
+import { distanceMm, instanceCenters, levelMap, voxelIndex } from "./instances.js";
+import { clamp, differences, maximum, median, minimum, percentile } from "./numpy.js";
+import { discContactShare, MIN_DISC_CONTACT } from "./sacrum.js";
+import { LumbarsegError, voxelToWorld } from "./volume.js";
 
-const { MIN_FIELD_BELOW: ROOM, MIDLINE, MIN_CERTAIN_CONFIDENCE: CERTAIN } = CONSTANTS.levels;
-const whole = (number) => number.toFixed(0);
-const percent = (share) => `${whole(share * 100)}%`;
+const { MIN_FIELD_BELOW, MIDLINE, MIN_CERTAIN_CONFIDENCE } = CONSTANTS.levels;
+const rounded = (number) => number.toFixed(0);
+const percent = (share) => `${rounded(share * 100)}%`;
 
-/** Names of the bodies of a column: {names, anchor, confidence, reasons, warnings}, the lowest body first.
- * scores: probabilities; lowest: the user's name of the lowest whole body; pinned: [name, number] of one that the user
- * named; taught: [name, share] of the card. */
-export function nameBodies(found, scores, spacing, lowest, pinned, taught) {
-  const told = given(found, lowest, pinned);
-  if (told) return told;
-  const seen = sacrumOf(found, spacing);
-  const sure = meanScore(scores, BODY, found.bodies, (n) => n > 0);
-  const anchored = seen.length >= 8 && seen.gap < 30;
-  if (taught && !anchored) return asTaught(found, taught, sure, spacing);
-  const [confidence, reasons] = anchored ? trust(found, seen, sure, spacing) : [0.2 * sure, ["no sacrum in view"]];
-  const anchor = anchored ? "sacrum" : `none: the lowest body is assumed to be ${USUAL}`;
-  return { names: namesUpward(USUAL, found.count), anchor, confidence, reasons, warnings: doubts(confidence, reasons) };
+/** Assign level names to bodies: {names, anchor, confidence, reasons, warnings}, the lowest body first.
+ * pinnedLevel: [name, number] of a body named by the user, or null; trainedLowest: [name, share] from the card, or null. */
+export function assignLevels(instances, probabilities, spacing, pinnedLevel, trainedLowest) {
+  const fromUser = levelsFromUser(instances, pinnedLevel);
+  if (fromUser) return fromUser;
+  const evidence = findSacrumEvidence(instances, spacing);
+  const meanBodyProbability = meanProbability(probabilities, BODY, instances.bodies, (n) => n > 0);
+  const anchored = evidence.length >= 8 && evidence.gap < 30;
+  if (trainedLowest && !anchored) return levelsFromTrainedLowest(instances, trainedLowest, meanBodyProbability, spacing);
+  const [confidence, reasons] = anchored
+    ? confidenceFromSacrum(instances, evidence, meanBodyProbability, spacing)
+    : [0.2 * meanBodyProbability, ["no sacrum in view"]];
+  const anchor = anchored ? "sacrum" : `none: the lowest body is assumed to be ${DEFAULT_LOWEST}`;
+  const names = levelsUpward(DEFAULT_LOWEST, instances.count);
+  return { names, anchor, confidence, reasons, warnings: uncertaintyWarnings(confidence, reasons) };
 }
 
-/** What a person should look at. */
-export function doubts(confidence, reasons) {
-  return confidence < CERTAIN ? [`names are uncertain (${reasons.join("; ")}); correct one in the table`] : [];
+/** Return the warning about uncertain names, if the confidence is low. */
+export function uncertaintyWarnings(confidence, reasons) {
+  if (confidence >= MIN_CERTAIN_CONFIDENCE) return [];
+  return [`level names are uncertain (${reasons.join("; ")}); correct one in the table`];
 }
 
-/** Names as the user told one of them, null where nothing was told. */
-export function given(found, lowest, pinned) {
-  const told = lowest ? [[lowest, wholeBody(found)]] : [];
-  if (pinned) told.push(pinned);
-  const starts = [...new Set(told.map(([level, number]) => lowestName(level, number)))];
-  if (starts.length > 1) throw new Refusal(`two names disagree: the lowest body would be ${starts.sort().join(" and ")}`);
-  if (!starts.length) return null;
-  const names = namesUpward(starts[0], found.count);
+/** Return the assignment that follows from a name given by the user; null without one. */
+export function levelsFromUser(instances, pinnedLevel) {
+  if (!pinnedLevel) return null;
+  const names = levelsUpward(lowestName(...pinnedLevel), instances.count);
   return { names, anchor: "given by the user", confidence: 1, reasons: ["named by the user"], warnings: [] };
 }
 
-/** The lowest body that the lower edge of the field of view does not cut. */
-function wholeBody(found) {
-  return !partial(found.bodies, 1, found.shape) || found.count === 1 ? 1 : 2;
+/** Return the number of the lowest body that the edge of the field of view does not cut. */
+function lowestCompleteBody(instances) {
+  return !touchesBorder(instances.bodies, 1, instances.shape) || instances.count === 1 ? 1 : 2;
 }
 
-function asTaught(found, [level, share], sure, spacing) {
-  const first = wholeBody(found);
-  const heights = where(found.bodies, (n) => n === first).map((at) => at % found.shape[2]);
-  const clear = first === 1 && minimum(heights) * spacing[2] >= ROOM;
+function levelsFromTrainedLowest(instances, [level, share], meanBodyProbability, spacing) {
+  const first = lowestCompleteBody(instances);
+  const heights = indicesWhere(instances.bodies, (n) => n === first).map((at) => at % instances.shape[2]);
+  const hasFieldBelow = first === 1 && minimum(heights) * spacing[2] >= MIN_FIELD_BELOW;
   const reasons = [`counted from the lowest body: it was ${level} in ${percent(share)} of the training exams`];
-  if (!clear) reasons.push("the field of view ends close below it, so one below may be missing");
-  const confidence = (clear ? 0.95 : 0.4) * sure * (share >= 1 ? 1 : 0.75);
-  const names = namesUpward(lowestName(level, first), found.count);
-  return { names, anchor: "the lowest body, as in training", confidence, reasons, warnings: doubts(confidence, reasons) };
+  if (!hasFieldBelow) reasons.push("the field of view ends close below it, so one below may be missing");
+  const confidence = (hasFieldBelow ? 0.95 : 0.4) * meanBodyProbability * (share >= 1 ? 1 : 0.75);
+  const names = levelsUpward(lowestName(level, first), instances.count);
+  const warnings = uncertaintyWarnings(confidence, reasons);
+  return { names, anchor: "the lowest body, as in training", confidence, reasons, warnings };
 }
 
-/** Names of `count` bodies, the lowest first; Refusal when there are not so many names. */
-export function namesUpward(lowest, count) {
-  const room = LEVELS.indexOf(lowest) + 1;
-  if (count > room) throw new Refusal(`${count} vertebrae above and with ${lowest} reach past ${LEVELS[0]}; name the lowest one`);
-  return upwardFrom(lowest, count);
-}
-
-/** The name of body 1 when body `number` is called `level`. */
-export function lowestName(level, number) {
-  const upward = upwardFrom(level === EXTRA ? EXTRA : USUAL, LEVELS.length - (level === EXTRA ? 0 : 1));
+/** Return the name of body 1 when body `number` is called `level`. */
+function lowestName(level, number) {
+  const isSupernumerary = level === SUPERNUMERARY;
+  const upward = levelsUpward(isSupernumerary ? level : DEFAULT_LOWEST, LEVELS.length - (isSupernumerary ? 0 : 1));
   const index = upward.indexOf(level) - (number - 1);
-  if (index === -1 && level !== EXTRA) return EXTRA;
-  if (index < 0) throw new Refusal(`${number - 1} vertebrae lie below the one called ${level}; there is no name for the lowest`);
+  if (index === -1 && !isSupernumerary) return SUPERNUMERARY;
+  if (index < 0) {
+    throw new LumbarsegError(`${number - 1} vertebrae lie below the one called ${level}; there is no name for the lowest`);
+  }
   return upward[index];
 }
 
-/** Evidence of a sacrum under the lowest body: {length, gap} mm, whether there is a disc, share of the body on it. */
-function sacrumOf(found, spacing) {
-  const { shape } = found;
-  const sizes = new Array(found.count + 2).fill(0);
-  for (const n of found.discs) sizes[n]++;
+/** Return evidence of a sacrum below the lowest body: {length, gap} in mm, hasDisc, discContact (share of the body). */
+function findSacrumEvidence(instances, spacing) {
+  const { shape } = instances;
+  const sizes = new Array(instances.count + 2).fill(0);
+  for (const n of instances.discs) sizes[n]++;
   const discs = sizes.slice(1);
-  const some = discs.filter((n) => n > 0);
-  const disc = some.length > 0 && discs[0] > 0.15 * median(some);
-  const none = { length: 0, gap: Infinity, disc, cushion: onDisc(found.bodies, found.discs, found.sacrum, shape) };
-  const [body, sacral] = [where(found.bodies, (n) => n === 1), where(found.sacrum, Boolean)];
-  if (!body.length || !sacral.length) return none;
-  const { along } = found.column.place(body, shape, spacing);
+  const presentDiscs = discs.filter((n) => n > 0);
+  const hasDisc = presentDiscs.length > 0 && discs[0] > 0.15 * median(presentDiscs);
+  const discContact = discContactShare(instances.bodies, instances.discs, instances.sacrum, shape);
+  const noEvidence = { length: 0, gap: Infinity, hasDisc, discContact };
+  const [body, sacralVoxels] = [indicesWhere(instances.bodies, (n) => n === 1), indicesWhere(instances.sacrum, Boolean)];
+  if (!body.length || !sacralVoxels.length) return noEvidence;
+  const { along } = instances.centerline.curveCoordinates(body, shape, spacing);
   const low = percentile(along, 10);
-  const low10 = body.filter((_, v) => along[v] <= low);
-  const foot = [0, 0, 0];
-  for (const at of low10) coordinates(at, shape).forEach((value, axis) => (foot[axis] += value / low10.length));
-  const away = [];
-  for (const at of sacral) {
-    const place = coordinates(at, shape);
-    if (Math.abs(place[0] - foot[0]) * spacing[0] >= MIDLINE) continue;
-    away.push(Math.hypot(...place.map((value, axis) => (value - foot[axis]) * spacing[axis])));
+  const lowest10Percent = body.filter((_, v) => along[v] <= low);
+  const lowestPoint = [0, 0, 0];
+  for (const at of lowest10Percent) {
+    voxelIndex(at, shape).forEach((value, axis) => (lowestPoint[axis] += value / lowest10Percent.length));
   }
-  if (away.length <= 20) return none;
-  const [near, far] = [percentile(away, 2), percentile(away, 98)];
-  return { ...none, length: far - near, gap: near };
+  const midline = Array.from(sacralVoxels, (at) => voxelIndex(at, shape)).filter(
+    (voxel) => Math.abs(voxel[0] - lowestPoint[0]) * spacing[0] < MIDLINE,
+  );
+  if (midline.length <= 20) return noEvidence;
+  const distances = midline.map((voxel) => distanceMm(voxel, lowestPoint, spacing));
+  const [gap, end] = [percentile(distances, 2), percentile(distances, 98)];
+  return { ...noEvidence, length: end - gap, gap };
 }
 
-/** From where to where body n reaches along the column, mm; null for one without voxels. */
-function span(found, n, spacing) {
-  const voxels = where(found.bodies, (value) => value === n);
+/** Return the height of body n along the centerline in mm; null for a body without voxels. */
+function extentAlongCenterline(instances, n, spacing) {
+  const voxels = indicesWhere(instances.bodies, (value) => value === n);
   if (!voxels.length) return null;
-  const { along, away } = found.column.place(voxels, found.shape, spacing);
-  const near = along.filter((_, v) => away[v] < CORE);
-  const chosen = near.length ? near : along;
-  return percentile(chosen, 97) - percentile(chosen, 3);
+  const { along, distance } = instances.centerline.curveCoordinates(voxels, instances.shape, spacing);
+  const core = along.filter((_, v) => distance[v] < CORE_RADIUS);
+  const used = core.length ? core : along;
+  return percentile(used, 97) - percentile(used, 3);
 }
 
-/** How far the count from the sacrum can be trusted, with the reasons in words. */
-function trust(found, seen, sure, spacing) {
-  const reasons = [`counted from the sacrum, ${whole(seen.length)} mm of it in view`];
-  let value = clamp(0.3 + seen.length / 45, 0, 1);
-  const doubt = (factor, reason) => {
+/** Return the confidence of counting from the sacrum, and its reasons. */
+function confidenceFromSacrum(instances, evidence, meanBodyProbability, spacing) {
+  const reasons = [`counted from the sacrum, ${rounded(evidence.length)} mm of it in view`];
+  let value = clamp(0.3 + evidence.length / 45, 0, 1);
+  const reduce = (factor, reason) => {
     value *= factor;
     reasons.push(reason);
   };
-  if (!seen.disc) doubt(0.7, "no disc visible between the sacrum and the lowest body");
-  if (seen.cushion < CUSHION) doubt(0.6, "the lowest body has no complete disc below it: it may be " + SACRAL);
-  if (found.sacral) doubt(0.6, `the body below was counted as ${SACRAL}: it has no complete disc below it and leans forward`);
-  const numbers = Array.from({ length: Math.min(found.count, 4) }, (_, n) => n + 1);
-  const heights = numbers.map((n) => span(found, n, spacing)).filter((height) => height !== null);
-  const ratio = heights[0] / median(heights.slice(1));
-  if (heights.length > 2 && !(0.7 < ratio && ratio < 1.35)) doubt(0.6, "the lowest body differs from its neighbours in height");
-  const steps = found.at.slice(1).map((at, n) => at - found.at[n]);
-  if (steps.length > 2 && maximum(steps) > 1.6 * median(steps)) {
-    doubt(0.5, "a vertebra may be missing: one distance between vertebrae is much longer than the others");
+  if (!evidence.hasDisc) reduce(0.7, "no disc visible between the sacrum and the lowest body");
+  if (evidence.discContact < MIN_DISC_CONTACT) {
+    reduce(0.6, `the lowest body has no complete disc below it: it may be ${SACRAL}`);
   }
-  if (sure < 0.85) doubt(sure, "the network is uncertain about the vertebral bodies");
-  if (found.count < 3) doubt(0.8, "fewer than three vertebrae in view");
+  if (instances.excludesS1) {
+    reduce(0.6, `the body below was counted as ${SACRAL}: it has no complete disc below it and leans forward`);
+  }
+  const numbers = Array.from({ length: Math.min(instances.count, 4) }, (_, n) => n + 1);
+  const heights = numbers.map((n) => extentAlongCenterline(instances, n, spacing)).filter((height) => height !== null);
+  const ratio = heights[0] / median(heights.slice(1));
+  if (heights.length > 2 && !(0.7 < ratio && ratio < 1.35)) {
+    reduce(0.6, "the lowest body differs from its neighbours in height");
+  }
+  const steps = differences(instances.positions);
+  if (steps.length > 2 && maximum(steps) > 1.6 * median(steps)) {
+    reduce(0.5, "a vertebra may be missing: one distance between vertebrae is much longer than the others");
+  }
+  if (meanBodyProbability < 0.85) reduce(meanBodyProbability, "the network is uncertain about the vertebral bodies");
+  if (instances.count < 3) reduce(0.8, "fewer than three vertebrae in view");
   return [value, reasons];
 }
 
-/** Mean probability of a class over the voxels whose number `holds`. */
-export function meanScore(scores, kind, numbers, holds) {
+/** Return the mean probability of a class over the voxels whose instance number is selected. */
+export function meanProbability(probabilities, kind, numbers, selected) {
   const from = kind * numbers.length;
-  let [total, many] = [0, 0];
+  let [total, count] = [0, 0];
   for (let at = 0; at < numbers.length; at++) {
-    if (!holds(numbers[at])) continue;
-    total += scores[from + at];
-    many++;
+    if (!selected(numbers[at])) continue;
+    total += probabilities[from + at];
+    count++;
   }
-  return total / many;
+  return total / count;
 }
 
-/** The named vertebrae, or discs where there are no bodies, from head to foot: {name, number, confidence, uncertain,
- * partial, reasons, centre}. affine: voxel of the instance maps to RAS+ mm. */
-export function levelsOf(found, naming, scores, affine) {
-  const numbers = counted(found);
-  const names = found.bodyless ? discNames(found, naming.names).slice(0, found.count) : naming.names;
+/** List the named vertebrae, or discs for models without bodies, from head to foot: {name, number, confidence,
+ * uncertain, partial, reasons, centre}. affine: from voxels of the instance maps to RAS+ mm. */
+export function listLevels(instances, assignment, probabilities, affine) {
+  const numbers = levelMap(instances);
+  const kind = instances.discsOnly ? DISC : BODY;
+  const names = instances.discsOnly ? discNames(instances, assignment.names).slice(0, instances.count) : assignment.names;
   const out = [];
-  centres(numbers, found.count, found.shape).forEach((centre, n) => {
+  instanceCenters(numbers, instances.count, instances.shape).forEach((centre, n) => {
     const name = names[n];
     if (!name || Number.isNaN(centre[0])) return;
-    const sure = meanScore(scores, found.bodyless ? DISC : BODY, numbers, (value) => value === n + 1);
-    const cut = partial(numbers, n + 1, found.shape);
+    const confidence = assignment.confidence * meanProbability(probabilities, kind, numbers, (value) => value === n + 1);
+    const cutOff = touchesBorder(numbers, n + 1, instances.shape);
     out.push({
       name,
       number: n + 1,
-      vertebra: naming.names[n],
-      confidence: Math.round(naming.confidence * sure * 1000) / 1000,
-      uncertain: naming.confidence < CERTAIN,
-      partial: cut,
-      reasons: cut ? [...naming.reasons, "cut by the edge of the field of view"] : [...naming.reasons],
-      centre: toWorld(affine, centre).map((value) => Math.round(value * 10) / 10),
+      confidence: Math.round(confidence * 1000) / 1000,
+      uncertain: assignment.confidence < MIN_CERTAIN_CONFIDENCE,
+      partial: cutOff,
+      reasons: cutOff ? [...assignment.reasons, "cut by the edge of the field of view"] : [...assignment.reasons],
+      centre: voxelToWorld(affine, centre).map((value) => Math.round(value * 10) / 10),
     });
   });
   return out.reverse();
 }
 
-/** Names of the discs 1 to count + 1 about bodies with these names, "" where the table has none. */
-export function discNames(found, names) {
+/** Return the names of discs 1 to count + 1 around bodies with these names; "" where the table has none. */
+export function discNames(instances, names) {
   const top = LEVELS.indexOf(names.at(-1));
-  const below = found.bodyless && ![USUAL, EXTRA].includes(names[0]) ? LEVELS[LEVELS.indexOf(names[0]) + 1] : SACRAL;
+  const isAboveLowest = instances.discsOnly && ![DEFAULT_LOWEST, SUPERNUMERARY].includes(names[0]);
+  const below = isAboveLowest ? LEVELS[LEVELS.indexOf(names[0]) + 1] : SACRAL;
   const uppers = [...names, top ? LEVELS[top - 1] : ""];
   const lowers = [below, ...names];
-  return uppers.map((upper, n) => (byName(`${upper}-${lowers[n]}`) ? `${upper}-${lowers[n]}` : ""));
+  return uppers.map((upper, n) => (structureByName(`${upper}-${lowers[n]}`) ? `${upper}-${lowers[n]}` : ""));
 }
 
-/** Whether structure n touches the upper or lower edge of the field of view. */
-function partial(numbers, n, [I, A, S]) {
+/** Return whether instance n touches the upper or lower edge of the field of view. */
+function touchesBorder(numbers, n, [I, A, S]) {
   for (let row = 0; row < I * A; row++) if (numbers[row * S] === n || numbers[row * S + S - 1] === n) return true;
   return false;
 }

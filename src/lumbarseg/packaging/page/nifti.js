@@ -1,157 +1,149 @@
-// NIfTI-1 and -2 in, a label map with its table out: files/nifti.py in JavaScript.
+// Read NIfTI-1 and NIfTI-2 images, write label maps with their table: port of io/nifti.py.
 
 import { CONSTANTS, STRUCTURES } from "./anatomy.js";
-import { Refusal, spacingOf } from "./volume.js";
+import { cross, determinant } from "./numpy.js";
+import { LumbarsegError, spacingOf } from "./volume.js";
 
 const TYPES = {
   2: ["Uint8", 1], 4: ["Int16", 2], 8: ["Int32", 4], 16: ["Float32", 4], 64: ["Float64", 8], 256: ["Int8", 1],
   512: ["Uint16", 2], 768: ["Uint32", 4], 1024: ["BigInt64", 8], 1280: ["BigUint64", 8],
 };
-const KINDS = {
+const ARRAY_TYPES = {
   Uint8: Uint8Array, Int16: Int16Array, Int32: Int32Array, Float32: Float32Array, Float64: Float64Array, Int8: Int8Array,
   Uint16: Uint16Array, Uint32: Uint32Array, BigInt64: BigInt64Array, BigUint64: BigUint64Array,
 };
-const MOST = 2 ** 29; // voxels
+const MAX_VOXELS = 2 ** 29;
 const { ASSUMED_THICKNESS, FINEST_SPACING, LARGEST_EXTENT } = CONSTANTS.raw_image;
 
-/** The bytes of a file, unpacked when they are gzipped. */
-export async function unpacked(bytes, name) {
+/** Return the bytes of a file, decompressed if they are gzip data. */
+export async function decompress(bytes, name) {
   if (!(bytes[0] === 0x1f && bytes[1] === 0x8b)) return bytes;
   try {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   } catch {
-    throw new Refusal(`${name}: truncated or damaged gzip file; copy or export it again`);
+    throw new LumbarsegError(`${name}: truncated or damaged gzip file; copy or export it again`);
   }
 }
 
-/** A volume of float32 in the file's own order, with notes on how it was read. bytes: unpacked. */
-export function read(bytes, name) {
-  const head = headerOf(bytes, name);
-  const { shape, affine, notes } = head;
+/** Read decompressed bytes as a float32 volume in the order of the file, with notes on assumptions. */
+export function readNifti(bytes, name) {
+  const header = parseHeader(bytes, name);
+  const { shape, affine, notes } = header;
   const total = shape[0] * shape[1] * shape[2];
-  if (total > MOST) throw new Refusal(`${name}: ${shape.join(" x ")} voxels are too many for a browser; use the command`);
-  if (head.offset + total * head.size > bytes.length) {
-    throw new Refusal(`${name}: truncated: its header claims more voxels than the file holds; copy or export it again`);
+  if (total > MAX_VOXELS) {
+    throw new LumbarsegError(`${name}: ${shape.join(" x ")} voxels are too many for a browser; use the lumbarseg command`);
   }
-  const array = voxels(bytes, head, total);
-  if (!array.every(Number.isFinite)) throw new Refusal(`${name}: holds NaN or infinite values; replace them`);
+  if (header.offset + total * header.size > bytes.length) {
+    throw new LumbarsegError(`${name}: truncated: it has fewer voxels than its header claims; copy it again`);
+  }
+  const array = readVoxels(bytes, header, total);
+  if (!array.every(Number.isFinite)) throw new LumbarsegError(`${name}: contains NaN or infinite values; replace them`);
   return { array, shape, strides: [1, shape[0], shape[0] * shape[1]], offset: 0, affine, notes };
 }
 
-function headerOf(bytes, name) {
+function parseHeader(bytes, name) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = (at) => String.fromCharCode(...bytes.subarray(at, at + 3));
   const version = bytes.length >= 348 && text(344) === "n+1" ? 1 : bytes.length >= 540 && text(4) === "n+2" ? 2 : 0;
   if (!version) {
-    throw new Refusal(`${name}: no NIfTI file inside; give a .nii or .nii.gz (the command reads other formats too)`);
+    throw new LumbarsegError(`${name}: not a NIfTI file; open a .nii or .nii.gz file (the command reads other formats too)`);
   }
   const little = view.getInt32(0, true) === (version === 1 ? 348 : 540);
-  const fields = version === 1 ? first(view, little) : second(view, little);
+  const fields = parseFields(view, little, version);
   const dims = fields.dim.slice(1, fields.dim[0] + 1);
   while (dims.length > 3 && dims.at(-1) === 1) dims.pop();
-  if (dims.length > 3) throw new Refusal(`${name}: ${dims.length}-D; save one of its volumes as a 3-D file`);
-  if (dims.length < 2 || dims.some((n) => n < 1)) throw new Refusal(`${name}: its header names no voxels; export it again`);
+  if (dims.length > 3) throw new LumbarsegError(`${name}: ${dims.length}-D; save one of its volumes as a 3-D file`);
+  if (dims.length < 2 || dims.some((n) => n < 1)) {
+    throw new LumbarsegError(`${name}: the header declares no voxels; export the image again`);
+  }
   const [kind, size] = TYPES[fields.datatype] ?? [];
-  if (!kind) throw new Refusal(`${name}: holds colours or numbers that are no grey values; convert it`);
+  if (!kind) throw new LumbarsegError(`${name}: contains colours or values that are not grey levels; convert it`);
   const shape = [...dims, 1, 1].slice(0, 3);
-  const { affine, notes } = placeOf(fields, shape, name);
+  const { affine, notes } = affineFromHeader(fields, shape, name);
   const offset = Math.max(Math.trunc(fields.offset), version === 1 ? 352 : 544);
   return { ...fields, shape, affine, notes, kind, size, little, offset };
 }
 
-function first(view, little) {
-  const real = (at) => view.getFloat32(at, little);
-  const row = (at, n) => Array.from({ length: n }, (_, i) => real(at + 4 * i));
-  return {
-    dim: Array.from({ length: 8 }, (_, i) => view.getInt16(40 + 2 * i, little)),
-    datatype: view.getInt16(70, little),
-    pixdim: row(76, 8),
-    offset: real(108),
-    slope: real(112),
-    intercept: real(116),
-    codes: [view.getInt16(252, little), view.getInt16(254, little)],
-    quaternion: row(256, 3),
-    origin: row(268, 3),
-    rows: [row(280, 4), row(296, 4), row(312, 4)],
-  };
-}
-
-function second(view, little) {
-  const real = (at) => view.getFloat64(at, little);
-  const row = (at, n) => Array.from({ length: n }, (_, i) => real(at + 8 * i));
+/** Return the header fields of NIfTI-1 or NIfTI-2, which differ in offsets and number types. */
+function parseFields(view, little, version) {
+  const isFirst = version === 1;
+  const [datatype, pixdim, scaling, codes, quaternion, origin, rows] = isFirst
+    ? [70, 76, 108, 252, 256, 268, 280]
+    : [12, 104, 168, 344, 352, 376, 400];
+  const size = isFirst ? 4 : 8;
+  const float = (at) => (isFirst ? view.getFloat32(at, little) : view.getFloat64(at, little));
+  const floats = (at, count) => Array.from({ length: count }, (_, n) => float(at + size * n));
   const long = (at) => Number(view.getBigInt64(at, little));
+  const dimension = (_, n) => (isFirst ? view.getInt16(40 + 2 * n, little) : long(16 + 8 * n));
+  const code = (at) => (isFirst ? view.getInt16(at, little) : view.getInt32(at, little));
   return {
-    dim: Array.from({ length: 8 }, (_, i) => long(16 + 8 * i)),
-    datatype: view.getInt16(12, little),
-    pixdim: row(104, 8),
-    offset: long(168),
-    slope: real(176),
-    intercept: real(184),
-    codes: [view.getInt32(344, little), view.getInt32(348, little)],
-    quaternion: row(352, 3),
-    origin: row(376, 3),
-    rows: [row(400, 4), row(432, 4), row(464, 4)],
+    dim: Array.from({ length: 8 }, dimension),
+    datatype: view.getInt16(datatype, little),
+    pixdim: floats(pixdim, 8),
+    offset: isFirst ? float(scaling) : long(scaling),
+    slope: float(scaling + size),
+    intercept: float(scaling + 2 * size),
+    codes: [code(codes), code(codes + size / 2)],
+    quaternion: floats(quaternion, 3),
+    origin: floats(origin, 3),
+    rows: [0, 1, 2].map((r) => floats(rows + 4 * size * r, 4)),
   };
 }
 
-/** The affine to RAS+, sform before qform before plain spacing, and what is odd about it. */
-function placeOf({ codes, rows, pixdim, quaternion, origin }, shape, name) {
+/** Return the affine to RAS+ from sform, else qform, else spacing, and notes on assumptions. */
+function affineFromHeader({ codes, rows, pixdim, quaternion, origin }, shape, name) {
   const last = [0, 0, 0, 1];
   const zooms = pixdim.slice(1, 4);
   const notes = [];
   let affine;
   if (codes[1] > 0) affine = [...rows.map((row) => [...row]), last];
   else if (codes[0] > 0) {
-    const turn = rotation(quaternion, name);
+    const rotation = rotationFromQuaternion(quaternion, name);
     const sides = [zooms[0], zooms[1], zooms[2] * (pixdim[0] < 0 ? -1 : 1)];
-    affine = [...turn.map((row, r) => [...row.map((value, c) => value * sides[c]), origin[r]]), last];
+    affine = [...rotation.map((row, r) => [...row.map((value, c) => value * sides[c]), origin[r]]), last];
   } else {
     const steps = [-zooms[0], zooms[1], zooms[2]];
     const middle = (step, r) => (-step * (shape[r] - 1)) / 2;
     affine = [...steps.map((step, r) => [...[0, 1, 2].map((c) => (c === r ? step : 0)), middle(step, r)]), last];
-    notes.push("no orientation in its header: axes assumed to point left, anterior and up");
+    notes.push("no orientation in the header: axes are assumed to point left, anterior and superior");
   }
-  if (thickened(affine, shape)) {
-    notes.push(`one slice without a thickness in its header: ${ASSUMED_THICKNESS} mm assumed`);
+  if (fillMissingThickness(affine, shape)) {
+    notes.push(`one slice without thickness in the header: ${ASSUMED_THICKNESS} mm assumed`);
   }
-  if (!(Math.abs(determinant(directions(affine))) >= 1e-3)) {
-    throw new Refusal(`${name}: its header gives voxels without a place; repair it, or export it again`);
+  if (!(Math.abs(determinant(directionMatrix(affine))) >= 1e-3)) {
+    throw new LumbarsegError(`${name}: the header defines no valid geometry; repair it, or export the image again`);
   }
   const spacing = spacingOf(affine);
   if (Math.min(...spacing) < FINEST_SPACING || Math.max(...spacing.map((s, axis) => s * shape[axis])) > LARGEST_EXTENT) {
-    throw new Refusal(`${name}: its voxels cannot be those of an exam of a person; repair the spacing in its header`);
+    throw new LumbarsegError(`${name}: the voxel size does not fit an exam of a person; repair the spacing in the header`);
   }
   return { affine, notes };
 }
 
-/** Makes an axis of one voxel that has no length as long as is assumed, upright on the others; whether there was one. */
-function thickened(affine, shape) {
+/** Set a missing thickness of a single slice, perpendicular to the other axes; returns whether it was missing. */
+function fillMissingThickness(affine, shape) {
   const lengths = spacingOf(affine);
   const empty = [0, 1, 2].filter((axis) => shape[axis] === 1 && lengths[axis] === 0);
   if (empty.length !== 1) return false;
   const axis = empty[0];
   const [a, b] = [1, 2].map((n) => [0, 1, 2].map((r) => affine[r][(axis + n) % 3]));
-  const normal = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+  const normal = cross(a, b);
   const length = Math.max(Math.hypot(...normal), 1e-12);
   for (const r of [0, 1, 2]) affine[r][axis] = (normal[r] / length) * ASSUMED_THICKNESS;
   return true;
 }
 
-/** Rows of the matrix whose columns are the directions of the axes. */
-function directions(affine) {
+/** Return the rows of the direction cosine matrix. */
+function directionMatrix(affine) {
   const spacing = spacingOf(affine);
   return [0, 1, 2].map((r) => [0, 1, 2].map((c) => affine[r][c] / spacing[c]));
 }
 
-function determinant([a, b, c]) {
-  return a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0]);
-}
-
-function rotation([x, y, z], name) {
-  const rest = 1 - x * x - y * y - z * z;
-  if (rest < -4e-7) throw new Refusal(`${name}: its qform is no rotation; repair its header, or export it again`);
-  const w = Math.sqrt(Math.max(rest, 0));
+function rotationFromQuaternion([x, y, z], name) {
+  const remainder = 1 - x * x - y * y - z * z;
+  if (remainder < -4e-7) throw new LumbarsegError(`${name}: the qform is not a rotation; repair or export it again`);
+  const w = Math.sqrt(Math.max(remainder, 0));
   const s = 2 / (w * w + x * x + y * y + z * z);
   return [
     [1 - s * (y * y + z * z), s * (x * y - w * z), s * (x * z + w * y)],
@@ -160,37 +152,37 @@ function rotation([x, y, z], name) {
   ];
 }
 
-/** The numbers with the header's slope and intercept, as float32. */
-function voxels(bytes, { kind, size, little, offset, slope, intercept }, total) {
+/** Return the voxels as float32, scaled by the header's slope and intercept. */
+function readVoxels(bytes, { kind, size, little, offset, slope, intercept }, total) {
   const raw = bytes.slice(offset, offset + total * size);
-  if (!little) swap(raw, size);
-  const numbers = new KINDS[kind](raw.buffer);
-  const plain = !Number.isFinite(slope) || slope === 0 || (slope === 1 && intercept === 0);
+  if (!little) swapBytes(raw, size);
+  const numbers = new ARRAY_TYPES[kind](raw.buffer);
+  const isUnscaled = !Number.isFinite(slope) || slope === 0 || (slope === 1 && intercept === 0);
   const out = new Float32Array(total);
-  if (plain && !kind.startsWith("Big")) out.set(numbers);
-  else if (plain) for (let i = 0; i < total; i++) out[i] = Number(numbers[i]);
+  if (isUnscaled && !kind.startsWith("Big")) out.set(numbers);
+  else if (isUnscaled) for (let i = 0; i < total; i++) out[i] = Number(numbers[i]);
   else if (size <= 2) {
-    // NumPy scales small whole numbers in float32
+    // NumPy scales small integers in float32
     const [factor, add] = [Math.fround(slope), Math.fround(intercept)];
     for (let i = 0; i < total; i++) out[i] = Math.fround(numbers[i] * factor) + add;
   } else for (let i = 0; i < total; i++) out[i] = Number(numbers[i]) * slope + intercept;
   return out;
 }
 
-/** The bytes of each number the other way round, in place. */
-function swap(raw, size) {
+/** Reverse the bytes of each number in place. */
+function swapBytes(raw, size) {
   for (let at = 0; at < raw.length; at += size) raw.subarray(at, at + size).reverse();
 }
 
-/** A label map as the bytes of a .nii file: sform and qform at the same place, names and colours in the header. */
-export function write(labels, shape, affine, base = STRUCTURES) {
-  const seen = new Uint8Array(256);
-  for (const label of labels) seen[label] = 1;
-  const rows = base.filter((s) => seen[s.label]).sort((a, b) => a.label - b.label);
-  const extensions = [caret(rows), json(rows)].map(extension);
+/** Return a label map as the bytes of a .nii file with sform, qform, and names and colours in header extensions. */
+export function writeLabels(labels, shape, affine, structures = STRUCTURES) {
+  const isPresent = new Uint8Array(256);
+  for (const label of labels) isPresent[label] = 1;
+  const rows = structures.filter((s) => isPresent[s.label]).sort((a, b) => a.label - b.label);
+  const extensions = [caretXml(rows), labelTableJson(rows)].map(headerExtension);
   const offset = 352 + extensions.reduce((n, e) => n + e.length, 0);
   const out = new Uint8Array(offset + labels.length);
-  header(new DataView(out.buffer), out, shape, affine, offset);
+  writeHeader(new DataView(out.buffer), out, shape, affine, offset);
   out[348] = 1;
   let at = 352;
   for (const e of extensions) {
@@ -201,33 +193,33 @@ export function write(labels, shape, affine, base = STRUCTURES) {
   return out;
 }
 
-function header(view, out, shape, affine, offset) {
+function writeHeader(view, out, shape, affine, offset) {
   const text = (value, at) => out.set(new TextEncoder().encode(value), at);
   const short = (at, value) => view.setInt16(at, value, true);
-  const real = (at, value) => view.setFloat32(at, value, true);
-  const { quaternion, qfac, sheared } = upright(affine);
+  const float = (at, value) => view.setFloat32(at, value, true);
+  const { quaternion, qfac, sheared } = quaternionFromAffine(affine);
   view.setInt32(0, 348, true);
   out[38] = 114;
   [3, ...shape, 1, 1, 1, 1].forEach((n, i) => short(40 + 2 * i, n));
   short(68, 1002); // intent: label
   short(70, 2); // uint8
   short(72, 8);
-  [qfac, ...spacingOf(affine), 1, 1, 1, 1].forEach((n, i) => real(76 + 4 * i, n));
-  real(108, offset);
-  real(112, 1);
+  [qfac, ...spacingOf(affine), 1, 1, 1, 1].forEach((n, i) => float(76 + 4 * i, n));
+  float(108, offset);
+  float(112, 1);
   out[123] = 2; // mm
   text("lumbarseg label map", 148);
   short(252, sheared ? 0 : 1);
   short(254, 1);
-  quaternion.forEach((n, i) => real(256 + 4 * i, n));
-  [0, 1, 2].forEach((r) => real(268 + 4 * r, affine[r][3]));
-  [0, 1, 2].forEach((r) => affine[r].forEach((n, c) => real(280 + 16 * r + 4 * c, n)));
+  quaternion.forEach((n, i) => float(256 + 4 * i, n));
+  [0, 1, 2].forEach((r) => float(268 + 4 * r, affine[r][3]));
+  [0, 1, 2].forEach((r) => affine[r].forEach((n, c) => float(280 + 16 * r + 4 * c, n)));
   text("n+1", 344);
 }
 
-/** The quaternion of an affine's rotation, its handedness, and whether it is none but for a shear. */
-function upright(affine) {
-  const m = directions(affine);
+/** Return the quaternion of an affine, its handedness, and whether the affine is sheared. */
+function quaternionFromAffine(affine) {
+  const m = directionMatrix(affine);
   const qfac = determinant(m) < 0 ? -1 : 1;
   const dots = [[0, 1], [0, 2], [1, 2]].map(([a, b]) => Math.abs(m.reduce((total, row) => total + row[a] * row[b], 0)));
   for (const row of m) row[2] *= qfac;
@@ -251,8 +243,8 @@ function upright(affine) {
   return { quaternion: q.slice(1), qfac, sheared: Math.max(...dots) > 1e-4 };
 }
 
-/** A header extension, code 6 (comment): a multiple of 16 bytes. */
-function extension(text) {
+/** Return a header extension with code 6 (comment), padded to a multiple of 16 bytes. */
+function headerExtension(text) {
   const bytes = new TextEncoder().encode(text);
   const out = new Uint8Array(Math.ceil((bytes.length + 8) / 16) * 16);
   const view = new DataView(out.buffer);
@@ -262,7 +254,7 @@ function extension(text) {
   return out;
 }
 
-function caret(rows) {
+function caretXml(rows) {
   const labels = rows.map(({ label, name, colour }) => {
     const [red, green, blue] = colour.map((value) => (value / 255).toFixed(4));
     return `<Label Key="${label}" Red="${red}" Green="${green}" Blue="${blue}" Alpha="1"><![CDATA[${name}]]></Label>\n`;
@@ -274,7 +266,7 @@ function caret(rows) {
   );
 }
 
-function json(rows) {
-  const told = ({ label, name, kind, colour, code }) => ({ value: label, name, kind, colour, SCT: code });
-  return JSON.stringify({ labels: rows.map(told) });
+function labelTableJson(rows) {
+  const entry = ({ label, name, kind, colour, code }) => ({ value: label, name, kind, colour, SCT: code });
+  return JSON.stringify({ labels: rows.map(entry) });
 }

@@ -1,15 +1,14 @@
-// A volume on another grid: axes turned exactly, spacing changed along one axis at a time by a matrix.
+// Resampling onto another grid: exact reorientation, and a matrix along each axis: port of resampling.py.
 
 import { clamp } from "./numpy.js";
-import { axesOf, count } from "./volume.js";
+import { axesOf, DIRECTION_LETTERS, voxelCount } from "./volume.js";
 
-const PAIRS = ["LR", "PA", "IS"];
-
-/** The same voxels with their axes in the order and direction of `axes`; a view. */
-export function reorient(volume, axes) {
-  const have = axesOf(volume.affine);
-  const order = [...axes].map((want) => [...have].findIndex((h) => PAIRS.find((p) => p.includes(want)).includes(h)));
-  const flips = order.map((source, target) => have[source] !== axes[target]);
+/** Return a view of a volume with axes in another order and direction, for example "RAS". */
+export function reorient(volume, axisCodes) {
+  const current = axesOf(volume.affine);
+  const pairOf = (letter) => DIRECTION_LETTERS.findIndex((pair) => pair.includes(letter));
+  const order = [...axisCodes].map((letter) => [...current].findIndex((other) => pairOf(other) === pairOf(letter)));
+  const flips = order.map((source, target) => current[source] !== axisCodes[target]);
   const shape = order.map((source) => volume.shape[source]);
   const strides = order.map((source, target) => (flips[target] ? -1 : 1) * volume.strides[source]);
   let offset = volume.offset;
@@ -25,10 +24,10 @@ export function reorient(volume, axes) {
   return { array: volume.array, shape, strides, offset, affine };
 }
 
-/** The voxels of a volume in C order, as an array of the same kind. */
-export function packed(volume) {
+/** Return the voxels of a volume in C order. */
+export function toContiguous(volume) {
   const { array, shape, strides, offset } = volume;
-  const out = new array.constructor(count(shape));
+  const out = new array.constructor(voxelCount(shape));
   for (let i = 0, at = 0; i < shape[0]; i++) {
     for (let j = 0; j < shape[1]; j++) {
       let from = offset + i * strides[0] + j * strides[1];
@@ -38,7 +37,7 @@ export function packed(volume) {
   return out;
 }
 
-/** A matrix (rows, columns) float32 from its rows; rows that are 0 outside a range are taken so. */
+/** Build a matrix from its rows, each normalised to a sum of 1; only the range of non-zero columns is used. */
 export function matrix(rows, columns, row) {
   const data = new Float32Array(rows * columns);
   const first = new Int32Array(rows);
@@ -55,8 +54,8 @@ export function matrix(rows, columns, row) {
   return { rows, columns, data, first, last };
 }
 
-/** Matrix (target, source) that samples `source` voxels at start + step t, averaging a triangle of `width`. */
-export function weights(source, target, step, start, width = 1) {
+/** Return the matrix (target, source) that samples at start + step t with a triangle filter of `width`. */
+export function interpolationMatrix(source, target, step, start, width = 1) {
   const reach = Math.max(1, width);
   return matrix(target, source, (t) => {
     const centre = clamp(start + step * t, 0, source - 1);
@@ -64,17 +63,17 @@ export function weights(source, target, step, start, width = 1) {
   });
 }
 
-/** array: (I, J, K) times one matrix per axis; null leaves an axis alone. Gives {array, shape}. */
-export function apply(array, shape, matrices) {
+/** Multiply an array (I, J, K) by one matrix per axis (null: unchanged); returns {array, shape}. */
+export function applyMatrices(array, shape, matrices) {
   let out = { array, shape };
   matrices.forEach((m, axis) => {
-    if (m) out = axis === 2 ? alongRows(out, m) : across(out, m, axis);
+    if (m) out = axis === 2 ? applyAlongLastAxis(out, m) : applyToRows(out, m, axis);
   });
   return out;
 }
 
-/** A matrix along the first or second axis: sums of whole rows of numbers. */
-function across({ array, shape }, m, axis) {
+/** Apply a matrix along the first or second axis, as weighted sums of rows. */
+function applyToRows({ array, shape }, m, axis) {
   const inner = axis === 0 ? shape[1] * shape[2] : shape[2];
   const outer = axis === 0 ? 1 : shape[0];
   const out = new Float32Array(outer * m.rows * inner);
@@ -83,19 +82,21 @@ function across({ array, shape }, m, axis) {
     for (let t = 0; t < m.rows; t++) {
       row.fill(0);
       let c = m.first[t];
-      for (; c + 3 < m.last[t]; c += 4) add4(row, array, (o * m.columns + c) * inner, inner, m.data, t * m.columns + c);
-      for (; c < m.last[t]; c++) add1(row, array, (o * m.columns + c) * inner, inner, m.data[t * m.columns + c]);
+      for (; c + 3 < m.last[t]; c += 4) {
+        addFourRows(row, array, (o * m.columns + c) * inner, inner, m.data, t * m.columns + c);
+      }
+      for (; c < m.last[t]; c++) addRow(row, array, (o * m.columns + c) * inner, inner, m.data[t * m.columns + c]);
       out.set(row, (o * m.rows + t) * inner);
     }
   }
   return { array: out, shape: axis === 0 ? [m.rows, shape[1], shape[2]] : [shape[0], m.rows, shape[2]] };
 }
 
-function add1(row, array, from, inner, weight) {
+function addRow(row, array, from, inner, weight) {
   for (let n = 0; n < inner; n++) row[n] += weight * array[from + n];
 }
 
-function add4(row, array, from, inner, data, at) {
+function addFourRows(row, array, from, inner, data, at) {
   const [w0, w1, w2, w3] = [data[at], data[at + 1], data[at + 2], data[at + 3]];
   const [b, c, d] = [from + inner, from + 2 * inner, from + 3 * inner];
   for (let n = 0; n < inner; n++) {
@@ -103,15 +104,15 @@ function add4(row, array, from, inner, data, at) {
   }
 }
 
-/** A matrix along the last axis: products of numbers that lie side by side, for four rows of voxels at once. */
-function alongRows({ array, shape }, m) {
+/** Apply a matrix along the last axis, as dot products for four rows of voxels at once. */
+function applyAlongLastAxis({ array, shape }, m) {
   const rows = shape[0] * shape[1];
   const out = new Float32Array(rows * m.rows);
-  for (let r = 0; r < rows; r += 4) for (let t = 0; t < m.rows; t++) products(out, array, m, r, Math.min(4, rows - r), t);
+  for (let r = 0; r < rows; r += 4) for (let t = 0; t < m.rows; t++) dotProducts(out, array, m, r, Math.min(4, rows - r), t);
   return { array: out, shape: [shape[0], shape[1], m.rows] };
 }
 
-function products(out, array, m, r, many, t) {
+function dotProducts(out, array, m, r, many, t) {
   const { data, columns } = m;
   const last = m.last[t];
   const weight = t * columns;
@@ -119,7 +120,7 @@ function products(out, array, m, r, many, t) {
   const b = many > 1 ? a + columns : a;
   const c = many > 2 ? b + columns : a;
   const d = many > 3 ? c + columns : a;
-  let w = 0.5; // numbers with a fraction from the start, for the compiler's sake
+  let w = 0.5; // a fraction, so that the compiler chooses floating point
   let sa = w - 0.5;
   let sb = sa;
   let sc = sa;

@@ -1,29 +1,29 @@
-// A worker that holds the network and looks at one window at a time. onnxruntime-web stands before this in its source.
+// A worker that runs the network on one window at a time. The script of onnxruntime-web precedes this one.
 /* global ort */
 
-import { probabilities } from "./window.js";
+import { toProbabilities } from "./predictor.js";
 
 let session = null;
 let bias = null;
 
-async function start({ wasm, glue, model, port, bias: given }) {
-  ort.env.wasm.numThreads = 1; // a page from the disk has no shared memory; there are several such workers instead
+async function startSession({ wasm, glue, model, port, bias: cardBias }) {
+  ort.env.wasm.numThreads = 1; // pages opened from disk have no shared memory; several workers run instead
   ort.env.wasm.wasmBinary = wasm;
   ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([glue], { type: "text/javascript" })) };
   session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: ["wasm"] });
-  bias = given;
-  port.onmessage = ({ data }) => answer(port, data);
+  bias = cardBias;
+  port.onmessage = ({ data }) => inferWindow(port, data);
 }
 
-async function answer(port, window) {
+async function inferWindow(port, window) {
   try {
     const { array, channels, rows, columns } = window;
     const input = new ort.Tensor("float32", array, [1, channels, rows, columns]);
     const output = (await session.run({ [session.inputNames[0]]: input }))[session.outputNames[0]];
-    const found = probabilities(output.data, window, bias);
+    const probabilities = toProbabilities(output.data, window, bias);
     input.dispose();
     output.dispose();
-    port.postMessage({ found }, [found.buffer]);
+    port.postMessage({ probabilities }, [probabilities.buffer]);
   } catch (error) {
     port.postMessage({ error: String(error.message ?? error) });
   }
@@ -31,7 +31,7 @@ async function answer(port, window) {
 
 self.onmessage = async ({ data }) => {
   try {
-    await start(data);
+    await startSession(data);
     self.postMessage({ ready: true });
   } catch (error) {
     self.postMessage({ error: String(error.message ?? error) });

@@ -1,0 +1,245 @@
+// Instances and levels from discs, for models that do not segment bodies: port of segmentation/discs_only.py.
+
+import { CONSTANTS, levelsUpward } from "./anatomy.js";
+import { ARCH, CANAL, DISC, extendCenterline, MAX_DISTANCE, SACRUM, indicesWhere } from "./centerline.js";
+import { findDiscPlanes, planePosition } from "./disc_planes.js";
+import {
+  assignArches, assignWholeComponents, distanceMm, instanceCenters, maxSliceArea, numberMap, selectCanal, selectCluster,
+  voxelIndex,
+} from "./instances.js";
+import { levelsFromUser, meanProbability, uncertaintyWarnings } from "./levels.js";
+import { label } from "./ndimage.js";
+import { arange, argmax, argmin, differences, interp, maximum, mean, median, minimum } from "./numpy.js";
+import { LumbarsegError } from "./volume.js";
+
+const LIMITS = CONSTANTS.discs_only;
+const { DEFAULT_LOWEST } = LIMITS;
+const is = (kind) => (value) => value === kind;
+const mask = (classes, kind) => classes.map((c) => (c === kind ? 1 : 0));
+
+/** Separate a class map without bodies into instances, as `separateInstances` does; null when it contains no disc. */
+export function separateDiscs(classes, shape, spacing) {
+  const centerline = fitCenterlineToDiscs(mask(classes, DISC), shape, spacing);
+  if (!centerline) return null;
+  const voxels = indicesWhere(classes, is(DISC));
+  const coordinates = centerline.curveCoordinates(voxels, shape, spacing);
+  const planes = planesOnePerLevel(findDiscPlanes(coordinates, new Uint8Array(voxels.length).fill(DISC), shape[0] > 4));
+  if (!planes.length) return null;
+  const numbers = Uint8Array.from(voxels, (_, v) => {
+    return argmin(planes.map((plane) => Math.abs(planePosition(plane, coordinates, v) - plane.position))) + 1;
+  });
+  const isNear = (v) => coordinates.distance[v] < MAX_DISTANCE;
+  const numberedDiscs = assignWholeComponents(numberMap(classes.length, voxels, numbers, isNear), shape);
+  const [first, last] = firstAndLastDisc(numberedDiscs, shape);
+  const count = last - first + 1;
+  const at = planes.slice(first - 1, last).map((plane) => plane.position);
+  const discs = numberedDiscs.map((n) => (n >= first && n <= last ? n - first + 1 : 0));
+  const step = count > 1 ? median(differences(at)) : LIMITS.DEFAULT_SPACING;
+  const bodyPositions = at.map((value, n) => (value + (n + 1 < count ? at[n + 1] : at.at(-1) + step)) / 2);
+  return {
+    count,
+    bodies: new Uint8Array(discs.length),
+    discs,
+    arches: assignArches(mask(classes, ARCH), bodyPositions, centerline, shape, spacing),
+    sacrum: selectCluster(mask(classes, SACRUM), instanceCenters(discs, 1, shape)[0], shape, spacing),
+    canal: selectCanal(mask(classes, CANAL), centerline, shape, spacing),
+    centerline,
+    positions: bodyPositions,
+    discsOnly: true,
+    shape,
+  };
+}
+
+/** Return one plane per level, where the chain also contains planes through bodies. */
+function planesOnePerLevel(planes) {
+  const steps = (some) => median(differences(some.map((plane) => plane.position)));
+  const planesWithDisc = planes.filter((plane) => plane.discShare > LIMITS.MIN_DISC_SHARE);
+  if (planesWithDisc.length < 2 || steps(planes) >= LIMITS.MIN_LUMBAR_SPACING) return planes;
+  const usualSpacing = steps(planesWithDisc);
+  if (usualSpacing < LIMITS.MIN_LUMBAR_SPACING) return planes;
+  const selected = planesWithDisc.slice(0, 1);
+  for (const plane of planesWithDisc.slice(1)) {
+    const previous = selected.at(-1).position;
+    const gap = plane.position - previous;
+    const count = Math.floor(gap / usualSpacing + 0.5);
+    for (let n = 1; n < count; n++) {
+      selected.push(planes[argmin(planes.map((p) => Math.abs(p.position - previous - (n * gap) / count)))]);
+    }
+    selected.push(plane);
+  }
+  return selected;
+}
+
+/** Fit the centerline through the centres of discs. */
+function fitCenterlineToDiscs(discs, shape, spacing) {
+  const { labels, count } = label(discs, shape);
+  if (!count) return null;
+  const sums = Array.from({ length: count }, () => [0, 0, 0, 0]);
+  for (const at of indicesWhere(discs, Boolean)) {
+    const sum = sums[labels[at] - 1];
+    voxelIndex(at, shape).forEach((value, axis) => (sum[axis] += value));
+    sum[3]++;
+  }
+  const largestSize = Math.max(...sums.map((s) => s[3]));
+  const pieces = sums.filter((s) => s[3] >= LIMITS.MIN_COMPONENT_SHARE * largestSize);
+  const components = pieces.map((s) => ({ point: [0, 1, 2].map((axis) => (s[axis] / s[3]) * spacing[axis]), size: s[3] }));
+  const row = longestRow(components);
+  let curve = fitCurve(row, spacing);
+  const heights = curve.map((p) => p[2]);
+  const anteriors = curve.map((p) => p[1]);
+  const nearCurve = row.filter(({ point }) => Math.abs(interp(point[2], heights, anteriors) - point[1]) <= MAX_DISTANCE);
+  if (nearCurve.length && nearCurve.length < row.length) curve = fitCurve(longestRow(nearCurve), spacing);
+  return extendCenterline(curve);
+}
+
+/** Return the components of the row without a gap in height that has the most voxels. */
+function longestRow(components) {
+  const sorted = [...components].sort((a, b) => a.point[2] - b.point[2]);
+  const rows = [[sorted[0]]];
+  sorted.slice(1).forEach((middle, n) => {
+    if (middle.point[2] - sorted[n].point[2] > LIMITS.MAX_DISC_GAP) rows.push([]);
+    rows.at(-1).push(middle);
+  });
+  return rows[argmax(rows.map((row) => row.reduce((total, { size }) => total + size, 0)))];
+}
+
+/** Return one curve point per row of height from the lowest component to the highest. */
+function fitCurve(row, spacing) {
+  const z = row.map(({ point }) => point[2]);
+  const [low, high] = [minimum(z), maximum(z)];
+  const heights = arange(low, Math.max(high, low + 25), spacing[2]);
+  const degree = high - low > 15 ? Math.min(3, Math.floor((high - low) / LIMITS.HEIGHT_PER_DEGREE) + 1) : 0;
+  const weights = row.map(({ size }) => Math.sqrt(size));
+  const fits = [0, 1].map((axis) => fitPolynomial(z, row.map(({ point }) => point[axis]), weights, degree));
+  return heights.map((height) => [...fits.map((f) => f(Math.min(height, high))), height]);
+}
+
+/** Fit a polynomial by weighted least squares, over heights scaled to -1..1; returns a function. */
+function fitPolynomial(x, y, w, degree) {
+  const [low, high] = [minimum(x), maximum(x)];
+  const scaled = (value) => (high > low ? (2 * value - low - high) / (high - low) : 0);
+  const rows = x.map((value, n) => Array.from({ length: degree + 1 }, (_, d) => scaled(value) ** d * w[n]));
+  const a = Array.from({ length: degree + 1 }, (_, r) => [
+    ...Array.from({ length: degree + 1 }, (_, c) => rows.reduce((total, row) => total + row[r] * row[c], 0)),
+    rows.reduce((total, row, n) => total + row[r] * y[n] * w[n], 0),
+  ]);
+  const terms = solveLinearSystem(a);
+  return (value) => terms.reduce((total, term, d) => total + term * scaled(value) ** d, 0);
+}
+
+/** Solve a small linear system, given with its right side as the last column, by Gaussian elimination. */
+function solveLinearSystem(a) {
+  const n = a.length;
+  for (let c = 0; c < n; c++) {
+    const pivot = [...a.keys()].slice(c).reduce((best, r) => (Math.abs(a[r][c]) > Math.abs(a[best][c]) ? r : best), c);
+    [a[c], a[pivot]] = [a[pivot], a[c]];
+    for (let r = 0; r < n; r++) {
+      if (r === c || !a[c][c]) continue;
+      const share = a[r][c] / a[c][c];
+      for (let k = c; k <= n; k++) a[r][k] -= share * a[c][k];
+    }
+  }
+  return a.map((row, r) => (row[r] ? row[n] / row[r] : 0));
+}
+
+/** Return the first and last number that belong to discs of the column. */
+function firstAndLastDisc(numbers, shape) {
+  const sizes = new Array(maximum(numbers) + 1).fill(0);
+  for (const n of numbers) sizes[n]++;
+  const usualSpacing = median(sizes.slice(1).filter((n) => n > 0));
+  let present = [...sizes.keys()].slice(1).filter((n) => sizes[n] >= LIMITS.MIN_VOLUME_SHARE * usualSpacing);
+  const isLowestWrong = () => present[1] - present[0] > 1 || isRudimentary(numbers, present, shape);
+  while (present.length > 2 && isLowestWrong()) present = present.slice(1);
+  while (present.length > 2 && present.at(-1) - present.at(-2) > 1) present = present.slice(0, -1);
+  return [present[0], present.at(-1)];
+}
+
+function isRudimentary(numbers, present, shape) {
+  const [lowest, ...others] = present.slice(0, 3).map((n) => maxSliceArea(numbers, n, shape));
+  return lowest < LIMITS.MIN_AREA_SHARE * mean(others);
+}
+
+/** Return the instances; throw when their discs are as small and close to each other as cervical ones. */
+export function requireLumbarDiscs(instances, spacing) {
+  const { count, discs, shape } = instances;
+  const areas = Array.from({ length: count }, (_, n) => maxSliceArea(discs, n + 1, shape)).filter(Boolean);
+  const area = median(areas) * spacing[1] * spacing[2];
+  const step = medianSpacing(instances);
+  if (area < LIMITS.MIN_LUMBAR_AREA && count > 2 && step < LIMITS.MIN_LUMBAR_SPACING) {
+    throw new LumbarsegError(
+      `no lumbar spine found: discs of ${area.toFixed(0)} mm2 that follow each other by ${step.toFixed(0)} mm ` +
+        "are too small for lumbar ones",
+    );
+  }
+  return instances;
+}
+
+/** Assign level names to the discs of a column; the result is that of `assignLevels`. */
+export function assignLevelsFromDiscs(instances, probabilities, spacing, pinnedLevel, trainedLowest) {
+  const fromUser = levelsFromUser(instances, pinnedLevel);
+  if (fromUser) return fromUser;
+  const meanDiscProbability = meanProbability(probabilities, DISC, instances.discs, (n) => n > 0);
+  if (sacrumBelowLowestDisc(instances, spacing)) {
+    const reasons = ["counted from the sacrum, by the discs above it"];
+    return makeAssignment(DEFAULT_LOWEST, instances, "sacrum", 0.95 * meanDiscProbability, reasons);
+  }
+  if (!trainedLowest) {
+    const anchor = `none: the lowest disc is assumed to be ${DEFAULT_LOWEST}`;
+    const reasons = ["nothing shows which disc is the lowest"];
+    return makeAssignment(DEFAULT_LOWEST, instances, anchor, 0.2 * meanDiscProbability, reasons);
+  }
+  const [disc, share] = trainedLowest;
+  const percent = `${(share * 100).toFixed(0)}%`;
+  const reasons = [`counted from the lowest disc: it was ${disc} in ${percent} of the training exams`];
+  let value = (share >= 1 ? 0.95 : 0.75) * meanDiscProbability;
+  if (!hasFieldOfViewBelow(instances, spacing)) {
+    reasons.push("the field of view ends close below it, so one below may be missing");
+    value *= 0.4;
+  }
+  if (disc === DEFAULT_LOWEST && leanAngle(instances, spacing) < LIMITS.MIN_L5_S1_LEAN) {
+    const degrees = LIMITS.MIN_L5_S1_LEAN.toFixed(0);
+    reasons.push(`it leans forward by less than ${degrees} degrees, which is rare for ${DEFAULT_LOWEST}`);
+    value *= 0.6;
+  }
+  return makeAssignment(disc, instances, "the lowest disc, as in training", value, reasons);
+}
+
+function makeAssignment(disc, instances, anchor, confidence, reasons) {
+  const names = levelsUpward(disc.split("-")[0], instances.count);
+  return { names, anchor, confidence, reasons, warnings: uncertaintyWarnings(confidence, reasons) };
+}
+
+/** Return whether a sacrum lies directly below the lowest disc. */
+function sacrumBelowLowestDisc(instances, spacing) {
+  const sacral = indicesWhere(instances.sacrum, Boolean);
+  if (sacral.length * spacing[0] * spacing[1] * spacing[2] < LIMITS.MIN_SACRUM_VOLUME) return false;
+  const middle = instanceCenters(instances.discs, 1, instances.shape)[0];
+  return sacral.some((at) => distanceMm(voxelIndex(at, instances.shape), middle, spacing) < LIMITS.MAX_SACRUM_DISTANCE);
+}
+
+/** Return the forward lean of the lowest disc in its middle, degrees. */
+function leanAngle(instances, spacing) {
+  const voxels = Array.from(indicesWhere(instances.discs, is(1)), (at) => voxelIndex(at, instances.shape));
+  const coordinates = voxels.map((voxel) => voxel.map((value, axis) => value * spacing[axis]));
+  const centre = median(coordinates.map((p) => p[0]));
+  const middle = coordinates.filter((p) => Math.abs(p[0] - centre) < LIMITS.MIDLINE);
+  const [a, s] = [1, 2].map((axis) => mean(middle.map((p) => p[axis])));
+  let [aa, as, ss] = [0, 0, 0];
+  for (const p of middle) {
+    aa += (p[1] - a) ** 2;
+    as += (p[1] - a) * (p[2] - s);
+    ss += (p[2] - s) ** 2;
+  }
+  const turn = 0.5 * Math.atan2(2 * as, aa - ss); // direction of the longest axis of the disc
+  return (-Math.atan2(Math.sin(turn) * Math.sign(Math.cos(turn)), Math.abs(Math.cos(turn))) * 180) / Math.PI;
+}
+
+/** Return whether a disc below the lowest one would be in the field of view. */
+function hasFieldOfViewBelow(instances, spacing) {
+  const [center] = instanceCenters(instances.discs, 1, instances.shape);
+  return center[2] * spacing[2] > LIMITS.NEXT_DISC_SHARE * medianSpacing(instances);
+}
+
+function medianSpacing({ positions }) {
+  return positions.length > 1 ? median(differences(positions)) : LIMITS.DEFAULT_SPACING;
+}

@@ -1,0 +1,219 @@
+// Measurements of a labelled spine: port of measurement.py.
+
+import { CONSTANTS, labelsOfKind, LEVELS, LORDOSIS_TOP } from "./anatomy.js";
+import { label } from "./ndimage.js";
+import { arange, argmax, argmin, determinant, maximum, mean, median, minimum, percentile, roundEven } from "./numpy.js";
+import { SpineGeometry } from "./spine_geometry.js";
+
+const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL } = CONSTANTS.measurement;
+const COLUMN = ["body", "disc", "sacrum"];
+const toDegrees = (radians) => (radians * 180) / Math.PI;
+const rounded = (value, digits = 1) => roundEven(value * 10 ** digits) / 10 ** digits;
+
+/** Measure each structure of a label map: {rows, lordosis}, rows from head to foot. labels: in the order of the file;
+ * flips: whether the header swaps front and back, and head and feet. */
+export function measureStructures(labels, shape, affine, flips) {
+  const strides = [1, shape[0], shape[0] * shape[1]];
+  const spine = new SpineGeometry({ array: labels, shape, strides, offset: 0, affine }, flips);
+  const voxelMl = Math.abs(determinant(affine)) / 1000;
+  const fits = fitStructures(spine);
+  const sacralEndplate = fitSacralEndplate(spine, fits);
+  const slips = computeSlips(fits, spine, sacralEndplate);
+  const rows = spine.regions.map((region) => {
+    const { name, kind } = region.structure;
+    const row = { name, kind, volume: rounded(region.count * voxelMl, 3), complete: spine.isComplete(region) };
+    if (fits.has(name)) Object.assign(row, sizes(fits.get(name), spine));
+    else if (kind === "sacrum" && sacralEndplate) row.tilt_top = rounded(toDegrees(sacralEndplate.lean));
+    if (slips.has(name)) row.slip = slips.get(name);
+    return row;
+  });
+  const tilts = new Map(rows.map((row) => [row.name, row.tilt_top]));
+  const [top, bottom] = [tilts.get(LORDOSIS_TOP), tilts.get("sacrum")];
+  return { rows, lordosis: top === undefined || bottom === undefined ? null : rounded(bottom - top) };
+}
+
+/** Fit the bodies and discs that are completely in view; a map by name. */
+function fitStructures(spine) {
+  const chain = spine.regions.filter((region) => COLUMN.includes(region.structure.kind));
+  const fits = new Map();
+  chain.forEach((region, n) => {
+    if (region.structure.kind === "sacrum" || !spine.isComplete(region)) return;
+    const [above, below] = [chain[Math.max(0, n - 1)], chain[Math.min(chain.length - 1, n + 1)]];
+    const direction = [0, 1].map((axis) => above.centre[axis] - below.centre[axis]);
+    const lean = direction[0] || direction[1] ? Math.atan2(direction[0], Math.max(direction[1], 1e-6)) : 0;
+    const fit = fitStructure(spine, region, lean);
+    if (fit) fits.set(region.structure.name, fit);
+  });
+  return fits;
+}
+
+/** Fit the frame of a body or disc, rotated until it is symmetric to the endplates; null for a fragment. */
+function fitStructure(spine, region, lean) {
+  const widths = [1, 2].map((axis) => spine.spacing[axis] * (region.box[axis][1] - region.box[axis][0]));
+  const reach = 4 + 0.5 * Math.hypot(...widths);
+  const grid = arange(-reach, reach, STEP);
+  const bands = region.structure.kind === "disc" ? [[0.3, 0.7]] : [[0.06, 0.22], [0.78, 0.94]];
+  let centre = region.centre;
+  for (let iteration = 0; iteration < 3; iteration++) {
+    const plane = spine.samplePlane(region, region, centre, lean, grid, grid);
+    const { labels, count } = label(plane, [1, grid.length, grid.length]);
+    if (!count) return null;
+    const shape = contourProfiles(labels, count, grid);
+    const extents = bands.map((share) => sagittalExtent(shape, grid, share));
+    const [back, front] = [0, 1].map((side) => mean(extents.map((rim) => rim[side])));
+    const { x, bottom, top } = shape;
+    if (front - back < 8 || x.length < 12) return null;
+    const [low, high] = [fitEndplate(x, bottom, back, front), fitEndplate(x, top, back, front)];
+    if (iteration === 2) {
+      const corners = [toPlane(centre, lean, extents[0][0], low[0] + low[1] * extents[0][0])];
+      const rim = extents.at(-1)[0];
+      corners.push(toPlane(centre, lean, rim, high[0] + high[1] * rim));
+      return { region, centre, lean, back, front, x, bottom, top, low, high, corners };
+    }
+    const middle = (back + front) / 2;
+    centre = toPlane(centre, lean, middle, (low[0] + low[1] * middle + high[0] + high[1] * middle) / 2);
+    lean -= Math.atan((low[1] + high[1]) / 2);
+  }
+  return null;
+}
+
+/** Return the largest component of a sampled structure: its mask, and its bottom and top at each x. */
+function contourProfiles(labels, count, grid) {
+  const size = grid.length;
+  const volumes = new Array(count + 1).fill(0);
+  for (const n of labels) if (n) volumes[n]++;
+  const largest = argmax(volumes);
+  const mask = labels.map((n) => (n === largest ? 1 : 0));
+  const [x, bottom, top] = [[], [], []];
+  for (let m = 0; m < size; m++) {
+    const row = mask.subarray(m * size, (m + 1) * size);
+    const first = row.indexOf(1);
+    if (first < 0) continue;
+    x.push(grid[m]);
+    bottom.push(grid[first] - STEP / 2);
+    top.push(grid[row.lastIndexOf(1)] + STEP / 2);
+  }
+  return { mask, x, bottom, top };
+}
+
+/** Return the median posterior and anterior border, mm, in a band of the height. */
+function sagittalExtent({ mask }, grid, share) {
+  const size = grid.length;
+  const widths = grid.map((_, n) => grid.reduce((total, __, m) => total + mask[m * size + n], 0));
+  const most = maximum(widths);
+  const rows = [...widths.keys()].filter((n) => widths[n] * STEP > 0.4 * most * STEP);
+  const [low, high] = [rows[0], rows.at(-1) - rows[0] + 1];
+  const from = Math.trunc(share[0] * high);
+  const to = Math.max(from + 1, roundEven(share[1] * high));
+  const [starts, ends] = [[], []];
+  for (let n = low + from; n < Math.min(size, low + to); n++) {
+    const column = grid.map((_, m) => mask[m * size + n]);
+    if (!column.includes(1)) continue;
+    starts.push(grid[column.indexOf(1)] - STEP / 2);
+    ends.push(grid[column.lastIndexOf(1)] + STEP / 2);
+  }
+  return [median(starts), median(ends)];
+}
+
+/** Return the indices of the positions in a band of the depth. */
+function indicesInBand(x, back, front, [low, high]) {
+  return [...x.keys()].filter((n) => {
+    const share = (x[n] - back) / (front - back);
+    return share >= low && share <= high;
+  });
+}
+
+/** Return [height at 0, slope] of an endplate through its two rims. */
+function fitEndplate(x, y, back = minimum(x), front = maximum(x)) {
+  const [[x0, y0], [x1, y1]] = RIMS.map((rim) => {
+    const positions = indicesInBand(x, back, front, rim);
+    return [mean(positions.map((n) => x[n])), mean(positions.map((n) => y[n]))];
+  });
+  const slope = (y1 - y0) / (x1 - x0);
+  return [y0 - slope * x0, slope];
+}
+
+/** Convert a point of a structure's own frame to [anterior, superior] in mm in the plane. */
+function toPlane(centre, lean, x, y) {
+  const [cos, sin] = [Math.cos(lean), Math.sin(lean)];
+  return [centre[0] + x * cos + y * sin, centre[1] - x * sin + y * cos];
+}
+
+/** Return the mean height, mm, in a band of the depth; at the rims of a body the 80th percentile, as at its corners. */
+function heightInBand(fit, share) {
+  const heights = indicesInBand(fit.x, fit.back, fit.front, share).map((n) => fit.top[n] - fit.bottom[n]);
+  return share !== MIDDLE && fit.region.structure.kind === "body" ? percentile(heights, 80) : mean(heights);
+}
+
+function sizes(fit, spine) {
+  const row = {
+    anterior: rounded(heightInBand(fit, FRONT)),
+    middle: rounded(heightInBand(fit, MIDDLE)),
+    posterior: rounded(heightInBand(fit, BACK)),
+    depth: rounded(fit.front - fit.back),
+  };
+  const canal = canalWidth(fit, spine);
+  if (canal) row.canal = canal;
+  if (fit.region.structure.kind === "disc") return row;
+  row.tilt_top = rounded(toDegrees(fit.lean - Math.atan(fit.high[1])));
+  row.tilt_bottom = rounded(toDegrees(fit.lean - Math.atan(fit.low[1])));
+  return row;
+}
+
+/** Return the width of the canal behind a structure in mm, along its own anterior axis at half its height. */
+function canalWidth(fit, spine) {
+  const canal = spine.regions.find((region) => labelsOfKind("canal").includes(region.structure.label));
+  if (!canal) return null;
+  const x = arange(fit.back - CANAL, fit.back + 8, STEP);
+  const y = arange(-2, 2.01, STEP);
+  const canalMask = spine.samplePlane(canal, fit.region, fit.centre, fit.lean, x, y);
+  const widths = y.map((_, n) => x.reduce((total, __, m) => total + canalMask[m * y.length + n], 0));
+  return rounded(median(widths) * STEP);
+}
+
+/** Fit the upper endplate of the sacrum: {lowest (structure above it), lean, corner (posterior)}; null if not visible. */
+function fitSacralEndplate(spine, fits) {
+  const sacrum = spine.regions.find((region) => region.structure.kind === "sacrum");
+  const orders = spine.regions.filter((p) => COLUMN.slice(0, 2).includes(p.structure.kind)).map((p) => p.structure.order);
+  const all = [...fits.values()];
+  const lowest = all[argmax(all.map((fit) => fit.region.structure.order))];
+  if (!sacrum || !lowest || lowest.region.structure.order !== maximum(orders)) return null;
+  const lowestPoint = minimum(lowest.bottom);
+  const y = arange(lowestPoint - 20, lowestPoint + 8, STEP);
+  const x = arange(lowest.back - 8, lowest.front + 4, STEP);
+  const sacrumMask = spine.samplePlane(sacrum, lowest.region, lowest.centre, lowest.lean, x, y);
+  const last = x.map((_, m) => sacrumMask.subarray(m * y.length, (m + 1) * y.length).lastIndexOf(1));
+  const first = last.map((n) => y[n < 0 ? y.length - 1 : n]);
+  const inside = [...x.keys()].filter((m) => last[m] >= 0 && x[m] >= lowest.back && x[m] <= lowest.front);
+  const positions = inside.map((m) => x[m]);
+  if (inside.length < 10 || maximum(positions) - minimum(positions) < 0.6 * (lowest.front - lowest.back)) return null;
+  const [at, slope] = fitEndplate(positions, inside.map((m) => first[m] + STEP / 2));
+  const isFlat = x.map((value, m) => last[m] >= 0 && Math.abs(first[m] - at - slope * value) < 2.5);
+  let edge = argmin(x.map((value) => Math.abs(value - (lowest.back + lowest.front) / 2)));
+  while (edge > 0 && isFlat[edge - 1]) edge--;
+  const corner = toPlane(lowest.centre, lowest.lean, x[edge] - STEP / 2, at + slope * x[edge]);
+  return { lowest, lean: lowest.lean - Math.atan(slope), corner };
+}
+
+/** Return the forward slip of each body against the one below in mm, between posterior corners along the bisector. */
+function computeSlips(fits, spine, sacral) {
+  const bodies = LEVELS.filter((level) => fits.has(level)).map((level) => fits.get(level));
+  const slips = new Map();
+  const along = ([x, y], lean) => rounded(x * Math.cos(lean) - y * Math.sin(lean));
+  const difference = (from, to) => [from[0] - to[0], from[1] - to[1]];
+  const name = (fit) => fit.region.structure.name;
+  const orders = spine.regions.filter((region) => region.structure.kind === "body").map((region) => region.structure.order);
+  bodies.slice(1).forEach((lower, n) => {
+    const upper = bodies[n];
+    const [high, low] = [upper.region.structure.order, lower.region.structure.order];
+    if (orders.some((order) => high < order && order < low)) return; // the body between them has no fit
+    const tilt = upper.lean + lower.lean - Math.atan(upper.low[1]) - Math.atan(lower.high[1]);
+    slips.set(name(upper), along(difference(upper.corners[0], lower.corners[1]), tilt / 2));
+  });
+  const lowest = bodies.at(-1);
+  if (lowest && sacral && sacral.lowest.region.structure.order - lowest.region.structure.order < 10) {
+    const tilt = lowest.lean - Math.atan(lowest.low[1]) + sacral.lean;
+    slips.set(name(lowest), along(difference(lowest.corners[0], sacral.corner), tilt / 2));
+  }
+  return slips;
+}

@@ -1,0 +1,201 @@
+// From an exam to the network's input, and from class probabilities back to the exam's grid: port of preprocessing.py.
+
+import { arange, clamp, percentiles, roundEven, searchsorted } from "./numpy.js";
+import { applyMatrices, matrix, toContiguous, reorient, interpolationMatrix } from "./resampling.js";
+import { voxelCount, LumbarsegError, spacingOf, voxelToWorld } from "./volume.js";
+
+/** Sample an axis of `sourceCount` voxels of `spacing` mm by voxels of `target` mm around the same centre. */
+function axisSampling(sourceCount, spacing, target) {
+  if (Math.abs(spacing / target - 1) < 0.01) return { sourceCount, count: sourceCount, step: 1, start: 0 };
+  const step = target / spacing;
+  const sampleCount = Math.max(1, roundEven(sourceCount / step));
+  return { sourceCount, count: sampleCount, step, start: (sourceCount - 1) / 2 - (step * (sampleCount - 1)) / 2 };
+}
+
+function samplingMatrix(a) {
+  const isUnchanged = a.step === 1 && a.count === a.sourceCount;
+  return isUnchanged ? null : interpolationMatrix(a.sourceCount, a.count, a.step, a.start, a.step);
+}
+
+function samplingPlan(canonical, spec) {
+  const spacing = spacingOf(canonical.affine);
+  const slicesPerSlab = Math.max(1, roundEven(spec.slab / spacing[0]));
+  return [
+    axisSampling(canonical.shape[0], spacing[0], spacing[0] * slicesPerSlab),
+    axisSampling(canonical.shape[1], spacing[1], spec.pixel),
+    axisSampling(canonical.shape[2], spacing[2], spec.pixel),
+  ];
+}
+
+/** Return an exam as network input: {array, shape, affine, spacing}, and `canonical` and `plan` for the inverse. */
+export function preprocess(volume, spec) {
+  const canonical = reorient(volume, spec.axes);
+  const plan = samplingPlan(canonical, spec);
+  const { array, shape } = applyMatrices(toContiguous(canonical), canonical.shape, plan.map(samplingMatrix));
+  const origin = voxelToWorld(canonical.affine, plan.map((a) => a.start));
+  const affine = [0, 1, 2].map((r) => [...plan.map((a, c) => canonical.affine[r][c] * a.step), origin[r]]);
+  affine.push([0, 0, 0, 1]);
+  return { array: normaliseIntensity(array, shape, spec), shape, affine, spacing: spacingOf(affine), canonical, plan, spec };
+}
+
+/** Normalise the intensity of an image (slices, A, S) to 0..limit; throw when it is constant. */
+function normaliseIntensity(array, shape, spec) {
+  const n = spec.normalisation;
+  const [low, high] = percentiles(array, [n.low, n.high]);
+  if (!(high - low > 1e-5 * Math.max(Math.abs(low), Math.abs(high)))) {
+    throw new LumbarsegError("the image is constant: there is nothing to segment");
+  }
+  const image = new Float32Array(array.length);
+  let total = 0;
+  for (let i = 0; i < array.length; i++) {
+    image[i] = clamp((array[i] - low) / (high - low), 0, 1);
+    total += image[i];
+  }
+  const local = localMean(image, shape, n.local / spec.pixel);
+  const floor = (n.floor * total) / image.length;
+  for (let i = 0; i < image.length; i++) image[i] /= (local[i] + floor) ** n.power;
+  const highest = Math.max(percentiles(image, [n.top])[0], 1e-6);
+  for (let i = 0; i < image.length; i++) image[i] = clamp(image[i] / highest, 0, n.limit);
+  return image;
+}
+
+/** Return the local mean. In plane it is computed at every fourth voxel and interpolated by cubics, exact to 1e-5. */
+function localMean(image, shape, sigma) {
+  const coarse = shape.map((size) => coarseNodes(size));
+  const blurs = [null, gaussianMatrix(shape[1], sigma, coarse[1]), gaussianMatrix(shape[2], sigma, coarse[2])];
+  const subsampled = applyMatrices(image, shape, blurs);
+  const smoothed = applyMatrices(subsampled.array, subsampled.shape, [gaussianMatrix(shape[0], 1, null), null, null]);
+  const cubics = [null, cubicMatrix(shape[1], coarse[1]), cubicMatrix(shape[2], coarse[2])];
+  return applyMatrices(smoothed.array, smoothed.shape, cubics).array;
+}
+
+/** Return every fourth index of an axis and the last one; all indices of a short axis. */
+function coarseNodes(size) {
+  const all = arange(0, size);
+  return size < 32 ? all : all.filter((n) => n % 4 === 0 || n === size - 1);
+}
+
+/** Return the matrix of Gaussian smoothing at `positions` (null: all), normalised inside the border. */
+function gaussianMatrix(size, sigma, positions) {
+  const centers = positions ?? arange(0, size);
+  return matrix(centers.length, size, (r) =>
+    Float64Array.from({ length: size }, (_, c) => {
+      const value = Math.exp(-0.5 * ((centers[r] - c) / sigma) ** 2);
+      return value < 1e-9 ? 0 : value;
+    }),
+  );
+}
+
+/** Return the matrix (size, nodes) of cubics through the four nodes around each index; null if all are nodes. */
+function cubicMatrix(size, positions) {
+  if (positions.length === size) return null;
+  return matrix(size, positions.length, (t) => {
+    const row = new Float64Array(positions.length);
+    const first = clamp(searchsorted(positions, t, true) - 2, 0, positions.length - 4);
+    for (let n = first; n < first + 4; n++) {
+      row[n] = 1;
+      for (let o = first; o < first + 4; o++) if (o !== n) row[n] *= (t - positions[o]) / (positions[n] - positions[o]);
+    }
+    return row;
+  });
+}
+
+/** Return an index along an axis, reversed when the axis is flipped. */
+const flippedIndex = (position, size, flip) => (flip ? size - 1 - position : position);
+
+/** Return the most probable class on the exam's grid, in the network's axes and C order.
+ * probabilities: (classes, slices, A, S); flips: whether A and S are reversed in them. */
+export function classesOnSourceGrid(probabilities, classes, prepared, flips) {
+  const { plan, shape } = prepared;
+  const best = new Uint8Array(voxelCount(plan.map((a) => a.sourceCount)));
+  const occupiedRows = foregroundRows(probabilities, classes, shape, flips);
+  if (!occupiedRows) return best;
+  const boxes = occupiedRows.map((rows, n) => samplingInBox(rows, plan[n]));
+  const matrices = boxes.map((c) => c.matrix);
+  const boxShape = boxes.map((c) => c.high - c.low);
+  const resample = (number) =>
+    applyMatrices(cropClass(probabilities, number, shape, boxes, flips), boxShape, matrices).array;
+  const highest = resample(0);
+  const bestClass = new Uint8Array(highest.length);
+  for (let number = 1; number < classes; number++) {
+    const values = resample(number);
+    for (let i = 0; i < values.length; i++) if (values[i] > highest[i]) [bestClass[i], highest[i]] = [number, values[i]];
+  }
+  const [, J, K] = plan.map((a) => a.sourceCount);
+  const size = boxes.map((c) => c.last - c.first);
+  for (let i = 0, at = 0; i < size[0]; i++) {
+    for (let j = 0; j < size[1]; j++, at += size[2]) {
+      const to = ((boxes[0].first + i) * J + boxes[1].first + j) * K + boxes[2].first;
+      best.set(bestClass.subarray(at, at + size[2]), to);
+    }
+  }
+  return best;
+}
+
+/** Return for each axis which indices contain foreground; null without foreground. */
+function foregroundRows(probabilities, classes, [I, J, K], flips) {
+  const size = I * J * K;
+  const rows = [new Uint8Array(I), new Uint8Array(J), new Uint8Array(K)];
+  let any = false;
+  for (let i = 0, at = 0; i < I; i++) {
+    for (let j = 0; j < J; j++) {
+      for (let k = 0; k < K; k++, at++) {
+        const background = probabilities[at];
+        if (background > 0.5) continue; // probabilities sum to one
+        let c = 1;
+        while (c < classes && probabilities[c * size + at] <= background) c++;
+        if (c === classes) continue;
+        any = true;
+        rows[0][i] = rows[1][flippedIndex(j, J, flips[0])] = rows[2][flippedIndex(k, K, flips[1])] = 1;
+      }
+    }
+  }
+  return any ? rows : null;
+}
+
+/** Return along one axis the box of the foreground with a margin, the source voxels inside, and their matrix. */
+function samplingInBox(rows, a) {
+  const low = Math.max(0, rows.indexOf(1) - 2);
+  const high = Math.min(a.count, rows.lastIndexOf(1) + 3);
+  const positions = Float64Array.from({ length: a.sourceCount }, (_, n) => (n - a.start) / a.step);
+  const first = low === 0 ? 0 : searchsorted(positions, low);
+  const last = high === a.count ? a.sourceCount : searchsorted(positions, high - 1, true);
+  const weights = interpolationMatrix(high - low, last - first, 1 / a.step, positions[first] - low);
+  return { low, high, first, last, matrix: weights };
+}
+
+/** Return the probabilities of one class inside the box, in the exam's orientation. */
+function cropClass(probabilities, number, [I, J, K], boxes, flips) {
+  const [a, b, c] = boxes;
+  const out = new Float32Array((a.high - a.low) * (b.high - b.low) * (c.high - c.low));
+  for (let i = a.low, at = 0; i < a.high; i++) {
+    for (let j = b.low; j < b.high; j++) {
+      const from = ((number * I + i) * J + flippedIndex(j, J, flips[0])) * K;
+      for (let k = c.low; k < c.high; k++) out[at++] = probabilities[from + flippedIndex(k, K, flips[1])];
+    }
+  }
+  return out;
+}
+
+/** Return for each axis the index of the nearest network voxel of each exam voxel, flipped as the probabilities. */
+export function nearestNetworkVoxels(prepared, flips) {
+  return prepared.plan.map((a, n) =>
+    Int32Array.from({ length: a.sourceCount }, (_, s) => {
+      const position = clamp(roundEven((s - a.start) / a.step), 0, a.count - 1);
+      return flippedIndex(position, a.count, n > 0 && flips[n - 1]);
+    }),
+  );
+}
+
+/** Return voxels in the order of the exam's file, from the network's axes. */
+export function toSourceOrder(array, prepared) {
+  const { shape, strides, offset } = prepared.canonical;
+  const out = new array.constructor(array.length);
+  for (let i = 0, at = 0; i < shape[0]; i++) {
+    for (let j = 0; j < shape[1]; j++) {
+      let to = offset + i * strides[0] + j * strides[1];
+      for (let k = 0; k < shape[2]; k++, at++, to += strides[2]) out[to] = array[at];
+    }
+  }
+  return out;
+}

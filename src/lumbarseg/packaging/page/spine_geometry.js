@@ -1,0 +1,153 @@
+// Voxels and planes of a labelled spine, for measuring: port of the geometry in measurement.py.
+
+import { CONSTANTS, STRUCTURES } from "./anatomy.js";
+import { clamp, cross, maximum, roundEven, unit } from "./numpy.js";
+import { toContiguous, reorient } from "./resampling.js";
+import { spacingOf } from "./volume.js";
+
+const { SLAB, MARGIN, CUT } = CONSTANTS.measurement;
+const scaled = (a, factor) => a.map((value) => value * factor);
+const dot = (a, b) => a.reduce((total, value, n) => total + value * b[n], 0);
+
+/** Return the bounding box of each label, [[start, stop] of each axis], indexed by label. */
+function labelBoxes(array, [I, J, K]) {
+  const boxes = [];
+  for (let i = 0, at = 0; i < I; i++) {
+    for (let j = 0; j < J; j++) {
+      for (let k = 0; k < K; k++, at++) {
+        const label = array[at];
+        if (!label) continue;
+        const box = (boxes[label] ??= [[i, i + 1], [j, j + 1], [k, k + 1]]);
+        box[0][1] = i + 1;
+        if (j < box[1][0]) box[1][0] = j;
+        if (j >= box[1][1]) box[1][1] = j + 1;
+        if (k < box[2][0]) box[2][0] = k;
+        if (k >= box[2][1]) box[2][1] = k + 1;
+      }
+    }
+  }
+  return boxes;
+}
+
+/** Return the volume with the anterior and superior world axes reversed where `flips` is true. */
+function reverseWorldAxes(volume, flips) {
+  const signs = [1, ...flips.map((flip) => (flip ? -1 : 1)), 1];
+  return { ...volume, affine: volume.affine.map((row, r) => scaled(row, signs[r])) };
+}
+
+/** Labels in RAS order and their regions. matrix (2, 3) and base: from voxels to [anterior, superior] in mm. */
+export class SpineGeometry {
+  constructor(volume, flips) {
+    const canonical = reorient(reverseWorldAxes(volume, flips), "RAS");
+    this.array = toContiguous(canonical);
+    this.shape = canonical.shape;
+    this.spacing = spacingOf(canonical.affine);
+    const steps = [0, 1, 2].map((c) => [0, 1, 2].map((r) => canonical.affine[r][c]));
+    const normal = unit(cross(steps[1], steps[2]));
+    const up = unit([0, 1, 2].map((r) => (r === 2 ? 1 : 0) - normal[r] * normal[2]));
+    const anterior = cross(up, normal);
+    const axes = [scaled(anterior, Math.sign(anterior[1])), up];
+    this.matrix = axes.map((axis) => steps.map((step) => dot(axis, step)));
+    this.base = axes.map((axis) => dot(axis, [0, 1, 2].map((r) => canonical.affine[r][3])));
+    const boxes = labelBoxes(this.array, this.shape);
+    this.regions = STRUCTURES.filter((s) => boxes[s.label]).map((s) => this.makeRegion(s, boxes[s.label]));
+  }
+
+  /** Return a structure with its box, voxel count, middle slice and centre [anterior, superior] in mm. */
+  makeRegion(structure, box) {
+    const [, J, K] = this.shape;
+    const sums = [0, 0, 0];
+    let count = 0;
+    for (let i = box[0][0]; i < box[0][1]; i++) {
+      for (let j = box[1][0]; j < box[1][1]; j++) {
+        for (let k = box[2][0]; k < box[2][1]; k++) {
+          if (this.array[(i * J + j) * K + k] !== structure.label) continue;
+          sums[0] += i;
+          sums[1] += j;
+          sums[2] += k;
+          count++;
+        }
+      }
+    }
+    const voxel = sums.map((total) => total / count);
+    const centre = this.matrix.map((row, r) => dot(row, voxel) + this.base[r]);
+    return { structure, box, count, middle: voxel[0], centre };
+  }
+
+  /** Return the slices that form the sagittal plane of a region, [start, stop]. */
+  planeSlices(makeRegion) {
+    const reach = Math.max(0, Math.trunc(SLAB / this.spacing[0]));
+    const middle = clamp(roundEven(makeRegion.middle), makeRegion.box[0][0], makeRegion.box[0][1] - 1);
+    return [Math.max(0, middle - reach), Math.min(this.shape[0], middle + reach + 1)];
+  }
+
+  /** Return whether a region ends before the border of the exam, in its plane. */
+  isComplete(makeRegion) {
+    const [, J, K] = this.shape;
+    const widths = [new Float64Array(J), new Float64Array(K)];
+    const [first, last] = this.planeSlices(makeRegion);
+    for (let i = first; i < last; i++) {
+      for (let j = makeRegion.box[1][0]; j < makeRegion.box[1][1]; j++) {
+        for (let k = makeRegion.box[2][0]; k < makeRegion.box[2][1]; k++) {
+          if (this.array[(i * J + j) * K + k] !== makeRegion.structure.label) continue;
+          widths[0][j]++;
+          widths[1][k]++;
+        }
+      }
+    }
+    return widths.every((width, n) => {
+      const edge = 1 + Math.trunc(MARGIN / this.spacing[n + 1]);
+      const borderWidth = Math.max(maximum(width.slice(0, edge)), maximum(width.slice(-edge)));
+      return borderWidth < CUT * Math.max(maximum(width), 1);
+    });
+  }
+
+  /** Sample `region` in the plane of `at` at points (x, y) of a frame around `centre` that leans forward by `lean`. */
+  samplePlane(makeRegion, at, centre, lean, x, y) {
+    const mask = this.occupancyPlane(makeRegion, at);
+    const [[, a, b], [, c, d]] = this.matrix;
+    const det = a * d - b * c;
+    const [cos, sin] = [Math.cos(lean), Math.sin(lean)];
+    const inverse = (v) => [(d * v[0] - b * v[1]) / det, (a * v[1] - c * v[0]) / det];
+    const middle = roundEven(at.middle);
+    const origin = inverse(centre.map((value, r) => value - this.base[r] - this.matrix[r][0] * middle));
+    const start = [origin[0] - mask.low[0], origin[1] - mask.low[1]];
+    const [alongX, alongY] = [inverse([cos, -sin]), inverse([sin, cos])];
+    const out = new Uint8Array(x.length * y.length);
+    for (let m = 0, to = 0; m < x.length; m++) {
+      for (let n = 0; n < y.length; n++, to++) {
+        const row = start[0] + alongX[0] * x[m] + alongY[0] * y[n];
+        const column = start[1] + alongX[1] * x[m] + alongY[1] * y[n];
+        out[to] = bilinear(mask, row, column) >= 0.5 ? 1 : 0;
+      }
+    }
+    return out;
+  }
+
+  /** Return the share of slices in which each pixel belongs to a region, with an empty border. */
+  occupancyPlane(makeRegion, at) {
+    const [, J, K] = this.shape;
+    const [first, last] = this.planeSlices(at);
+    const [[j0, j1], [k0, k1]] = makeRegion.box.slice(1);
+    const [rows, columns] = [j1 - j0 + 2, k1 - k0 + 2];
+    const data = new Float32Array(rows * columns);
+    for (let j = j0; j < j1; j++) {
+      for (let k = k0; k < k1; k++) {
+        let count = 0;
+        for (let i = first; i < last; i++) if (this.array[(i * J + j) * K + k] === makeRegion.structure.label) count++;
+        data[(j - j0 + 1) * columns + k - k0 + 1] = count / (last - first);
+      }
+    }
+    return { data, rows, columns, low: [j0 - 1, k0 - 1] };
+  }
+}
+
+/** Interpolate a plane bilinearly; 0 outside. */
+function bilinear({ data, rows, columns }, row, column) {
+  if (row < 0 || column < 0 || row > rows - 1 || column > columns - 1) return 0;
+  const [r, c] = [Math.min(Math.floor(row), rows - 2), Math.min(Math.floor(column), columns - 2)];
+  const [u, v] = [row - r, column - c];
+  const at = r * columns + c;
+  const upper = data[at] * (1 - v) + data[at + 1] * v;
+  return Math.fround(upper * (1 - u) + (data[at + columns] * (1 - v) + data[at + columns + 1] * v) * u);
+}

@@ -1,0 +1,290 @@
+"""The page's JavaScript modules return what the Python modules return, on arrays written by Python."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from scipy import ndimage
+from tests.grids import affine_of
+from tests.packaging.page_modules import Job, run_jobs
+from tests.segmentation.spines import Plan, build
+
+from lumbarseg.anatomy import CLASSES
+from lumbarseg.clicks import ClickGaussian
+from lumbarseg.errors import LumbarsegError
+from lumbarseg.inference import ModelCard
+from lumbarseg.io import read_image, read_labels, write_image, write_labels
+from lumbarseg.measurement import lumbar_lordosis, measure_structures
+from lumbarseg.packaging import npm_packages, page_tables
+from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.preprocessing import PreprocessingSpec, extract_windows, preprocess
+from lumbarseg.resampling import reorient
+from lumbarseg.segmentation import orientation
+from lumbarseg.segmentation.discs_only import assign_levels_from_discs
+from lumbarseg.segmentation.label_map import check_level_order, classes_on_exam_grid, keep_kinds, render_label_map
+from lumbarseg.segmentation.levels import assign_levels, list_levels
+from lumbarseg.segmentation.pipeline import separate_lumbar_spine
+from lumbarseg.segmentation.orientation import Prediction
+from lumbarseg.volume import Volume
+
+AXES = ("RAS", "LPS", "PIR", "SAL", "ASR", "IPL")
+FULL_CARD = ModelCard(PreprocessingSpec())
+DISCS_ONLY_CARD = ModelCard(
+    PreprocessingSpec(), trained_names=("background", "disc"), targets=("disc",), lowest_structure=("L5-S1", 1.0)
+)
+
+
+def read_array(job: Job, name: str, dtype: Any) -> np.ndarray:
+    return np.fromfile(f"{job['out']}.{name}", dtype)
+
+
+def volume(axes: str, shape: tuple[int, int, int], seed: int = 0) -> Volume:
+    rng = np.random.default_rng(seed)
+    spacing = tuple(4.1 if letter in "RL" else 0.8 for letter in axes)
+    array = ndimage.gaussian_filter(rng.normal(size=shape), 2).astype(np.float32) * 900 + 400
+    return Volume(array, affine_of(axes, spacing, (3.0, -20.0, 7.0), (4.0, -7.0, 5.0)))
+
+
+def test_numpy_and_ndimage_functions_match(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    values = np.round(rng.normal(size=(4, 9, 11)) * 3, 1)
+    job = {"action": "arrays", "values": values.ravel().tolist(), "shape": values.shape, "sigma": 1.3, "q": 37.0}
+    (result,) = run_jobs([job], tmp_path)
+    flat = values.ravel()
+    assert result["rounded"] == np.rint(flat).tolist()
+    assert result["percentile"] == pytest.approx(np.percentile(flat, 37), rel=1e-12)
+    assert result["percentiles"] == pytest.approx(np.percentile(flat.astype(np.float32), [37, 0, 50, 100]), rel=1e-6)
+    for border, mode in (("nearest", "nearest"), ("zero", "constant")):
+        assert np.allclose(result[border], ndimage.gaussian_filter1d(flat, 1.3, mode=mode), atol=1e-12)
+    mask = values > 0
+    assert result["components"] == ndimage.label(mask)[0].ravel().tolist()
+    plane = ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[True]], [[False]]])
+    assert result["componentsInPlane"] == ndimage.label(mask, plane)[0].ravel().tolist()
+    whole = np.abs(np.rint(values * 10)).astype(np.uint8)
+    assert result["maximumFilter"] == ndimage.grey_dilation(whole, size=(3, 5, 5)).ravel().tolist()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_nifti_headers_are_read_as_in_python(tmp_path: Path, version: int) -> None:
+    kind = nibabel.Nifti1Image if version == 1 else nibabel.Nifti2Image
+    rng, jobs = np.random.default_rng(5), []
+    for number, dtype in enumerate((">i2", "u1", "<u2", ">f4", "f8", "i4", "i8", "i1")):
+        array = (rng.random((5, 6, 7)) * 100).astype(dtype)
+        image = kind(array, affine_of(AXES[number % 6], (1.0, 2.0, 3.0), (9, 8, 7), (10.0, 20.0, 5.0)), dtype=dtype)
+        header = image.header
+        header.set_sform(image.affine, 1 if number % 3 else 0)
+        header.set_qform(image.affine, 1 if number % 2 else 0)
+        if number % 4 == 1:
+            header.set_slope_inter(0.37, -3.1)
+        path = tmp_path / f"{number}.nii{'.gz' if number % 2 else ''}"
+        image.to_filename(path)
+        jobs.append({"action": "read", "file": str(path)})
+    for job, result in zip(jobs, run_jobs(jobs, tmp_path), strict=True):
+        expected = read_image(Path(job["file"]))
+        assert tuple(result["shape"]) == expected.array.shape
+        assert np.allclose(result["affine"], expected.affine, atol=1e-9)
+        assert np.array_equal(read_array(job, "f32", np.float32), expected.array.ravel(order="F"))
+
+
+def test_a_slice_without_thickness_gets_the_assumed_thickness(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.ones((1, 30, 40), np.float32), None)
+    image.header.set_sform(np.array([[0, 1, 0, 3], [0, 0, 1.2, 4], [0, 0.1, 0, 5], [0, 0, 0, 1]]), 1)
+    image.to_filename(tmp_path / "one.nii")
+    (result,) = run_jobs([{"action": "read", "file": str(tmp_path / "one.nii")}], tmp_path)
+    assert np.allclose(result["affine"], read_image(tmp_path / "one.nii").affine, atol=1e-9)
+    assert "thickness" in result["notes"][0]
+
+
+def test_damaged_files_raise_errors(tmp_path: Path) -> None:
+    write_image(volume("RAS", (5, 20, 20)), tmp_path / "whole.nii.gz")
+    write_image(volume("RAS", (5, 20, 20)), tmp_path / "whole.nii")
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "whole.nii.gz").read_bytes()[:900])
+    (tmp_path / "cut.nii").write_bytes((tmp_path / "whole.nii").read_bytes()[:900])
+    (tmp_path / "none.nii").write_bytes(b"no exam at all" * 50)
+    nan = np.full((4, 4, 4), np.nan, np.float32)
+    nibabel.Nifti1Image(nan, np.eye(4)).to_filename(tmp_path / "nan.nii")
+    nibabel.Nifti1Image(np.zeros((4, 4, 4, 3), np.float32), np.eye(4)).to_filename(tmp_path / "four.nii")
+    nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.diag([999.0, 1, 1, 1])).to_filename(tmp_path / "far.nii")
+    names = ("cut.nii.gz", "cut.nii", "none.nii", "nan.nii", "four.nii", "far.nii")
+    result = run_jobs([{"action": "read", "file": str(tmp_path / each)} for each in names], tmp_path)
+    words = ("gzip", "truncated", "not a NIfTI", "NaN", "4-D", "of a person")
+    assert all(word in row["error"] for word, row in zip(words, result, strict=True)), result
+    for each in names:
+        with pytest.raises(LumbarsegError):
+            read_image(tmp_path / each)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_label_maps_are_written_as_in_python(tmp_path: Path, axes: str) -> None:
+    labels = np.random.default_rng(1).integers(0, 12, (6, 7, 8)).astype(np.uint8)
+    affine = affine_of(axes, (1.0, 2.0, 3.0), (9.0, 8.0, 7.0), (10.0, 20.0, 5.0))
+    labels.ravel(order="F").tofile(tmp_path / "labels")
+    job = {"action": "write", "file": str(tmp_path / "labels"), "shape": labels.shape, "affine": affine.tolist()}
+    run_jobs([job], tmp_path)
+    write_labels(Volume(labels, affine), tmp_path / "python.nii")
+    page, python = (nibabel.load(path) for path in (f"{job['out']}.nii", tmp_path / "python.nii"))
+    assert np.array_equal(np.asarray(page.dataobj), labels)
+    for get in ("get_sform", "get_qform"):
+        assert np.allclose(getattr(page, get)(), getattr(python, get)(), atol=1e-5)
+    for key in ("intent_code", "qform_code", "sform_code", "xyzt_units", "datatype", "descrip"):
+        assert page.header[key] == python.header[key]
+    (caret, table_), (caret_, python_table) = (
+        [extension.get_content() for extension in image.header.extensions] for image in (page, python)
+    )
+    assert caret == caret_ and json.loads(table_.decode().rstrip("\0")) == json.loads(python_table)
+
+
+def test_preprocessing_matches_python(tmp_path: Path) -> None:
+    shapes = {"R": 9, "L": 9, "A": 90, "P": 90, "S": 120, "I": 120}
+    with_clicks = replace(FULL_CARD, spec=replace(FULL_CARD.spec, clicks=ClickGaussian()))
+    thin = replace(FULL_CARD, spec=replace(FULL_CARD.spec, slab=8.5))
+    cases = [(axes, FULL_CARD) for axes in AXES] + [("RAS", with_clicks), ("LPS", thin)]
+    jobs = []
+    for number, (axes, card) in enumerate(cases):
+        path = tmp_path / f"{number}.nii"
+        write_image(volume(axes, tuple(shapes[letter] for letter in axes), number), path)
+        jobs.append({"action": "preprocess", "file": str(path), "card": page_tables.card_for_page(card)})
+    for job, result, (_, card) in zip(jobs, run_jobs(jobs, tmp_path), cases, strict=True):
+        expected = preprocess(read_image(Path(job["file"])), card.spec)
+        assert tuple(result["shape"]) == expected.grid.shape
+        assert np.allclose(result["affine"], expected.grid.affine, atol=1e-9)
+        array = read_array(job, "f32", np.float32).reshape(expected.array.shape)
+        assert np.abs(array - expected.array).max() < 2e-4
+        middle = extract_windows(array[:, 1:, :-1], card.spec)[len(array) // 2]
+        assert tuple(result["window"]) == middle.shape
+        assert np.array_equal(read_array(job, "window", np.float32), middle.ravel())
+
+
+def test_every_constant_the_page_reads_exists_in_python() -> None:
+    constants = {
+        module.__name__.rpartition(".")[2]: page_tables.module_constants(module)
+        for module in page_tables.PORTED_MODULES
+    }
+    for path in npm_packages.page_source_folder().glob("*.js"):
+        text = path.read_text(encoding="utf-8")
+        read = [
+            (m[2], re.findall(r"[A-Z]\w+(?=\s*[,}:])", m[1]))
+            for m in re.finditer(r"const (\{[^}]*\}) = CONSTANTS\.(\w+);", text)
+        ]
+        read += [
+            (m[2], re.findall(rf"\b{m[1]}\.(\w+)", text)) for m in re.finditer(r"const (\w+) = CONSTANTS\.(\w+);", text)
+        ]
+        assert len(read) == text.count("CONSTANTS."), path.name
+        for module, names in read:
+            missing = set(names) - set(constants[module])
+            assert names and not missing, f"{path.name}: {module}.py has no constant {sorted(missing)}"
+
+
+PLANS = {
+    "plain": (Plan(), FULL_CARD, {}),
+    "scoliosis": (Plan(bend=3.0, lordosis=4.0), FULL_CARD, {}),
+    "missing and fused discs": (Plan(missing=frozenset({3}), fused=frozenset({5})), FULL_CARD, {}),
+    "crushed and slipped": (Plan(crushed=frozenset({2}), slips={3: 6.0}), FULL_CARD, {}),
+    "rough": (Plan(noise=0.2, touching=True), FULL_CARD, {}),
+    "no sacrum": (Plan(sacrum=0.5), FULL_CARD, {}),
+    "an S1 like a lumbar body": (Plan(slope=45.0, lordosis=12.0, missing=frozenset({1})), FULL_CARD, {}),
+    "named from the lowest": (Plan(), FULL_CARD, {"pinned": ("L6", 1)}),
+    "named from the third": (Plan(), FULL_CARD, {"pinned": ("L2", 3)}),
+    "single slices": (Plan(slices=3), FULL_CARD, {}),
+    "discs alone": (Plan(), DISCS_ONLY_CARD, {}),
+    "discs alone, no lowest disc": (
+        Plan(missing=frozenset({1})),
+        replace(DISCS_ONLY_CARD, lowest_structure=("L4-L5", 0.9)),
+        {},
+    ),
+    "discs alone, a tall spine": (Plan(slices=1, size=1.15, lordosis=3.0, slope=15.0), DISCS_ONLY_CARD, {}),
+    "turned": (Plan(), FULL_CARD, {"flips": (True, False)}),
+    "upside down": (Plan(), FULL_CARD, {"flips": (True, True)}),
+}
+
+
+@pytest.fixture(scope="module")
+def page_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Job, Job, np.ndarray]]:
+    """Return for each plan the job, the page's result, and the class probabilities (C, slices, A, S) given to both."""
+    folder = tmp_path_factory.mktemp("page_results")
+    jobs, probability_maps = [], []
+    for number, (plan, card, options) in enumerate(PLANS.values()):
+        classes = build(plan, number).classes
+        if trained := set(card.trained_names):
+            classes = np.where(np.isin(classes, [CLASSES.index(k) for k in trained]), classes, 0)
+        probabilities = np.stack([ndimage.uniform_filter((classes == c) * 1.0, (1, 3, 3)) for c in range(6)]) + 0.01
+        probabilities = (probabilities / probabilities.sum(axis=0)).astype(np.float32)
+        axes = AXES[number % len(AXES)]
+        write_image(exam(classes, axes, plan, options.get("flips", (False, False))), folder / f"{number}.nii")
+        probabilities.tofile(folder / f"{number}.probabilities")
+        settings = {"pinned": None, "flips": (False, False)} | options
+        paths = {"file": str(folder / f"{number}.nii"), "probabilities": str(folder / f"{number}.probabilities")}
+        jobs.append({"action": "segment", "card": page_tables.card_for_page(card), **paths, **settings})
+        probability_maps.append(probabilities)
+    result = run_jobs(jobs, folder)
+    return {key: row for key, *row in zip(PLANS, jobs, result, probability_maps, strict=True)}
+
+
+def exam(classes: np.ndarray, axes: str, plan: Plan, flips: orientation.Flips) -> Volume:
+    """Return a volume with 0.8 mm pixels whose preprocessed grid is that of the class map (slices, A, S)."""
+    slices, a, s = classes.shape
+    shape = (slices, round(a / 0.8), round(s / 0.8))
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    affine = affine_of("RAS", (plan.slice, a / shape[1], s / shape[2]))
+    return reorient(Volume(array, affine), axes)
+
+
+@pytest.mark.parametrize("key", PLANS)
+def test_instances_levels_and_label_map_match_python(page_results: Any, key: str) -> None:
+    job, result, probabilities = page_results[key]
+    _, card, _ = PLANS[key]
+    prepared = preprocess(read_image(Path(job["file"])), card.spec)
+    assert prepared.grid.shape == probabilities.shape[1:]
+    prediction = Prediction(prepared, job["flips"], probabilities, probabilities.argmax(axis=0).astype(np.uint8))
+    instances = separate_lumbar_spine(prediction, card)
+    assign = assign_levels_from_discs if instances.discs_only else assign_levels
+    assignment = assign(instances, probabilities, [job["pinned"]] if job["pinned"] else (), card.lowest_structure)
+    labels = render_label_map(classes_on_exam_grid(prediction), instances, assignment.names, prediction)
+    check_level_order(labels)
+    for part in ("bodies", "discs", "arches", "sacrum", "canal"):
+        expected = getattr(instances, part).astype(np.uint8)
+        differs = (read_array(job, part, np.uint8) != expected.ravel()).sum()
+        assert differs <= 0.001 * max((expected > 0).sum(), 1), part
+    assert np.allclose(result["positions"], instances.positions, atol=1e-3)
+    assert tuple(result["flips"]) == orientation.estimate_flips(prediction.classes, prediction.spacing)
+    expected = keep_kinds(labels, card.output_kinds)
+    differs = (read_array(job, "labels", np.uint8) != expected.ravel(order="F")).sum()
+    assert differs <= 0.001 * (expected > 0).sum()
+    assert result["anchor"] == assignment.anchor and result["reasons"] == list(assignment.reasons)
+    assert result["confidence"] == pytest.approx(assignment.confidence, abs=0.002)
+    rows = list_levels(instances, assignment, prediction)
+    assert [level["name"] for level in result["levels"]] == [level.name for level in rows]
+    for page, level in zip(result["levels"], rows, strict=True):
+        assert (page["uncertain"], page["partial"]) == (level.uncertain, level.partial)
+        assert page["reasons"] == list(level.reasons)
+        assert np.allclose(page["centre"], level.centre, atol=0.11)
+
+
+def test_measurements_match_python(tmp_path: Path) -> None:
+    jobs = []
+    for seed, axes in enumerate(("RAS", "PIL", "LPS")):
+        labels = reorient(
+            render_phantom(draw_recipe(np.random.default_rng(seed), RecipeRanges(isotropic_fraction=0.0))).labels, axes
+        )
+        labels = Volume(np.ascontiguousarray(labels.array), labels.affine)
+        if axes == "LPS":  # a header with front and back exchanged
+            labels = Volume(labels.array, np.diag([1.0, -1.0, 1.0, 1.0]) @ labels.affine)
+        write_labels(labels, tmp_path / f"{seed}.nii.gz")
+        jobs.append({"action": "measure", "file": str(tmp_path / f"{seed}.nii.gz"), "flips": (axes == "LPS", False)})
+    for job, result in zip(jobs, run_jobs(jobs, tmp_path), strict=True):
+        expected = measure_structures(read_labels(Path(job["file"])), job["flips"])
+        assert [row["name"] for row in result["rows"]] == [row.name for row in expected]
+        for page, row in zip(result["rows"], expected, strict=True):
+            values = {key: value for key, value in asdict(row).items() if value is not None}
+            assert set(page) == set(values), row.name
+            for key, value in values.items():
+                near = pytest.approx(value, abs=0.11) if isinstance(value, float) else value
+                assert page[key] == near, (row.name, key)
+        assert result["lordosis"] == pytest.approx(lumbar_lordosis(expected), abs=0.11)
