@@ -30,8 +30,8 @@ from lumbarseg.segmentation import orientation
 from lumbarseg.segmentation.discs_only import assign_levels_from_discs
 from lumbarseg.segmentation.label_map import check_level_order, classes_on_exam_grid, keep_kinds, render_label_map
 from lumbarseg.segmentation.levels import assign_levels, list_levels
-from lumbarseg.segmentation.pipeline import separate_lumbar_spine
 from lumbarseg.segmentation.orientation import Prediction
+from lumbarseg.segmentation.pipeline import separate_lumbar_spine
 from lumbarseg.volume import Volume
 
 AXES = ("RAS", "LPS", "PIR", "SAL", "ASR", "IPL")
