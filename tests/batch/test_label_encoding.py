@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tests.io.itk import write_metaimage
-from tests.report.found import found, phantom
+from tests.report.segmented_phantom import phantom, phantom_segmentation
 
 from lumbarseg.anatomy import STRUCTURES, Kind, arch_of_level, structure_by_name
 from lumbarseg.batch import label_encoding
@@ -34,13 +34,13 @@ L6 = structure_by_name("L6").label
 
 def segmented_exam(scheme: str = DEFAULT_SCHEME, posterior: str = "separate") -> SegmentedExam:
     """Return the phantom's ground truth as a result; its highest body is L6, which most programs have no value for."""
-    array = found(("L3",)).labels.array.copy()
+    array = phantom_segmentation(("L3",)).labels.array.copy()
     highest = next(s.label for s in STRUCTURES if s.kind is Kind.BODY and (array == s.label).any())
     array[array == highest] = L6
-    labels = label_encoding.apply_posterior_choice(Volume(array, found().labels.affine), posterior)
+    labels = label_encoding.apply_posterior_choice(Volume(array, phantom_segmentation().labels.affine), posterior)
     left_out = label_encoding.structures_without_value(labels.array, scheme)
     options = ExamOptions(posterior=posterior, scheme=scheme)
-    return SegmentedExam(found(("L3",)), labels, {}, b"", (), left_out, options)
+    return SegmentedExam(phantom_segmentation(("L3",)), labels, {}, b"", (), left_out, options)
 
 
 def write(segmented: SegmentedExam, folder: Path, name: str = "nifti") -> Path:
