@@ -60,7 +60,7 @@ def test_markups_of_slicer_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "no JSON"),
         ("[]", "neither 'clicks'"),
@@ -79,8 +79,8 @@ def test_markups_of_slicer_are_read() -> None:
         ),
     ],
 )
-def test_a_file_that_is_none_is_refused_in_one_line(text: str, said: str) -> None:
-    with pytest.raises(FileError, match=said) as error:
+def test_a_file_that_is_none_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(FileError, match=message) as error:
         parse_clicks(text, "a.json")
     assert str(error.value).startswith("a.json: ")
     assert "\n" not in str(error.value)
@@ -105,9 +105,9 @@ def test_a_click_lies_where_it_was_set_whichever_way_an_exam_lies(
     grid = network_grid(grid_of(axes, turn), spec)
     heat = encode_clicks([Click(point, "L3")], grid, ClickGaussian())[CLASSES.index(Kind.BODY)]
     top = np.array(np.unravel_index(heat.argmax(), heat.shape))
-    away = (grid.to_index(np.array(point)) - top) * grid.spacing
-    assert abs(away[0]) <= grid.spacing[0] / 2 + 1e-6
-    assert np.abs(away[1:]).max() <= 1.0
+    distance = (grid.to_index(np.array(point)) - top) * grid.spacing
+    assert abs(distance[0]) <= grid.spacing[0] / 2 + 1e-6
+    assert np.abs(distance[1:]).max() <= 1.0
     weights = heat[top[0]] / heat[top[0]].sum()
     middle = np.array([np.sum(weights * index) for index in np.indices(heat.shape[1:])])
     assert np.abs(middle - grid.to_index(np.array(point))[1:]).max() < 1.0
@@ -116,11 +116,11 @@ def test_a_click_lies_where_it_was_set_whichever_way_an_exam_lies(
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SLA"])
 def test_four_orientations_give_the_same_channels(axes: str) -> None:
     clicks = [Click((3.0, -20.0, 31.0), "L3"), Click((-11.0, 14.0, -40.0), "L4-L5", positive=False)]
-    found, plain = (
+    positions, plain = (
         encode_clicks(clicks, network_grid(grid_of(a), PreprocessingSpec()), ClickGaussian()) for a in (axes, "RAS")
     )
-    assert found.shape == plain.shape
-    np.testing.assert_allclose(found, plain, atol=1e-4)
+    assert positions.shape == plain.shape
+    np.testing.assert_allclose(positions, plain, atol=1e-4)
 
 
 def test_a_click_fades_from_slice_to_slice_and_stays_in_its_channel() -> None:

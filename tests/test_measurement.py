@@ -1,4 +1,4 @@
-"""Sizes of blocks that are known exactly, in every order of axes, and of phantoms against their own truth."""
+"""Measurements of blocks that are known exactly, in every order of axes, and of phantoms against their ground truth."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def test_oblique_slices_do_not_change_sizes(turn: tuple[float, float, float]) ->
 @pytest.mark.parametrize("wrong", [(1, -1, 1), (1, 1, -1), (1, -1, -1)])
 def test_a_header_with_the_patient_turned_over_changes_nothing(wrong: tuple[int, int, int]) -> None:
     labels = blocks("PIR", lean=10.0, slip=5.0)
-    turned = Volume(labels.array, np.diag([*wrong, 1.0]) @ labels.affine)
-    assert measure_structures(turned, (wrong[1] < 0, wrong[2] < 0)) == measure_structures(labels)
+    swapped = Volume(labels.array, np.diag([*wrong, 1.0]) @ labels.affine)
+    assert measure_structures(swapped, (wrong[1] < 0, wrong[2] < 0)) == measure_structures(labels)
 
 
 def test_an_axial_stack_goes_through_the_same_door() -> None:
@@ -135,7 +135,7 @@ def test_volumes_are_those_of_the_voxels() -> None:
 
 
 @pytest.mark.parametrize("slip", [-6.0, 0.0, 4.0, 9.0])
-def test_a_slip_is_told_for_the_body_that_slipped(slip: float) -> None:
+def test_a_slip_is_reported_for_the_body_that_slipped(slip: float) -> None:
     rows = rows_of(blocks(slip=slip, lean=5.0))
     assert rows["L4"].slip == pytest.approx(slip, abs=0.8)
     assert rows["L3"].slip == pytest.approx(0, abs=0.8)
@@ -199,9 +199,9 @@ def test_phantoms_have_the_sizes_of_their_truth() -> None:
                 value = getattr(row, key)
                 if value is not None and key in truth:
                     gaps.setdefault(key, []).append(abs(value - truth[key]))
-        found = lumbar_lordosis(rows)
-        if found is not None:
-            lordoses.append(abs(found - phantom.ground_truth["lordosis"]))
+        lordosis = lumbar_lordosis(rows)
+        if lordosis is not None:
+            lordoses.append(abs(lordosis - phantom.ground_truth["lordosis"]))
         if len(lordoses) == 3 and len(gaps["middle"]) > 60:
             break
     assert len(lordoses) == 3

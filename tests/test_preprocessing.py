@@ -48,7 +48,7 @@ def frame(source: Grid, spec: PreprocessingSpec = SPEC) -> PreparedImage:
     return PreparedImage(np.zeros(grid.shape, np.float32), grid, source, spec)
 
 
-def places(grid: Grid) -> Array:
+def positions(grid: Grid) -> Array:
     """Where every voxel is, (I, J, K, 3) mm."""
     return grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
 
@@ -69,10 +69,10 @@ def test_every_voxel_of_the_exam_gets_the_label_of_the_nearest_voxel_of_the_netw
     source, network = prepared.source_grid, prepared.grid
     assert network.axis_codes == "RAS"
     labels = np.arange(np.prod(network.shape)).reshape(network.shape)
-    found = labels_on_source_grid(labels, prepared)
-    assert found.shape == source.shape
-    from_there = np.stack(np.unravel_index(found, network.shape), axis=-1)
-    position = network.to_index(places(source))
+    result = labels_on_source_grid(labels, prepared)
+    assert result.shape == source.shape
+    from_there = np.stack(np.unravel_index(result, network.shape), axis=-1)
+    position = network.to_index(positions(source))
     distance = np.abs(np.clip(position, 0, np.array(network.shape) - 1) - from_there)
     assert distance.max() <= 0.5 + 1e-6
     assert np.abs(position - from_there).max() <= 0.75 + 1e-6  # at a border the network's grid may end earlier
@@ -86,7 +86,7 @@ def test_labels_sent_to_a_finer_network_grid_and_back_are_the_same_voxel_for_vox
 ) -> None:
     prepared = frame(data.draw(exam_grids(axes, finest=1.02, thinnest=2.4)))
     labels = filled(prepared.source_grid, dtype=np.uint8).array
-    sent = labels[nearest(prepared.source_grid, places(prepared.grid))]
+    sent = labels[nearest(prepared.source_grid, positions(prepared.grid))]
     assert np.array_equal(labels_on_source_grid(sent, prepared), labels)
 
 
@@ -102,8 +102,8 @@ def test_a_label_painted_at_a_point_comes_back_at_that_point(axes: str, data: st
     painted = np.abs(np.moveaxis(np.indices(network.shape), 0, -1) - index).max(axis=-1) <= 0.5 + 1e-6
     restored = labels_on_source_grid(painted.astype(np.uint8) * 7, prepared)
     assert restored[tuple(target)] == 7
-    away = network.to_index(places(source)[restored == 7]) - network.to_index(point)
-    assert np.abs(away).max() <= 1.5 + 1e-6  # half a voxel each way, a quarter more at a border
+    distance = network.to_index(positions(source)[restored == 7]) - network.to_index(point)
+    assert np.abs(distance).max() <= 1.5 + 1e-6  # half a voxel each way, a quarter more at a border
 
 
 def reoriented_spacing(grid: Grid) -> Array:
@@ -120,7 +120,7 @@ def test_at_the_networks_own_spacing_nothing_is_resampled(axes: str) -> None:
     prepared = frame(source)
     assert sorted(prepared.grid.shape) == [7, 8, 9]
     labels = filled(source, dtype=np.uint8).array
-    sent = labels[nearest(source, places(prepared.grid))]
+    sent = labels[nearest(source, positions(prepared.grid))]
     assert np.array_equal(np.sort(sent.ravel()), np.sort(labels.ravel()))
     assert np.array_equal(labels_on_source_grid(sent, prepared), labels)
     scores = np.stack([sent % 2 == 0, sent % 2 == 1]).astype(np.float32)
@@ -131,26 +131,26 @@ def test_at_the_networks_own_spacing_nothing_is_resampled(axes: str) -> None:
 @given(scores=arrays(np.float32, (4, 2, 3, 3), elements=st.integers(0, 3)))
 def test_of_equal_scores_the_first_class_counts(scores: Array) -> None:
     before = scores.copy()
-    found = argmax_classes(scores)
-    assert np.array_equal(found, scores.argmax(axis=0))
-    assert found.dtype == np.uint8
+    result = argmax_classes(scores)
+    assert np.array_equal(result, scores.argmax(axis=0))
+    assert result.dtype == np.uint8
     assert np.array_equal(scores, before)
 
 
-def test_only_what_is_asked_for_is_painted_and_there_as_ever() -> None:
+def test_only_the_changed_region_is_interpolated_and_as_before() -> None:
     prepared = frame(Grid((9, 30, 40), affine_of("RAS", (4.0, 0.7, 0.8), (0, 0, 0), (5, 10, -5))))
     scores = np.random.default_rng(0).random((3, *prepared.grid.shape)).astype(np.float32)
-    where = np.zeros(prepared.grid.shape, bool)
-    where[2:7, 5:15, 10:25] = True
-    whole, part = classes_on_source_grid(scores, prepared), classes_on_source_grid(scores, prepared, where)
-    place = prepared.grid.to_index(places(prepared.source_grid))
-    inside = ((place >= [2, 5, 10]) & (place <= [6, 14, 24])).all(axis=-1)
-    far = ((place < [-1, 2, 7]) | (place > [9, 18, 28])).any(axis=-1)
+    changed = np.zeros(prepared.grid.shape, bool)
+    changed[2:7, 5:15, 10:25] = True
+    all_windows, part = classes_on_source_grid(scores, prepared), classes_on_source_grid(scores, prepared, changed)
+    position = prepared.grid.to_index(positions(prepared.source_grid))
+    inside = ((position >= [2, 5, 10]) & (position <= [6, 14, 24])).all(axis=-1)
+    far = ((position < [-1, 2, 7]) | (position > [9, 18, 28])).any(axis=-1)
     assert inside.any()
     assert far.any()
-    assert np.array_equal(part[inside], whole[inside])
+    assert np.array_equal(part[inside], all_windows[inside])
     assert not part[far].any()
-    assert whole[far].any()
+    assert all_windows[far].any()
 
 
 @pytest.mark.parametrize("axes", AXIS_ORDERS)
@@ -160,16 +160,16 @@ def test_the_best_class_is_the_best_between_the_networks_voxels_too(axes: str, d
     """Scores that rise linearly through space stay exact when interpolated: the border of a class is a plane."""
     prepared = frame(data.draw(exam_grids(axes)))
     direction = np.array([0.3, -0.8, 0.5])
-    border = float(np.median(places(prepared.grid) @ direction))
-    scores = np.stack([np.zeros(prepared.grid.shape), places(prepared.grid) @ direction - border]).astype(np.float32)
-    found = classes_on_source_grid(scores, prepared)
-    assert found.shape == prepared.source_grid.shape
-    assert found.dtype == np.uint8
-    position = prepared.grid.to_index(places(prepared.source_grid))
+    border = float(np.median(positions(prepared.grid) @ direction))
+    scores = np.stack([np.zeros(prepared.grid.shape), positions(prepared.grid) @ direction - border]).astype(np.float32)
+    result = classes_on_source_grid(scores, prepared)
+    assert result.shape == prepared.source_grid.shape
+    assert result.dtype == np.uint8
+    position = prepared.grid.to_index(positions(prepared.source_grid))
     inside = ((position >= 0) & (position <= np.array(prepared.grid.shape) - 1)).all(axis=-1)
-    score = places(prepared.source_grid) @ direction - border
+    score = positions(prepared.source_grid) @ direction - border
     clear = inside & (abs(score) > 1e-2)
-    assert np.array_equal(found[clear], (score > 0)[clear])
+    assert np.array_equal(result[clear], (score > 0)[clear])
 
 
 @settings(max_examples=30, deadline=None)
@@ -182,7 +182,7 @@ def test_sheared_grids_come_back_too(shear: tuple[float, ...], axes: str) -> Non
     source = Grid((4, 5, 6), slant @ affine_of(axes, spacing))
     prepared = frame(source)
     labels = filled(source, dtype=np.uint8).array
-    sent = labels[nearest(source, places(prepared.grid))]
+    sent = labels[nearest(source, positions(prepared.grid))]
     assert np.array_equal(labels_on_source_grid(sent, prepared), labels)
 
 
@@ -198,7 +198,7 @@ STACKS = {
 
 def blob(grid: Grid, centre: Array, width: float = 6.0) -> Volume:
     """A bright ball in noise."""
-    distance = np.linalg.norm(places(grid) - centre, axis=-1)
+    distance = np.linalg.norm(positions(grid) - centre, axis=-1)
     noise = np.random.default_rng(0).normal(100, 5, grid.shape)
     return Volume((noise + 900 * np.exp(-0.5 * (distance / width) ** 2)).astype(np.float32), grid.affine)
 
@@ -220,12 +220,12 @@ def test_every_kind_of_exam_goes_through(source: Grid) -> None:
     thickness = reoriented_spacing(source)[0]
     assert prepared.grid.spacing[0] == pytest.approx(thickness * max(1, round(SPEC.slab / thickness)))
     bright = np.argwhere(prepared.array > 0.8 * prepared.array.max()).mean(axis=0)
-    found = prepared.grid.to_world(bright)
-    assert np.linalg.norm(found - centre) < np.linalg.norm(prepared.grid.spacing) / 2 + 1
+    result = prepared.grid.to_world(bright)
+    assert np.linalg.norm(result - centre) < np.linalg.norm(prepared.grid.spacing) / 2 + 1
 
-    found_labels = labels_on_source_grid((prepared.array > 0.8 * prepared.array.max()).astype(np.uint8), prepared)
-    assert found_labels.shape == source.shape
-    back = source.to_world(np.argwhere(found_labels).mean(axis=0))
+    restored_labels = labels_on_source_grid((prepared.array > 0.8 * prepared.array.max()).astype(np.uint8), prepared)
+    assert restored_labels.shape == source.shape
+    back = source.to_world(np.argwhere(restored_labels).mean(axis=0))
     assert np.linalg.norm(back - centre) < np.linalg.norm(prepared.grid.spacing) / 2 + 1
 
 
@@ -279,14 +279,14 @@ def test_windows_hold_each_slice_with_its_neighbours(shape: tuple[int, int, int]
     spec = replace(SPEC, neighbours=neighbours)
     array = np.random.default_rng(0).random(shape).astype(np.float32)
     array.setflags(write=False)
-    found = extract_windows(array, spec)
-    assert found.shape[:2] == (shape[0], 2 * neighbours + 1)
-    assert all(size % 32 == 0 and 0 <= size - n < 32 for size, n in zip(found.shape[2:], shape[1:], strict=True))
+    result = extract_windows(array, spec)
+    assert result.shape[:2] == (shape[0], 2 * neighbours + 1)
+    assert all(size % 32 == 0 and 0 <= size - n < 32 for size, n in zip(result.shape[2:], shape[1:], strict=True))
     for index in range(shape[0]):
-        for place in range(2 * neighbours + 1):
-            which = min(max(index + place - neighbours, 0), shape[0] - 1)
-            assert np.array_equal(found[index, place, : shape[1], : shape[2]], array[which])
-            assert found[index, place, -1, -1] == array[which, -1, -1]
+        for position in range(2 * neighbours + 1):
+            which = min(max(index + position - neighbours, 0), shape[0] - 1)
+            assert np.array_equal(result[index, position, : shape[1], : shape[2]], array[which])
+            assert result[index, position, -1, -1] == array[which, -1, -1]
 
 
 def test_a_specification_survives_its_dict() -> None:
@@ -366,6 +366,6 @@ def test_a_fine_exam_is_restored_in_slabs_to_the_same(monkeypatch: pytest.Monkey
     volume = Volume(np.random.default_rng(0).random((40, 60, 50)).astype(np.float32), np.diag([0.5, 0.5, 0.5, 1.0]))
     prepared = preprocess(volume, SPEC)
     scores = np.random.default_rng(1).random((4, *prepared.array.shape), dtype=np.float32)
-    whole = classes_on_source_grid(scores, prepared)
+    all_windows = classes_on_source_grid(scores, prepared)
     monkeypatch.setattr("lumbarseg.preprocessing._CHUNK_VOXELS", 7 * 60 * 50)
-    assert np.array_equal(classes_on_source_grid(scores, prepared), whole)
+    assert np.array_equal(classes_on_source_grid(scores, prepared), all_windows)

@@ -20,19 +20,19 @@ OBLIQUE = 30.0  # degrees about each axis
 @given(grid=grids(OBLIQUE))
 def test_reorienting_moves_no_voxel_in_space_and_inverts_exactly(axes: str, grid: Grid) -> None:
     volume = filled(grid)
-    turned = reorient(volume, axes)
-    assert turned.grid.axis_codes == axes
-    assert turned.grid.same_as(reorient_grid(grid, axes), 0)
-    assert sorted(turned.array.shape) == sorted(grid.shape)
+    rotated = reorient(volume, axes)
+    assert rotated.grid.axis_codes == axes
+    assert rotated.grid.same_as(reorient_grid(grid, axes), 0)
+    assert sorted(rotated.array.shape) == sorted(grid.shape)
 
-    back = reorient(turned, grid.axis_codes)
+    back = reorient(rotated, grid.axis_codes)
     assert np.array_equal(back.array, volume.array)
     assert back.grid.same_as(grid, 1e-9)
 
-    index = np.array(list(np.ndindex(turned.array.shape)))
-    places = np.rint(grid.to_index(turned.grid.to_world(index))).astype(int)
-    assert np.abs(turned.grid.to_world(index) - grid.to_world(places)).max() < 1e-6
-    assert np.array_equal(turned.array.ravel(), volume.array[tuple(places.T)])
+    index = np.array(list(np.ndindex(rotated.array.shape)))
+    positions = np.rint(grid.to_index(rotated.grid.to_world(index))).astype(int)
+    assert np.abs(rotated.grid.to_world(index) - grid.to_world(positions)).max() < 1e-6
+    assert np.array_equal(rotated.array.ravel(), volume.array[tuple(positions.T)])
 
 
 def test_reorienting_copies_no_voxels() -> None:
@@ -98,9 +98,9 @@ def test_apply_is_one_product_for_each_axis(shape: tuple[int, int, int], lead: t
     ]
     full = [np.eye(n) if m is None else m for m, n in zip(matrices, shape, strict=True)]
     expected = np.einsum("...ijk,ai,bj,ck->...abc", array, *full)
-    found = apply_matrices(array, (matrices[0], matrices[1], matrices[2]))
-    assert found.dtype == np.float32
-    assert found == pytest.approx(expected, abs=1e-4)
+    result = apply_matrices(array, (matrices[0], matrices[1], matrices[2]))
+    assert result.dtype == np.float32
+    assert result == pytest.approx(expected, abs=1e-4)
 
 
 @settings(max_examples=50, deadline=None)
@@ -108,18 +108,18 @@ def test_apply_is_one_product_for_each_axis(shape: tuple[int, int, int], lead: t
 def test_resampling_onto_its_own_grid_changes_nothing(grid: Grid, order: int) -> None:
     volume = filled(grid)
     volume.array.setflags(write=False)
-    again = resample(volume, grid, order)
-    assert np.array_equal(again.array, volume.array)
-    assert again.array.dtype == volume.array.dtype
-    assert again.grid.same_as(grid, 0)
+    restored = resample(volume, grid, order)
+    assert np.array_equal(restored.array, volume.array)
+    assert restored.array.dtype == volume.array.dtype
+    assert restored.grid.same_as(grid, 0)
 
 
 @settings(max_examples=30, deadline=None)
 @given(grid=grids(OBLIQUE), axes=st.sampled_from(AXIS_ORDERS))
 def test_resampling_onto_other_axes_is_reorienting(grid: Grid, axes: str) -> None:
     volume = filled(grid)
-    turned = reorient(volume, axes)
-    assert np.array_equal(resample(volume, turned.grid, 0).array, turned.array)
+    rotated = reorient(volume, axes)
+    assert np.array_equal(resample(volume, rotated.grid, 0).array, rotated.array)
 
 
 @settings(max_examples=30, deadline=None)
@@ -130,33 +130,33 @@ def test_a_linear_image_is_linear_on_any_grid(target: Grid, direction: tuple[flo
     shape = tuple(np.ceil(size / 3).astype(int) + 1)
     source = Grid(shape, np.block([[np.eye(3) * 3, low[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]]))
     image = source.to_world(np.moveaxis(np.indices(shape), 0, -1)) @ np.array(direction)
-    found = resample(Volume(image, source.affine), target).array
+    result = resample(Volume(image, source.affine), target).array
     expected = target.to_world(np.moveaxis(np.indices(target.shape), 0, -1)) @ np.array(direction)
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert result == pytest.approx(expected, abs=1e-6)
 
 
 def test_outside_the_source_there_is_nothing() -> None:
     volume = Volume(np.full((4, 4, 4), 7, np.int16), np.eye(4))
     far = Grid((4, 4, 4), affine_of("RAS", origin=(2, 0, 0)))
-    found = resample(volume, far, 0).array
-    assert np.array_equal(found[:2], np.full((2, 4, 4), 7))
-    assert not found[2:].any()
+    result = resample(volume, far, 0).array
+    assert np.array_equal(result[:2], np.full((2, 4, 4), 7))
+    assert not result[2:].any()
 
 
 @given(st.tuples(*[st.integers(-9, 9)] * 3), st.tuples(*[st.integers(1, 8)] * 3), st.integers(0, 1))
 def test_voxels_that_coincide_are_copied(offset: tuple[int, int, int], shape: tuple[int, int, int], order: int) -> None:
     array = np.random.default_rng(0).integers(0, 9, (5, 6, 7)).astype(np.float32)
     affine = affine_of("PIR", (0.7, 0.7, 3.3), (1, 2, 3))
-    moved = affine.copy()
-    moved[:3, 3] = affine[:3, :3] @ offset + affine[:3, 3]
+    shifted = affine.copy()
+    shifted[:3, 3] = affine[:3, :3] @ offset + affine[:3, 3]
     expected = np.zeros(shape, np.float32)
     for index in np.ndindex(*shape):
-        place = tuple(i + o for i, o in zip(index, offset, strict=True))
-        if all(0 <= i < n for i, n in zip(place, array.shape, strict=True)):
-            expected[index] = array[place]
-    found = resample(Volume(array, affine), Grid(shape, moved), order).array
-    np.testing.assert_array_equal(found, expected)
-    assert found.dtype == np.float32
+        position = tuple(i + o for i, o in zip(index, offset, strict=True))
+        if all(0 <= i < n for i, n in zip(position, array.shape, strict=True)):
+            expected[index] = array[position]
+    result = resample(Volume(array, affine), Grid(shape, shifted), order).array
+    np.testing.assert_array_equal(result, expected)
+    assert result.dtype == np.float32
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -167,7 +167,7 @@ def test_a_large_array_is_resampled_in_slabs_to_the_same(order: str, monkeypatch
         interpolation_matrix(31, 40, 0.77, 0.0),
         interpolation_matrix(42, 21, 2.0, 0.5, 2.0),
     )
-    whole = apply_matrices(array, matrices)
+    all_at_once = apply_matrices(array, matrices)
     monkeypatch.setattr("lumbarseg.resampling._MAX_VOXELS_AT_ONCE", 20 * 31 * 5 * 8)
-    np.testing.assert_allclose(apply_matrices(array, matrices), whole, rtol=1e-5)
+    np.testing.assert_allclose(apply_matrices(array, matrices), all_at_once, rtol=1e-5)
     np.testing.assert_allclose(apply_matrices(array, (None, None, matrices[2])), array @ matrices[2].T, rtol=1e-5)

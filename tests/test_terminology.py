@@ -13,23 +13,23 @@ from lumbarseg.terminology import CATEGORY, CODING_SCHEME, Code, slicer_terminol
 
 STANDARD: Any = _concepts_dict.concepts
 LISTED: Any = _cid_dict.cid_concepts
-BY_VALUE = {(value, meaning) for found in STANDARD[CODING_SCHEME].values() for value, (meaning, _) in found.items()}
+BY_VALUE = {(value, meaning) for codes in STANDARD[CODING_SCHEME].values() for value, (meaning, _) in codes.items()}
 LISTS = {Kind.BODY: 7603, Kind.ARCH: 7603, Kind.DISC: 7604}
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda s: s.name)
 def test_a_structure_has_the_standards_code_and_meaning(structure: Structure) -> None:
-    found = structure_codes(structure)
+    codes = structure_codes(structure)
     if structure.code:
-        assert (found.type.value, found.type.meaning) in BY_VALUE
-        assert found.type.value == structure.code
-        assert found.region is None
+        assert (codes.type.value, codes.type.meaning) in BY_VALUE
+        assert codes.type.value == structure.code
+        assert codes.region is None
     else:
-        assert found.region is not None
-        assert (found.region.value, found.region.meaning) in BY_VALUE
+        assert codes.region is not None
+        assert (codes.region.value, codes.region.meaning) in BY_VALUE
     if structure.code and structure.kind in LISTS:
         names = LISTED[LISTS[structure.kind]][CODING_SCHEME]
-        assert found.type.value in {value for name in names for value in STANDARD[CODING_SCHEME][name]}
+        assert codes.type.value in {value for name in names for value in STANDARD[CODING_SCHEME][name]}
 
 
 def test_a_body_is_a_part_of_its_vertebra_and_a_whole_one_is_not() -> None:
@@ -46,7 +46,7 @@ def test_a_body_is_a_part_of_its_vertebra_and_a_whole_one_is_not() -> None:
     assert structure_codes(structure_by_name("L4"), whole_vertebra=True).modifier is None
 
 
-def test_terms_tell_all_structures_apart_but_discs_of_an_l6() -> None:
+def test_codes_distinguish_all_structures_but_discs_of_an_l6() -> None:
     same = [s.name for s in STRUCTURES if sum(structure_codes(s) == structure_codes(other) for other in STRUCTURES) > 1]
     assert same == [s.name for s in STRUCTURES if s.kind is Kind.DISC and not s.code]
 
@@ -59,10 +59,10 @@ def test_the_list_for_slicer_has_every_term_once() -> None:
         for row in category["Type"]
         for part in row.get("Modifier", [{**row, "CodeValue": ""}])
     ]
-    wanted = [
-        (found.type.value, found.modifier.value if found.modifier else "", s.colour)
-        for s, found in ((s, structure_codes(s)) for s in STRUCTURES)
+    expected = [
+        (codes.type.value, codes.modifier.value if codes.modifier else "", s.colour)
+        for s, codes in ((s, structure_codes(s)) for s in STRUCTURES)
     ]
     assert len({row[:2] for row in listed}) == len(listed)
-    assert set(listed) <= set(wanted)
-    assert {row[:2] for row in listed} == {row[:2] for row in wanted}
+    assert set(listed) <= set(expected)
+    assert {row[:2] for row in listed} == {row[:2] for row in expected}

@@ -46,9 +46,9 @@ def test_world_and_index_are_inverse(grid: Grid, index: tuple[float, float, floa
 @settings(max_examples=50, deadline=None)
 @given(grid=grids(), shift=st.floats(0.01, 5), axis=st.integers(0, 2))
 def test_same_as_measures_the_corners_in_mm(grid: Grid, shift: float, axis: int) -> None:
-    moved = grid.affine.copy()
-    moved[axis, 3] += shift
-    other = Grid(grid.shape, moved)
+    shifted = grid.affine.copy()
+    shifted[axis, 3] += shift
+    other = Grid(grid.shape, shifted)
     assert grid.same_as(Grid(grid.shape, grid.affine))
     assert grid.same_as(other, shift * 1.01)
     assert not grid.same_as(other, shift * 0.99)
@@ -56,17 +56,17 @@ def test_same_as_measures_the_corners_in_mm(grid: Grid, shift: float, axis: int)
     assert not grid.same_as(Grid((i + 1, j, k), grid.affine))
 
 
-def test_a_small_turn_is_seen_at_the_far_corner() -> None:
+def test_a_small_rotation_moves_the_far_corner() -> None:
     grid = Grid((400, 400, 20), affine_of("PIR", (0.6, 0.6, 4)))
-    turned = Grid(grid.shape, affine_of("PIR", (0.6, 0.6, 4), turn=(0.1, 0, 0)))
-    assert not grid.same_as(turned, 0.3)
-    assert grid.same_as(turned, 0.7)
+    rotated = Grid(grid.shape, affine_of("PIR", (0.6, 0.6, 4), turn=(0.1, 0, 0)))
+    assert not grid.same_as(rotated, 0.3)
+    assert grid.same_as(rotated, 0.7)
 
 
 def broken(**changes: object) -> Array:
     affine = np.eye(4)
-    for place, value in changes.items():
-        affine[int(place[1]), int(place[2])] = value
+    for position, value in changes.items():
+        affine[int(position[1]), int(position[2])] = value
     return affine
 
 
@@ -104,10 +104,10 @@ def test_arrays_without_three_axes_are_refused(shape: tuple[int, ...]) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(affine=affines())
-def test_a_grid_neither_changes_nor_follows_the_affine_it_was_given(affine: Array) -> None:
-    given_affine = affine.copy()
-    grid = Grid((3, 4, 5), given_affine)
-    given_affine[:] = 0
+def test_a_grid_copies_its_affine(affine: Array) -> None:
+    passed = affine.copy()
+    grid = Grid((3, 4, 5), passed)
+    passed[:] = 0
     assert np.array_equal(grid.affine, affine)
     with pytest.raises(ValueError, match="read-only"):
         grid.affine[0, 0] = 7

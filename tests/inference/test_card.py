@@ -75,8 +75,8 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_malformed_card_is_refused_in_one_line(name: str) -> None:
-    metadata, told = BAD[name]
-    with pytest.raises(ModelError, match=told) as caught:
+    metadata, message = BAD[name]
+    with pytest.raises(ModelError, match=message) as caught:
         ModelCard.from_metadata(metadata)
     assert "\n" not in str(caught.value)
 
@@ -102,7 +102,7 @@ def test_a_digest_must_stand_in_the_file_once() -> None:
             compute_digest(data, BLANK_DIGEST)
 
 
-def test_what_a_model_was_taught_comes_back_and_is_left_out_where_it_is_everything() -> None:
+def test_trained_classes_are_stored_only_where_they_are_not_all() -> None:
     card = ModelCard(
         PreprocessingSpec(),
         trained_names=("background", "body"),
@@ -120,7 +120,7 @@ def test_what_a_model_was_taught_comes_back_and_is_left_out_where_it_is_everythi
     assert not {"known", "targets", "lowest"} & set(
         json.loads(ModelCard(PreprocessingSpec()).to_metadata()[METADATA_KEY])
     )
-    for values, told in (
+    for values, message in (
         ({"known": ["liver"]}, "known classes or targets"),
         ({"targets": "L1"}, "'targets' is no list"),
         ({"lowest": ["L5"]}, "'lowest' is no name and share"),
@@ -129,5 +129,5 @@ def test_what_a_model_was_taught_comes_back_and_is_left_out_where_it_is_everythi
         ({"lowest": ["L5-S1", 1.0]}, "must be a vertebra"),
         ({"lowest": ["L5", 1.0], "known": ["background", "disc"]}, "a disc for a model without bodies"),
     ):
-        with pytest.raises(ModelError, match=told):
+        with pytest.raises(ModelError, match=message):
             ModelCard.from_metadata(changed(**values))

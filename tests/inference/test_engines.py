@@ -19,12 +19,12 @@ from lumbarseg.inference.model import OPENVINO_MIN_EXAMS
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 
-def test_one_exam_is_answered_by_onnxruntime(tmp_path: Path) -> None:
+def test_one_exam_runs_on_onnxruntime(tmp_path: Path) -> None:
     assert Model.load(tiny.write(tmp_path / "m.onnx")).engine_name.startswith("onnxruntime")
 
 
 @needs_openvino
-def test_many_exams_are_answered_by_openvino(tmp_path: Path) -> None:
+def test_many_exams_run_on_openvino(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "m.onnx")
     assert Model.load(path, exam_count=OPENVINO_MIN_EXAMS).engine_name.startswith("openvino")
     assert Model.load(path, "cpu", exam_count=OPENVINO_MIN_EXAMS).engine_name.startswith("onnxruntime")
@@ -44,10 +44,10 @@ def test_the_command_line_knows_the_devices_of_the_engines() -> None:
     assert all(name in parser.format_help() for name in DEVICES)
 
 
-def test_devices_are_told_without_the_engine_as_it_tells_them_itself() -> None:
+def test_devices_are_listed_without_the_engine_as_the_engine_lists_them() -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    there = {name for name, provider in PROVIDERS.items() if provider in onnxruntime.get_available_providers()}
-    assert there == set(available_devices()) - {"openvino"}
+    available = {name for name, provider in PROVIDERS.items() if provider in onnxruntime.get_available_providers()}
+    assert available == set(available_devices()) - {"openvino"}
     assert ("openvino" in available_devices()) == (find_spec("openvino") is not None)
 
 
@@ -61,7 +61,7 @@ def test_a_device_that_is_not_here_is_refused_with_those_that_are(tmp_path: Path
 
 
 @pytest.mark.parametrize("device", sorted({"cpu", "openvino"} & set(available_devices())))
-def test_threads_do_not_change_the_answer(device: str, tmp_path: Path) -> None:
+def test_threads_do_not_change_the_prediction(device: str, tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "m.onnx")
     windows = np.random.default_rng(0).random((3, 5, 64, 96), dtype=np.float32)
     one, all_of_them = (Model.load(path, device, threads=threads).run(windows) for threads in (1, 0))

@@ -64,7 +64,7 @@ def other_card(change: Callable[[str], str]) -> Callable[[], bytes]:
     return lambda: tiny.sealed(tiny.proto(), change=change)
 
 
-def lying() -> bytes:
+def changed_weights() -> bytes:
     """One weight changed after sealing."""
     proto = onnx.load_from_string(tiny.sealed(tiny.proto()))
     weights = numpy_helper.to_array(proto.graph.initializer[0]).copy()
@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "gzip": (lambda: b"\x1f\x8b\x08\x00" + bytes(99), "no ONNX file"),
     "no card": (no_card, "no lumbarseg card"),
     "newer": (other_card(lambda text: text.replace('"format": 1', '"format": 9')), "made by a newer lumbarseg; update"),
-    "changed weights": (lying, "digest"),
+    "changed weights": (changed_weights, "digest"),
     "changed card": (other_about, "digest"),
     "own operators": (lambda: tiny.sealed(tiny.proto(domain="com.example")), "custom operators"),
     "the engine's operators": (lambda: tiny.sealed(tiny.proto(domain="com.microsoft")), "custom operators"),
@@ -107,10 +107,10 @@ def test_a_bad_model_is_refused_in_one_line_that_names_the_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    make, told = REFUSED[name]
+    make, message = REFUSED[name]
     path = tmp_path / "mine.onnx"
     path.write_bytes(make())
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         Model.load(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
@@ -138,7 +138,7 @@ def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path) -> None:
         Model.load(large)
 
 
-def test_it_computes_what_the_graph_says_for_any_size(tmp_path: Path) -> None:
+def test_the_graph_runs_for_any_size(tmp_path: Path) -> None:
     model = Model.load(tiny.write(tmp_path / "tiny.onnx"))
     weights = numpy_helper.to_array(tiny.proto().graph.initializer[0])
     out = model.run(WINDOWS)
@@ -160,16 +160,16 @@ def test_it_knows_its_card_engine_and_path(tmp_path: Path) -> None:
     assert model.path == tmp_path / "tiny.onnx"
 
 
-def test_openvino_gives_the_same_answer(tmp_path: Path) -> None:
+def test_openvino_predicts_the_same(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     path = tiny.write(tmp_path / "tiny.onnx")
     other = Model.load(path, "openvino")
     assert other.engine_name.startswith("openvino ")
     first = other.run(WINDOWS)
-    kept = first.copy()
+    files = first.copy()
     np.testing.assert_allclose(first, Model.load(path, "cpu").run(WINDOWS), atol=1e-4)
     other.run(WINDOWS * 2)
-    np.testing.assert_array_equal(first, kept)  # an answer is ours, not the engine's buffer
+    np.testing.assert_array_equal(first, files)  # an answer is ours, not the engine's buffer
 
 
 def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
         Model.load(tiny.write(tmp_path / "tiny.onnx"), "abacus")
 
 
-def test_the_package_says_where_its_model_is_or_what_to_do() -> None:
+def test_the_package_contains_a_model_or_an_error_says_what_to_do() -> None:
     try:
         path = bundled_model_path()
     except ModelError as error:

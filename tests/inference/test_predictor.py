@@ -26,21 +26,21 @@ def test_a_few_slices_at_a_time_give_what_all_at_once_would(shape: tuple[int, in
     model = Model.load(path)
     array = np.random.default_rng(1).random(shape).astype(np.float32)
     array.setflags(write=False)
-    found = predict(model, array)
+    probabilities = predict(model, array)
     logits = model.run(extract_windows(array, model.card.spec))[:, :, : shape[1], : shape[2]]
-    assert found.dtype == np.float32
-    assert found.shape == (6, *shape)
-    np.testing.assert_allclose(found, softmax(logits, axis=1).swapaxes(0, 1), atol=1e-5)
-    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (6, *shape)
+    np.testing.assert_allclose(probabilities, softmax(logits, axis=1).swapaxes(0, 1), atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
 
 
 def test_the_card_bias_is_added_before_the_softmax(tmp_path: Path, path: Path) -> None:
     bias = (0.0, 2.0, 0.0, 0.0, -3.0, 0.0)
     shifted = Model.load(tiny.write(tmp_path / "shifted.onnx", ModelCard(PreprocessingSpec(), bias=bias)))
     array = np.random.default_rng(1).random((3, 32, 32)).astype(np.float32)
-    plain, found = predict(Model.load(path), array), predict(shifted, array)
-    odds = np.log(found + 1e-12) - np.log(plain + 1e-12)
-    usable = (plain > 1e-4).all(0) & (found > 1e-4).all(0)
+    plain, probabilities = predict(Model.load(path), array), predict(shifted, array)
+    odds = np.log(probabilities + 1e-12) - np.log(plain + 1e-12)
+    usable = (plain > 1e-4).all(0) & (probabilities > 1e-4).all(0)
     assert usable.sum() > 10
     for channel, value in enumerate(bias):
         np.testing.assert_allclose((odds[channel] - odds[0])[usable], value, atol=1e-3)
@@ -50,9 +50,9 @@ def test_large_logits_do_not_overflow(tmp_path: Path) -> None:
     model = Model.load(
         tiny.write(tmp_path / "tiny.onnx", ModelCard(PreprocessingSpec(), bias=(300.0, 0.0, 0.0, 0.0, 0.0, -300.0)))
     )
-    found = predict(model, np.ones((2, 32, 32), np.float32))
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found[0], 1)
+    probabilities = predict(model, np.ones((2, 32, 32), np.float32))
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities[0], 1)
 
 
 def test_clicks_are_read_beside_the_slices(tmp_path: Path) -> None:
@@ -75,40 +75,40 @@ def test_clicks_are_read_beside_the_slices(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Counting:
+class CountingModel:
     """A model that says how many slices it was asked about."""
 
     model: Model
-    asked: list[int] = field(default_factory=list)
+    requested_slices: list[int] = field(default_factory=list)
 
     @property
     def card(self) -> ModelCard:
         return self.model.card
 
     def run(self, windows: Array) -> Array:
-        self.asked.append(len(windows))
+        self.requested_slices.append(len(windows))
         return self.model.run(windows)
 
 
-def test_the_next_click_asks_only_about_slices_that_it_changes(tmp_path: Path) -> None:
+def test_the_next_click_predicts_only_slices_that_it_changes(tmp_path: Path) -> None:
     spec = PreprocessingSpec(clicks=ClickGaussian())
-    model = Counting(Model.load(tiny.write(tmp_path / "clicks.onnx", ModelCard(spec), inputs=spec.inputs)))
+    model = CountingModel(Model.load(tiny.write(tmp_path / "clicks.onnx", ModelCard(spec), inputs=spec.inputs)))
     grid = Grid((16, 40, 40), np.diag([4.0, 1.0, 1.0, 1.0]))
     array = np.random.default_rng(1).random(grid.shape).astype(np.float32)
     base = predict(model, array)
     clicks = [Click((12.0, 20.0, 20.0), "L3"), Click((40.0, 12.0, 20.0), "L4"), Click((44.0, 30.0, 9.0), "L3-L4")]
-    heard = ClickCache()
+    cache = ClickCache()
     for count, new in ((1, 7), (2, 7), (2, 0), (3, 7), (2, 6)):  # a click taken back leaves six with another
-        model.asked.clear()
-        kept = predict_with_clicks(model, array, clicks[:count], grid, base, heard)
-        assert sum(model.asked) == new
+        model.requested_slices.clear()
+        cached = predict_with_clicks(model, array, clicks[:count], grid, base, cache)
+        assert sum(model.requested_slices) == new
         fresh = predict_with_clicks(model, array, clicks[:count], grid, base)
-        assert [view.region for view in kept] == [view.region for view in fresh]
-        for one, other in zip(kept, fresh, strict=True):
+        assert [view.region for view in cached] == [view.region for view in fresh]
+        for one, other in zip(cached, fresh, strict=True):
             np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
-    other = Counting(model.model)
-    predict_with_clicks(other, array, clicks, grid, base, heard)
-    assert sum(other.asked) > 7  # another model is asked about everything
+    other = CountingModel(model.model)
+    predict_with_clicks(other, array, clicks, grid, base, cache)
+    assert sum(other.requested_slices) > 7  # another model is asked about everything
 
 
 def test_a_network_without_clicks_refuses_them(path: Path) -> None:

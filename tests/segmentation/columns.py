@@ -1,4 +1,4 @@
-"""Class maps to take apart: of phantoms, and of columns built of blocks with every fault drawn by hypothesis."""
+"""Class maps to separate: of phantoms, and of columns of blocks with random faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spines of blocks on the network's grid: class maps whose instances are known, with whatever fault is asked for."""
+"""Spines of blocks on the network grid: class maps whose instances are known, with any fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BODY, DISC, CANAL, SACRUM, ARCH = (CLASSES.index(k) for k in (Kind.BODY, Kind.DI
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpinePlan:
     """What to build; sizes in mm, angles in degrees, faults by number of the body or disc, 1 the lowest.
 
     thin: discs of under a millimetre; missing: discs that are background; fused: discs that are body; slips: mm forward
@@ -34,12 +34,12 @@ class Plan:
     slips: dict[int, float] = field(default_factory=dict)
     sacrum: float = 60.0  # mm of it
     touching: bool = False  # rims of neighbours grown together before and behind the disc
-    cut: float = 0.0  # mm of the uppermost body outside the field of view
+    top_cut: float = 0.0  # mm of the uppermost body outside the field of view
     noise: float = 0.0  # share of voxels on a border that take a neighbour's class
 
 
 @dataclass(frozen=True, eq=False)
-class Built:
+class BlockSpine:
     """classes, bodies, discs, arches: (slices, A, S) uint8; spacing: (3,) mm; plan: what it shows."""
 
     classes: np.ndarray
@@ -47,14 +47,14 @@ class Built:
     discs: np.ndarray
     arches: np.ndarray
     spacing: np.ndarray
-    plan: Plan
+    plan: SpinePlan
 
 
-def build(plan: Plan, seed: int = 0) -> Built:
+def build_spine(plan: SpinePlan, seed: int = 0) -> BlockSpine:
     """The class map of a plan."""
     spacing = np.array([plan.slice, 1.0, 1.0])
     parts = list(_chain(plan))
-    top = max(c[1] + u[1] * h for _, _, c, u, _, h in parts) + 6 - plan.cut
+    top = max(c[1] + u[1] * h for _, _, c, u, _, h in parts) + 6 - plan.top_cut
     low = min(c[1] - h for kind, _, c, _, _, h in parts if kind != "sacrum") - plan.sacrum * 0.8 - 4
     front = [c[0] for _, _, c, _, _, _ in parts]
     base = np.array([min(front) - 75, low])
@@ -66,37 +66,37 @@ def build(plan: Plan, seed: int = 0) -> Built:
         _stamp(out, plan, part, (x, a, s))
     if plan.noise:
         _roughen(out[0], plan.noise, np.random.default_rng(seed))
-    return Built(*out, spacing, plan)
+    return BlockSpine(*out, spacing, plan)
 
 
 Part = tuple[str, int, np.ndarray, np.ndarray, float, float]
 
 
-def _chain(plan: Plan) -> Iterator[Part]:
+def _chain(plan: SpinePlan) -> Iterator[Part]:
     """(kind, number, centre (front, up), axis (front, up), middle to the side, half height) from the sacrum upward."""
-    place, angle, side, lean = np.zeros(2), np.deg2rad(plan.slope), 0.0, 0.0
+    position, angle, side, lean = np.zeros(2), np.deg2rad(plan.slope), 0.0, 0.0
     axis = np.array([np.sin(angle), np.cos(angle)])
-    yield "sacrum", 0, place - axis * plan.sacrum / 2, axis, 0.0, plan.sacrum / 2
+    yield "sacrum", 0, position - axis * plan.sacrum / 2, axis, 0.0, plan.sacrum / 2
     for n in range(1, plan.count + 2):
         half = (0.4 if n in plan.thin else 4.0 if n not in plan.fused else 0.6) * plan.size
         axis = np.array([np.sin(angle), np.cos(angle)])
-        place = place + axis * half
+        position = position + axis * half
         side += np.tan(lean) * 2 * half
-        yield "disc", n, place, axis, side, half
-        place = place + axis * half + np.array([axis[1], -axis[0]]) * plan.slips.get(n, 0.0)
+        yield "disc", n, position, axis, side, half
+        position = position + axis * half + np.array([axis[1], -axis[0]]) * plan.slips.get(n, 0.0)
         if n == plan.count + 1:
             return
         angle -= np.deg2rad(plan.lordosis)
         lean += np.deg2rad(plan.bend) * (1 if n <= plan.count / 2 else -1)
         axis = np.array([np.sin(angle), np.cos(angle)])
         half = (7.0 if n in plan.crushed else 13.5) * plan.size
-        place = place + axis * half
+        position = position + axis * half
         side += np.tan(lean) * 2 * half
-        yield "body", n, place, axis, side, half
-        place = place + axis * half
+        yield "body", n, position, axis, side, half
+        position = position + axis * half
 
 
-def _stamp(out: list[np.ndarray], plan: Plan, part: Part, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def _stamp(out: list[np.ndarray], plan: SpinePlan, part: Part, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     (kind, number, centre, up, side, half), (x, a, s) = part, axes
     classes, bodies, discs, arches = out
     front = np.array([up[1], -up[0]])
@@ -113,10 +113,10 @@ def _stamp(out: list[np.ndarray], plan: Plan, part: Part, axes: tuple[np.ndarray
     classes[tube & (classes == 0)] = CANAL
     if kind == "disc":
         rim = plan.touching & (np.abs(f) > 0.75 * depth)
-        here = inside & ~rim & (bodies == 0)
-        classes[here] = 0 if number in plan.missing else BODY if number in plan.fused else DISC
+        region = inside & ~rim & (bodies == 0)
+        classes[region] = 0 if number in plan.missing else BODY if number in plan.fused else DISC
         if number not in plan.missing | plan.fused:
-            discs[here] = number
+            discs[region] = number
         if plan.touching and 1 < number <= plan.count:
             grown = inside & rim & (bodies == 0)
             classes[grown] = BODY

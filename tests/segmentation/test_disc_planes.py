@@ -1,4 +1,4 @@
-"""Columns with every fault that discs and bodies have: no body lost, none made twice, none under a wrong number."""
+"""Spines with every fault of discs and bodies: no body missing, none twice, none with a wrong number."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ from lumbarseg.segmentation.instances import separate_vertebrae
 from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE, assign_levels, find_sacrum_evidence
 from lumbarseg.segmentation.sacrum import MIN_SACRAL_LEAN
 
-from .spines import Built, Plan, build
+from .spines import BlockSpine, SpinePlan, build_spine
 
 FAULTS = {
-    "none": Plan(),
-    "a single slice": Plan(slices=1),
-    "two bodies": Plan(count=2),
-    "nine bodies": Plan(count=9, lordosis=5),
-    "slices of 5 mm": Plan(slice=5, slices=9),
-    "rims grown together": Plan(touching=True, noise=0.1),
-    "four thin discs": Plan(thin=frozenset({2, 3, 4, 5})),
-    "every disc thin": Plan(thin=frozenset(range(1, 8))),
-    "two discs missing": Plan(missing=frozenset({2, 3})),
-    "every disc missing": Plan(missing=frozenset(range(1, 8))),
-    "a fused pair": Plan(fused=frozenset({3})),
-    "the upper pair fused": Plan(fused=frozenset({6}), touching=True),
-    "no disc on the sacrum": Plan(missing=frozenset({1})),
-    "grown to the sacrum": Plan(count=3, missing=frozenset({1}), thin=frozenset({1, 2}), lordosis=-2, slope=8),
-    "a slip forward": Plan(slips={2: 14.0}),
-    "a slip backward": Plan(slips={3: -10.0}),
-    "a sideways curve": Plan(bend=10, slices=25),
-    "two crushed bodies": Plan(crushed=frozenset({3, 4})),
-    "steep": Plan(slope=50, lordosis=14),
-    "hollow backward": Plan(slope=5, lordosis=-4),
-    "small": Plan(size=0.8),
-    "large": Plan(size=1.2),
-    "no sacrum": Plan(sacrum=0),
-    "the upper body cut": Plan(cut=20),
+    "none": SpinePlan(),
+    "a single slice": SpinePlan(slices=1),
+    "two bodies": SpinePlan(count=2),
+    "nine bodies": SpinePlan(count=9, lordosis=5),
+    "slices of 5 mm": SpinePlan(slice=5, slices=9),
+    "rims grown together": SpinePlan(touching=True, noise=0.1),
+    "four thin discs": SpinePlan(thin=frozenset({2, 3, 4, 5})),
+    "every disc thin": SpinePlan(thin=frozenset(range(1, 8))),
+    "two discs missing": SpinePlan(missing=frozenset({2, 3})),
+    "every disc missing": SpinePlan(missing=frozenset(range(1, 8))),
+    "a fused pair": SpinePlan(fused=frozenset({3})),
+    "the upper pair fused": SpinePlan(fused=frozenset({6}), touching=True),
+    "no disc on the sacrum": SpinePlan(missing=frozenset({1})),
+    "grown to the sacrum": SpinePlan(count=3, missing=frozenset({1}), thin=frozenset({1, 2}), lordosis=-2, slope=8),
+    "a slip forward": SpinePlan(slips={2: 14.0}),
+    "a slip backward": SpinePlan(slips={3: -10.0}),
+    "a sideways curve": SpinePlan(bend=10, slices=25),
+    "two crushed bodies": SpinePlan(crushed=frozenset({3, 4})),
+    "steep": SpinePlan(slope=50, lordosis=14),
+    "hollow backward": SpinePlan(slope=5, lordosis=-4),
+    "small": SpinePlan(size=0.8),
+    "large": SpinePlan(size=1.2),
+    "no sacrum": SpinePlan(sacrum=0),
+    "the upper body cut": SpinePlan(top_cut=20),
 }
 
 
-def numbers(spine: Built) -> list[int]:
+def numbers(spine: BlockSpine) -> list[int]:
     """For each body from the lowest: the number under which most of it was found; 0 when less than three quarters."""
-    found = separate_vertebrae(spine.classes, spine.spacing)
-    assert found is not None
+    instances = separate_vertebrae(spine.classes, spine.spacing)
+    assert instances is not None
     out = []
     for n in range(1, spine.plan.count + 1):
-        votes = np.bincount(found.bodies[spine.bodies == n], minlength=found.count + 1)
+        votes = np.bincount(instances.bodies[spine.bodies == n], minlength=instances.count + 1)
         out.append(int(votes.argmax()) if votes.max() > 0.75 * votes.sum() else 0)
-    return [*out, found.count]
+    return [*out, instances.count]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_bodies_keep_their_order_whatever_the_fault(fault: str) -> None:
     plan = FAULTS[fault]
-    assert numbers(build(plan)) == [*range(1, plan.count + 1), plan.count]
+    assert numbers(build_spine(plan)) == [*range(1, plan.count + 1), plan.count]
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
+def plans(draw: st.DrawFn) -> SpinePlan:
     """Columns of three to nine bodies with one fault among their inner discs, and any posture."""
     count = draw(st.integers(3, 9))
     fault = draw(st.sampled_from(["thin", "missing", "fused", "crushed", "none"]))
-    where = frozenset({draw(st.integers(2, count - 1))}) if fault != "none" else frozenset()
+    levels = frozenset({draw(st.integers(2, count - 1))}) if fault != "none" else frozenset()
     slips = {draw(st.integers(1, count)): draw(st.floats(-8, 12))} if fault in ("thin", "none") else {}
     slices = draw(st.sampled_from([1, 11, 15]))
-    return Plan(
+    return SpinePlan(
         count=count,
         slices=slices,
         slice=draw(st.floats(3, 5)),
@@ -81,18 +81,18 @@ def plans(draw: st.DrawFn) -> Plan:
         sacrum=draw(st.sampled_from([0.0, 20.0, 60.0])),
         touching=draw(st.booleans()),
         noise=draw(st.sampled_from([0.0, 0.1])),
-        **({fault: where} if where else {}),
+        **({fault: levels} if levels else {}),
     )
 
 
 @settings(max_examples=40, deadline=None)
 @given(plans())
-def test_one_fault_never_shifts_the_count(plan: Plan) -> None:
-    assert numbers(build(plan)) == [*range(1, plan.count + 1), plan.count]
+def test_one_fault_never_shifts_the_count(plan: SpinePlan) -> None:
+    assert numbers(build_spine(plan)) == [*range(1, plan.count + 1), plan.count]
 
 
 def test_planes_lie_in_their_discs_and_tilt_with_them() -> None:
-    spine = build(Plan(slope=40, lordosis=10))
+    spine = build_spine(SpinePlan(slope=40, lordosis=10))
     column = fit_centerline(spine.classes, spine.spacing)
     assert column is not None
     voxels = np.argwhere((spine.classes == BODY) | (spine.classes == DISC))
@@ -107,28 +107,28 @@ def test_planes_lie_in_their_discs_and_tilt_with_them() -> None:
 
 
 def test_a_disc_left_within_the_sacrum_is_no_disc_of_the_column() -> None:
-    spine = build(Plan(slope=10, lordosis=2))
+    spine = build_spine(SpinePlan(slope=10, lordosis=2))
     classes = spine.classes.copy()
     sacral = np.argwhere(classes == SACRUM)[:, 2]
     rest = (classes == SACRUM) & (np.abs(np.arange(classes.shape[2]) - (sacral.max() - 26)) < 2)
     classes[rest] = DISC
-    found = separate_vertebrae(classes, spine.spacing)
-    assert found is not None and found.count == spine.plan.count
-    assert not found.discs[rest].any()
-    assert (found.discs[spine.discs == 1] == 1).mean() > 0.9
+    instances = separate_vertebrae(classes, spine.spacing)
+    assert instances is not None and instances.count == spine.plan.count
+    assert not instances.discs[rest].any()
+    assert (instances.discs[spine.discs == 1] == 1).mean() > 0.9
 
 
-@pytest.mark.parametrize("plan", [Plan(), Plan(slope=45), Plan(slices=1)])
-def test_a_first_sacral_body_taken_for_a_lumbar_one_makes_the_names_uncertain(plan: Plan) -> None:
-    spine = build(plan)
+@pytest.mark.parametrize("plan", [SpinePlan(), SpinePlan(slope=45), SpinePlan(slices=1)])
+def test_a_first_sacral_body_taken_for_a_lumbar_one_makes_the_names_uncertain(plan: SpinePlan) -> None:
+    spine = build_spine(plan)
     classes = spine.classes.copy()
     sacral = np.argwhere(classes == SACRUM)[:, 2]
     classes[:, :, int(np.percentile(sacral, 99)) - 24 :][
         classes[:, :, int(np.percentile(sacral, 99)) - 24 :] == SACRUM
     ] = BODY
-    found = separate_vertebrae(classes, spine.spacing)
-    assert found is not None
+    instances = separate_vertebrae(classes, spine.spacing)
+    assert instances is not None
     scores = np.stack([(classes == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(np.float32)
-    assert found.excludes_s1 == (plan.slope > MIN_SACRAL_LEAN)
-    assert found.excludes_s1 or find_sacrum_evidence(found).disc_contact < 0.3
-    assert assign_levels(found, scores).confidence < MIN_CERTAIN_CONFIDENCE
+    assert instances.excludes_s1 == (plan.slope > MIN_SACRAL_LEAN)
+    assert instances.excludes_s1 or find_sacrum_evidence(instances).disc_contact < 0.3
+    assert assign_levels(instances, scores).confidence < MIN_CERTAIN_CONFIDENCE

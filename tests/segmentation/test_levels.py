@@ -1,4 +1,4 @@
-"""Names are counted from an anchor, never twice, never with a gap, and marked where the anchor is weak."""
+"""Level names are counted from an anchor, are unique and without a gap, and uncertain where the anchor is weak."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .columns import SPACING, Blocks, blocks
 PLAIN = Blocks((27.0, 27.0, 26.0, 25.0), (8.0, 8.0, 8.0, 7.0), (0.0,) * 4, 0.0, 0.0, True)
 
 
-def taken_apart(column: Blocks) -> tuple[Instances, np.ndarray]:
+def separated(column: Blocks) -> tuple[Instances, np.ndarray]:
     classes, _ = column.paint()
-    found = separate_vertebrae(classes, SPACING)
-    assert found is not None
+    instances = separate_vertebrae(classes, SPACING)
+    assert instances is not None
     scores = np.stack([(classes == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(np.float32)
-    return found, scores
+    return instances, scores
 
 
 def prediction(scores: np.ndarray) -> Prediction:
@@ -35,90 +35,92 @@ def prediction(scores: np.ndarray) -> Prediction:
 
 
 def test_the_lowest_body_above_a_sacrum_is_l5() -> None:
-    found, scores = taken_apart(PLAIN)
-    naming = assign_levels(found, scores)
-    assert naming.names == ("L5", "L4", "L3", "L2")
-    assert naming.anchor == "sacrum"
-    assert not naming.warnings
+    instances, scores = separated(PLAIN)
+    assignment = assign_levels(instances, scores)
+    assert assignment.names == ("L5", "L4", "L3", "L2")
+    assert assignment.anchor == "sacrum"
+    assert not assignment.warnings
 
 
 def test_without_a_sacrum_every_name_is_uncertain() -> None:
-    found, scores = taken_apart(Blocks(PLAIN.heights, PLAIN.gaps, PLAIN.slips, 0.0, 0.0, False))
-    naming = assign_levels(found, scores)
-    named = list_levels(found, naming, prediction(scores))
-    assert naming.warnings
-    assert named and all(level.uncertain for level in named)
+    instances, scores = separated(Blocks(PLAIN.heights, PLAIN.gaps, PLAIN.slips, 0.0, 0.0, False))
+    assignment = assign_levels(instances, scores)
+    levels = list_levels(instances, assignment, prediction(scores))
+    assert assignment.warnings
+    assert levels and all(level.uncertain for level in levels)
 
 
 @settings(max_examples=15, deadline=None)
 @given(blocks(), st.booleans())
 def test_no_name_twice_and_no_gap(column: Blocks, sacrum: bool) -> None:
     column = Blocks(column.heights, column.gaps, column.slips, column.lean, column.sway, sacrum)
-    found, scores = taken_apart(column)
-    naming = assign_levels(found, scores)
-    ranks = [LEVELS.index(level) for level in naming.names]
+    instances, scores = separated(column)
+    assignment = assign_levels(instances, scores)
+    ranks = [LEVELS.index(level) for level in assignment.names]
     assert ranks == list(range(ranks[0], ranks[0] - len(ranks), -1))
 
 
-def test_the_users_word_counts() -> None:
-    found, scores = taken_apart(PLAIN)
-    assert assign_levels(found, scores, [("L4", 1)]).names[:2] == ("L4", "L3")
-    assert assign_levels(found, scores, [("L3", 2)]).names[:3] == ("L4", "L3", "L2")
-    assert assign_levels(found, scores, [("L6", 1)]).names[:2] == ("L6", "L5")
-    assert not assign_levels(found, scores, [("L4", 1)]).warnings
+def test_names_from_the_user_override_the_count() -> None:
+    instances, scores = separated(PLAIN)
+    assert assign_levels(instances, scores, [("L4", 1)]).names[:2] == ("L4", "L3")
+    assert assign_levels(instances, scores, [("L3", 2)]).names[:3] == ("L4", "L3", "L2")
+    assert assign_levels(instances, scores, [("L6", 1)]).names[:2] == ("L6", "L5")
+    assert not assign_levels(instances, scores, [("L4", 1)]).warnings
 
 
-def test_the_users_words_must_agree() -> None:
-    found, scores = taken_apart(PLAIN)
+def test_names_from_the_user_must_agree() -> None:
+    instances, scores = separated(PLAIN)
     with pytest.raises(SegmentError, match="disagree"):
-        assign_levels(found, scores, [("L5", 1), ("L3", 2)])
+        assign_levels(instances, scores, [("L5", 1), ("L3", 2)])
 
 
 def test_a_pin_names_the_body_it_lies_in() -> None:
-    found, _ = taken_apart(PLAIN)
-    third = np.argwhere(found.bodies == 3).mean(axis=0)
+    instances, _ = separated(PLAIN)
+    third = np.argwhere(instances.bodies == 3).mean(axis=0)
     world = tuple(float(v) for v in third * SPACING)
-    grid = Grid(found.bodies.shape, np.diag([*SPACING, 1.0]))
+    grid = Grid(instances.bodies.shape, np.diag([*SPACING, 1.0]))
     pins = UserLevels(pins=(LevelPin("L1", world),))  # type: ignore[arg-type]
-    assert locate_user_levels(pins, found, grid) == [("L1", 3)]
+    assert locate_user_levels(pins, instances, grid) == [("L1", 3)]
     with pytest.raises(SegmentError, match="no vertebra within"):
-        locate_user_levels(UserLevels(pins=(LevelPin("L1", (500.0, 0.0, 0.0)),)), found, grid)
+        locate_user_levels(UserLevels(pins=(LevelPin("L1", (500.0, 0.0, 0.0)),)), instances, grid)
 
 
 def test_names_past_the_first_vertebra_are_refused() -> None:
-    found, scores = taken_apart(PLAIN)
+    instances, scores = separated(PLAIN)
     with pytest.raises(SegmentError, match="reach past"):
-        assign_levels(found, scores, [("T2", 1)])
+        assign_levels(instances, scores, [("T2", 1)])
 
 
 NO_SACRUM = Blocks(PLAIN.heights, PLAIN.gaps, PLAIN.slips, 0.0, 0.0, False)
 
 
-def test_a_model_that_knows_no_sacrum_counts_from_the_lowest_body_it_was_taught() -> None:
-    found, scores = taken_apart(NO_SACRUM)
-    sure = assign_levels(found, scores, (), ("L4", 1.0))
-    assert sure.names == ("L4", "L3", "L2", "L1")
-    assert sure.anchor == "the lowest body, as in training"
-    assert not sure.warnings
-    mostly = assign_levels(found, scores, (), ("L4", 0.96))
-    assert mostly.names == sure.names
-    assert mostly.warnings and "96%" in mostly.warnings[0]
-    assert assign_levels(found, scores, [("L5", 1)], ("L4", 1.0)).names[0] == "L5"
+def test_a_model_without_sacrum_counts_from_the_lowest_body_in_training() -> None:
+    instances, scores = separated(NO_SACRUM)
+    certain = assign_levels(instances, scores, (), ("L4", 1.0))
+    assert certain.names == ("L4", "L3", "L2", "L1")
+    assert certain.anchor == "the lowest body, as in training"
+    assert not certain.warnings
+    uncertain_share = assign_levels(instances, scores, (), ("L4", 0.96))
+    assert uncertain_share.names == certain.names
+    assert uncertain_share.warnings and "96%" in uncertain_share.warnings[0]
+    assert assign_levels(instances, scores, [("L5", 1)], ("L4", 1.0)).names[0] == "L5"
 
 
-def test_it_counts_with_doubt_where_a_body_below_may_be_out_of_view() -> None:
+def test_names_are_uncertain_where_a_body_below_may_be_out_of_view() -> None:
     classes, _ = NO_SACRUM.paint()
     low = int(np.nonzero((classes > 0).any(axis=(0, 1)))[0].min())
     for gap in (4, 12):
-        seen = np.ascontiguousarray(classes[:, :, low - gap :])
-        found = separate_vertebrae(seen, SPACING)
-        assert found is not None
-        scores = np.stack([(seen == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(np.float32)
-        naming = assign_levels(found, scores, (), ("L5", 1.0))
-        assert naming.names[0] == "L5"
-        assert naming.warnings and "may be missing" in naming.warnings[0]
+        classes_in_view = np.ascontiguousarray(classes[:, :, low - gap :])
+        instances = separate_vertebrae(classes_in_view, SPACING)
+        assert instances is not None
+        scores = np.stack([(classes_in_view == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(
+            np.float32
+        )
+        assignment = assign_levels(instances, scores, (), ("L5", 1.0))
+        assert assignment.names[0] == "L5"
+        assert assignment.warnings and "may be missing" in assignment.warnings[0]
 
 
-def test_a_sacrum_in_view_comes_before_what_was_taught() -> None:
-    found, scores = taken_apart(PLAIN)
-    assert assign_levels(found, scores, (), ("L4", 1.0)).names[0] == "L5"
+def test_a_sacrum_in_view_overrides_the_trained_lowest_body() -> None:
+    instances, scores = separated(PLAIN)
+    assert assign_levels(instances, scores, (), ("L4", 1.0)).names[0] == "L5"

@@ -1,4 +1,4 @@
-"""A class map that lies the wrong way is recognised, one that lies right is left alone."""
+"""Swapped axes are estimated from a class map; correct ones are left alone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ FLIPS = [(False, False), (True, False), (False, True), (True, True)]
 
 @pytest.mark.parametrize("flips", FLIPS)
 @pytest.mark.parametrize("seed", range(4))
-def test_the_anatomy_tells_which_axes_are_reversed(seed: int, flips: tuple[bool, bool]) -> None:
+def test_reversed_axes_are_estimated_from_the_anatomy(seed: int, flips: tuple[bool, bool]) -> None:
     phantom = render_phantom(draw_recipe(np.random.default_rng([6, seed]), RecipeRanges(isotropic_fraction=0.0)))
     classes, spacing = classes_of(phantom), np.array(phantom.labels.grid.spacing)
-    seen = (classes == SACRUM).sum() * np.prod(spacing) > ENOUGH
+    sacrum_in_view = (classes == SACRUM).sum() * np.prod(spacing) > ENOUGH
     front, head = estimate_flips(flip_axes(classes, flips), spacing)
     assert front == flips[0]
-    assert head == flips[1] or (not seen and not head)  # with a scrap of sacrum it may say nothing, but nothing wrong
+    assert head == flips[1] or (
+        not sacrum_in_view and not head
+    )  # with a scrap of sacrum it may say nothing, but nothing wrong
 
 
 def test_a_sacrum_next_to_the_smaller_bodies_turns_nothing_over() -> None:
@@ -41,7 +43,7 @@ def test_nothing_is_claimed_of_an_empty_map() -> None:
     assert estimate_flips(np.zeros((4, 64, 64), np.uint8), np.array([4.0, 1.0, 1.0])) == (False, False)
 
 
-def test_what_was_wrong_is_said_and_what_cannot_be_known() -> None:
+def test_a_warning_names_what_was_swapped_and_what_cannot_be_verified() -> None:
     assert describe_flips((False, False)) == ()
     assert "front and back" in describe_flips((True, False))[0]
     assert "head and feet" in describe_flips((False, True))[0]

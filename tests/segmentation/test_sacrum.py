@@ -1,4 +1,4 @@
-"""An S1 with a disc below it is no lumbar vertebra: its lean gives it away."""
+"""An S1 with a disc below it is no lumbar vertebra: its lean shows it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lumbarseg.segmentation.centerline import BODY, SACRUM
 from lumbarseg.segmentation.instances import separate_vertebrae
 from lumbarseg.segmentation.sacrum import MIN_DISC_CONTACT, disc_contact_share, is_first_sacral_body, lean_angle
 
-from .spines import Built, Plan, build
+from .spines import BlockSpine, SpinePlan, build_spine
 
 
-def square(spine: Built) -> np.ndarray:
+def square(spine: BlockSpine) -> np.ndarray:
     """The classes of a spine whose upper sacrum, 24 pixels of it, was taken for a body."""
     classes = spine.classes.copy()
     top = int(np.percentile(np.argwhere(classes == SACRUM)[:, 2], 99)) - 24
@@ -24,27 +24,27 @@ def square(spine: Built) -> np.ndarray:
 
 
 def test_a_leaning_lowest_body_without_a_whole_disc_counts_as_sacrum() -> None:
-    spine = build(Plan(slope=45))
-    found = separate_vertebrae(square(spine), spine.spacing)
-    assert found is not None and found.excludes_s1 and found.count == spine.plan.count
+    spine = build_spine(SpinePlan(slope=45))
+    instances = separate_vertebrae(square(spine), spine.spacing)
+    assert instances is not None and instances.excludes_s1 and instances.count == spine.plan.count
     for n in range(1, spine.plan.count + 1):
-        assert (found.bodies[spine.bodies == n] == n).mean() > 0.9
-    assert found.sacrum[(square(spine) == BODY) & (spine.classes == SACRUM)].mean() > 0.9
+        assert (instances.bodies[spine.bodies == n] == n).mean() > 0.9
+    assert instances.sacrum[(square(spine) == BODY) & (spine.classes == SACRUM)].mean() > 0.9
 
 
 @pytest.mark.parametrize("slope", [5.0, 20.0])
 def test_an_upright_one_is_left_alone(slope: float) -> None:
-    spine = build(Plan(slope=slope))
-    found = separate_vertebrae(square(spine), spine.spacing)
-    assert found is not None and not found.excludes_s1 and found.count == spine.plan.count + 1
+    spine = build_spine(SpinePlan(slope=slope))
+    instances = separate_vertebrae(square(spine), spine.spacing)
+    assert instances is not None and not instances.excludes_s1 and instances.count == spine.plan.count + 1
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.floats(5, 50), st.floats(0, 12))
-def test_a_true_l5_on_its_disc_is_never_given_up(slope: float, lordosis: float) -> None:
-    spine = build(Plan(slope=slope, lordosis=lordosis))
-    found = separate_vertebrae(spine.classes, spine.spacing)
-    assert found is not None and not found.excludes_s1 and found.count == spine.plan.count
+def test_a_true_l5_on_its_disc_is_never_counted_as_sacrum(slope: float, lordosis: float) -> None:
+    spine = build_spine(SpinePlan(slope=slope, lordosis=lordosis))
+    instances = separate_vertebrae(spine.classes, spine.spacing)
+    assert instances is not None and not instances.excludes_s1 and instances.count == spine.plan.count
 
 
 def test_lean_is_the_angle_of_two_middles_in_mm() -> None:
