@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from onnx import helper, numpy_helper
 from tests import tiny
-from tests.segmentation.spines import Plan, build
+from tests.segmentation.spines import SpinePlan, build_spine
 
 from lumbarseg.inference.card import ModelCard
 from lumbarseg.io import write_image
@@ -35,7 +35,7 @@ def exams(folder: Path, count: int) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
-        built = build(Plan(count=4, slices=5, slice=6.0, sacrum=45.0, lordosis=5.0 + 0.1 * number))
+        built = build_spine(SpinePlan(count=4, slices=5, slice=6.0, sacrum=45.0, lordosis=5.0 + 0.1 * number))
         image = (VALUES[built.classes] * 1000).astype(np.int16)
         paths.append(folder / f"e{number:02d}.nii")
         write_image(Volume(image, np.diag([*built.spacing, 1.0])), paths[-1])

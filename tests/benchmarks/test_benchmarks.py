@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import sets
-from tests.segmentation.test_interactive import Listening
+from tests.segmentation.test_interactive import ClickFollowingModel
 
 from benchmarks import (
     accuracy,
@@ -164,7 +164,7 @@ def test_the_card_has_data_licences_and_limits() -> None:
 
 def test_clicks_on_the_largest_error_improve_a_segmentation(tmp_path: Path) -> None:
     try:
-        model = Listening(Model.load(bundled_model_path()), 50.0)
+        model = ClickFollowingModel(Model.load(bundled_model_path()), 50.0)
     except ModelError as error:
         pytest.skip(str(error))
     create_dataset(tmp_path / "one", "one", {0: ("background",), **own_label_table()})

@@ -14,7 +14,7 @@ import pytest
 from scipy import ndimage
 from tests.grids import affine_of
 from tests.packaging.page_modules import Job, run_jobs
-from tests.segmentation.spines import Plan, build
+from tests.segmentation.spines import SpinePlan, build_spine
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.clicks import ClickGaussian
@@ -183,25 +183,25 @@ def test_every_constant_the_page_reads_exists_in_python() -> None:
 
 
 PLANS = {
-    "plain": (Plan(), FULL_CARD, {}),
-    "scoliosis": (Plan(bend=3.0, lordosis=4.0), FULL_CARD, {}),
-    "missing and fused discs": (Plan(missing=frozenset({3}), fused=frozenset({5})), FULL_CARD, {}),
-    "crushed and slipped": (Plan(crushed=frozenset({2}), slips={3: 6.0}), FULL_CARD, {}),
-    "rough": (Plan(noise=0.2, touching=True), FULL_CARD, {}),
-    "no sacrum": (Plan(sacrum=0.5), FULL_CARD, {}),
-    "an S1 like a lumbar body": (Plan(slope=45.0, lordosis=12.0, missing=frozenset({1})), FULL_CARD, {}),
-    "named from the lowest": (Plan(), FULL_CARD, {"pinned": ("L6", 1)}),
-    "named from the third": (Plan(), FULL_CARD, {"pinned": ("L2", 3)}),
-    "single slices": (Plan(slices=3), FULL_CARD, {}),
-    "discs alone": (Plan(), DISCS_ONLY_CARD, {}),
+    "plain": (SpinePlan(), FULL_CARD, {}),
+    "scoliosis": (SpinePlan(bend=3.0, lordosis=4.0), FULL_CARD, {}),
+    "missing and fused discs": (SpinePlan(missing=frozenset({3}), fused=frozenset({5})), FULL_CARD, {}),
+    "crushed and slipped": (SpinePlan(crushed=frozenset({2}), slips={3: 6.0}), FULL_CARD, {}),
+    "rough": (SpinePlan(noise=0.2, touching=True), FULL_CARD, {}),
+    "no sacrum": (SpinePlan(sacrum=0.5), FULL_CARD, {}),
+    "an S1 like a lumbar body": (SpinePlan(slope=45.0, lordosis=12.0, missing=frozenset({1})), FULL_CARD, {}),
+    "named from the lowest": (SpinePlan(), FULL_CARD, {"pinned": ("L6", 1)}),
+    "named from the third": (SpinePlan(), FULL_CARD, {"pinned": ("L2", 3)}),
+    "single slices": (SpinePlan(slices=3), FULL_CARD, {}),
+    "discs alone": (SpinePlan(), DISCS_ONLY_CARD, {}),
     "discs alone, no lowest disc": (
-        Plan(missing=frozenset({1})),
+        SpinePlan(missing=frozenset({1})),
         replace(DISCS_ONLY_CARD, lowest_structure=("L4-L5", 0.9)),
         {},
     ),
-    "discs alone, a tall spine": (Plan(slices=1, size=1.15, lordosis=3.0, slope=15.0), DISCS_ONLY_CARD, {}),
-    "turned": (Plan(), FULL_CARD, {"flips": (True, False)}),
-    "upside down": (Plan(), FULL_CARD, {"flips": (True, True)}),
+    "discs alone, a tall spine": (SpinePlan(slices=1, size=1.15, lordosis=3.0, slope=15.0), DISCS_ONLY_CARD, {}),
+    "turned": (SpinePlan(), FULL_CARD, {"flips": (True, False)}),
+    "upside down": (SpinePlan(), FULL_CARD, {"flips": (True, True)}),
 }
 
 
@@ -211,7 +211,7 @@ def page_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Jo
     folder = tmp_path_factory.mktemp("page_results")
     jobs, probability_maps = [], []
     for number, (plan, card, options) in enumerate(PLANS.values()):
-        classes = build(plan, number).classes
+        classes = build_spine(plan, number).classes
         if trained := set(card.trained_names):
             classes = np.where(np.isin(classes, [CLASSES.index(k) for k in trained]), classes, 0)
         probabilities = np.stack([ndimage.uniform_filter((classes == c) * 1.0, (1, 3, 3)) for c in range(6)]) + 0.01
@@ -227,7 +227,7 @@ def page_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Jo
     return {key: row for key, *row in zip(PLANS, jobs, result, probability_maps, strict=True)}
 
 
-def exam(classes: np.ndarray, axes: str, plan: Plan, flips: orientation.Flips) -> Volume:
+def exam(classes: np.ndarray, axes: str, plan: SpinePlan, flips: orientation.Flips) -> Volume:
     """Return a volume with 0.8 mm pixels whose preprocessed grid is that of the class map (slices, A, S)."""
     slices, a, s = classes.shape
     shape = (slices, round(a / 0.8), round(s / 0.8))
