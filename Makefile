@@ -1,13 +1,14 @@
 # make demo       own environment (core, no torch), then `lumbarseg demo`
-# make test       own environment (train and dev), then the whole suite
+# make test-core  own environment (core, no torch, and pytest), then the tests that it can run
+# make test       own environment (train and dev), then all tests
 # make test-serve MONAI Label's own environment, then the tests that need a real server
-# make test-page  the page in headless Chromium: needs npm, a network and Chromium, skips plainly without
+# make test-page  the browser page in headless Chromium; tests are skipped without npm, a network or Chromium
 # make lint       formatter, linter, types, spelling
-# make benchmark  accuracy on real exams, names and speed: the figures of the README, the card and the failures
+# make benchmark  accuracy on real exams, names and speed: the results in README, model card and failures
 # make model      the shipped model, by its recipe (hours)
-# make clean      removes the environments and everything made
+# make clean      removes the environments and all other outputs
 #
-# Each line that runs is shown; nothing here does more than those pip and python lines.
+# make shows every command that it runs.
 
 PYTHON ?= python3
 REAL ?= ../shared/real
@@ -15,17 +16,21 @@ DATA ?= data
 RUN ?= runs/shipped
 SPIDER := SPIDER, van der Graaf et al., Sci Data 11:264 (2024), Zenodo 10159290
 DEMO := .venv-demo
+CORE := .venv-core
 TEST := .venv-test
 SERVE := .venv-serve
 OUT ?= out/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-page test-serve lint benchmark model clean
+.PHONY: demo test test-core test-page test-serve lint benchmark model clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/package.stamp
 	$(DEMO)/bin/lumbarseg demo -o $(OUT)
+
+test-core: $(CORE)/package.stamp
+	$(CORE)/bin/python -m pytest -m "not slow" $(ARGS)
 
 test: $(TEST)/package.stamp
 	$(TEST)/bin/python -m pytest $(ARGS)
@@ -57,12 +62,12 @@ model: $(TEST)/package.stamp
 	$(TEST)/bin/lumbarseg train $(DATA)/phantoms $(DATA)/spider_space $(DATA)/spider_t2 -o $(RUN) --preset shipped $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
 	$(TEST)/bin/python -m benchmarks.card_facts > $(RUN)/card.json
 	$(TEST)/bin/lumbarseg export $(RUN) -o $(RUN)/shipped.onnx --about $(RUN)/card.json
-	@echo "judge it with: $(TEST)/bin/python -m benchmarks.accuracy --model $(RUN)/shipped.onnx -o $(RUN)/accuracy.json"
+	@echo "evaluate it with: $(TEST)/bin/python -m benchmarks.accuracy --model $(RUN)/shipped.onnx -o $(RUN)/accuracy.json"
 
 clean:
-	rm -rf $(DEMO) $(TEST) $(SERVE) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) $(CORE) $(TEST) $(SERVE) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# An environment is made anew only when its lock or the project file changes; the package is put in again when it changes.
+# An environment is created again when its lock or the project file changes; the package is installed again when it changes.
 
 $(DEMO)/lock.stamp: requirements/core.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "lumbarseg needs Python 3.11 or newer; say which: make PYTHON=python3.11")'
@@ -73,6 +78,13 @@ $(DEMO)/lock.stamp: requirements/core.txt pyproject.toml
 
 $(DEMO)/package.stamp: $(DEMO)/lock.stamp README.md $(shell find src -type f -not -name '*.pyc')
 	$(DEMO)/bin/pip install -q --no-deps --force-reinstall .
+	@touch $@
+
+$(CORE)/package.stamp: requirements/core.txt requirements/test.txt pyproject.toml
+	rm -rf $(CORE)
+	$(PYTHON) -m venv $(CORE)
+	$(CORE)/bin/pip install -q -r requirements/core.txt $$(grep -E '^(pytest|hypothesis)==' requirements/test.txt)
+	$(CORE)/bin/pip install -q --no-deps -e .
 	@touch $@
 
 $(TEST)/package.stamp: requirements/test.txt pyproject.toml
