@@ -38,7 +38,7 @@ def segmented_exam(scheme: str = DEFAULT_SCHEME, posterior: str = "separate") ->
     highest = next(s.label for s in STRUCTURES if s.kind is Kind.BODY and (array == s.label).any())
     array[array == highest] = L6
     labels = label_encoding.apply_posterior_choice(Volume(array, phantom_segmentation().labels.affine), posterior)
-    left_out = label_encoding.structures_without_value(labels.array, scheme)
+    _, left_out = label_encoding.describe_labels(labels.array, scheme, posterior)
     options = ExamOptions(posterior=posterior, scheme=scheme)
     return SegmentedExam(phantom_segmentation(("L3",)), labels, {}, b"", (), left_out, options)
 
@@ -132,7 +132,7 @@ def test_in_our_own_values_it_is_what_was_asked_for(posterior: str, body: bool, 
 def test_labels_of_a_file_mean_what_report_and_header_say(tmp_path: Path) -> None:
     segmented = segmented_exam("spineps")
     array = read_labels(write(segmented, tmp_path)).array
-    meanings = label_encoding.label_names(segmented.labels.array, "spineps", "separate")
+    meanings, _ = label_encoding.describe_labels(segmented.labels.array, "spineps", "separate")
     assert {int(value) for value in meanings} == set(np.unique(array).tolist()) - {0}
     header: Any = nib.load(tmp_path / "p1_labels.nii.gz").header
     table = json.loads(header.extensions[1].get_content())["labels"]

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from lumbarseg.anatomy import CLASSES, Kind, structure_by_name
 from lumbarseg.batch.demo import synthetic_exam
-from lumbarseg.batch.exam_result import StageTimer
-from lumbarseg.batch.exam_task import describe_segmentation
+from lumbarseg.batch.exam_task import StageTimer, describe_segmentation
 from lumbarseg.batch.options import ExamOptions
 from lumbarseg.clicks import Click
 from lumbarseg.errors import ModelError, SegmentError

@@ -12,17 +12,17 @@ import numpy as np
 
 from lumbarseg.anatomy import Kind, structure_by_name
 from lumbarseg.inference import Model, default_model_path
-from lumbarseg.io import LoadedExam, atomic_write, write_image, write_labels
+from lumbarseg.io import LoadedExam, atomic_write, write_image, write_json, write_labels
 from lumbarseg.metrics.overlap import StructureScore, score_structures
 from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.report.exam_page import render_exam_page
 from lumbarseg.segmentation import segment
 
-from .exam_result import SUMMARY_KEYS, StageTimer
-from .exam_task import describe_segmentation
+from .exam_result import SUMMARY_KEYS
+from .exam_task import StageTimer, describe_segmentation
 from .jobs import output_paths
 from .options import ExamOptions
-from .output_formats import SegmentedExam, write_outputs, write_report
+from .output_formats import SegmentedExam, write_outputs
 
 _VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # field of view from foot to head, and its part below the middle of L5
 
@@ -69,7 +69,7 @@ def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> D
     segmented = describe_segmentation("demo.nii.gz", exam, found, model, ExamOptions(), StageTimer())
     files |= output_paths(folder, "demo") | {"page": folder / "demo_report.html"}
     write_outputs(segmented, exam, {name: files[name] for name in ("labels", "picture")})
-    write_report(segmented.report, files["report"])
+    write_json(files["report"], segmented.report)
     scores = [row for row in score_structures(found.labels.array, phantom.labels.array) if row.dice is not None]
     page = render_exam_page(
         segmented.report, [segmented.picture], [score.to_dict() for score in scores], files["labels"].name

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,23 +15,6 @@ from .jobs import ExamJob
 SUMMARY_KEYS = ("anchor", "confidence", "uncertain", "levels", "warnings", "left_out")
 """Entries of the report that a result carries."""
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
-
-
-class StageTimer:
-    """Seconds per stage of one exam, and since it was started; stages that run at the same time each count in full."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.start = time.perf_counter()
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time spent inside to that of a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -67,11 +48,6 @@ class ExamResult:
     is_disk_full: bool = False
     was_started: bool = True
 
-    @property
-    def has_warnings(self) -> bool:
-        """Whether a person should look at something."""
-        return bool(self.summary.get("warnings"))
-
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values for JSON."""
         if self.error:
@@ -93,3 +69,8 @@ def failed_result(job: ExamJob, error: Exception) -> ExamResult:
     cause = error if isinstance(error, OSError) else error.__cause__
     is_disk_full = isinstance(cause, OSError) and cause.errno in _DISK_FULL_CODES
     return ExamResult(job.name, reason if job.name in reason else f"{job.name}: {reason}", is_disk_full=is_disk_full)
+
+
+def not_started_result(job: ExamJob) -> ExamResult:
+    """Return the result of an exam that was not started because the disk was full."""
+    return ExamResult(job.name, f"{job.name}: not started: the disk is full", was_started=False)

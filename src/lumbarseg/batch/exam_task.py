@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,19 +14,37 @@ from typing import Any
 import lumbarseg
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import Model
-from lumbarseg.io import LoadedExam, read_exam
+from lumbarseg.io import LoadedExam, read_exam, write_json
+from lumbarseg.io.dicom.derived_objects import require_source_images
 from lumbarseg.measurement import measure_structures
 from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.picture import caption, render_picture
 from lumbarseg.segmentation import LevelPin, Segmentation, UserLevels, segment, segment_with_clicks
 from lumbarseg.volume import Array
 
-from .exam_result import SUMMARY_KEYS, ExamResult, StageTimer, failed_result
+from .exam_result import SUMMARY_KEYS, ExamResult, failed_result
 from .jobs import ExamJob
-from .label_encoding import apply_posterior_choice, label_names, structures_without_value
-from .options import ExamOptions
-from .output_formats import SegmentedExam, check_writable, delete_report, write_outputs, write_report
+from .label_encoding import apply_posterior_choice, describe_labels
+from .options import DICOM_FORMATS, ExamOptions
+from .output_formats import SegmentedExam, write_outputs
 from .result_record import REPORT_KEY, ResultRecord, content_digest, read_report, values_digest
+
+
+class StageTimer:
+    """Seconds per stage of one exam, and since it was started; stages that run at the same time each count in full."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.start = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time spent inside to that of a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +90,14 @@ class ExamTask:
         except Exception as error:
             return failed_result(job, error)
 
+    @lru_cache(maxsize=1)  # noqa: B019  # one model per process
     def load_model(self) -> tuple[Model, float]:
         """Return the model, loaded once per process, and how many seconds loading took."""
-        return _load_model(self.model_path, self.model_digest, self.device, self.exam_count, self.threads)
+        start = time.perf_counter()
+        model = Model.load(self.model_path, self.device, self.exam_count, self.threads)
+        if model.card.digest != self.model_digest:
+            raise ModelError(f"{self.model_path}: the model was replaced since the batch started; name the same one")
+        return model, time.perf_counter() - start
 
     def load(self, job: ExamJob) -> ExamInput | ExamResult:
         """Read an exam; return its result instead where an earlier run made it and nothing changed since."""
@@ -86,7 +111,8 @@ class ExamTask:
             return previous
         with timer("read"):
             exam = read_exam(job.path, self.options.volume_index, self.options.series)
-        check_writable(exam, self.options.formats)
+        if set(self.options.formats) & set(DICOM_FORMATS):
+            require_source_images(exam.path, exam.source_images)
         return ExamInput(exam, digest, timer)
 
     def segment(self, loaded: ExamInput) -> Segmentation:
@@ -107,29 +133,26 @@ class ExamTask:
         report_path = job.output_files["report"]
         files = {name: path for name, path in job.output_files.items() if name != "report"}
         with loaded.timer("write"):
-            delete_report(report_path)  # it must not describe files of another run
+            with suppress(NotADirectoryError):  # the first file will fail with a better message
+                report_path.unlink(missing_ok=True)  # it must not describe files of another run
             write_outputs(segmented, loaded.exam, files)
             record = ResultRecord(
                 loaded.content_digest,
                 self.model_digest,
-                self._options_digest,
+                values_digest(asdict(self.options)),
                 lumbarseg.__version__,
                 {name: digest for name, path in files.items() if (digest := content_digest(path))},
                 segmented.warnings,
                 segmented.left_out,
                 self.run_id,
             )
-            write_report(segmented.report | {REPORT_KEY: record.to_dict()}, report_path)
+            write_json(report_path, segmented.report | {REPORT_KEY: asdict(record)})
         return replace(
             self._result(job, segmented.report | {"warnings": segmented.warnings, "left_out": segmented.left_out}),
             seconds=time.perf_counter() - loaded.timer.start,
             stage_seconds=loaded.timer.seconds,
             text_lines=segmented.text_lines(),
         )
-
-    @property
-    def _options_digest(self) -> str:
-        return values_digest(asdict(self.options))
 
     def _previous_result(self, job: ExamJob, digest: str) -> ExamResult | None:
         """Return the result of an earlier run; None where the exam must be segmented (again)."""
@@ -138,7 +161,8 @@ class ExamTask:
             return None
         report, record = found
         modified = record.modified_files(job.output_files)
-        matches = record.matches(digest, self.model_digest, self._options_digest, lumbarseg.__version__)
+        options_digest = values_digest(asdict(self.options))
+        matches = record.matches(digest, self.model_digest, options_digest, lumbarseg.__version__)
         if record.missing_files(job.output_files) or not digest or not (matches or modified):
             return None
         kept = [
@@ -168,7 +192,7 @@ def describe_segmentation(
     labels = apply_posterior_choice(segmentation.labels, options.posterior)
     report["exam"]["about"] = exam.metadata
     report["scheme"] = options.scheme
-    report["labels"] = label_names(labels.array, options.scheme, options.posterior)
+    report["labels"], left_out = describe_labels(labels.array, options.scheme, options.posterior)
     notes = tuple(note for note in exam.notes if note != exam.metadata.get("taken"))  # which series was read
     return SegmentedExam(
         segmentation,
@@ -176,7 +200,7 @@ def describe_segmentation(
         report,
         picture.result(),
         (*notes, *segmentation.warnings),
-        structures_without_value(labels.array, options.scheme),
+        left_out,
         options,
     )
 
@@ -189,12 +213,3 @@ def _render_picture(exam: LoadedExam, segmentation: Segmentation, timer: StageTi
 def _timed_inference(model: Model, timer: StageTimer, windows: Array) -> Array:
     with timer("network"):
         return model.run(windows)
-
-
-@lru_cache(maxsize=1)
-def _load_model(path: Path, digest: str, device: str, exam_count: int, threads: int) -> tuple[Model, float]:
-    start = time.perf_counter()
-    model = Model.load(path, device, exam_count, threads)
-    if model.card.digest != digest:
-        raise ModelError(f"{path}: the model was replaced since the batch started; name the same one")
-    return model, time.perf_counter() - start

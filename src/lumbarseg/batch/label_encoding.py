@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, arch_of_level, name_and_levels, structure_by_name
-from lumbarseg.datasets import schemes
 from lumbarseg.io.seg_nrrd import Segment
 from lumbarseg.terminology import structure_codes
 from lumbarseg.volume import Array, Volume, count_labels
@@ -33,6 +32,8 @@ def scheme_values(scheme: str) -> dict[str, int]:
     """Return the value of each structure in a scheme, by name; 0 where the scheme has none."""
     if scheme == DEFAULT_SCHEME:
         return {structure.name: structure.label for structure in STRUCTURES}
+    from lumbarseg.datasets import schemes  # tables that most results need not wait for
+
     table = schemes.get_scheme(scheme)
     return {structure.name: schemes.value_for_structure(table, structure.name) for structure in STRUCTURES}
 
@@ -41,7 +42,10 @@ def encode_labels(labels: Volume, scheme: str) -> Volume:
     """Return a label map (uint8, the package's values) in the values of a scheme."""
     if scheme == DEFAULT_SCHEME:
         return labels
-    return Volume(schemes.encode_labels(labels.array, schemes.get_scheme(scheme)), labels.affine)
+    lookup = np.zeros(256, np.uint8)
+    for structure in STRUCTURES:
+        lookup[structure.label] = scheme_values(scheme)[structure.name]
+    return Volume(lookup[labels.array], labels.affine)
 
 
 def label_table(scheme: str, posterior: str) -> list[Structure]:
@@ -54,17 +58,16 @@ def label_table(scheme: str, posterior: str) -> list[Structure]:
     return [rows[value] for value in sorted(rows)]
 
 
-def label_names(labels: Array, scheme: str, posterior: str) -> dict[str, str]:
-    """Return value -> name of what a label map (uint8, the package's values) will hold in a scheme."""
-    counts = count_labels(labels)
-    present = {scheme_values(scheme)[structure.name] for structure in STRUCTURES if counts[structure.label]}
-    return {str(row.label): row.name for row in label_table(scheme, posterior) if row.label in present}
+def describe_labels(labels: Array, scheme: str, posterior: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the values that a label map (uint8, the package's values) will hold in a scheme, with their names.
 
-
-def structures_without_value(labels: Array, scheme: str) -> tuple[str, ...]:
-    """Return the structures of a label map (uint8, the package's values) for which a scheme has no value."""
-    counts = count_labels(labels)
-    return tuple(s.name for s in STRUCTURES if counts[s.label] and not scheme_values(scheme)[s.name])
+    The second result are the structures in it for which the scheme has no value.
+    """
+    counts, values = count_labels(labels), scheme_values(scheme)
+    present = [structure.name for structure in STRUCTURES if counts[structure.label]]
+    written = {values[name] for name in present}
+    names = {str(row.label): row.name for row in label_table(scheme, posterior) if row.label in written}
+    return names, tuple(name for name in present if not values[name])
 
 
 def described_segments(scheme: str, posterior: str, uncertain_levels: Iterable[str]) -> list[Segment]:

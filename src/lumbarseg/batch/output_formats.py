@@ -1,12 +1,11 @@
-"""Write the result of one exam: label map in the requested formats, report, picture. Each file is complete or not there.
+"""Write the label map of one exam in the requested formats, and its picture. Each file is complete or not there.
 
 A new format has a suffix in `options.FORMAT_SUFFIXES` and a function in `_WRITERS`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Any
 
 from lumbarseg.io import LoadedExam, atomic_write, itk_snap, seg_nrrd, write_labels
 from lumbarseg.io.dicom import derived_objects, seg, sr
-from lumbarseg.io.file_access import to_file_error
 from lumbarseg.segmentation import Segmentation
 from lumbarseg.volume import Volume
 
 from .label_encoding import described_segments, encode_labels, label_table, structure_measurements
-from .options import DEFAULT_SCHEME, DICOM_FORMATS, ExamOptions
+from .options import DEFAULT_SCHEME, ExamOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,32 +60,10 @@ class SegmentedExam:
         return (*lines, *(f"warning: {text}" for text in self.warnings))
 
 
-def check_writable(exam: LoadedExam, formats: Iterable[str]) -> None:
-    """Raise FileError where an exam cannot be written in one of the formats; called before it is segmented."""
-    if set(formats) & set(DICOM_FORMATS):
-        derived_objects.require_source_images(exam.path, exam.source_images)
-
-
 def write_outputs(segmented: SegmentedExam, exam: LoadedExam, files: Mapping[str, Path]) -> None:
     """Write label maps and picture. files: paths by format; "labels" for NIfTI, "picture"."""
     for name, path in files.items():
         _WRITERS[name](segmented, exam, path)
-
-
-def write_report(report: Mapping[str, Any], path: Path) -> None:
-    """Write the report."""
-    with atomic_write(path) as file:
-        file.write((json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def delete_report(path: Path) -> None:
-    """Delete a report if there is one; FileError where that is not allowed."""
-    try:
-        path.unlink(missing_ok=True)
-    except NotADirectoryError:
-        pass  # writing the first file will fail for the same reason
-    except OSError as error:
-        raise to_file_error(path, error, "replaced") from error
 
 
 def _write_nifti(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:

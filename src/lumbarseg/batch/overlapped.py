@@ -28,13 +28,14 @@ class OverlappedExecutor:
         try:
             model = pool.submit(task.load_model)
             writing: Future[ExamResult] | None = None
-            reading = self._read_next(pool, task, remaining, on_failure)
+            reading = pool.submit(_read_next, task, remaining, on_failure)
             model.result()
-            while reading:
-                job, loaded = reading.result()
+            while read := reading.result():
+                job, loaded = read
                 is_large = isinstance(loaded, ExamInput) and loaded.exam.volume.array.size >= LARGE_EXAM_VOXELS
-                reading = None if is_large else self._read_next(pool, task, remaining, on_failure)
-                if is_large and writing:
+                if not is_large:
+                    reading = pool.submit(_read_next, task, remaining, on_failure)
+                elif writing:
                     yield writing.result()
                     writing = None
                 result: ExamResult | tuple[ExamInput, Segmentation]
@@ -48,26 +49,24 @@ class OverlappedExecutor:
                 if writing:
                     yield writing.result()
                 writing = pool.submit(_write, task, job, result, on_failure)
-                del loaded, result  # the exam is freed as soon as it is written
+                del read, loaded, result  # the exam is freed as soon as it is written
                 if is_large:
                     yield writing.result()
                     writing = None
-                    reading = self._read_next(pool, task, remaining, on_failure)
+                    reading = pool.submit(_read_next, task, remaining, on_failure)
             if writing:
                 yield writing.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
-    @staticmethod
-    def _read_next(
-        pool: ThreadPoolExecutor, task: ExamTask, jobs: Iterator[ExamJob], on_failure: OnFailure
-    ) -> Future[tuple[ExamJob, ExamInput | ExamResult]] | None:
-        """Start to read the next exam; None after the last."""
-        job = next(jobs, None)
-        return pool.submit(_read, task, job, on_failure) if job else None
 
-
-def _read(task: ExamTask, job: ExamJob, on_failure: OnFailure) -> tuple[ExamJob, ExamInput | ExamResult]:
+def _read_next(
+    task: ExamTask, jobs: Iterator[ExamJob], on_failure: OnFailure
+) -> tuple[ExamJob, ExamInput | ExamResult] | None:
+    """Read the next exam; return None after the last."""
+    job = next(jobs, None)
+    if job is None:
+        return None
     try:
         return job, task.load(job)
     except Exception as error:

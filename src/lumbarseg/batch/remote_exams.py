@@ -25,9 +25,6 @@ def fetched_exams(options: BatchOptions) -> Iterator[tuple[list[Path | ExamJob],
     local = [source for source in options.exams if isinstance(source, Path)]
     if options.store and local:
         raise SegmentError(f"{local[0]}: is not on a server, so its result cannot be sent back; leave --store out")
-    if len(local) == len(options.exams) and options.output_dir:
-        yield list(local), options.output_dir
-        return
     with tempfile.TemporaryDirectory(prefix="lumbarseg-") as folder:
         sources = [
             source if isinstance(source, Path) else _fetch(source, Path(folder) / str(index), options.exam.series)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,9 @@ class ResultRecord:
     left_out: tuple[str, ...]
     run: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain values for JSON."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Any) -> ResultRecord | None:
-        """Return the record of what `to_dict` gave; None for anything else."""
+        """Return the record that was written to a report; None for anything else."""
         try:
             keys = ("exam", "model", "options", "program", "run")
             exam, model, options, program, run = (str(values[key]) for key in keys)

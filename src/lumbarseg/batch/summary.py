@@ -38,11 +38,8 @@ class JsonLinesWriter:
 
 
 @contextmanager
-def open_json_lines(path: Path | None) -> Iterator[JsonLinesWriter | None]:
-    """Open a new file of JSON lines, each written at once; yield None without a path. FileError."""
-    if path is None:
-        yield None
-        return
+def open_json_lines(path: Path) -> Iterator[JsonLinesWriter]:
+    """Open a new file of JSON lines, each written at once; FileError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("wb", buffering=0)

@@ -18,12 +18,9 @@ EXAMPLE = "lumbarseg demo -o out/demo"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
-    options.add_output_option(
-        parser, "DIR", "folder of the results (default: %(default)s)", default=Path("lumbarseg-demo")
-    )
-    options.add_seed_option(parser, "another seed, another exam", default=193)
-    options.add_model_options(parser)
-    options.add_json_option(parser)
+    options.add(parser, "--output", default=Path("lumbarseg-demo"), help="folder of the results (default: %(default)s)")
+    options.add(parser, "--seed", default=193, help="another seed, another exam (default: %(default)s)")
+    options.add(parser, "--model", "--device", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--terminology", action="store_true", help="print names, codes and colours as a terminology of 3D Slicer"
     )
-    options.add_series_options(parser)
-    options.add_json_option(parser)
+    options.add(parser, "--volume", "--series", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

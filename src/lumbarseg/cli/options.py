@@ -28,39 +28,6 @@ def add_command(
     )
 
 
-def add_output_option(parser: argparse.ArgumentParser, metavar: str, text: str, **keywords: Any) -> None:
-    """Add `-o`, `--output`; `text` is its help, `keywords` go to `add_argument`."""
-    parser.add_argument("-o", "--output", type=Path, metavar=metavar, help=text, **keywords)
-
-
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--json`."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def add_jobs_option(parser: argparse._ActionsContainer, default: str = "one per core") -> None:
-    """Add `--jobs N`; `default` says in the help what happens without it."""
-    parser.add_argument("--jobs", type=positive_int, metavar="N", help=f"worker processes (default: {default})")
-
-
-def add_seed_option(parser: argparse.ArgumentParser, text: str, default: int = 0) -> None:
-    """Add `--seed S`; `text` says what is random."""
-    parser.add_argument(
-        "--seed", type=non_negative_int, default=default, metavar="S", help=f"{text} (default: %(default)s)"
-    )
-
-
-def add_val_fraction_option(parser: argparse.ArgumentParser, default: float) -> None:
-    """Add `--val-fraction X`."""
-    parser.add_argument(
-        "--val-fraction",
-        type=fraction,
-        default=default,
-        metavar="X",
-        help="fraction of the patients held out for validation (default: %(default)s)",
-    )
-
-
 def positive_int(text: str) -> int:
     """Parse a whole number of 1 or more."""
     return _parse_int(text, 1)
@@ -107,46 +74,105 @@ def _parse_int(text: str, minimum: int) -> int:
     return number
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--model` and `--device`."""
-    parser.add_argument("--model", type=Path, metavar="FILE", help="a model file (default: the installed one)")
-    add_device_option(parser)
-
-
-def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`; the engines know which names there are."""
-    parser.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="auto (default), cpu, openvino, cuda, coreml or directml; lumbarseg info lists those of this computer",
-    )
-
-
-def add_series_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--volume` and `--series`: which image of a file or study."""
-    parser.add_argument("--volume", type=non_negative_int, metavar="N", help="which volume of a 4-D file, from 0")
-    parser.add_argument(
-        "--series", metavar="WHICH", help="series of a DICOM study: its number, or part of its description"
-    )
-
-
-def add_lowest_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--lowest LEVEL`."""
-    parser.add_argument(
-        "--lowest",
-        type=parse_level,
-        metavar="LEVEL",
-        help="name of the lowest complete vertebra in view, for example L5",
-    )
-
-
 def parse_fold(text: str) -> tuple[int, int]:
     """Parse K/N: "2/5" is the second of five folds."""
     k, slash, n = text.partition("/")
     if not (slash and k.isdecimal() and n.isdecimal()) or int(n) < 2 or not 1 <= int(k) <= int(n):
         raise argparse.ArgumentTypeError(f"{text!r}: write K/N with N of 2 or more and K from 1 to N, for example 1/5")
     return int(k), int(n)
+
+
+def parse_pin(text: str) -> tuple[str, tuple[float, float, float]]:
+    """Parse a vertebra's name and a point in RAS+ mm: "L3@12.5,-40,85"."""
+    name, _, point = text.partition("@")
+    try:
+        x, y, z = (float(part) for part in point.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME@x,y,z in mm, for example L3@12.5,-40,85") from None
+    if not all(math.isfinite(value) for value in (x, y, z)):
+        raise argparse.ArgumentTypeError(f"{text!r}: the point must be finite")
+    return parse_level(name), (x, y, z)
+
+
+def parse_level(text: str) -> str:
+    """Parse the name of a vertebra."""
+    if text not in LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a vertebra; names run from {LEVELS[0]} to {LEVELS[-1]}")
+    return text
+
+
+SHARED: dict[str, dict[str, Any]] = {
+    "--output": {"type": Path, "metavar": "DIR"},
+    "--model": {"type": Path, "metavar": "FILE", "help": "a model file (default: the installed one)"},
+    "--device": {
+        "default": "auto",
+        "metavar": "NAME",
+        "help": "auto (default), cpu, openvino, cuda, coreml or directml; lumbarseg info lists those of this computer",
+    },
+    "--volume": {"type": non_negative_int, "metavar": "N", "help": "which volume of a 4-D file, from 0"},
+    "--series": {"metavar": "WHICH", "help": "series of a DICOM study: its number, or part of its description"},
+    "--lowest": {
+        "type": parse_level,
+        "metavar": "LEVEL",
+        "help": "name of the lowest complete vertebra in view, for example L5",
+    },
+    "--seed": {"type": non_negative_int, "default": 0, "metavar": "S"},
+    "--val-fraction": {
+        "type": fraction,
+        "metavar": "X",
+        "help": "fraction of the patients held out for validation (default: %(default)s)",
+    },
+    "--jobs": {"type": positive_int, "metavar": "N", "help": "worker processes (default: one per core)"},
+    "--json": {"action": "store_true", "help": "print the result as JSON"},
+}
+"""Options that mean the same in all commands."""
+
+
+def add(parser: argparse._ActionsContainer, *names: str, **keywords: Any) -> None:
+    """Add shared options by name; `keywords` replace what the table says of them."""
+    for name in names:
+        flags = ("-o", name) if name == "--output" else (name,)
+        parser.add_argument(*flags, **SHARED[name] | keywords)
+
+
+def add_output_option(parser: argparse.ArgumentParser, metavar: str, text: str, **keywords: Any) -> None:
+    """Add `-o`, `--output`; `text` is its help, `keywords` go to `add_argument`."""
+    add(parser, "--output", metavar=metavar, help=text, **keywords)
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    add(parser, "--json")
+
+
+def add_jobs_option(parser: argparse._ActionsContainer, default: str = "one per core") -> None:
+    """Add `--jobs N`."""
+    add(parser, "--jobs", help=f"worker processes (default: {default})")
+
+
+def add_seed_option(parser: argparse.ArgumentParser, text: str, default: int = 0) -> None:
+    """Add `--seed S`; `text` says what is random."""
+    add(parser, "--seed", help=f"{text} (default: %(default)s)", default=default)
+
+
+def add_val_fraction_option(parser: argparse.ArgumentParser, default: float) -> None:
+    """Add `--val-fraction X`."""
+    add(parser, "--val-fraction", default=default)
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    add(parser, "--device")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--model` and `--device`."""
+    add(parser, "--model", "--device")
+
+
+def add_lowest_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--lowest LEVEL`."""
+    add(parser, "--lowest")
 
 
 def add_selection_options(parser: argparse.ArgumentParser) -> None:
@@ -182,22 +208,3 @@ def selection_from_args(args: argparse.Namespace) -> Selection:
         split=args.split,
         patients=tuple(args.patient),
     )
-
-
-def parse_pin(text: str) -> tuple[str, tuple[float, float, float]]:
-    """Parse a vertebra's name and a point in RAS+ mm: "L3@12.5,-40,85"."""
-    name, _, point = text.partition("@")
-    try:
-        x, y, z = (float(part) for part in point.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write NAME@x,y,z in mm, for example L3@12.5,-40,85") from None
-    if not all(math.isfinite(value) for value in (x, y, z)):
-        raise argparse.ArgumentTypeError(f"{text!r}: the point must be finite")
-    return parse_level(name), (x, y, z)
-
-
-def parse_level(text: str) -> str:
-    """Parse the name of a vertebra."""
-    if text not in LEVELS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a vertebra; names run from {LEVELS[0]} to {LEVELS[-1]}")
-    return text

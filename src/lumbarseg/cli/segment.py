@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lumbarseg.batch.options import (
     DEFAULT_FORMATS,
@@ -24,6 +24,7 @@ from lumbarseg.errors import FileError
 from . import console, options
 
 if TYPE_CHECKING:
+    from lumbarseg.batch.runner import BatchRun
     from lumbarseg.io.dicom.web import StudyAddress
 
 DESCRIPTION = (
@@ -44,9 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="EXAM",
         help="files, ZIPs, DICOM folders, folders of exams, or a study on a server: dicomweb:https://SERVER/studies/UID",
     )
-    options.add_output_option(parser, "DIR", "folder of the results")
-    options.add_model_options(parser)
-    options.add_lowest_option(parser)
+    options.add(parser, "--output", help="folder of the results")
+    options.add(parser, "--model", "--device", "--lowest")
     parser.add_argument(
         "--pin",
         action="append",
@@ -81,22 +81,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheme", choices=SCHEMES, default=DEFAULT_SCHEME, help="label values of another program (default: our own)"
     )
-    options.add_series_options(parser)
-    _add_batch_options(parser.add_argument_group("many exams (docs/batch.md)"))
-    parser.add_argument("--timings", action="store_true", help="print how long each stage took")
-    parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
-    options.add_json_option(parser)
-
-
-def _add_batch_options(group: argparse._ArgumentGroup) -> None:
+    options.add(parser, "--volume", "--series")
+    group = parser.add_argument_group("many exams (docs/batch.md)")
     group.add_argument("--overwrite", action="store_true", help="segment again what is done and unchanged")
     workers = group.add_mutually_exclusive_group()
-    options.add_jobs_option(workers, default="none but this one")
+    options.add(workers, "--jobs", help="worker processes (default: none but this one)")
     workers.add_argument("--cluster", metavar="ADDRESS", help="a dask scheduler: tcp://HOST:PORT")
     group.add_argument(
         "--jsonl", type=Path, metavar="FILE", help="write a line of JSON per exam, as soon as it is done"
     )
     group.add_argument("--table", type=Path, metavar="FILE", help="write a table of all exams as CSV")
+    parser.add_argument("--timings", action="store_true", help="print how long each stage took")
+    parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
+    options.add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -107,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
     batch = BatchRun(_batch_options(args))
     bar = console.progress_bar("exams") if args.json else None
-    for result in batch.results():
+    for result in batch.run():
         if bar is not None and batch.exam_count > 1:
             bar.advance(total=batch.exam_count)
         if result.error and result.was_started:
@@ -121,13 +118,18 @@ def run(args: argparse.Namespace) -> int:
         console.print_error(
             f"{args.output}: the disk is full: {many} not started; make room and run it again, it goes on"
         )
-    timings = _timings(batch.stage_seconds) if args.timings else {}
+    timings = _timings(batch) if args.timings else {}
     if args.json:
-        console.print_json({"exams": batch.rows} | ({"timings": timings} if timings else {}))
+        console.print_json({"exams": batch.rows()} | ({"timings": timings} if timings else {}))
     elif timings:
         print("\n".join(f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()))
-    code = _exit_code(batch.rows, args.strict)
-    return console.print_error(batch.log_failure) if batch.log_failure else code
+    if batch.log_failure:
+        return console.print_error(batch.log_failure)
+    if any(result.error for result in batch.results):
+        return console.EXIT_ERROR
+    if any(result.summary["warnings"] for result in batch.results):
+        return console.EXIT_ERROR if args.strict else console.EXIT_WARNINGS
+    return console.EXIT_OK
 
 
 def _batch_options(args: argparse.Namespace) -> BatchOptions:
@@ -179,20 +181,13 @@ def _parse_formats(text: str) -> list[str]:
     return names
 
 
-def _timings(stage_seconds: dict[str, float]) -> dict[str, float]:
-    """Return seconds per stage, and since this process was started, where the system knows."""
-    timings = dict(stage_seconds)
-    try:
+def _timings(batch: BatchRun) -> dict[str, float]:
+    """Return seconds per stage, summed over the exams, and since this process was started, where the system knows."""
+    timings = {"model": batch.model_seconds}
+    for result in batch.results:
+        for stage, seconds in result.stage_seconds.items():
+            timings[stage] = timings.get(stage, 0.0) + seconds
+    with suppress(OSError, ValueError, AttributeError, IndexError):
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         timings["total"] = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, AttributeError, IndexError):
-        pass
     return {name: round(seconds, 3) for name, seconds in timings.items()}
-
-
-def _exit_code(rows: Sequence[dict[str, Any]], strict: bool) -> int:
-    if any(row["error"] for row in rows):
-        return console.EXIT_ERROR
-    if any(row["warnings"] for row in rows):
-        return console.EXIT_ERROR if strict else console.EXIT_WARNINGS
-    return console.EXIT_OK
