@@ -57,8 +57,8 @@ benchmark: $(TEST)/package.stamp
 
 model: $(TEST)/package.stamp
 	$(TEST)/bin/lumbarseg phantom $(DATA)/phantoms -n 900 --seed 4
-	test -d $(DATA)/spider_space || $(TEST)/bin/lumbarseg import folder $(REAL)/spider_space/train $(DATA)/spider_space --preset spider_space --licence "CC BY 4.0" --citation "$(SPIDER)"
-	test -d $(DATA)/spider_t2 || $(TEST)/bin/lumbarseg import folder $(REAL)/spider_t2/train $(DATA)/spider_t2 --preset spider_t2 --licence "CC BY 4.0" --citation "$(SPIDER)"
+	test -d $(DATA)/spider_space || $(TEST)/bin/lumbarseg import folder $(REAL)/spider_space/train $(DATA)/spider_space --table benchmarks/label_tables/spider_space.json --licence "CC BY 4.0" --citation "$(SPIDER)"
+	test -d $(DATA)/spider_t2 || $(TEST)/bin/lumbarseg import folder $(REAL)/spider_t2/train $(DATA)/spider_t2 --table benchmarks/label_tables/spider_t2.json --licence "CC BY 4.0" --citation "$(SPIDER)"
 	$(TEST)/bin/lumbarseg train $(DATA)/phantoms $(DATA)/spider_space $(DATA)/spider_t2 -o $(RUN) --preset shipped $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
 	$(TEST)/bin/python -m benchmarks.card_facts > $(RUN)/card.json
 	$(TEST)/bin/lumbarseg export $(RUN) -o $(RUN)/shipped.onnx --about $(RUN)/card.json

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import machine
 from lumbarseg.anatomy import CLASSES, LUMBAR_LEVELS, Kind, structure_by_name
-from lumbarseg.datasets.schemes import SCHEMES
+from lumbarseg.datasets.label_table import read_label_table
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_exam, read_labels
@@ -74,7 +74,9 @@ class BenchmarkSet:
 # fluid TIRM
 _SIEGEN = {"02": "T1", "03": "TIRM", "06": "T1", "10": "T1", "12": "T2", "15": "T2"}
 _BODIES, _DISCS = own_label_table([Kind.BODY]), own_label_table([Kind.DISC])
-_T2_SLICES = tissue_table(SCHEMES["spider_t2"])
+LABEL_TABLES = Path(__file__).resolve().parent / "label_tables"
+_T2_SLICES = tissue_table(read_label_table(LABEL_TABLES / "spider_t2.json"))
+_SPACE = read_label_table(LABEL_TABLES / "spider_space.json")
 
 SETS = (
     BenchmarkSet("chu", "chu", _BODIES, "Img_??.nii.gz", contrast="T2 TSE"),
@@ -83,7 +85,7 @@ SETS = (
     ),  # its value 30 is S1, which is no body here: background
     BenchmarkSet("myosegmentum", "myosegmentum", _BODIES, contrast="gradient echo"),
     BenchmarkSet("discs", "discs", _DISCS, contrast="T2"),
-    BenchmarkSet("spider_space", "spider_space/test", SCHEMES["spider_space"], contrast="T2 SPACE"),
+    BenchmarkSet("spider_space", "spider_space/test", _SPACE, contrast="T2 SPACE"),
     BenchmarkSet("spider_t2", "spider_t2/test", _T2_SLICES, contrast="T2 TSE"),
     BenchmarkSet("negatives", "negatives", {}),
 )

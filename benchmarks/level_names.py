@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.accuracy import SETS
+from benchmarks.accuracy import LABEL_TABLES, SETS
 from lumbarseg.anatomy import LEVELS, Kind, structure_by_name
-from lumbarseg.datasets.schemes import SCHEMES
+from lumbarseg.datasets.label_table import read_label_table
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_exam, read_labels
@@ -130,7 +130,9 @@ def phantom_cases(model: Model, count: int, seed: int) -> Iterator[NamedCase]:
 def real_cases(model: Model, folder: Path, limit: int | None = None) -> Iterator[NamedCase]:
     """Evaluate every real exam whose reference names levels, complete and in crops of three vertebrae."""
     for benchmark_set in (each for each in SETS if each.name in SETS_WITH_NAMES):
-        table = SCHEMES["spider_t2"] if benchmark_set.name == "spider_t2" else benchmark_set.table
+        table = benchmark_set.table
+        if benchmark_set.name == "spider_t2":
+            table = read_label_table(LABEL_TABLES / "spider_t2.json")
         for image_path, reference_path in list(benchmark_set.exams(folder))[:limit]:
             name = image_path.name.removesuffix(".nii.gz").removesuffix("_image")
             image, reference = read_exam(image_path).volume, read_labels(reference_path)

@@ -7,7 +7,7 @@ import pytest
 
 from lumbarseg.active_learning.review import list_disagreements, list_implausibilities
 from lumbarseg.anatomy import structure_by_name
-from lumbarseg.datasets.dataset import LabelTable
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.volume import Volume
 
 ROWS = ("L5", "L4-L5", "L4", "L3-L4", "L3", "L2-L3", "L2", "L1-L2", "L1")

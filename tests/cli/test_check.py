@@ -42,7 +42,7 @@ def spoiled(tmp_path: Path) -> Path:
 def test_a_clean_set(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(clean), "--jobs", "1", "--strict"]) == 0
     told = capsys.readouterr().out
-    assert "result     clean: no errors, no warnings" in told
+    assert "result     no errors, no warnings" in told
     assert "contrasts  2 T2" in told and "patients   2" in told
     assert "left and right look alike" in told
     assert not (clean / "check").exists()

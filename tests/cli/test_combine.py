@@ -29,11 +29,11 @@ def two(tmp_path: Path) -> list[str]:
 def test_two_datasets_become_one(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["combine", *two, "-o", str(tmp_path / "all"), "--jobs", "1"]
     assert main(words) == 0
-    assert "8 cases (7 train, 1 val); 8 added, 0 there already, 0 refused" in capsys.readouterr().out
+    assert "8 cases (7 train, 1 val); 8 added, 0 unchanged, 0 refused" in capsys.readouterr().out
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["cases"] == {"train": 7, "val": 1}
-    assert (told["added"], len(told["already"])) == ([], 8)
+    assert (told["added"], len(told["unchanged"])) == ([], 8)
     assert told["labels"]["54"] == ["L4 arch"]
 
 
@@ -63,7 +63,7 @@ def test_every_patient_is_validated_in_one_fold(two: list[str], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--contrast", "PD"], "no case with PD; there are (not said), STIR, T1, T2"),
+        (["--contrast", "PD"], "no case with PD; there are (not stated), STIR, T1, T2"),
         (["--structures", "L9"], "'L9' is no structure"),
         (["--fold", "1/9"], "there are only 4 patients"),
         (["--seed", "1", "--val", "0.6", "--test", "0.6"], "below 1 together"),
@@ -92,7 +92,9 @@ def test_a_broken_case_is_left_out_with_a_warning(
 def test_evaluate_takes_the_same_words(two: list[str]) -> None:
     def names(*words: str) -> list[tuple[str, str]]:
         args = build_parser("evaluate").parse_args(["evaluate", "shipped", *two, *words])
-        return [(dataset, case.name) for dataset, case in evaluate.select_cases(args, [Path(folder) for folder in two])]
+        return [
+            (dataset, case.name) for dataset, case in evaluate._select_cases(args, [Path(folder) for folder in two])
+        ]
 
     assert len(names()) == 8
     assert names("--contrast", "STIR") == [("levels", "exam-3")]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import ROOT
 from tests.io.make_nifti import SAGITTAL, save_nifti
 
-from lumbarseg.cli.importing import CONTRASTS, PRESETS
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import Dataset
-from lumbarseg.datasets.importers import ivdm3seg, myosegmentum, paired_files
+
+SPACE = str(ROOT / "benchmarks" / "label_tables" / "spider_space.json")
 
 
 @pytest.fixture
@@ -27,17 +28,9 @@ def pairs(tmp_path: Path) -> Path:
     return source
 
 
-def test_the_presets_are_those_of_the_importer() -> None:
-    assert set(PRESETS) == set(paired_files.PRESETS)
-
-
-def test_contrasts_are_those_of_the_importers() -> None:
-    assert {"myosegmentum": tuple(myosegmentum.CONTRASTS), "ivdm3seg": tuple(ivdm3seg.CONTRASTS)} == CONTRASTS
-
-
 def test_patterns_patients_and_channels_are_passed_on(pairs: Path, tmp_path: Path) -> None:
     patterns = ["--images", "{name:p0*}_image", "--labels", "{name:p0*}_labels", "--patient", "p(.)"]
-    words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--preset", "spider_space", "--jobs", "1"]
+    words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", SPACE, "--jobs", "1"]
     assert main([*words, *patterns]) == 0
     cases = Dataset.open(tmp_path / "set").cases()
     assert len(cases) == 10
@@ -46,7 +39,7 @@ def test_patterns_patients_and_channels_are_passed_on(pairs: Path, tmp_path: Pat
 
 def test_pairs_become_a_dataset(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "set"
-    words = ["import", "folder", str(pairs), str(target), "--preset", "spider_space", "--licence", "CC BY 4.0"]
+    words = ["import", "folder", str(pairs), str(target), "--table", SPACE, "--licence", "CC BY 4.0"]
     assert main([*words, "--val-fraction", "0.5", "--jobs", "1"]) == 0
     assert "12 cases" in capsys.readouterr().out
     cases = Dataset.open(target).cases()

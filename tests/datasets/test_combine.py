@@ -10,8 +10,8 @@ from tests import sets
 
 from lumbarseg.datasets import Dataset, add_cases, create_dataset, read_case, write_case, write_case_files
 from lumbarseg.datasets.combine import CombineSettings, combine_datasets
+from lumbarseg.datasets.combined_table import normalize_names
 from lumbarseg.datasets.dataset import verify_checksums
-from lumbarseg.datasets.label_table import normalize_names
 from lumbarseg.datasets.selection import Selection
 from lumbarseg.datasets.splits import SplitSettings, patients_in_several_splits
 from lumbarseg.errors import DatasetError, FileError
@@ -173,7 +173,7 @@ def test_patients_are_apart_unless_they_are_the_same(three: list[Dataset], tmp_p
 def test_the_same_patient_in_two_splits_is_refused(three: list[Dataset], tmp_path: Path) -> None:
     write_case(three[1].folder, "more", *sets.exam(5, 4), {"patient": "p2", "split": "test"})
     datasets = [Dataset.open(dataset.folder) for dataset in three]
-    with pytest.raises(DatasetError, match="patient p2 is in the splits test and val; split anew with --seed"):
+    with pytest.raises(DatasetError, match="patient p2 is in the splits test and val; make new splits with --seed"):
         combine_datasets(datasets, tmp_path / "all", CombineSettings(same_patients=True), jobs=1)
     assert not (tmp_path / "all").exists()
 

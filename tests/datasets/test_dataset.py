@@ -12,7 +12,8 @@ from tests import sets
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES
 from lumbarseg.datasets import Dataset, add_cases, create_dataset, read_case, write_case, write_case_files
-from lumbarseg.datasets.dataset import parse_label_table, verify_checksums
+from lumbarseg.datasets.dataset import verify_checksums
+from lumbarseg.datasets.label_table import parse_label_table
 from lumbarseg.errors import DatasetError, LumbarsegError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
@@ -90,7 +91,7 @@ def test_stored_cases_are_entered_in_one_step_in_the_order_of_their_names(tmp_pa
 
 def test_what_cannot_be_written_leaves_the_dataset_as_it_was(folder: Path) -> None:
     before = (folder / "dataset.json").read_bytes()
-    with pytest.raises(DatasetError, match="no JSON"):
+    with pytest.raises(DatasetError, match="not JSON values"):
         write_case(folder, "odd", *sets.exam(1), {"scanner settings": object()})
     assert (folder / "dataset.json").read_bytes() == before
     assert {path.name for path in folder.iterdir()} == {"dataset.json", "images", "labels"}
@@ -120,7 +121,7 @@ def test_bad_cases_are_refused_before_anything_is_written(folder: Path) -> None:
         ("ok", moved, {}, "different grids"),
         ("ok", strange, {}, "holds the value 77"),
         ("ok", labels, {"table": {0: ["background"]}}, "holds the value 1"),
-        ("ok", labels, {"table": {1: ["body"]}}, "nothing about the value 0"),
+        ("ok", labels, {"table": {1: ["body"]}}, "the value 0 is missing"),
     ):
         with pytest.raises(DatasetError, match=told):
             write_case(folder, name, image, drawn, facts)
@@ -133,8 +134,8 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "version": (("version",), 2, "format"),
     "name": (("name",), 5, "name: must be text"),
     "no table": (("labels",), None, "labels: must be a table"),
-    "value": (("labels", "300"), ["body"], "'300' is no voxel value"),
-    "negative value": (("labels", "-1"), ["body"], "'-1' is no voxel value"),
+    "value": (("labels", "300"), ["body"], "'300' is not a voxel value"),
+    "negative value": (("labels", "-1"), ["body"], "'-1' is not a voxel value"),
     "structure": (("labels", "1"), ["L9"], r"labels\[1\]: 'L9' is no structure"),
     "empty set": (("labels", "1"), [], r"labels\[1\]: must be a list"),
     "cases": (("cases",), {}, "cases: must be a list"),

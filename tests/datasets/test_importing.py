@@ -98,7 +98,7 @@ def test_a_source_that_changed_is_told_and_its_case_left(source: Path, tmp_path:
     pair_importer.write(source, ["c-1"])
     done = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1)
     assert list(done.refused) == ["c-1"]
-    assert done.refused["c-1"].startswith("c-1.nii.gz: changed since it was imported")
+    assert done.refused["c-1"].startswith("c-1.nii.gz: changed since the import")
     assert contents(tmp_path / "out") == before
 
 
@@ -122,7 +122,7 @@ def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path:
         "a-2": "a-2.nii.gz and copy/a-2.nii.gz: two exams under one name",
         "b-1": "b-1.nii.gz: truncated",
         "c-1": "c-1_labels.nii.gz: missing",
-        "e-1": "holds the value 100, which the label table does not explain",
+        "e-1": "holds the value 100 and 4 more, which the label table does not explain",
         "f-1": "different grids",
         "g-1": "g-1.nii.gz: a link that leads out of the source",
         "linked": "a folder that is a link and leads out of the source",
@@ -162,9 +162,9 @@ def test_folders_that_do_not_fit_are_one_line(source: Path, tmp_path: Path) -> N
 
 def begun(code: str, source: Path, target: Path, **how: object) -> subprocess.Popen[str]:
     text = (
-        "import sys; from tests.datasets import pair_importer; from lumbarseg.datasets import importing\n"
+        "import sys; from tests.datasets import pair_importer; from lumbarseg.datasets import importing, workers\n"
         "if __name__ == '__main__':\n"
-        f"    importing._SAVE_INTERVAL = 0.0\n    {code}\n"
+        f"    workers._SAVE_INTERVAL = 0.0\n    {code}\n"
     )
     script = source.with_name("script.py")
     script.write_text(text)

@@ -1,81 +1,64 @@
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from pathlib import Path
 
-from lumbarseg.anatomy import CLASSES, STRUCTURES
-from lumbarseg.datasets.dataset import LabelTable, parse_label_table
-from lumbarseg.datasets.label_table import (
-    assign_values,
-    case_label_table,
-    combined_label_table,
-    normalize_names,
-    value_mapping,
-)
-from lumbarseg.errors import DatasetError
+import nibabel as nib
+import numpy as np
+from tests import sets
 
-NAMES = st.sampled_from([*(s.name for s in STRUCTURES), *(str(kind) for kind in CLASSES), "unknown"])
-ROWS = st.lists(NAMES, min_size=1, max_size=4).map(tuple)
-TABLES = st.builds(lambda rest, rows: {0: rest, **rows}, ROWS, st.dictionaries(st.integers(1, 255), ROWS, max_size=8))
+from lumbarseg.anatomy import STRUCTURES, Kind, structure_by_name
+from lumbarseg.datasets import create_dataset, write_case_files
+from lumbarseg.datasets.importers.khalil import LABEL_TABLE
+from lumbarseg.datasets.label_table import label_structures
 
 
-def test_structures_keep_their_labels_and_sets_have_rows_of_their_own() -> None:
-    table: LabelTable = {
+def test_a_structure_keeps_its_name_colour_and_code_under_any_value() -> None:
+    (row,) = label_structures({0: ("background",), 7: ("L4",)})
+    assert (row.label, row.name, row.colour, row.code) == (
+        7,
+        "L4",
+        structure_by_name("L4").colour,
+        structure_by_name("L4").code,
+    )
+    assert {row.name for row in label_structures(LABEL_TABLE)} == {
+        names[0] for value, names in LABEL_TABLE.items() if value
+    }
+
+
+def test_sets_kinds_and_the_unknown_are_told_as_they_are() -> None:
+    table = {
         0: ("background",),
-        1: ("L4",),
-        2: ("L4 arch",),
-        3: ("arch", "body"),
-        4: ("L4 arch", "L4"),
-        5: ("canal",),
-        6: ("unknown", "disc"),
-        7: ("L6-S1", "L5-S1"),
-        8: ("disc",),
+        1: ("L4", "L4 arch"),
+        2: ("disc",),
+        3: ("unknown",),
+        4: ("body", "arch"),
+        5: ("background",),
     }
-    values = assign_values([table])
-    assert values == {
-        ("L4",): 4,
-        ("L4 arch",): 54,
-        ("body", "arch"): 150 + 2 + 32,
-        ("L4", "L4 arch"): 104,
-        ("canal",): 12,
-        ("unknown",): 255,
-        ("L5-S1", "L6-S1"): 214,
-        ("disc",): 154,
-    }
-    assert value_mapping(table, values) == {0: 0, 1: 4, 2: 54, 3: 184, 4: 104, 5: 12, 6: 255, 7: 214, 8: 154}
+    rows = {row.label: row for row in label_structures(table)}
+    assert [rows[value].name for value in (1, 2, 3, 4, 5)] == [
+        "L4 or L4 arch", "disc", "unknown", "body or arch", "background",
+    ]  # fmt: skip
+    assert rows[1].colour == structure_by_name("L4").colour
+    assert rows[2].kind is Kind.DISC
+    assert all(not row.code for row in rows.values())
 
 
-@given(st.lists(TABLES, min_size=1, max_size=4))
-def test_every_value_means_the_same_before_and_after(tables: list[LabelTable]) -> None:
-    values = assign_values(tables)
-    shared = combined_label_table(tables, values)
-    assert parse_label_table({str(v): names for v, names in shared.items()}, "here") == dict(sorted(shared.items()))
-    assert len(set(values.values())) == len(values)
-    for table in tables:
-        new, mine = value_mapping(table, values), case_label_table(table, values)
-        assert {value: normalize_names(names) for value, names in table.items()} == {v: mine[new[v]] for v in table}
+def test_what_a_header_says_is_what_the_table_says(tmp_path: Path) -> None:
+    dataset = create_dataset(tmp_path / "set", "mine", sets.TABLE)
+    case = write_case_files(dataset, "a", *sets.exam(1), {})
+    told = b"".join(bytes(e.get_content()) for e in nib.load(case.labels).header.extensions).decode()
+    for value, names in sets.TABLE.items():
+        assert (f'Label Key="{value}"' in told) == (value > 0)
+        assert (f"[{names[0]}]" in told) == (value > 0)
+    assert not any(f"[{s.name}]" in told for s in STRUCTURES if s.name not in ("canal", "sacrum"))
 
 
-@given(st.lists(TABLES, min_size=2, max_size=4))
-def test_values_stay_when_a_dataset_is_added(tables: list[LabelTable]) -> None:
-    first = assign_values(tables[:1])
-    grown = assign_values(tables, combined_label_table(tables[:1], first))
-    assert first.items() <= grown.items()
-    assert len(set(grown.values())) == len(grown)
-
-
-def test_a_case_has_the_rows_that_its_source_could_draw() -> None:
-    drawn: LabelTable = {0: ("background",), 1: ("body",), 2: ("disc",)}
-    undrawn: LabelTable = {0: ("disc", "background"), 7: ("body",)}
-    values = assign_values([drawn, undrawn])
-    assert combined_label_table([drawn, drawn, undrawn], values) == {0: ("background",), 152: ("body",), 154: ("disc",)}
-    assert case_label_table(drawn, values) == {0: ("background",), 152: ("body",), 154: ("disc",)}
-    assert case_label_table(undrawn, values) == {0: ("background", "disc"), 152: ("body",)}
-
-
-def test_more_sets_than_values_are_refused() -> None:
-    names = [s.name for s in STRUCTURES]
-    tables = [{0: ("background",), 1: (a, b)} for i, a in enumerate(names[:20]) for b in names[i + 1 : 20]]
-    with pytest.raises(DatasetError, match="more than there are values"):
-        assign_values(tables)
+def test_whole_numbers_are_stored_in_two_bytes_and_others_as_they_are(tmp_path: Path) -> None:
+    dataset = create_dataset(tmp_path / "set", "mine", sets.TABLE)
+    image, labels = sets.exam(1)
+    whole = type(image)(np.rint(image.array), image.affine)
+    large = type(image)(whole.array + 40_000, image.affine)
+    for name, volume, kind in (("whole", whole, "int16"), ("real", image, "float32"), ("large", large, "float32")):
+        stored = nib.load(write_case_files(dataset, name, volume, labels, {}).image)
+        assert stored.get_data_dtype() == kind
+        np.testing.assert_array_equal(np.asarray(stored.dataobj), volume.array)

@@ -72,7 +72,7 @@ def test_names_are_words_in_any_order() -> None:
         "disc",
         "arch",
     )
-    for word, told in (("L9", "'L9' is no structure"), ("background", "nothing to look for"), ("unknown", "nothing")):
+    for word, told in (("L9", "'L9' is no structure"), ("background", "cannot be selected"), ("unknown", "nothing")):
         with pytest.raises(DatasetError, match=told):
             Selection(structures=(word,))
     with pytest.raises(DatasetError, match="'valid' is no split"):
@@ -83,11 +83,11 @@ def test_names_are_words_in_any_order() -> None:
     ("selection", "told"),
     [
         (Selection(contrasts=("T1",)), "data/set: no case with T1; there are STIR, T2, t2"),
-        (Selection(scanners=("GE",)), "no case with GE; there are .not said., Philips Achieva, Siemens Avanto 1.5T"),
+        (Selection(scanners=("GE",)), "no case with GE; there are .not stated., Philips Achieva, Siemens Avanto 1.5T"),
         (Selection(structures=("L5",)), "no case with L5; there are L1, L1 arch, L1-L2, L2, arch"),
         (Selection(patients=("p9",)), "no case with p9; there are p1, p2, p3"),
-        (Selection(split="test"), "no case is left of 3"),
-        (Selection(split="val", contrasts=("T2",)), "no case is left of 3"),
+        (Selection(split="test"), "none of 3 cases is left"),
+        (Selection(split="val", contrasts=("T2",)), "none of 3 cases is left"),
     ],
 )
 def test_nothing_left_is_told_with_what_there_is(selection: Selection, told: str) -> None:

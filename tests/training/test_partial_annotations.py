@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumbarseg.anatomy import CLASSES, Kind
-from lumbarseg.datasets.dataset import LabelTable
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.training.partial_annotations import (
     allowed_everywhere,
     find_lowest_structure,

@@ -10,7 +10,8 @@ from tests import sets
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind
 from lumbarseg.datasets import Dataset
-from lumbarseg.datasets.dataset import Case, LabelTable
+from lumbarseg.datasets.dataset import Case
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.errors import DatasetError
 from lumbarseg.training.targets import KEYWORDS, Targets, restrict_to_trained
 

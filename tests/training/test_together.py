@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.conftest import ROOT
 from tests.datasets import small_phantoms
 from tests.datasets.layouts import chu as layout
 
@@ -64,7 +65,7 @@ def datasets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     real = request.param == "real"
     space, bodies = copies(place, request.getfixturevalue("real")) if real else replicas(place)
     imported = [
-        import_source(paired_files.make_importer("spider_space"), space, place / "a", jobs=1, val_fraction=0.0),
+        import_source(paired_files.make_importer(ROOT / "benchmarks" / "label_tables" / "spider_space.json"), space, place / "a", jobs=1, val_fraction=0.0),
         import_source(chu.IMPORTER, bodies, place / "b", jobs=1, val_fraction=0.0),
     ]
     assert [(len(done.added), done.refused) for done in imported] == [(2, {}), (2, {})]

@@ -14,12 +14,11 @@ import numpy as np
 from lumbarseg import __version__
 from lumbarseg.anatomy import structure_by_label
 from lumbarseg.datasets import Case, Dataset
-from lumbarseg.datasets.dataset import LabelTable
-from lumbarseg.datasets.importers.chu import corrected_affine
 from lumbarseg.datasets.importers.file_pairs import clean_case_name, patients_from_names
 from lumbarseg.datasets.importers.importer import Importer, LoadedCase, SourceCase, SourceListing
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.orientation import estimate_orientation
+from lumbarseg.datasets.label_table import LabelTable
+from lumbarseg.datasets.orientation import correct_orientation
 from lumbarseg.errors import DatasetError, LumbarsegError, ModelError
 from lumbarseg.inference import Model
 from lumbarseg.io import exam_name, find_exams, read_exam
@@ -207,9 +206,9 @@ def _correct_axes(image: Volume, result: PseudoLabels) -> tuple[Volume, Volume, 
     """Correct axes that the header reverses, as the anatomy shows; return exam, labels and all warnings."""
     values = (int(value) for value in np.unique(result.labels.array) if value not in (0, UNKNOWN_LABEL))
     table: LabelTable = {value: (structure_by_label(value).name,) for value in values}
-    affine, notes = corrected_affine(image.affine, estimate_orientation(image, result.labels, table))
-    corrections = [text for text in notes if text.startswith("axis:")]
+    exam = correct_orientation(image, result.labels, table)
+    corrections = [text for text in exam.warnings if text.startswith("axis:")]
     if not corrections:
         return image, result.labels, result.warnings
     others = [text for text in result.warnings if not text.startswith("axis:")]
-    return Volume(image.array, affine), Volume(result.labels.array, affine), (*corrections, *others)
+    return exam.image, exam.labels, (*corrections, *others)

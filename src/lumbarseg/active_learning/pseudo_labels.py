@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, structure_by_label, structure_by_name
-from lumbarseg.datasets.dataset import LabelTable
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.inference import ModelCard, Predictor, predict
 from lumbarseg.preprocessing import PreparedImage, argmax_classes, labels_on_source_grid, network_grid, preprocess
 from lumbarseg.resampling import reorient

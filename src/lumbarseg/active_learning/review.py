@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lumbarseg.anatomy import CLASSES, LEVELS, Kind, structure_by_label
-from lumbarseg.datasets.dataset import Case, LabelTable
+from lumbarseg.datasets.dataset import Case
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.datasets.validation.components import LabelRegion, label_regions
 from lumbarseg.datasets.validation.level_order import check_level_order
 from lumbarseg.metrics.overlap import compute_dice

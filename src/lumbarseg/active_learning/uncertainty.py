@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lumbarseg.anatomy import CLASSES, Kind, structure_by_label
-from lumbarseg.datasets.dataset import LabelTable
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.errors import LumbarsegError, SegmentError
 from lumbarseg.inference import Model, predict
 from lumbarseg.io import file_fingerprint, read_exam, write_json

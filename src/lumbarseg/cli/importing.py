@@ -1,33 +1,15 @@
-"""`lumbarseg import KIND SOURCE TARGET`: somebody's data as a prepared dataset."""
+"""`lumbarseg import KIND SOURCE TARGET`: make a prepared dataset from exams and labels."""
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from lumbarseg.datasets.importers import get_importer, ivdm3seg, monailabel, myosegmentum, nnunet, paired_files
+from lumbarseg.datasets.importers.importer import Importer
+from lumbarseg.datasets.importing import ImportResult, import_source
 
 from . import console, options
-
-if TYPE_CHECKING:
-    from lumbarseg.datasets.importers.importer import Importer
-    from lumbarseg.datasets.importing import ImportResult
-
-PRESETS = (
-    "default",
-    "spider_space",
-    "spider_t2",
-    "chu_named",
-    "siegen",
-    "lumbar_bodies",
-    "lumbar_discs",
-    "mrspineseg",
-    "totalsegmentator",
-    "spineps",
-    "totalspineseg",
-)
-CONTRASTS = {"myosegmentum": ("water", "fat", "pdff"), "ivdm3seg": ("inn", "opp", "wat", "fat")}
-"""Sources with several images of one exam; the first is read unless another is chosen."""
 
 SOURCES = {
     "khalil": ("Al Khalil: T2 exams with nine masks each", "lumbarseg import khalil 'Lumbar Spine' data/khalil"),
@@ -37,12 +19,11 @@ SOURCES = {
     "myosegmentum": ("MyoSegmenTUM: water and fat exams", "lumbarseg import myosegmentum osf-3j54b data/myosegmentum"),
     "ivdm3seg": ("IVDM3Seg: Dixon exams with one tag for discs", "lumbarseg import ivdm3seg training data/ivdm3seg"),
 }
-"""Sources that need no options of their own: what they are, and an example."""
-
+"""Published datasets: what they are, and an example."""
 
 DESCRIPTION = (
     "Copies exams and labels into a prepared dataset: canonical axes, native spacing, a table of label values.\n"
-    "An import that was interrupted goes on where it stopped; what is there already is left as it is."
+    "An interrupted import continues where it stopped; cases that are in the dataset already stay as they are."
 )
 EXAMPLE = SOURCES["khalil"][1]
 
@@ -51,12 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register one sub-command for each kind of source."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, (summary, example) in SOURCES.items():
-        text = f"Imports {summary}. docs/datasets.md tells the layout that is expected."
+        text = f"Imports {summary}. docs/datasets.md shows the expected folders."
         source = _add_source_parser(kinds, name, summary, text, example)
-        if name in CONTRASTS:
-            first = CONTRASTS[name][0]
-            source.add_argument("--contrast", choices=CONTRASTS[name], default=first, help=f"image (default: {first})")
-            source.set_defaults(importer=_contrast_importer)
+        if name == "myosegmentum":
+            _add_contrast_option(source, tuple(myosegmentum.CONTRASTS))
+            source.set_defaults(importer=lambda args: myosegmentum.make_importer(args.contrast))
+        elif name == "ivdm3seg":
+            _add_contrast_option(source, tuple(ivdm3seg.CONTRASTS))
+            source.set_defaults(importer=lambda args: ivdm3seg.make_importer(args.contrast))
     _add_nnunet_parser(kinds)
     _add_folder_parser(kinds)
     _add_monailabel_parser(kinds)
@@ -65,93 +48,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_source_parser(
     kinds: options.Subparsers, name: str, summary: str, text: str, example: str
 ) -> argparse.ArgumentParser:
-    """A kind of source with the words that all of them have."""
+    """Add the parser of a kind of source with the options that all kinds have."""
     parser = options.add_command(kinds, name, summary, text, example)
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the folder as it was downloaded and unpacked")
-    parser.add_argument("target", type=Path, metavar="TARGET", help="the dataset; made, or completed")
-    parser.add_argument(
-        "--val-fraction", type=options.fraction, default=0.1, metavar="X", help="patients for validation (default: 0.1)"
-    )
-    parser.add_argument(
-        "--seed", type=options.non_negative_int, default=0, metavar="S", help="another seed, other patients"
-    )
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="the downloaded and unpacked folder")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="the dataset; created, or extended")
+    options.add_val_fraction_option(parser, 0.1)
+    options.add_seed_option(parser, "selects the patients for validation")
     options.add_jobs_option(parser)
     options.add_json_option(parser)
-    parser.set_defaults(importer=_importer_without_options)
+    parser.set_defaults(importer=lambda args: get_importer(args.kind))
     return parser
 
 
-def _importer_without_options(args: argparse.Namespace) -> Importer:
-    """The importer of a source without options."""
-    from lumbarseg.datasets.importers import get_importer
-
-    return get_importer(args.kind)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Import one source."""
-    from lumbarseg.datasets.importing import import_source
-
-    with console.progress_bar("exams") as bar:
-        done = import_source(
-            args.importer(args),
-            args.source,
-            args.target,
-            jobs=args.jobs,
-            seed=args.seed,
-            val_fraction=args.val_fraction,
-            on_case_done=bar.advance,
-        )
-    for name, reason in done.refused.items():
-        console.print_warning(f"{name}: refused: {reason}")
-    if args.json:
-        console.print_json(_result_dict(args, done))
-    else:
-        _print_result(args, done)
-    return console.EXIT_WARNINGS if done.refused else console.EXIT_OK
+def _add_contrast_option(parser: argparse.ArgumentParser, contrasts: tuple[str, ...]) -> None:
+    parser.add_argument(
+        "--contrast", choices=contrasts, default=contrasts[0], help="which image of an exam (default: %(default)s)"
+    )
 
 
-def _result_dict(args: argparse.Namespace, done: ImportResult) -> dict[str, object]:
-    return {
-        "folder": str(args.target),
-        "cases": dict(Counter(case.split for case in done.dataset.cases())),
-        "added": list(done.added),
-        "already": list(done.unchanged),
-        "refused": done.refused,
-        "warnings": done.warnings,
-    }
-
-
-def _print_result(args: argparse.Namespace, done: ImportResult) -> None:
-    """What came of it: traps that were met, by word, then one line of counts."""
-    from lumbarseg.datasets.importers import known_faults
-
-    meaning = known_faults(args.kind)
-    for trap, names in done.cases_by_fault().items():
-        few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        many = "1 case" if len(names) == 1 else f"{len(names)} cases"
-        print(f"{trap}: {many} ({few}): {meaning.get(trap, 'see warnings in dataset.json')}")
-    splits = Counter(case.split for case in done.dataset.cases())
-    told = ", ".join(f"{count} {split}" for split, count in splits.items())
-    counts = f"{len(done.added)} added, {len(done.unchanged)} there already, {len(done.refused)} refused"
-    print(f"{args.target}: {len(done.dataset.cases())} cases ({told}); {counts}")
-
-
-def _contrast_importer(args: argparse.Namespace) -> Importer:
-    """The importer of one image of several."""
-    from lumbarseg.datasets.importers import ivdm3seg, myosegmentum
-
-    return {"myosegmentum": myosegmentum, "ivdm3seg": ivdm3seg}[args.kind].importer(args.contrast)
+def _add_origin_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options on patients, licence and source of the data."""
+    parser.add_argument("--patient", metavar="REGEX", help="the patient in a name: first group, or the complete match")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the data, for the model card")
+    parser.add_argument("--citation", default="", metavar="TEXT", help="how to cite the source")
 
 
 def _add_nnunet_parser(kinds: options.Subparsers) -> None:
-    """A raw folder of nnU-Net or a task of the Decathlon."""
     parser = _add_source_parser(
         kinds,
         "nnunet",
         "nnU-Net's raw folder, or a task of the Decathlon",
-        "Imports a folder with dataset.json, imagesTr and labelsTr. Label names may be spelt in many ways; where that\n"
-        "fails, --table says what the values mean. Each exam counts as another patient unless --patient tells.",
+        "Imports a folder with dataset.json, imagesTr and labelsTr. Label names may be spelled in many ways; for\n"
+        "other names, explain the values with --table. Each exam counts as another patient unless --patient finds it.",
         "lumbarseg import nnunet nnUNet_raw/Dataset501_Lumbar data/lumbar",
     )
     parser.add_argument("--table", default="", metavar="FILE", help='JSON: {"0": ["background"], "1": ["L5"]}')
@@ -161,23 +89,20 @@ def _add_nnunet_parser(kinds: options.Subparsers) -> None:
 
 
 def _nnunet_importer(args: argparse.Namespace) -> Importer:
-    from lumbarseg.datasets.importers import nnunet
-
     return nnunet.make_importer(args.source, args.table, args.channel, args.patient, args.licence, args.citation)
 
 
 def _add_folder_parser(kinds: options.Subparsers) -> None:
-    """Pairs of files below one folder, with their own table."""
     parser = _add_source_parser(
         kinds,
         "folder",
         "pairs of an image and a label map",
-        "Imports pairs NAME_image and NAME_labels of one folder, of any format that is read, or what --images and\n"
-        "--labels say. The patient is what stands before the first underscore of a name, or what --patient finds.",
-        "lumbarseg import folder spider_space/train data/space --preset spider_space",
+        "Imports pairs NAME_image and NAME_labels of one folder, in any supported format, or the files that match\n"
+        "--images and --labels. The patient is the part of a name before the first underscore, or found by --patient.",
+        "lumbarseg import folder my/exams data/mine --table labels.json",
     )
     table = parser.add_mutually_exclusive_group(required=True)
-    table.add_argument("--preset", choices=PRESETS, help="the label table and file names of a known source")
+    table.add_argument("--preset", choices=tuple(paired_files.PRESETS), help="label table and file names of a source")
     table.add_argument("--table", type=Path, metavar="FILE", help='JSON: {"0": ["background"], "1": ["body", "arch"]}')
     parser.add_argument("--images", default="", metavar="PATTERN", help="as 'images/{name}.nii.gz'; needs --labels")
     parser.add_argument("--labels", default="", metavar="PATTERN", help="as 'labels/{name}_seg.nii.gz'")
@@ -186,8 +111,6 @@ def _add_folder_parser(kinds: options.Subparsers) -> None:
 
 
 def _folder_importer(args: argparse.Namespace) -> Importer:
-    from lumbarseg.datasets.importers import paired_files
-
     table, citation = (
         args.preset or args.table,
         args.citation or paired_files.default_citation(args.preset, args.source),
@@ -196,31 +119,44 @@ def _folder_importer(args: argparse.Namespace) -> Importer:
 
 
 def _add_monailabel_parser(kinds: options.Subparsers) -> None:
-    """What people drew with MONAI Label."""
     parser = _add_source_parser(
         kinds,
         "monailabel",
         "the studies folder of MONAI Label",
-        "Imports the exams of datastore_v2.json that have a final label; others wait for a person. A value means what\n"
-        "the name beside it says, whatever its number. Who drew it, when, and after which model stays with each case.",
+        "Imports the exams of datastore_v2.json that have a final label. The name stored beside a label value says\n"
+        "what it means, whatever its number. Annotator, time and initial model are kept with each case.",
         "lumbarseg import monailabel studies data/mine",
     )
-    parser.add_argument(
-        "--tag", default="final", metavar="TAG", help="whose labels: final (default) or a version's tag"
-    )
-    parser.add_argument("--table", default="", metavar="FILE", help="JSON, for labels without names beside them")
+    parser.add_argument("--tag", default="final", metavar="TAG", help="of the labels: final (default), or a version")
+    parser.add_argument("--table", default="", metavar="FILE", help="JSON, for labels without stored names")
     _add_origin_options(parser)
     parser.set_defaults(importer=_monailabel_importer)
 
 
 def _monailabel_importer(args: argparse.Namespace) -> Importer:
-    from lumbarseg.datasets.importers import monailabel
-
     return monailabel.make_importer(args.tag, args.table, args.patient, args.licence, args.citation)
 
 
-def _add_origin_options(parser: argparse.ArgumentParser) -> None:
-    """Words for whose exams they are, and whose data."""
-    parser.add_argument("--patient", metavar="REGEX", help="what is the patient in a name: its first group, or all")
-    parser.add_argument("--licence", default="", metavar="TEXT", help="the data's licence; goes into the model's card")
-    parser.add_argument("--citation", default="", metavar="TEXT", help="how to name the source")
+def run(args: argparse.Namespace) -> int:
+    """Import one source."""
+    importer: Importer = args.importer(args)
+    with console.progress_bar("exams") as bar:
+        result = import_source(
+            importer, args.source, args.target, args.jobs, args.seed, args.val_fraction, on_case_done=bar.advance
+        )
+    for name, reason in result.refused.items():
+        console.print_warning(f"{name}: refused: {reason}")
+    if args.json:
+        console.print_json(result.to_dict() | {"warnings": result.warnings})
+    else:
+        _print_known_faults(importer, result)
+        print(f"{args.target}: {result.summary()}")
+    return console.EXIT_WARNINGS if result.refused else console.EXIT_OK
+
+
+def _print_known_faults(importer: Importer, result: ImportResult) -> None:
+    """Print each known fault that occurred, with its cases and explanation."""
+    for fault, names in result.cases_by_fault().items():
+        count = "1 case" if len(names) == 1 else f"{len(names)} cases"
+        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        print(f"{fault}: {count} ({listed}): {importer.known_faults.get(fault, 'see warnings in dataset.json')}")

@@ -1,7 +1,7 @@
-"""Several prepared datasets as one: one label table, patients kept apart, images untouched, labels renumbered.
+"""Combination of prepared datasets into one: a common label table, separate patients, renumbered labels.
 
-A case keeps where it came from in `about["combined"]`, so a combination that was interrupted goes on, one that is
-repeated changes nothing, and one more dataset is added without writing the cases of the others again.
+A case keeps its origin in `metadata["combined"]`, so an interrupted combination continues, a repeated one changes
+nothing, and another dataset is added without writing the cases of the others again.
 """
 
 from __future__ import annotations
@@ -9,46 +9,55 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lumbarseg import io
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
-from lumbarseg.executors import local_executor
 from lumbarseg.volume import Volume
 
+from .combined_table import assign_values, case_label_table, combined_label_table, value_mapping
 from .dataset import (
+    FILE_NAME,
     Case,
     Dataset,
-    LabelTable,
-    count_voxels,
+    add_cases,
     create_dataset,
     file_checksum,
-    register_cases,
     save_dataset,
     verify_checksums,
 )
-from .label_structures import label_structures
-from .label_table import assign_values, case_label_table, combined_label_table, value_mapping
+from .label_table import LabelTable, count_voxels, label_structures, require_explained
 from .selection import Selection, select_cases
 from .splits import SplitSettings
-from .workers import exclusive_folder
+from .workers import (
+    CaseResult,
+    DatasetResult,
+    ProgressCallback,
+    error_text,
+    exclusive_folder,
+    process_cases,
+    remove_partial_files,
+)
 
-_SAVE_INTERVAL = 5.0  # seconds between two entries of finished cases in dataset.json
 _INVALID_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class CombineSettings:
-    """How datasets become one. same_patients: equal names of patients mean one person, in whatever dataset.
+    """How datasets are combined.
 
-    copy: images are copied, where otherwise both datasets hold the same file if the disk can do that.
+    Attributes
+    ----------
+    same_patients : patients of one name are one person in all datasets
+    copy_images : copy images instead of linking to the same file where the disk allows that
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -58,18 +67,8 @@ class CombineSettings:
 
 
 @dataclass(frozen=True)
-class CombineResult:
-    """What came of it. added, already: names of cases; refused: name to reason, one line."""
-
-    dataset: Dataset
-    added: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    refused: dict[str, str]
-
-
-@dataclass(frozen=True)
 class _CombinedCase:
-    """A case of a source, split and chosen. name, patient: in the union; table: there; values: its own to those."""
+    """A case of a source dataset with its name, patient and label table in the combined dataset."""
 
     source: str
     case: Case
@@ -80,17 +79,23 @@ class _CombinedCase:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What the case's files in the union depend on."""
+        """Return what the files of the case in the combined dataset depend on."""
         values = {str(value): new for value, new in self.value_mapping.items() if value != new}
         return {"dataset": self.source, "case": self.case.name, "files": self.case.checksums, "values": values}
 
-
-@dataclass(frozen=True)
-class _CaseResult:
-    combined_case: _CombinedCase
-    case: Case | None = None
-    refused: str = ""
-    fatal_error: str = ""
+    def finished(self, target: Path, checksums: dict[str, str], voxel_counts: dict[int, int]) -> Case:
+        """Return the case of the combined dataset at `target`."""
+        return replace(
+            self.case,
+            name=self.name,
+            image=target / "images" / f"{self.name}.nii.gz",
+            labels=target / "labels" / f"{self.name}.nii.gz",
+            label_table=self.label_table,
+            patient=self.patient,
+            checksums=checksums,
+            voxel_counts=voxel_counts,
+            metadata={**self.case.metadata, "combined": self.origin},
+        )
 
 
 def combine_datasets(
@@ -98,127 +103,126 @@ def combine_datasets(
     target: Path | str,
     settings: CombineSettings | None = None,
     jobs: int | None = None,
-    on_case_done: Callable[[str, int], None] | None = None,
-) -> CombineResult:
-    """Write the union of prepared datasets at `target`, made or completed; the datasets themselves are not touched.
+    on_case_done: ProgressCallback | None = None,
+) -> DatasetResult:
+    """Write the union of prepared datasets at `target`, created or extended; the datasets themselves do not change.
 
-    jobs: processes, one per core by default; step: told the name of each case that is done, and how many there are.
-    DatasetError when they cannot be one, FileError when the target cannot be written; what is finished by then is kept.
+    Parameters
+    ----------
+    jobs : number of processes, by default one per CPU
+    on_case_done : called with the name of each finished case and the number of cases
+
+    Raises
+    ------
+    DatasetError
+        When the datasets cannot be combined.
+    FileError
+        When the target cannot be written; what is finished by then is kept.
     """
     target, settings = Path(target), settings or CombineSettings()
     if any(target.resolve() == dataset.folder.resolve() for dataset in datasets):
         raise DatasetError(f"{target}: is one of the datasets to combine; choose another folder")
-    held = _split_and_select(dict(zip(_dataset_names(datasets), datasets, strict=True)), settings)
+    cases = _split_and_select(dict(zip(_dataset_names(datasets), datasets, strict=True)), settings)
     with exclusive_folder(target):
-        before = Dataset.open(target) if (target / "dataset.json").exists() else None
-        parts, shared = _plan_cases(held, before, settings)
-        there = _reusable_cases(before, parts, target)
-        dataset = _open_or_create(before, target, shared)
-        ready = [_finished_case(part, there[part.name], target) for part in parts if part.name in there]
-        register_cases(target, ready)
-        tasks = [part for part in parts if part.name not in there]
-        added, refused = [], {}
-        for outcome in _save_periodically(dataset.folder, _combine_cases(tasks, target, settings.copy_images, jobs)):
-            if outcome.case:
-                added.append(outcome.case.name)
-            else:
-                refused[outcome.combined_case.name] = outcome.refused
-            if on_case_done:
-                on_case_done(outcome.combined_case.name, len(tasks))
-        return CombineResult(Dataset.open(target), tuple(added), tuple(case.name for case in ready), refused)
+        existing = Dataset.open(target) if (target / FILE_NAME).exists() else None
+        planned, label_table = _plan_cases(cases, existing, settings)
+        reusable = _reusable_cases(existing, planned, target)
+        _create_or_update(existing, target, label_table)
+        kept = [
+            case.finished(target, reusable[case.name].checksums, reusable[case.name].voxel_counts)
+            for case in planned
+            if case.name in reusable
+        ]
+        add_cases(target, kept)
+        tasks = [case for case in planned if case.name not in reusable]
+        function = partial(_combine_case, target, settings.copy_images)
+        results = process_cases(target, function, tasks, jobs, on_case_done=on_case_done)
+    added = tuple(result.name for result in results if result.case)
+    refused = {result.name: result.refused for result in results if result.refused}
+    return DatasetResult(Dataset.open(target), added, tuple(case.name for case in kept), refused)
 
 
 def _dataset_names(datasets: Sequence[Dataset]) -> list[str]:
-    """A name for each dataset: its own; with its folder's parent where two have the same."""
+    """Return a unique name for each dataset: its own, after that of its parent folder where two have the same."""
     if not datasets:
         raise DatasetError("no dataset to combine; give at least one folder")
-    places = [dataset.folder.resolve() for dataset in datasets]
-    for place, times in Counter(places).items():
-        if times > 1:
-            raise DatasetError(f"{place}: given twice")
-    names = Counter(dataset.name for dataset in datasets)
-    keys = [
-        d.name if names[d.name] == 1 else f"{p.parent.name}-{d.name}" for d, p in zip(datasets, places, strict=True)
+    folders = [dataset.folder.resolve() for dataset in datasets]
+    for folder, count in Counter(folders).items():
+        if count > 1:
+            raise DatasetError(f"{folder}: given twice")
+    counts = Counter(dataset.name for dataset in datasets)
+    names = [
+        dataset.name if counts[dataset.name] == 1 else f"{folder.parent.name}-{dataset.name}"
+        for dataset, folder in zip(datasets, folders, strict=True)
     ]
-    for key, times in Counter(keys).items():
-        if times > 1:
-            raise DatasetError(f"{times} datasets are called {key}; change the name in the dataset.json of one")
-    return keys
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise DatasetError(f"{count} datasets are called {name}; change the name in the dataset.json of one")
+    return names
 
 
 def _split_and_select(datasets: Mapping[str, Dataset], settings: CombineSettings) -> dict[str, list[Case]]:
-    """The chosen cases of each dataset with their split; of all datasets together where patients may be the same."""
+    """Return the selected cases of each dataset with their splits."""
     if settings.same_patients:
-        held = _split_jointly(datasets, settings.split_settings)
+        split = _split_jointly(datasets, settings.split_settings)
     else:
-        held = {
-            key: replace(d, all_cases=tuple(_split_separately(d, settings.split_settings)))
-            for key, d in datasets.items()
-        }
-    wanted = select_cases(list(held.values()), settings.selection)
-    return {key: dataset.cases() for key, dataset in zip(held, wanted, strict=True)}
+        split = [_split_separately(dataset, settings.split_settings) for dataset in datasets.values()]
+    selected = select_cases(split, settings.selection)
+    return {name: dataset.cases() for name, dataset in zip(datasets, selected, strict=True)}
 
 
-def _split_jointly(datasets: Mapping[str, Dataset], splitting: SplitSettings) -> dict[str, Dataset]:
-    every = [
-        replace(case, name=f"{key}/{case.name}") for key, dataset in datasets.items() for case in dataset.all_cases
+def _split_jointly(datasets: Mapping[str, Dataset], settings: SplitSettings) -> list[Dataset]:
+    """Split all datasets together, as patients may be the same."""
+    cases = [
+        replace(case, name=f"{name}/{case.name}") for name, dataset in datasets.items() for case in dataset.all_cases
     ]
-    splits = {case.name: case.split for case in splitting.assign(every)}
-    return {
-        key: replace(
+    splits = {case.name: case.split for case in settings.assign(cases)}
+    return [
+        replace(
             dataset,
-            all_cases=tuple(replace(case, split=splits[f"{key}/{case.name}"]) for case in dataset.all_cases),
+            all_cases=tuple(replace(case, split=splits[f"{name}/{case.name}"]) for case in dataset.all_cases),
         )
-        for key, dataset in datasets.items()
-    }
+        for name, dataset in datasets.items()
+    ]
 
 
-def _split_separately(dataset: Dataset, splitting: SplitSettings) -> list[Case]:
+def _split_separately(dataset: Dataset, settings: SplitSettings) -> Dataset:
     try:
-        return splitting.assign(dataset.all_cases)
+        return replace(dataset, all_cases=tuple(settings.assign(dataset.all_cases)))
     except DatasetError as error:
         raise DatasetError(f"{dataset.folder}: {error}") from error
 
 
 def _plan_cases(
-    held: Mapping[str, list[Case]], before: Dataset | None, settings: CombineSettings
+    cases: Mapping[str, list[Case]], existing: Dataset | None, settings: CombineSettings
 ) -> tuple[list[_CombinedCase], LabelTable]:
-    """What the union will hold, and its table."""
-    pairs = [(key, case) for key, cases in held.items() for case in cases]
+    """Return the cases that the combined dataset will hold, and its label table."""
+    pairs = [(name, case) for name, members in cases.items() for case in members]
     tables = [case.label_table for _, case in pairs]
-    values = assign_values(tables, before.label_table if before else None)
-    shared = combined_label_table(tables, values)
-    names = _case_names(pairs, before)
-    parts = []
-    for (key, case), name in zip(pairs, names, strict=True):
-        patient = case.patient if settings.same_patients or not case.patient else f"{key}/{case.patient}"
-        parts.append(
-            _CombinedCase(
-                key,
-                case,
-                name,
-                patient,
-                case_label_table(case.label_table, values),
-                value_mapping(case.label_table, values),
-            )
-        )
-    return parts, shared
+    values = assign_values(tables, existing.label_table if existing else None)
+    planned = []
+    for (source, case), name in zip(pairs, _case_names(pairs, existing), strict=True):
+        patient = case.patient if settings.same_patients or not case.patient else f"{source}/{case.patient}"
+        table, mapping = case_label_table(case.label_table, values), value_mapping(case.label_table, values)
+        planned.append(_CombinedCase(source, case, name, patient, table, mapping))
+    return planned, combined_label_table(tables, values)
 
 
-def _case_names(pairs: Sequence[tuple[str, Case]], before: Dataset | None) -> list[str]:
-    """A name for each case: the one it has in the union already, else its own, after its dataset's where that is taken.
+def _case_names(pairs: Sequence[tuple[str, Case]], existing: Dataset | None) -> list[str]:
+    """Return a name for each case: the existing one, else its own, after its dataset's name where that is taken.
 
-    So nothing that is there changes its name because another dataset came.
+    No existing case changes its name because a dataset is added.
     """
-    there = {_origin_of(case): case.name for case in before.all_cases} if before else {}
-    times = Counter(case.name for _, case in pairs)
-    taken, names = set(there.values()), []
-    for key, case in pairs:
-        name = there.get((key, case.name))
+    known = {_origin_of(case): case.name for case in existing.all_cases} if existing else {}
+    counts = Counter(case.name for _, case in pairs)
+    taken, names = set(known.values()), []
+    for source, case in pairs:
+        name = known.get((source, case.name))
         if name is None:
             name = case.name
-            if times[name] > 1 or name in taken:
-                name = f"{_INVALID_CHARACTERS.sub('-', key).strip('.-_') or 'set'}-{case.name}"[:120]
+            if counts[name] > 1 or name in taken:
+                prefix = _INVALID_CHARACTERS.sub("-", source).strip(".-_") or "set"
+                name = f"{prefix}-{case.name}"[:120]
             if name in taken:
                 raise DatasetError(f"{case.image}: no name is left for this case; {name} is taken")
             taken.add(name)
@@ -227,123 +231,62 @@ def _case_names(pairs: Sequence[tuple[str, Case]], before: Dataset | None) -> li
 
 
 def _origin_of(case: Case) -> tuple[str, str] | None:
+    """Return the dataset and the case that a combined case comes from."""
     origin = case.metadata.get("combined", {})
     return (origin["dataset"], origin["case"]) if {"dataset", "case"} <= set(origin) else None
 
 
-def _reusable_cases(before: Dataset | None, parts: Sequence[_CombinedCase], target: Path) -> dict[str, Case]:
-    """Cases of the union that need not be written again, by name; DatasetError when others are in its folder."""
-    wanted = {part.name: part for part in parts}
-    held = before.all_cases if before else ()
-    for case in held:
-        if case.name not in wanted or _origin_of(case) != (wanted[case.name].source, wanted[case.name].case.name):
+def _reusable_cases(existing: Dataset | None, planned: Sequence[_CombinedCase], target: Path) -> dict[str, Case]:
+    """Return the existing cases that need not be written again; DatasetError when there are others."""
+    by_name = {case.name: case for case in planned}
+    cases = existing.all_cases if existing else ()
+    for case in cases:
+        wanted = by_name.get(case.name)
+        if wanted is None or _origin_of(case) != (wanted.source, wanted.case.name):
             raise DatasetError(f"{target}: holds {case.name}, which is not in this combination; choose another folder")
-    return {case.name: case for case in held if case.metadata["combined"] == wanted[case.name].origin}
+    return {case.name: case for case in cases if case.metadata["combined"] == by_name[case.name].origin}
 
 
-def _open_or_create(before: Dataset | None, target: Path, shared: LabelTable) -> Dataset:
-    """The union's dataset.json with its table; cases keep theirs, and what was left half written is removed."""
-    for part in target.glob("**/.lumbarseg-*.part"):
-        part.unlink(missing_ok=True)
-    if before is None:
-        return create_dataset(target, target.resolve().name or "combined", shared)
-    if before.label_table != shared:
-        save_dataset(replace(before, label_table=shared))
-    return before
+def _create_or_update(existing: Dataset | None, target: Path, label_table: LabelTable) -> None:
+    """Write `dataset.json` with the combined table; its cases keep theirs."""
+    remove_partial_files(target)
+    if existing is None:
+        create_dataset(target, target.resolve().name or "combined", label_table)
+    elif existing.label_table != label_table:
+        save_dataset(replace(existing, label_table=label_table))
 
 
-def _combine_cases(parts: Sequence[_CombinedCase], target: Path, copy: bool, jobs: int | None) -> Iterator[_CaseResult]:
-    """What becomes of each case, in their order; FileError, after what is on its way, when the target fails."""
-    stop = ""
-
-    def tasks() -> Iterator[tuple[_CombinedCase, Path, bool]]:
-        for part in parts:
-            if stop:
-                return
-            yield part, target, copy
-
-    for outcome in local_executor(jobs, len(parts)).map(_combine_case, tasks()):
-        stop = stop or outcome.fatal_error
-        if not outcome.fatal_error:
-            yield outcome
-    if stop:
-        raise FileError(stop)
-
-
-def _combine_case(task: tuple[_CombinedCase, Path, bool]) -> _CaseResult:
-    """Write one case, or say why not; in another process."""
-    from lumbarseg import io
-
-    part, target, copy = task
-    image, labels = (target / folder / f"{part.name}.nii.gz" for folder in ("images", "labels"))
+def _combine_case(target: Path, copy_images: bool, task: _CombinedCase) -> CaseResult:
+    """Write one case; runs in another process."""
+    image, labels = (target / folder / f"{task.name}.nii.gz" for folder in ("images", "labels"))
     try:
-        verify_checksums(part.case)
-        drawn = io.read_labels(part.case.labels)
-        renumbered = _renumbered(drawn, part)
+        verify_checksums(task.case)
+        renumbered = _renumbered(io.read_labels(task.case.labels), task)
     except (LumbarsegError, OSError, MemoryError) as error:
-        return _CaseResult(part, refused=" ".join(str(error).split()) or "not enough memory; use fewer --jobs")
+        return CaseResult(task.name, refused=error_text(error))
     try:
-        io.write_labels(renumbered, labels, label_structures(part.label_table))
-        _link_or_copy(part.case.image, image, copy)
+        io.write_labels(renumbered, labels, label_structures(task.label_table))
+        _link_or_copy(task.case.image, image, copy_images)
     except FileError as error:
-        return _CaseResult(part, fatal_error=str(error))
-    sums = {"image": part.case.checksums["image"], "labels": file_checksum(labels)}
-    made = replace(part.case, checksums=sums, voxel_counts=count_voxels(renumbered.array))
-    return _CaseResult(part, _finished_case(part, made, target))
+        return CaseResult(task.name, fatal_error=str(error))
+    checksums = {"image": task.case.checksums["image"], "labels": file_checksum(labels)}
+    return CaseResult(task.name, task.finished(target, checksums, count_voxels(renumbered.array)))
 
 
-def _finished_case(part: _CombinedCase, case: Case, target: Path) -> Case:
-    """The union's case, from one that has its checksums and voxels."""
-    return replace(
-        part.case,
-        name=part.name,
-        image=target / "images" / f"{part.name}.nii.gz",
-        labels=target / "labels" / f"{part.name}.nii.gz",
-        label_table=part.label_table,
-        patient=part.patient,
-        checksums=case.checksums,
-        voxel_counts=case.voxel_counts,
-        metadata={**part.case.metadata, "combined": part.origin},
-    )
-
-
-def _renumbered(drawn: Volume, part: _CombinedCase) -> Volume:
-    """Labels with the union's values; DatasetError on a value that the case's table does not explain."""
-    strange = sorted(set(count_voxels(drawn.array)) - set(part.value_mapping))
-    if strange:
-        raise DatasetError(f"{part.case.labels}: holds the value {strange[0]}, which the label table does not explain")
+def _renumbered(labels: Volume, task: _CombinedCase) -> Volume:
+    """Return labels with the combined values; DatasetError when the case's table does not explain a value."""
+    require_explained(count_voxels(labels.array), task.value_mapping, task.case.labels)
     lookup = np.zeros(256, np.uint8)
-    for value, new in part.value_mapping.items():
+    for value, new in task.value_mapping.items():
         lookup[value] = new
-    return Volume(lookup[drawn.array], drawn.affine)
+    return Volume(lookup[labels.array], labels.affine)
 
 
-def _link_or_copy(source: Path, target: Path, copy: bool) -> None:
-    """Make `target` a hard link to `source`, or a copy if `copy` is set or links are not possible."""
-    from lumbarseg import io
-
-    if not copy:
+def _link_or_copy(source: Path, target: Path, copy_images: bool) -> None:
+    """Put the same bytes at `target`: a second name of the same file, or a copy where that is not possible."""
+    if not copy_images:
         with suppress(FileError), io.atomic_path(target) as temporary:
             os.link(source.resolve(), temporary)
             return
     with io.atomic_write(target) as file, source.open("rb") as stream:
         shutil.copyfileobj(stream, file)
-
-
-def _save_periodically(folder: Path, outcomes: Iterable[_CaseResult]) -> Iterator[_CaseResult]:
-    """The outcomes, entered in `dataset.json` from time to time and at the end, whatever ends it."""
-    cases: list[Case] = []
-    refused: dict[str, str] = {}
-    last = time.monotonic()
-    try:
-        for outcome in outcomes:
-            if outcome.case:
-                cases.append(outcome.case)
-            else:
-                refused[outcome.combined_case.name] = outcome.refused
-            yield outcome
-            if time.monotonic() - last > _SAVE_INTERVAL:
-                register_cases(folder, cases, refused)
-                cases, last = [], time.monotonic()
-    finally:
-        register_cases(folder, cases, refused)

@@ -1,8 +1,4 @@
-"""The prepared dataset: a folder with `dataset.json`, `images/` and `labels/`, readable by other programs.
-
-The label table says for each voxel value which structures it may be: {1: ("body", "arch")} is a whole vertebra,
-{0: ("background", "sacrum")} a background in which nobody drew the sacrum, {9: ("unknown",)} anything at all.
-"""
+"""The prepared dataset: a folder with `dataset.json`, `images/` and `labels/`, readable by other programs."""
 
 from __future__ import annotations
 
@@ -17,30 +13,46 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import kinds_from_names
-from lumbarseg.errors import DatasetError, LumbarsegError
+from lumbarseg import io
+from lumbarseg.errors import DatasetError
 from lumbarseg.resampling import reorient
-from lumbarseg.volume import Volume
+from lumbarseg.volume import Array, Volume
 
 from .json_lines import with_line_number
-from .label_structures import label_structures
+from .label_table import (
+    LabelTable,
+    count_voxels,
+    label_structures,
+    label_table_to_json,
+    parse_label_table,
+    require_explained,
+)
 
+FILE_NAME = "dataset.json"
 FORMAT = "lumbarseg dataset"
 VERSION = 1
 SPLITS = ("train", "val", "test")
 AXES = "RAS"
 
-LabelTable = dict[int, tuple[str, ...]]
-
 _TEXT_FIELDS = ("patient", "contrast", "scanner", "licence", "source")
+_OBJECT_FIELDS = ("geometry", "checksums", "about")
 _CASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One exam with its labels. image, labels: paths; table: what its voxel values may be; about: everything else.
+    """One exam with its labels.
 
-    present: voxels of each value that occurs; empty in datasets that were written without.
+    Attributes
+    ----------
+    image, labels : paths of the two files
+    label_table : what the values of the label map may be
+    split : "train", "val" or "test"
+    geometry : "shape" (voxels), "spacing" (mm) and "axes" of the image
+    checksums : SHA-256 of "image" and "labels"
+    voxel_counts : voxels of each value that occurs; empty in datasets that were written without
+    warnings : what the importer reported, "fault: detail"
+    metadata : everything else that is known of the exam, JSON values
     """
 
     name: str
@@ -62,7 +74,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder of cases and its label table. refused: exams of its source that are not in it, name to reason."""
+    """A folder of cases and its label table; refused: exams of its source that it does not contain, with the reason."""
 
     folder: Path
     name: str
@@ -73,64 +85,47 @@ class Dataset:
     @classmethod
     def open(cls, folder: Path | str) -> Dataset:
         """Read and check `dataset.json`; DatasetError names the file, the line and the field that is wrong."""
-        path = Path(folder) / "dataset.json"
+        path = Path(folder) / FILE_NAME
         text, values = _load_json(path)
         try:
             return cls._from_json(Path(folder), values)
         except DatasetError as error:
-            raise DatasetError(f"{path}: {with_line_number(str(error).removeprefix(f'{path}: '), text)}") from error
+            raise DatasetError(f"{path}: {with_line_number(str(error), text)}") from error
 
     @classmethod
     def _from_json(cls, folder: Path, values: dict[str, Any]) -> Dataset:
-        path = folder / "dataset.json"
-        if values.get("format") != FORMAT or values.get("version") != VERSION:
-            raise DatasetError(f"{path}: format: not a {FORMAT} of version {VERSION}; import the data again")
-        name = values.get("name")
-        if not isinstance(name, str):
-            raise DatasetError(f"{path}: name: must be text")
-        table = parse_label_table(values.get("labels"), f"{path}: labels")
-        rows = values.get("cases")
-        if not isinstance(rows, list):
-            raise DatasetError(f"{path}: cases: must be a list")
-        cases = tuple(_parse_case(folder, table, row, f"{path}: cases[{i}]") for i, row in enumerate(rows))
-        twice = [name for name, times in Counter(case.name for case in cases).items() if times > 1]
-        if twice:
-            raise DatasetError(f"{path}: cases: the name {twice[0]} is used twice")
-        refused = values.get("refused", {})
-        if not isinstance(refused, dict) or not all(isinstance(reason, str) for reason in refused.values()):
-            raise DatasetError(f"{path}: refused: must be a table of names to reasons")
-        return cls(folder, name, table, cases, refused)
+        is_known = values.get("format") == FORMAT and values.get("version") == VERSION
+        _require(is_known, "format", f"not a {FORMAT} of version {VERSION}; import the data again")
+        name, rows, refused = values.get("name"), values.get("cases"), values.get("refused", {})
+        _require(isinstance(name, str), "name", "must be text")
+        _require(isinstance(rows, list), "cases", "must be a list")
+        is_table = isinstance(refused, dict) and all(isinstance(reason, str) for reason in refused.values())
+        _require(is_table, "refused", "must be a table of names and reasons")
+        table = parse_label_table(values.get("labels"), "labels")
+        cases = tuple(_parse_case(folder, table, row, f"cases[{i}]") for i, row in enumerate(rows or ()))
+        repeated = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+        _require(not repeated, "cases", f"the name {repeated[0] if repeated else ''} is used twice")
+        return cls(folder, str(name), table, cases, refused)
 
     def cases(self, split: str | None = None) -> list[Case]:
-        """Its cases, of one split or of all."""
-        if split is not None and split not in SPLITS:
+        """Return the cases of one split or of all; DatasetError when there is no such split."""
+        if split not in (None, *SPLITS):
             raise DatasetError(f"{self.folder}: {split!r} is no split; choose one of {', '.join(SPLITS)}")
         return [case for case in self.all_cases if split in (None, case.split)]
 
 
 def create_dataset(folder: Path | str, name: str, label_table: Mapping[int, Iterable[str]]) -> Dataset:
-    """An empty dataset in a folder that holds none yet."""
-    dataset = plan_dataset(folder, name, label_table)
+    """Write an empty dataset into a folder; DatasetError when there is one already."""
+    path = Path(folder) / FILE_NAME
+    if path.exists():
+        raise DatasetError(f"{path}: there is a dataset already; choose another folder")
+    dataset = Dataset(Path(folder), name, parse_label_table(label_table_to_json(label_table), f"{path}: labels"))
     save_dataset(dataset)
     return dataset
 
 
-def plan_dataset(folder: Path | str, name: str, label_table: Mapping[int, Iterable[str]]) -> Dataset:
-    """As `create`, but nothing is written before `save`."""
-    folder = Path(folder)
-    path = folder / "dataset.json"
-    if path.exists():
-        raise DatasetError(f"{path}: there is a dataset already; choose another folder")
-    checked = parse_label_table({str(v): list(names) for v, names in label_table.items()}, f"{path}: labels")
-    return Dataset(folder, name, checked)
-
-
 def write_case(folder: Path | str, name: str, image: Volume, labels: Volume, metadata: Mapping[str, Any]) -> Case:
-    """Store one case and enter it in `dataset.json`; the files of other cases are not touched.
-
-    image: (I, J, K) any axes; labels: (I, J, K) uint8 on the same grid; about: patient, contrast, scanner, split,
-    licence, source, warnings, table where they are known; every other key is kept as it is.
-    """
+    """Write one case and add it to `dataset.json`; see `write_case_files`."""
     dataset = Dataset.open(folder)
     case = write_case_files(dataset, name, image, labels, metadata)
     add_cases(dataset.folder, [case])
@@ -138,198 +133,106 @@ def write_case(folder: Path | str, name: str, image: Volume, labels: Volume, met
 
 
 def write_case_files(dataset: Dataset, name: str, image: Volume, labels: Volume, metadata: Mapping[str, Any]) -> Case:
-    """Write the two files of a case without entering it in `dataset.json`; many processes may do so at once."""
-    from lumbarseg import io
+    """Write the two files of a case, without adding it to `dataset.json`; processes may do so in parallel.
 
-    where = f"{dataset.folder / 'dataset.json'}: case {name}"
-    if not _CASE_NAME.fullmatch(name):
-        raise DatasetError(f"{where}: a name may hold letters, digits, '.', '_' and '-' only")
-    if not image.grid.same_as(labels.grid):
-        raise DatasetError(f"{where}: image and labels lie on different grids")
+    Parameters
+    ----------
+    name : letters, digits, ".", "_" and "-"
+    image : (I, J, K), any axes
+    labels : (I, J, K) uint8 on the same grid
+    metadata : patient, contrast, scanner, split, licence, source, warnings and table where known; every other key is
+        kept as it is
+    """
+    location = f"{dataset.folder / FILE_NAME}: case {name}"
+    _require(_CASE_NAME.fullmatch(name), location, "a name may hold letters, digits, '.', '_' and '-' only")
+    _require(image.grid.same_as(labels.grid), location, "image and labels lie on different grids")
     image, labels = reorient(image, AXES), reorient(labels, AXES)
-    row = {
-        "name": name,
-        "image": f"images/{name}.nii.gz",
-        "labels": f"labels/{name}.nii.gz",
-        **_fields_from_metadata(metadata),
-    }
-    row["about"] = {k: v for k, v in metadata.items() if k not in row}
-    row["geometry"] = {
-        "shape": list(image.grid.shape),
-        "spacing": [round(s, 6) for s in image.grid.spacing],
-        "axes": AXES,
-    }
-    present = count_voxels(labels.array)
-    table = _case_table(row, dataset.label_table, where)
-    _check_values(present, table, where)
-    row["present"] = {str(value): count for value, count in present.items()}
+    row: dict[str, Any] = {"name": name, "image": f"images/{name}.nii.gz", "labels": f"labels/{name}.nii.gz"}
+    row |= _fields_from_metadata(metadata)
+    row["about"] = {key: value for key, value in metadata.items() if key not in row}
+    spacing = [round(s, 6) for s in image.grid.spacing]
+    row["geometry"] = {"shape": list(image.grid.shape), "spacing": spacing, "axes": AXES}
+    counts = count_voxels(labels.array)
+    table = _case_table(row, dataset.label_table, location)
+    require_explained(counts, table, location)
+    row["present"] = {str(value): count for value, count in counts.items()}
     io.write_image(Volume(_as_int16_if_exact(image.array), image.affine), dataset.folder / row["image"])
     io.write_labels(labels, dataset.folder / row["labels"], label_structures(table))
     row["checksums"] = {part: file_checksum(dataset.folder / row[part]) for part in ("image", "labels")}
-    return _parse_case(dataset.folder, dataset.label_table, row, where)
+    return _parse_case(dataset.folder, dataset.label_table, row, location)
 
 
-def add_cases(folder: Path | str, cases: Iterable[Case]) -> Dataset:
-    """Enter stored cases in `dataset.json`, in one atomic step; a case of the same name is replaced."""
-    return register_cases(folder, cases)
+def _fields_from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of `metadata` that have a field of their own in `dataset.json`."""
+    fields = {key: metadata[key] for key in (*_TEXT_FIELDS, "split", "warnings", "table") if key in metadata}
+    if "warnings" in fields:
+        fields["warnings"] = list(fields["warnings"])
+    if "table" in fields:
+        fields["table"] = label_table_to_json(fields["table"])
+    return fields
 
 
-def register_cases(folder: Path | str, cases: Iterable[Case], refused: Mapping[str, str] | None = None) -> Dataset:
-    """As `add_cases`; refused: what to note instead of the exams refused so far. Nothing is written for no change."""
-    dataset = Dataset.open(folder)
-    rows = {case.name: case for case in (*dataset.all_cases, *cases)}
-    reasons = dict(sorted((dataset.refused if refused is None else refused).items()))
-    grown = replace(dataset, all_cases=tuple(rows[name] for name in sorted(rows)), refused=reasons)
-    if grown != dataset:
-        save_dataset(grown)
-    return grown
-
-
-def _as_int16_if_exact(array: np.ndarray) -> np.ndarray:
-    """The same numbers as int16 where that holds them exactly: half the bytes to pack, and quicker to unpack."""
+def _as_int16_if_exact(array: Array) -> Array:
+    """Return the same numbers as int16 where that is exact: half the bytes to compress, and faster to read."""
     if array.dtype.kind != "f" or array.size == 0 or array.min() < -(2**15) or array.max() >= 2**15:
         return array
-    whole = array.astype(np.int16)
-    return whole if np.array_equal(whole, array) else array
+    rounded = array.astype(np.int16)
+    return rounded if np.array_equal(rounded, array) else array
+
+
+def add_cases(folder: Path | str, cases: Iterable[Case], refused: Mapping[str, str] | None = None) -> Dataset:
+    """Add written cases to `dataset.json` in one atomic step and return the dataset.
+
+    A case of the same name is replaced. refused: the new table of refused exams, by default the one that is there.
+    Nothing is written when nothing changes.
+    """
+    dataset = Dataset.open(folder)
+    by_name = {case.name: case for case in (*dataset.all_cases, *cases)}
+    reasons = dict(sorted((dataset.refused if refused is None else refused).items()))
+    extended = replace(dataset, all_cases=tuple(by_name[name] for name in sorted(by_name)), refused=reasons)
+    if extended != dataset:
+        save_dataset(extended)
+    return extended
 
 
 def read_case(case: Case) -> tuple[Volume, Volume]:
-    """Image (float32) and labels (uint8) of a case; DatasetError when they do not fit each other or the table."""
-    from lumbarseg import io
-
+    """Read image (float32) and labels (uint8); DatasetError when they do not match each other or the label table."""
     image, labels = io.read_image(case.image), io.read_labels(case.labels)
-    if not image.grid.same_as(labels.grid, tolerance=1e-2):
-        raise DatasetError(f"{case.labels}: not on the grid of {case.image.name}")
-    _check_values(count_voxels(labels.array), case.label_table, str(case.labels))
+    _require(image.grid.same_as(labels.grid, tolerance=1e-2), str(case.labels), f"not on the grid of {case.image.name}")
+    require_explained(count_voxels(labels.array), case.label_table, case.labels)
     return image, labels
 
 
-def count_voxels(labels: np.ndarray) -> dict[int, int]:
-    """How many voxels each value has that occurs; labels: any shape, uint8."""
-    counts = np.bincount(labels.ravel(order="K"), minlength=256)
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-
-
 def verify_checksums(case: Case) -> None:
-    """Compare the files with their checksums; DatasetError names the one that changed."""
+    """Compare the files with their checksums; DatasetError names a file that changed."""
     for part, path in (("image", case.image), ("labels", case.labels)):
         if case.checksums.get(part) != file_checksum(path):
             raise DatasetError(f"{path}: changed since it was written (checksum differs); import the case again")
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parse_label_table(values: Any, location: str) -> LabelTable:
-    """A label table from JSON values, value 0 included; `where` opens the error's message."""
-    if not isinstance(values, Mapping) or not values:
-        raise DatasetError(f"{location}: must be a table of voxel value to names")
-    table: LabelTable = {}
-    for key, names in values.items():
-        if not str(key).isdecimal() or int(key) > 255:
-            raise DatasetError(f"{location}: {key!r} is no voxel value from 0 to 255")
-        if not isinstance(names, list | tuple) or not names or not all(isinstance(n, str) for n in names):
-            raise DatasetError(f"{location}[{key}]: must be a list of names")
-        try:
-            kinds_from_names(names)
-        except LumbarsegError as error:
-            raise DatasetError(f"{location}[{key}]: {error}") from error
-        table[int(key)] = tuple(names)
-    if 0 not in table:
-        raise DatasetError(f"{location}: says nothing about the value 0; write what the unlabelled voxels may be")
-    return dict(sorted(table.items()))
-
-
-def _load_json(path: Path) -> tuple[str, dict[str, Any]]:
-    """Its text, and the values in it."""
+def save_dataset(dataset: Dataset) -> None:
+    """Write `dataset.json`, atomically; DatasetError when the metadata of a case are not JSON values."""
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": dataset.name,
+        "labels": label_table_to_json(dataset.label_table),
+        "cases": [_case_to_json(case, dataset) for case in dataset.all_cases],
+        **({"refused": dataset.refused} if dataset.refused else {}),
+    }
+    path = dataset.folder / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: not found; a prepared dataset is a folder with this file in it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from error
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}: line {error.lineno}: no JSON: {error.msg}, column {error.colno}") from error
-    except RecursionError as error:
-        raise DatasetError(f"{path}: no JSON of a dataset: nested too deeply") from error
-    if not isinstance(values, dict):
-        raise DatasetError(f"{path}: must hold one JSON object")
-    return text, values
-
-
-def _parse_case(folder: Path, label_table: LabelTable, row: Any, location: str) -> Case:
-    if not isinstance(row, dict):
-        raise DatasetError(f"{location}: must be an object")
-    name = row.get("name")
-    if not isinstance(name, str) or not _CASE_NAME.fullmatch(name):
-        raise DatasetError(f"{location}: name: must be text of letters, digits, '.', '_' and '-'")
-    for key in _TEXT_FIELDS:
-        if not isinstance(row.get(key, ""), str):
-            raise DatasetError(f"{location}: {key}: must be text")
-    for key in ("geometry", "checksums", "about"):
-        if not isinstance(row.get(key, {}), dict):
-            raise DatasetError(f"{location}: {key}: must be an object")
-    if row.get("split", "train") not in SPLITS:
-        raise DatasetError(f"{location}: split: {row['split']!r} is none of {', '.join(SPLITS)}")
-    warnings = row.get("warnings", [])
-    if not isinstance(warnings, list) or not all(isinstance(w, str) for w in warnings):
-        raise DatasetError(f"{location}: warnings: must be a list of texts")
-    return Case(
-        name,
-        _path_in_folder(folder, row.get("image"), f"{location}: image"),
-        _path_in_folder(folder, row.get("labels"), f"{location}: labels"),
-        _case_table(row, label_table, location),
-        split=row.get("split", "train"),
-        geometry=row.get("geometry", {}),
-        checksums=row.get("checksums", {}),
-        voxel_counts=_parse_voxel_counts(row.get("present", {}), f"{location}: present"),
-        warnings=tuple(warnings),
-        metadata=row.get("about", {}),
-        **{key: row.get(key, "") for key in _TEXT_FIELDS},
-    )
-
-
-def _path_in_folder(folder: Path, relative: Any, location: str) -> Path:
-    """The path of a file that must exist in the folder and nowhere else."""
-    if not isinstance(relative, str) or Path(relative).is_absolute() or ".." in Path(relative).parts:
-        raise DatasetError(f"{location}: must be a path inside the dataset's folder")
-    if not (folder / relative).is_file():
-        raise DatasetError(f"{location}: {folder / relative} does not exist")
-    return folder / relative
-
-
-def _case_table(row: Mapping[str, Any], table: LabelTable, location: str) -> LabelTable:
-    return parse_label_table(row["table"], f"{location}: table") if "table" in row else table
-
-
-def _parse_voxel_counts(values: Any, location: str) -> dict[int, int]:
-    """Voxels per value from JSON values."""
-    if not isinstance(values, dict):
-        raise DatasetError(f"{location}: must be an object")
-    for key, count in values.items():
-        if not key.isdecimal() or int(key) > 255 or not isinstance(count, int) or count < 0:
-            raise DatasetError(f"{location}: {key!r}: {count!r} is no voxel value with a count of voxels")
-    return {int(key): count for key, count in values.items()}
-
-
-def _fields_from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `about` that have a field of their own."""
-    known = {key: metadata[key] for key in (*_TEXT_FIELDS, "split", "warnings", "table") if key in metadata}
-    if "warnings" in known:
-        known["warnings"] = list(known["warnings"])
-    if "table" in known:
-        known["table"] = {str(value): list(names) for value, names in known["table"].items()}
-    return known
-
-
-def _check_values(values: Iterable[int], label_table: LabelTable, location: str) -> None:
-    strange = sorted(set(values) - set(label_table))
-    if strange:
-        raise DatasetError(f"{location}: holds the value {strange[0]}, which the label table does not explain")
+        text = json.dumps(values, indent=1)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: the metadata of a case are not JSON values: {error}") from error
+    with io.atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def _case_to_json(case: Case, dataset: Dataset) -> dict[str, Any]:
@@ -346,27 +249,79 @@ def _case_to_json(case: Case, dataset: Dataset) -> dict[str, Any]:
         "about": case.metadata,
     }
     if case.label_table != dataset.label_table:
-        row["table"] = {str(value): list(names) for value, names in case.label_table.items()}
+        row["table"] = label_table_to_json(case.label_table)
     return row
 
 
-def save_dataset(dataset: Dataset) -> None:
-    """Write a dataset's `dataset.json` beside its place, then move it there."""
-    from lumbarseg import io
-
-    values = {
-        "format": FORMAT,
-        "version": VERSION,
-        "name": dataset.name,
-        "labels": {str(value): list(names) for value, names in dataset.label_table.items()},
-        "cases": [_case_to_json(case, dataset) for case in dataset.all_cases],
-    }
-    if dataset.refused:
-        values["refused"] = dataset.refused
-    path = dataset.folder / "dataset.json"
+def _load_json(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the text of a JSON file and the object in it."""
     try:
-        text = json.dumps(values, indent=1)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: what is said about a case is no JSON: {error}") from error
-    with io.atomic_write(path) as file:
-        file.write(text.encode())
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: not found; a prepared dataset is a folder with this file in it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path}: not a dataset: nested too deeply") from error
+    _require(isinstance(values, dict), str(path), "must hold one JSON object")
+    return text, values
+
+
+def _require(condition: object, location: str, message: str) -> None:
+    if not condition:
+        raise DatasetError(f"{location}: {message}")
+
+
+def _parse_case(folder: Path, label_table: LabelTable, row: Any, location: str) -> Case:
+    """Return a case from its JSON object; DatasetError names the field that is wrong."""
+    _require(isinstance(row, dict), location, "must be an object")
+    name, split, warnings = row.get("name"), row.get("split", "train"), row.get("warnings", [])
+    is_name = isinstance(name, str) and _CASE_NAME.fullmatch(name)
+    _require(is_name, f"{location}: name", "must be text of letters, digits, '.', '_' and '-'")
+    for key in _TEXT_FIELDS:
+        _require(isinstance(row.get(key, ""), str), f"{location}: {key}", "must be text")
+    for key in _OBJECT_FIELDS:
+        _require(isinstance(row.get(key, {}), dict), f"{location}: {key}", "must be an object")
+    _require(split in SPLITS, f"{location}: split", f"{split!r} is none of {', '.join(SPLITS)}")
+    is_list = isinstance(warnings, list) and all(isinstance(text, str) for text in warnings)
+    _require(is_list, f"{location}: warnings", "must be a list of texts")
+    return Case(
+        name,
+        _path_in_folder(folder, row.get("image"), f"{location}: image"),
+        _path_in_folder(folder, row.get("labels"), f"{location}: labels"),
+        _case_table(row, label_table, location),
+        split=split,
+        geometry=row.get("geometry", {}),
+        checksums=row.get("checksums", {}),
+        voxel_counts=_parse_voxel_counts(row.get("present", {}), f"{location}: present"),
+        warnings=tuple(warnings),
+        metadata=row.get("about", {}),
+        **{key: row.get(key, "") for key in _TEXT_FIELDS},
+    )
+
+
+def is_relative_inside(relative: object) -> bool:
+    """Return whether a path is relative and does not lead out of its folder."""
+    return isinstance(relative, str) and not Path(relative).is_absolute() and ".." not in Path(relative).parts
+
+
+def _path_in_folder(folder: Path, relative: Any, location: str) -> Path:
+    """Return the path of a file that must exist inside the folder."""
+    _require(is_relative_inside(relative), location, "must be a path inside the dataset's folder")
+    _require((folder / relative).is_file(), location, f"{folder / relative} does not exist")
+    return folder / relative
+
+
+def _case_table(row: Mapping[str, Any], label_table: LabelTable, location: str) -> LabelTable:
+    return parse_label_table(row["table"], f"{location}: table") if "table" in row else label_table
+
+
+def _parse_voxel_counts(values: Any, location: str) -> dict[int, int]:
+    _require(isinstance(values, dict), location, "must be an object")
+    for key, count in values.items():
+        is_count = key.isdecimal() and int(key) <= 255 and isinstance(count, int) and count >= 0
+        _require(is_count, location, f"{key!r}: {count!r} is no voxel value with a number of voxels")
+    return {int(key): count for key, count in values.items()}

@@ -1,78 +1,103 @@
-"""One label table for datasets that drew different things: every set of structures has one value, always the same.
+"""Label tables: which structures each voxel value of a label map may be.
 
-A structure has its own label. A whole vertebra has 100 more than its body, and a set of kinds 150 and one bit for each
-of them, so that most values do not depend on what else is in the union. Anything else gets the next value from 214.
+{1: ("body", "arch")} is a complete vertebra, {0: ("background", "sacrum")} a background in which the sacrum was not
+annotated, {9: ("unknown",)} anything at all.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, Kind, arch_of_level, structure_by_name
-from lumbarseg.errors import DatasetError
+import numpy as np
 
-from .dataset import LabelTable
+from lumbarseg.anatomy import (
+    RGB,
+    Kind,
+    Structure,
+    kinds_from_names,
+    labels_of_kind,
+    structure_by_label,
+    structure_by_name,
+)
+from lumbarseg.errors import DatasetError, LumbarsegError
+from lumbarseg.volume import Array
 
-StructureNames = tuple[str, ...]
+LabelTable = dict[int, tuple[str, ...]]
 
-_WHOLE_VERTEBRA_OFFSET = 100
-_KIND_SET_OFFSET = 150
-_FREE_VALUES = (*range(_KIND_SET_OFFSET + 2 ** len(CLASSES), 255), *range(1, _WHOLE_VERTEBRA_OFFSET))
-_UNKNOWN_VALUE = 255
-_NAME_ORDER = {name: i for i, name in enumerate((*CLASSES, *(s.name for s in STRUCTURES)))}
-
-
-def normalize_names(names: Iterable[str]) -> StructureNames:
-    """The names of a row in one order, once each; "unknown" stands alone."""
-    told = set(names)
-    return ("unknown",) if "unknown" in told else tuple(sorted(told, key=lambda name: _NAME_ORDER[name]))
-
-
-def assign_values(
-    label_tables: Iterable[LabelTable], existing: Mapping[int, Iterable[str]] | None = None
-) -> dict[StructureNames, int]:
-    """A value for each row of the tables but those of 0; known: a table of a union, whose values are kept."""
-    rows = {normalize_names(names) for table in label_tables for value, names in table.items() if value}
-    found = {normalize_names(names): value for value, names in (existing or {}).items() if value}
-    found |= {row: value for row in rows if (value := _fixed_value(row)) is not None}
-    free = [value for value in _FREE_VALUES if value not in {*found.values(), *(s.label for s in STRUCTURES)}]
-    odd = sorted(rows - set(found))
-    if len(odd) > len(free):
-        raise DatasetError(f"the label tables name {len(odd)} sets of their own, more than there are values; part them")
-    return found | dict(zip(odd, free, strict=False))
+UNKNOWN = "unknown"
+"""Name in a row of a label table: the value may be anything."""
+_GREY: RGB = (128, 128, 128)
 
 
-def value_mapping(label_table: LabelTable, values: Mapping[StructureNames, int]) -> dict[int, int]:
-    """From the values of a case to those of the union; what is no different from the value 0 becomes 0."""
-    rest = normalize_names(label_table[0])
-    return {
-        value: 0 if normalize_names(names) == rest else values[normalize_names(names)]
-        for value, names in label_table.items()
-    }
+def parse_label_table(values: Any, location: str) -> LabelTable:
+    """Return a label table from JSON values; DatasetError, which starts with `location`, when they are not one."""
+    if not isinstance(values, Mapping) or not values:
+        raise DatasetError(f"{location}: must be a table of voxel values and names")
+    table: LabelTable = {}
+    for key, names in values.items():
+        if not str(key).isdecimal() or int(key) > 255:
+            raise DatasetError(f"{location}: {key!r} is not a voxel value from 0 to 255")
+        if not isinstance(names, list | tuple) or not names or not all(isinstance(n, str) for n in names):
+            raise DatasetError(f"{location}[{key}]: must be a list of names")
+        try:
+            kinds_from_names(names)
+        except LumbarsegError as error:
+            raise DatasetError(f"{location}[{key}]: {error}") from error
+        table[int(key)] = tuple(names)
+    if 0 not in table:
+        raise DatasetError(f"{location}: the value 0 is missing; add what unlabelled voxels may be")
+    return dict(sorted(table.items()))
 
 
-def combined_label_table(label_tables: Iterable[LabelTable], values: Mapping[StructureNames, int]) -> LabelTable:
-    """The table of the union: all values, and what most cases say of 0."""
-    rests = Counter(normalize_names(table[0]) for table in label_tables)
-    rest = min(rests, key=lambda row: (-rests[row], row))
-    return {0: rest, **{value: row for row, value in sorted(values.items(), key=lambda item: item[1])}}
+def read_label_table(path: Path) -> LabelTable:
+    """Read a label table from a JSON file {value: [names]}; DatasetError when it is not one."""
+    try:
+        return parse_label_table(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: not a JSON file: {error}") from error
 
 
-def case_label_table(label_table: LabelTable, values: Mapping[StructureNames, int]) -> LabelTable:
-    """A case's table in the union: what its source could have drawn, and nothing that only others drew."""
-    rest = normalize_names(label_table[0])
-    rows = {normalize_names(names) for value, names in label_table.items() if value} - {rest}
-    return {0: rest, **dict(sorted((values[row], row) for row in rows))}
+def label_table_to_json(table: Mapping[int, Iterable[str]]) -> dict[str, list[str]]:
+    """Return a label table as JSON values."""
+    return {str(value): list(names) for value, names in table.items()}
 
 
-def _fixed_value(names: StructureNames) -> int | None:
-    """The value of a row that depends on nothing else."""
-    if names == ("unknown",):
-        return _UNKNOWN_VALUE
-    if len(names) == 1 and names[0] in {s.name for s in STRUCTURES}:
-        return structure_by_name(names[0]).label
-    if all(name in tuple(Kind) for name in names):
-        return _KIND_SET_OFFSET + sum(2 ** CLASSES.index(Kind(name)) for name in names)
-    whole = [level for level in LEVELS if set(names) == {level, arch_of_level(level).name}]
-    return _WHOLE_VERTEBRA_OFFSET + structure_by_name(whole[0]).label if whole else None
+def require_explained(values: Iterable[int], table: Iterable[int], location: object, suggestion: str = "") -> None:
+    """Raise DatasetError when a label map holds a value that is not in its label table."""
+    unexplained = sorted(set(values) - set(table))
+    if unexplained:
+        more = f" and {len(unexplained) - 1} more" if len(unexplained) > 1 else ""
+        text = f"{location}: holds the value {unexplained[0]}{more}, which the label table does not explain"
+        raise DatasetError(f"{text}; {suggestion}" if suggestion else text)
+
+
+def count_voxels(labels: Array) -> dict[int, int]:
+    """Return the number of voxels of each value that occurs in a label map, uint8 of any shape."""
+    counts = np.bincount(labels.ravel(order="K"), minlength=256)
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def label_structures(table: Mapping[int, Sequence[str]]) -> tuple[Structure, ...]:
+    """Return a name and colour for each value above 0; several names become "L4 or L4 arch" in the first's colour."""
+    return tuple(_label_structure(value, names) for value, names in table.items() if value)
+
+
+def _label_structure(value: int, names: Sequence[str]) -> Structure:
+    first = _structure_for_name(names[0])
+    is_one_structure = len(names) == 1 and first.name == names[0]
+    return replace(first, label=value, name=" or ".join(names), code=first.code if is_one_structure else "")
+
+
+def _structure_for_name(name: str) -> Structure:
+    """Return the structure of a name; for a kind or "unknown" one with the colour of the middle structure, or grey."""
+    if name == UNKNOWN:
+        return Structure(0, name, Kind.BACKGROUND, 0, _GREY, "")
+    if name not in tuple(Kind):
+        return structure_by_name(name)
+    labels = labels_of_kind(Kind(name))
+    colour = structure_by_label(labels[len(labels) // 2]).colour if labels else _GREY
+    return Structure(0, name, Kind(name), 0, colour, "")

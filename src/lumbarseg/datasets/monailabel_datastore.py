@@ -1,7 +1,7 @@
 """MONAI Label's local datastore: a folder of exams, datastore_v2.json, and labels under labels/TAG.
 
-A label's values mean what the names beside it say, never what their numbers are elsewhere: 3D Slicer numbers the
-segments that it saves 1..n in the order of its scene, whatever they are.
+The names stored beside a label say what its values mean, never their numbers: 3D Slicer numbers the segments that it
+saves 1..n in the order of its scene.
 """
 
 from __future__ import annotations
@@ -16,55 +16,59 @@ from typing import Any
 from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.errors import DatasetError
 
+from .dataset import is_relative_inside
+
 DATASTORE_FILE = "datastore_v2.json"
 FINAL, ORIGINAL = "final", "original"
-"""Tags of a person's finished label, and of a model's answer."""
+"""Tags of a finished label, and of a model's prediction."""
 OWN_LABELS = "declared"
-"""What `info["values"]` says where a label was stored in the values of the table of structures."""
+"""Content of `info["values"]` where a label was stored with the package's own label values."""
 
+_LABELS_FOLDER = "labels"
 _SCRIBBLE_NAMES = ("foreground_scribbles", "background_scribbles")
-_BACKGROUND = "background"
+_SHIFTED_WARNING = "shifted-idx: {}: the numbers in label_info are not those in the file; names were taken in order"
+
 LabelNames = dict[int, str]
 
 
 @dataclass(frozen=True)
 class StoredLabel:
-    """A label of an exam. info: what the client and the server noted beside it."""
+    """A label of an exam; info: what the client and the server stored beside it."""
 
     path: Path
     info: Mapping[str, Any]
 
     @property
     def model(self) -> str:
-        """The model that was answered with, or corrected; "" where nobody said so."""
+        """Return the model that predicted or preceded this label, "" where it is unknown."""
         return str(self.info.get("model") or "")
 
     @property
     def model_digest(self) -> str:
-        """Of that model's file, as our server notes it."""
-        said = self.info.get("params")
-        return str((said if isinstance(said, dict) else self.info).get("digest") or "")
+        """Return the SHA-256 of that model's file, as this package's server stores it."""
+        params = self.info.get("params")
+        return str((params if isinstance(params, dict) else self.info).get("digest") or "")
 
     @property
     def author(self) -> str:
-        """Who saved it: the user, or at least the program that was used."""
+        """Return the user who saved it, or at least the program."""
         return str(self.info.get("user") or self.info.get("annotator") or self.info.get("client_id") or "")
 
     @property
     def timestamp(self) -> int:
-        """When it was saved, since 1970; 0 where nobody said so."""
+        """Return when it was saved, seconds since 1970; 0 where it is unknown."""
         value = self.info.get("ts")
         return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
 
     @property
     def saved_at(self) -> str:
-        """When it was saved, as text with the time zone UTC; "" where nobody said so."""
+        """Return when it was saved, ISO 8601 in UTC; "" where it is unknown."""
         return datetime.fromtimestamp(self.timestamp, UTC).isoformat() if self.timestamp else ""
 
 
 @dataclass(frozen=True)
 class DatastoreExam:
-    """An exam of the datastore. labels: by tag."""
+    """An exam of the datastore; labels: by tag."""
 
     name: str
     image: Path
@@ -73,26 +77,26 @@ class DatastoreExam:
 
 
 def list_exams(studies: Path) -> tuple[list[DatastoreExam], list[tuple[str, str]]]:
-    """The exams that a datastore knows, and (name, reason) of those whose files are not there or lie outside of it.
+    """Return the exams of a datastore, and (name, reason) of those whose files are missing or outside of it.
 
     DatasetError when the folder holds no datastore, or its table is malformed.
     """
     path = studies / DATASTORE_FILE
     values = _load_table(path)
-    images, labels = (
-        _folder_setting(values, key, otherwise, path) for key, otherwise in (("images_dir", ""), _LABELS_FOLDER)
-    )
-    found, refused = [], []
-    for name, row in values["objects"].items():
+    folders = {"images_dir": values.get("images_dir", ""), "labels_dir": values.get("labels_dir", _LABELS_FOLDER)}
+    for key, folder in folders.items():
+        if not is_relative_inside(folder):
+            raise DatasetError(f"{path}: {key}: must be a folder inside the studies")
+    exams, refused = [], []
+    for name, entry in values["objects"].items():
         try:
-            found.append(_parse_exam(studies, name, row, images, labels))
+            exams.append(_parse_exam(studies, name, entry, *folders.values()))
         except DatasetError as error:
             refused.append((name, str(error)))
-    strays = _unlisted_labels(studies / labels / FINAL, values["objects"])
-    return found, [*refused, *((file.name.partition(".")[0], _unlisted_reason(file)) for file in strays)]
-
-
-_LABELS_FOLDER = ("labels_dir", "labels")
+    reason = f"a final label that {DATASTORE_FILE} does not list; save it through the server, which stores its names"
+    unlisted = _unlisted_labels(studies / folders["labels_dir"] / FINAL, values["objects"])
+    refused += [(file.name.partition(".")[0], f"{file.name}: {reason}") for file in unlisted]
+    return exams, refused
 
 
 def _load_table(path: Path) -> dict[str, Any]:
@@ -104,84 +108,66 @@ def _load_table(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DatasetError(f"{path}: no table of a datastore: {error}") from error
     except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}: line {error.lineno}: no JSON: {error.msg}; is the server writing it?") from error
+        raise DatasetError(f"{path}: line {error.lineno}: not JSON: {error.msg}; is the server writing it?") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise DatasetError(f"{path}: not the table of a datastore: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("objects"), dict):
         raise DatasetError(f"{path}: objects: must be a table of exams; is this a datastore of MONAI Label?")
     return values
 
 
-def _folder_setting(values: Mapping[str, Any], key: str, otherwise: str, path: Path) -> str:
-    folder = values.get(key, otherwise)
-    if not isinstance(folder, str) or not _is_relative_inside(folder):
-        raise DatasetError(f"{path}: {key}: must be a folder inside the studies")
-    return folder
-
-
-def _parse_exam(studies: Path, name: str, row: Any, images: str, labels: str) -> DatastoreExam:
-    image = row.get("image") if isinstance(row, dict) else None
-    drawn = row.get("labels", {}) if isinstance(row, dict) else None
-    if (
-        not isinstance(image, dict)
-        or not isinstance(drawn, dict)
-        or not all(isinstance(d, dict) for d in drawn.values())
-    ):
+def _parse_exam(studies: Path, name: str, entry: Any, images: str, labels: str) -> DatastoreExam:
+    image, by_tag = (entry.get("image"), entry.get("labels", {})) if isinstance(entry, dict) else (None, None)
+    if not (isinstance(image, dict) and isinstance(by_tag, dict)):
         raise DatasetError(f"{DATASTORE_FILE}: objects: {name}: must have an image and a table of labels")
-    where = _existing_file(studies, images, name, image)
-    return DatastoreExam(
-        name,
-        where,
-        _info_of(image),
-        {
-            tag: StoredLabel(_existing_file(studies, f"{labels}/{tag}", name, one), _info_of(one))
-            for tag, one in drawn.items()
-            if tag != ORIGINAL or (studies / labels / tag / f"{name}{one.get('ext', '')}").is_file()
-        },
-    )
+    stored = {}
+    for tag, label in by_tag.items():
+        if not isinstance(label, dict):
+            raise DatasetError(f"{DATASTORE_FILE}: objects: {name}: must have an image and a table of labels")
+        is_stored = (studies / labels / tag / f"{name}{label.get('ext', '')}").is_file()
+        if tag != ORIGINAL or is_stored:
+            stored[tag] = StoredLabel(_existing_file(studies, f"{labels}/{tag}", name, label), _info_of(label))
+    return DatastoreExam(name, _existing_file(studies, images, name, image), _info_of(image), stored)
 
 
-def _existing_file(studies: Path, folder: str, name: str, row: Mapping[str, Any]) -> Path:
-    """The file of an image or label; DatasetError when it is not there or not within the studies."""
-    relative = f"{folder}/{name}{row.get('ext', '')}".lstrip("/")
-    if not _is_relative_inside(relative):
+def _existing_file(studies: Path, folder: str, name: str, entry: Mapping[str, Any]) -> Path:
+    """Return the file of an image or label; DatasetError when it is missing or outside of the studies."""
+    relative = f"{folder}/{name}{entry.get('ext', '')}".lstrip("/")
+    if not is_relative_inside(relative):
         raise DatasetError(f"{DATASTORE_FILE}: {relative}: leads out of the studies folder")
     if not (studies / relative).is_file():
-        raise DatasetError(
-            f"{relative}: not there, though {DATASTORE_FILE} tells of it; put it back, or remove the exam"
-        )
+        raise DatasetError(f"{relative}: missing, though {DATASTORE_FILE} lists it; put it back, or remove the exam")
     return studies / relative
 
 
-def _info_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    info = row.get("info", {})
+def _info_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    info = entry.get("info", {})
     return info if isinstance(info, dict) else {}
 
 
-def _is_relative_inside(relative: str) -> bool:
-    return not Path(relative).is_absolute() and ".." not in Path(relative).parts
-
-
 def _unlisted_labels(folder: Path, objects: Mapping[str, Any]) -> list[Path]:
-    """Files of final labels of which the table does not tell."""
-    found = sorted(folder.glob("*")) if folder.is_dir() else []
-    names = {name for name, row in objects.items() if isinstance(row, dict) and FINAL in (row.get("labels") or {})}
-    return [file for file in found if file.name[0] != "." and not any(file.name.startswith(f"{n}.") for n in names)]
-
-
-def _unlisted_reason(file: Path) -> str:
-    return f"{file.name}: a final label that {DATASTORE_FILE} does not list; save it through the server, which notes its names"
+    """Return the files of final labels that the table does not list."""
+    files = sorted(folder.glob("[!.]*")) if folder.is_dir() else []
+    names = [
+        name for name, entry in objects.items() if isinstance(entry, dict) and FINAL in (entry.get("labels") or {})
+    ]
+    return [file for file in files if not any(file.name.startswith(f"{name}.") for name in names)]
 
 
 def names_of_values(
     label: StoredLabel, present_values: Iterable[int], names_in_file: LabelNames
 ) -> tuple[LabelNames, str]:
-    """What the values of a label map mean, and a warning, if any; DatasetError when nothing tells that for certain.
+    """Return what the values of a label map mean, and a warning, if any; DatasetError when that is not certain.
 
-    present: values that occur; inside: what the file itself says. The names that the client sent (`label_info`) count
-    by their place where the file says nothing, for so 3D Slicer numbers what it saves; its `idx` is off where other
-    segments came before, and is believed only where places cannot be meant.
+    Parameters
+    ----------
+    present_values : values that occur in the map
+    names_in_file : names of values that the file itself holds
+
+    The names that the client sent (`label_info`) are used where the file has none. They count by their position, as 3D
+    Slicer numbers what it saves; its `idx` is wrong where other segments came before, and is used only where positions
+    cannot be meant.
     """
     values = {int(value) for value in present_values} - {0}
     if label.info.get("values") == OWN_LABELS:
@@ -191,8 +177,8 @@ def names_of_values(
     rows = _label_info_rows(label)
     if rows is None:
         raise DatasetError(
-            f"{label.path.name}: {DATASTORE_FILE} does not say what its values are called (no label_info); "
-            "save it again with names, or tell them with --table"
+            f"{label.path.name}: {DATASTORE_FILE} has no names of its values (no label_info); "
+            "save it again with names, or explain the values with --table"
         )
     return _names_by_position_or_number(rows, values, label)
 
@@ -200,51 +186,45 @@ def names_of_values(
 def _names_by_position_or_number(
     rows: list[tuple[str, int]], values: set[int], label: StoredLabel
 ) -> tuple[LabelNames, str]:
-    """Names by place, or by `idx`."""
-    places = {place: name for place, (name, _) in enumerate(rows, start=1)}
-    numbers = {number: name for name, number in rows}
-    by_place = values <= set(places)
-    by_number = values <= set(numbers) and len(numbers) == len(rows)
-    if by_place and by_number and any(places[value] != numbers[value] for value in values):
-        if values != set(places):  # all places in use: so 3D Slicer numbers what it saves
-            value = min(value for value in values if places[value] != numbers[value])
-            told = f"{places[value]} by its place and {numbers[value]} by its idx"
-            raise DatasetError(f"{label.path.name}: the value {value} is {told} in label_info; save it again")
-        return places, _SHIFTED_WARNING.format(label.path.name)
-    if by_place:
-        return places, "" if by_number else _SHIFTED_WARNING.format(label.path.name)
-    return numbers if by_number else _require_names(places, values, label), ""
-
-
-_SHIFTED_WARNING = (
-    "shifted-idx: {}: the numbers in label_info are not those in the file; names were taken in their order"
-)
+    """Return names by position, or by `idx`."""
+    by_position = {position: name for position, (name, _) in enumerate(rows, start=1)}
+    by_number = {number: name for name, number in rows}
+    fits_position = values <= set(by_position)
+    fits_number = values <= set(by_number) and len(by_number) == len(rows)
+    if not fits_position:
+        return by_number if fits_number else _require_names(by_position, values, label), ""
+    different = [value for value in values if fits_number and by_position[value] != by_number[value]]
+    if different and values != set(by_position):  # with all positions in use, 3D Slicer has numbered them
+        value = min(different)
+        readings = f"{by_position[value]} by its position and {by_number[value]} by its idx"
+        raise DatasetError(f"{label.path.name}: the value {value} is {readings} in label_info; save it again")
+    return by_position, _SHIFTED_WARNING.format(label.path.name) if different or not fits_number else ""
 
 
 def _label_info_rows(label: StoredLabel) -> list[tuple[str, int]] | None:
-    """Names and numbers of `label_info` without scribbles, None where there is none.
+    """Return names and numbers of `label_info` without scribbles, None where there is none.
 
-    A model's answer has `label_names` instead, name to number.
+    A model's prediction has `label_names` instead, name to number.
     """
-    said = label.info.get("params")
-    names = said.get("label_names") if isinstance(said, dict) else None
+    params = label.info.get("params")
+    names = params.get("label_names") if isinstance(params, dict) else None
     info = label.info.get("label_info")
     if info is None and isinstance(names, dict):
         info = [{"name": name, "idx": number} for name, number in names.items()]
     if info is None:
         return None
-    if not isinstance(info, list) or not all(
-        isinstance(row, dict) and isinstance(row.get("name"), str) for row in info
-    ):
+    if not isinstance(info, list) or not all(isinstance(r, dict) and isinstance(r.get("name"), str) for r in info):
         raise DatasetError(f'{label.path.name}: label_info must be a list of {{"name": ..., "idx": ...}}')
-    rows = [(row["name"], row.get("idx", place)) for place, row in enumerate(info, start=1)]
+    rows = [(row["name"], row.get("idx", position)) for position, row in enumerate(info, start=1)]
     if not all(type(number) is int for _, number in rows):
         raise DatasetError(f"{label.path.name}: label_info: idx must be a whole number")
-    return [(name, number) for name, number in rows if name not in _SCRIBBLE_NAMES and (name != _BACKGROUND or number)]
+    return [
+        (name, number) for name, number in rows if name not in _SCRIBBLE_NAMES and (name, number) != ("background", 0)
+    ]
 
 
 def _require_names(names: LabelNames, values: set[int], label: StoredLabel) -> LabelNames:
-    strange = sorted(values - set(names))
-    if strange:
-        raise DatasetError(f"{label.path.name}: holds the value {strange[0]}, which no name explains; save it again")
+    unnamed = sorted(values - set(names))
+    if unnamed:
+        raise DatasetError(f"{label.path.name}: holds the value {unnamed[0]}, which no name explains; save it again")
     return names

@@ -1,8 +1,8 @@
-"""Which way the axes of a labelled exam really point, judged from its anatomy alone.
+"""Which way the axes of a labelled exam really point, estimated from its anatomy alone.
 
-Each cue gives evidence, positive when the header is right and negative when it is reversed. What a label tells (the
-canal lies behind the bodies) outweighs what shapes tell (a body is round in front and flat behind), which outweighs
-what grey values tell. Scales were read off phantoms. Left and right look the same and cannot be judged.
+Each cue gives evidence, positive when the header is right and negative when it is reversed. Labels (the canal lies
+behind the bodies) weigh more than shapes (a body is round in front and flat behind), and these more than grey values.
+The scales were read off phantoms. Left and right look the same and cannot be told apart.
 """
 
 from __future__ import annotations
@@ -11,29 +11,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
+from lumbarseg.components import connected_components, label_boxes
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
-from .dataset import LabelTable
+from .label_table import LabelTable
+
+KNOWN_FAULTS = {
+    "axis": "the header reverses axes, as the anatomy shows; corrected. Left and right cannot be verified",
+    "unsure": "the anatomy does not show which way an axis points; left as the header says",
+}
 
 MIN_EVIDENCE = 1.5
 """Evidence below which nothing is claimed."""
 
-_LABEL_EVIDENCE = 6.0  # evidence of a label that leaves no doubt
-_MIN_VOLUME = 300.0  # mm3 of a structure in view; less says nothing
+_LABEL_EVIDENCE = 6.0  # of a label that leaves no doubt
 _WHOLE_VERTEBRA = frozenset({Kind.BODY, Kind.ARCH})
-_FULL_ROW_FRACTION = 0.6  # of the usual row's size: less is the end of a body or a gap between two
-_MIDLINE_MARGIN = 7.0  # mm to either side of the column's middle
+_FULL_ROW_FRACTION = 0.6  # of the usual size of a row: less is the end of a body, or a gap between two
+_MIDLINE_MARGIN = 7.0  # mm to either side of the middle of the column
 _PROFILE_DISTANCES = np.arange(2.0, 47.0)  # mm from the edge of the bodies, where grey values are compared
 _CANAL_DEPTH = 22  # mm of these in which the canal lies
 
 
 @dataclass(frozen=True)
 class OrientationEstimate:
-    """+1: the header is right, -1: reversed, 0: not certain. reasons: each cue with its evidence, for a person."""
+    """Whether axes point where the header says: +1 right, -1 reversed, 0 uncertain; reasons: all evidence."""
 
     anterior_posterior: int
     superior_inferior: int
@@ -41,8 +45,31 @@ class OrientationEstimate:
 
 
 @dataclass(frozen=True, eq=False)
+class OrientedExam:
+    """An exam with corrected axes.
+
+    Attributes
+    ----------
+    warnings : "axis: ..." for corrected axes and "unsure: ..." for those that the anatomy does not show
+    reasons : the evidence of each cue
+    """
+
+    image: Volume
+    labels: Volume
+    warnings: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class _Component:
-    """One vertebra or disc. points: (n, 3) mm; order: from head to foot where the table names it; whole: in view."""
+    """One vertebra or disc.
+
+    Attributes
+    ----------
+    points : (n, 3) mm
+    order : from head to foot, where the label table names the structure
+    is_complete : it does not touch the upper or lower end of the image
+    """
 
     points: Array
     kinds: frozenset[Kind]
@@ -54,8 +81,13 @@ class _Component:
 class _Column:
     """Bodies and discs, or one of both, about a smooth curve through them.
 
-    points: (n, 3) mm (right, anterior, up); ahead, aside: (n,) mm off the curve; rows: (n,) voxel row of each point;
-    bend: mm by which the middle of the curve stands ahead of its ends.
+    Attributes
+    ----------
+    points : (n, 3) mm (right, anterior, superior)
+    anterior_offset, lateral_offset : (n,) mm from the curve
+    rows : (n,) voxel row of each point
+    curvature : mm by which the middle of the curve lies anterior to its ends
+    anterior_at, lateral_at : position of the curve, mm, at a height, mm
     """
 
     points: Array
@@ -67,28 +99,47 @@ class _Column:
     lateral_at: Callable[[Array], Array]
 
 
+def correct_orientation(image: Volume, labels: Volume, label_table: LabelTable) -> OrientedExam:
+    """Correct the axes that the anatomy shows to be reversed.
+
+    One reversed axis alone would mirror the patient, so left and right turn with it.
+    """
+    estimate = estimate_orientation(image, labels, label_table)
+    verdicts = {"front and back": estimate.anterior_posterior, "head and feet": estimate.superior_inferior}
+    signs = np.array([1.0, *(-1.0 if verdict < 0 else 1.0 for verdict in verdicts.values()), 1.0])
+    signs[0] = signs[1] * signs[2]
+    warnings = []
+    if wrong := " and ".join(name for name, verdict in verdicts.items() if verdict < 0):
+        mirrored = ", and left and right with them (they cannot be verified)" if signs[0] < 0 else ""
+        warnings.append(f"axis: the header reverses {wrong}, as the anatomy shows; corrected{mirrored}")
+    if unsure := " and ".join(name for name, verdict in verdicts.items() if verdict == 0):
+        warnings.append(f"unsure: the anatomy does not show {unsure}; left as the header says")
+    affine = np.diag(signs) @ image.affine
+    return OrientedExam(Volume(image.array, affine), Volume(labels.array, affine), tuple(warnings), estimate.reasons)
+
+
 def estimate_orientation(image: Volume, labels: Volume, label_table: LabelTable) -> OrientationEstimate:
-    """Whether front and back, head and feet lie as the header says. labels: on the image's grid, explained by `table`.
+    """Estimate whether front and back, head and feet lie as the header says; labels: on the image's grid.
 
     The first needs bodies or discs; the second also names, a sacrum, or enough levels to see them grow downward.
     """
     image, labels = reorient(image, "RAS"), reorient(labels, "RAS")
-    pieces = _label_components(labels, label_table)
-    core = [p for p in pieces if p.kinds <= {Kind.BODY, Kind.DISC}]
-    whole = [p for p in pieces if p.kinds >= _WHOLE_VERTEBRA]
-    column = _fit_column(core or whole, labels.grid.spacing)
+    components = _label_components(labels, label_table)
+    bodies_and_discs = [c for c in components if c.kinds <= {Kind.BODY, Kind.DISC}]
+    vertebrae = [c for c in components if c.kinds >= _WHOLE_VERTEBRA]
+    column = _fit_column(bodies_and_discs or vertebrae, labels.grid.spacing)
     if column is None:
         return OrientationEstimate(0, 0, ("no vertebrae or discs are labelled",))
-    sides = _anterior_label_evidence(column, pieces) | (
-        {"vertebrae reach back": _process_evidence(column)} if not core else {}
-    )
-    sides |= {"the column's curve": 1.5 * np.tanh(column.curvature / 8)}
-    if core:
-        sides |= _anterior_shape_evidence(column) | _anterior_intensity_evidence(image, column)
-    ends = _superior_label_evidence(column, pieces) | _superior_size_evidence(pieces)
-    reasons = [f"front-back, {name}: {value:+.1f}" for name, value in sides.items()]
-    reasons += [f"head-foot, {name}: {value:+.1f}" for name, value in ends.items()]
-    return OrientationEstimate(_decide(sides), _decide(ends), tuple(reasons))
+    anterior = _anterior_label_evidence(column, components)
+    anterior |= {"the column's curve": 1.5 * np.tanh(column.curvature / 8)}
+    if bodies_and_discs:
+        anterior |= _anterior_shape_evidence(column) | _anterior_intensity_evidence(image, column)
+    else:
+        anterior |= {"vertebrae reach back": _process_evidence(column)}
+    superior = _superior_label_evidence(column, components) | _superior_size_evidence(components)
+    reasons = [f"front-back, {name}: {value:+.1f}" for name, value in anterior.items()]
+    reasons += [f"head-foot, {name}: {value:+.1f}" for name, value in superior.items()]
+    return OrientationEstimate(_decide(anterior), _decide(superior), tuple(reasons))
 
 
 def _decide(cues: dict[str, float]) -> int:
@@ -96,33 +147,32 @@ def _decide(cues: dict[str, float]) -> int:
     return 0 if abs(total) < MIN_EVIDENCE else 1 if total > 0 else -1
 
 
-def _label_components(labels: Volume, table: LabelTable) -> list[_Component]:
-    """What is labelled, one by one; a value that names only a kind is taken apart where it does not touch itself."""
-    found = []
-    boxes = ndimage.find_objects(labels.array)
-    for value, names in table.items():
-        box = boxes[value - 1] if 0 < value <= len(boxes) else None
+def _label_components(labels: Volume, label_table: LabelTable) -> list[_Component]:
+    """Return the labelled structures; a value that names only a kind is separated into connected components."""
+    components = []
+    spacing, height = np.array(labels.grid.spacing), labels.array.shape[2]
+    boxes = label_boxes(labels.array)
+    for value, names in label_table.items():
         kinds = kinds_from_names(names)
-        if box is None or not (len(kinds) == 1 or kinds == _WHOLE_VERTEBRA) or Kind.BACKGROUND in kinds:
+        if value not in boxes or not (len(kinds) == 1 or kinds == _WHOLE_VERTEBRA) or Kind.BACKGROUND in kinds:
             continue
+        box = boxes[value]
         mask = labels.array[box] == value
         orders = [structure_by_name(name).order for name in names if name not in tuple(Kind)]
-        single = bool(orders) or not kinds & {Kind.BODY, Kind.DISC}
-        parts, count = (mask.astype(np.int32), 1) if single else ndimage.label(mask)
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)
-        for part in np.flatnonzero(sizes >= 0.1 * sizes[1:].max()):
-            if part:
-                voxels = np.argwhere(parts == part) + [s.start for s in box]
-                inside = bool(voxels[:, 2].min() > 0 and voxels[:, 2].max() < labels.array.shape[2] - 1)
-                points = voxels * np.array(labels.grid.spacing)
-                found.append(_Component(points, kinds, min(orders, default=None), inside))
-    return found
+        is_single = bool(orders) or not kinds & {Kind.BODY, Kind.DISC}
+        parts = [np.argwhere(mask)] if is_single else connected_components(mask).voxels()
+        largest = max(map(len, parts))
+        for voxels in (part + [s.start for s in box] for part in parts if len(part) >= 0.1 * largest):
+            is_complete = bool(voxels[:, 2].min() > 0 and voxels[:, 2].max() < height - 1)
+            components.append(_Component(voxels * spacing, kinds, min(orders, default=None), is_complete))
+    return components
 
 
-def _fit_column(pieces: list[_Component], spacing: tuple[float, float, float]) -> _Column | None:
-    if not pieces:
+def _fit_column(components: list[_Component], spacing: tuple[float, float, float]) -> _Column | None:
+    """Fit a smooth curve through the components; None when they fill fewer than eight rows."""
+    if not components:
         return None
-    points = np.concatenate([piece.points for piece in pieces])
+    points = np.concatenate([component.points for component in components])
     rows = np.rint(points[:, 2] / spacing[2]).astype(int)
     counts = np.bincount(rows)
     full = np.flatnonzero(counts > 0.15 * np.median(counts[counts > 0]))
@@ -130,65 +180,64 @@ def _fit_column(pieces: list[_Component], spacing: tuple[float, float, float]) -
         return None
     low, high = full[0] * spacing[2], full[-1] * spacing[2]
 
-    def along(z: Array) -> Array:
+    def normalized(z: Array) -> Array:
         return (2 * z - low - high) / (high - low)
 
-    places, weight = along(full * spacing[2]), np.sqrt(counts[full])
-    ahead = np.bincount(rows, points[:, 1])[full] / counts[full]
-    aside = np.bincount(rows, points[:, 0])[full] / counts[full]
-    path, side = np.polyfit(places, ahead, 3, w=weight), np.polyfit(places, aside, 2, w=weight)
-    t = along(points[:, 2])
+    heights, weight = normalized(full * spacing[2]), np.sqrt(counts[full])
+    anterior = np.bincount(rows, points[:, 1])[full] / counts[full]
+    lateral = np.bincount(rows, points[:, 0])[full] / counts[full]
+    anterior_curve = np.polyfit(heights, anterior, 3, w=weight)
+    lateral_curve = np.polyfit(heights, lateral, 2, w=weight)
+    t = normalized(points[:, 2])
     return _Column(
         points,
-        points[:, 1] - np.polyval(path, t),
-        points[:, 0] - np.polyval(side, t),
+        points[:, 1] - np.polyval(anterior_curve, t),
+        points[:, 0] - np.polyval(lateral_curve, t),
         rows,
-        -float(np.polyfit(places, ahead, 2, w=weight)[0]),
-        lambda z: np.polyval(path, along(z)),
-        lambda z: np.polyval(side, along(z)),
+        -float(np.polyfit(heights, anterior, 2, w=weight)[0]),
+        lambda z: np.polyval(anterior_curve, normalized(z)),
+        lambda z: np.polyval(lateral_curve, normalized(z)),
     )
 
 
-def _anterior_label_evidence(column: _Column, pieces: list[_Component]) -> dict[str, float]:
-    """What other labels tell: canal, posterior elements and whole vertebrae lie behind the bodies and discs."""
+def _anterior_label_evidence(column: _Column, components: list[_Component]) -> dict[str, float]:
+    """Return evidence of other labels: canal, posterior elements and vertebrae lie behind the bodies and discs."""
     cues = {}
     low, high = column.points[:, 2].min(), column.points[:, 2].max()
-    known = (
-        (frozenset({Kind.CANAL}), "canal"),
-        (frozenset({Kind.ARCH}), "posterior elements"),
-        (_WHOLE_VERTEBRA, "vertebrae"),
-    )
-    for kinds, name in known:
-        points = [p.points for p in pieces if p.kinds == kinds]
-        if not points:
-            continue
-        place = np.concatenate(points)
-        place = place[(place[:, 2] >= low) & (place[:, 2] <= high)]
-        ahead = place[:, 1] - column.anterior_at(place[:, 2])
-        far = ahead[np.abs(ahead) > (25 if kinds == _WHOLE_VERTEBRA else 5)]
-        if len(far) > 30:
-            cues[f"{name} behind"] = _LABEL_EVIDENCE * float((far < 0).mean() - (far > 0).mean())
+    groups = {
+        frozenset({Kind.CANAL}): ("canal", 5),
+        frozenset({Kind.ARCH}): ("posterior elements", 5),
+        _WHOLE_VERTEBRA: ("vertebrae", 25),
+    }
+    for kinds, (name, min_distance) in groups.items():
+        points = np.concatenate([np.zeros((0, 3)), *(c.points for c in components if c.kinds == kinds)])
+        points = points[(points[:, 2] >= low) & (points[:, 2] <= high)]
+        offset = points[:, 1] - column.anterior_at(points[:, 2])
+        distant = offset[np.abs(offset) > min_distance]
+        if len(distant) > 30:
+            cues[f"{name} behind"] = _LABEL_EVIDENCE * float((distant < 0).mean() - (distant > 0).mean())
     return cues
 
 
 def _process_evidence(column: _Column) -> float:
-    """Whole vertebrae without discs: heavy bodies in front, thin processes far behind."""
-    off = column.anterior_offset
-    return 3 * float(np.tanh(-np.mean(off**3) / np.mean(off**2) ** 1.5 / 0.3))
+    """Return evidence of vertebrae without discs: thick bodies in front, thin processes far behind (skewness)."""
+    offset = column.anterior_offset
+    return 3 * float(np.tanh(-np.mean(offset**3) / np.mean(offset**2) ** 1.5 / 0.3))
 
 
 def _anterior_shape_evidence(column: _Column) -> dict[str, float]:
-    """Bodies and discs are round in front and flat behind: their sides lie further back than their middle."""
-    aside = np.abs(column.lateral_offset)
-    half = float(np.percentile(aside, 90))
-    outer, middle = column.anterior_offset[aside > 0.75 * half], column.anterior_offset[aside < 0.4 * half]
-    if half < 10 or not len(outer) or not len(middle):  # a slab of slices shows no sides
+    """Return evidence of shape: bodies and discs are round in front, so their sides lie behind their middle."""
+    lateral = np.abs(column.lateral_offset)
+    half_width = float(np.percentile(lateral, 90))
+    outer = column.anterior_offset[lateral > 0.75 * half_width]
+    middle = column.anterior_offset[lateral < 0.4 * half_width]
+    if half_width < 10 or not len(outer) or not len(middle):  # a slab of slices does not show the sides
         return {}
     return {"round in front": 2 * float(np.tanh((middle.mean() - outer.mean()) / 0.6))}
 
 
 def _anterior_intensity_evidence(image: Volume, column: _Column) -> dict[str, float]:
-    """Behind the bodies a tube of one grey value runs along them, and more signal comes from there."""
+    """Return evidence of grey values: behind the bodies lie a tube of one grey value and more signal."""
     back, front, rows = _body_edges(column)
     if len(rows) < 20:
         return {}
@@ -203,85 +252,88 @@ def _anterior_intensity_evidence(image: Volume, column: _Column) -> dict[str, fl
 
 
 def _body_edges(column: _Column) -> tuple[Array, Array, Array]:
-    """Smooth back and front edge of the bodies in the middle slices, mm, for each of the rows."""
-    near = np.abs(column.lateral_offset) < _MIDLINE_MARGIN
-    rows, place = column.rows[near], column.points[near, 1]
+    """Return the smoothed back and front edge of the bodies in middle slices, mm, and the rows; empty if too few."""
+    is_near = np.abs(column.lateral_offset) < _MIDLINE_MARGIN
+    rows, positions = column.rows[is_near], column.points[is_near, 1]
     order = np.argsort(rows, kind="stable")
     numbers, starts = np.unique(rows[order], return_index=True)
-    edges = np.array([np.percentile(part, (5, 95)) for part in np.split(place[order], starts[1:])]).reshape(-1, 2)
+    parts = np.split(positions[order], starts[1:])
+    edges = np.array([np.percentile(part, (5, 95)) for part in parts]).reshape(-1, 2)
     depth = edges[:, 1] - edges[:, 0]
     full = depth > _FULL_ROW_FRACTION * np.median(depth) if len(depth) else np.zeros(0, bool)
     if full.sum() < 20:
         return np.zeros(0), np.zeros(0), np.zeros(0, int)
-    every = np.arange(numbers[0], numbers[-1] + 1)
-    middle, half = every.mean(), max(np.ptp(every) / 2, 1)
+    every_row = np.arange(numbers[0], numbers[-1] + 1)
+    middle, half = every_row.mean(), max(np.ptp(every_row) / 2, 1)
     back, front = (np.polyfit((numbers[full] - middle) / half, edges[full, side], 4) for side in (0, 1))
-    t = (every - middle) / half
-    return np.polyval(back, t), np.polyval(front, t), every
+    t = (every_row - middle) / half
+    return np.polyval(back, t), np.polyval(front, t), every_row
 
 
 def _intensity_profiles(image: Volume, column: _Column, rows: Array, edge: Array, sign: int) -> Array:
-    """(rows, distances) grey values outward from an edge, the mean of middle slices; nan outside of the image."""
+    """Return grey values (rows, distances) outward from an edge, averaged over middle slices; nan outside the image."""
     spacing, shape = np.array(image.grid.spacing), image.array.shape
-    aside = column.lateral_at(rows * spacing[2])
+    lateral = column.lateral_at(rows * spacing[2])
     offsets = (-4.0, 0.0, 4.0) if shape[0] > 1 else (0.0,)
     j = np.rint((edge[:, None] + sign * _PROFILE_DISTANCES) / spacing[1]).astype(int)
-    out = np.zeros(j.shape)
+    total = np.zeros(j.shape)
     for offset in offsets:
-        i = np.clip(np.rint((aside + offset) / spacing[0]).astype(int), 0, shape[0] - 1)
-        out += image.array[i[:, None], np.clip(j, 0, shape[1] - 1), rows[:, None]]
-    return np.where((j >= 0) & (j < shape[1]), out / len(offsets), np.nan)
+        i = np.clip(np.rint((lateral + offset) / spacing[0]).astype(int), 0, shape[0] - 1)
+        total += image.array[i[:, None], np.clip(j, 0, shape[1] - 1), rows[:, None]]
+    return np.where((j >= 0) & (j < shape[1]), total / len(offsets), np.nan)
 
 
 def _tube_contrast(profiles: Array) -> float:
-    """How much more grey values differ across than along."""
+    """Return the log ratio of the variance of grey values across the tube to that along it."""
     across, along = np.var(profiles.mean(axis=0)), np.mean(np.var(profiles, axis=0))
     return float(np.log((across + 1e-6) / (along + 1e-6)))
 
 
-def _superior_label_evidence(column: _Column, pieces: list[_Component]) -> dict[str, float]:
-    """Names run from head to foot; the sacrum ends the column below."""
+def _superior_label_evidence(column: _Column, components: list[_Component]) -> dict[str, float]:
+    """Return evidence of names, which run from head to foot, and of the sacrum, which ends the column below."""
     cues = {}
-    named = [(p.order, p.points[:, 2].mean()) for p in pieces if p.order is not None and p.kinds != {Kind.CANAL}]
-    named = [pair for pair in named if pair[0] != structure_by_name("sacrum").order]
+    sacrum = structure_by_name(Kind.SACRUM.value).order
+    named = [(c.order, c.points[:, 2].mean()) for c in components if c.kinds != {Kind.CANAL}]
+    named = [(order, height) for order, height in named if order not in (None, sacrum)]
     if len({order for order, _ in named}) > 1:
         orders, heights = np.array(named, float).T
         first, second = np.triu_indices(len(named), 1)
-        turn = np.sign((orders[second] - orders[first]) * (heights[first] - heights[second]))
-        cues["names in order"] = _LABEL_EVIDENCE * float(turn[turn != 0].mean())
-    sacral = [p.points[:, 2] for p in pieces if p.kinds == {Kind.SACRUM}]
+        agreement = np.sign((orders[second] - orders[first]) * (heights[first] - heights[second]))
+        cues["names in order"] = _LABEL_EVIDENCE * float(agreement[agreement != 0].mean())
+    sacral = [c.points[:, 2] for c in components if c.kinds == {Kind.SACRUM}]
     if sacral:
-        below = np.concatenate(sacral) < np.median(column.points[:, 2])
-        cues["sacrum below"] = _LABEL_EVIDENCE * float(2 * below.mean() - 1)
+        is_below = np.concatenate(sacral) < np.median(column.points[:, 2])
+        cues["sacrum below"] = _LABEL_EVIDENCE * float(2 * is_below.mean() - 1)
     return cues
 
 
-def _superior_size_evidence(pieces: list[_Component]) -> dict[str, float]:
-    """Vertebrae grow, and stand further apart, from head to foot."""
-    groups = [[p for p in pieces if p.kinds == kinds] for kinds in ({Kind.BODY}, {Kind.DISC}, _WHOLE_VERTEBRA)]
-    groups = [[p for p in g if len(p.points) > _FULL_ROW_FRACTION / 2 * max(len(q.points) for q in g)] for g in groups]
-    levels = next((g for g in groups if len(g) > 3), [])
-    middles = np.array(sorted((p.points.mean(axis=0) for p in levels), key=lambda m: m[2])).reshape(-1, 3)
-    steps = np.linalg.norm(np.diff(middles[:, 1:], axis=0), axis=1)
+def _superior_size_evidence(components: list[_Component]) -> dict[str, float]:
+    """Return evidence of sizes: vertebrae grow, and stand further apart, from head to foot."""
+    groups = [[c for c in components if c.kinds == kinds] for kinds in ({Kind.BODY}, {Kind.DISC}, _WHOLE_VERTEBRA)]
+    min_share = _FULL_ROW_FRACTION / 2
+    groups = [[c for c in group if len(c.points) > min_share * max(len(o.points) for o in group)] for group in groups]
+    levels = next((group for group in groups if len(group) > 3), [])
+    centers = np.array(sorted((c.points.mean(axis=0) for c in levels), key=lambda m: m[2])).reshape(-1, 3)
+    steps = np.linalg.norm(np.diff(centers[:, 1:], axis=0), axis=1)
     cues = {}
     if len(steps) > 2 and steps.max() < 1.8 * np.median(steps):
-        growth = -_relative_growth((middles[1:, 2] + middles[:-1, 2]) / 2, steps)
+        growth = -_relative_growth((centers[1:, 2] + centers[:-1, 2]) / 2, steps)
         cues["levels further apart below"] = 2 * float(np.tanh(growth / 0.1))
-    bodies = [p for p in groups[0] if p.is_complete]
+    bodies = [c for c in groups[0] if c.is_complete]
     if len(bodies) > 2:
-        height = np.array([p.points[:, 2].mean() for p in bodies])
-        growth = -_relative_growth(height, np.array([len(p.points) for p in bodies]))
+        heights = np.array([c.points[:, 2].mean() for c in bodies])
+        growth = -_relative_growth(heights, np.array([len(c.points) for c in bodies]))
         cues["bodies larger below"] = 1.5 * float(np.tanh(growth / 0.15))
-        breadth = np.array([np.ptp(np.percentile(p.points[:, 0], (5, 95))) for p in bodies])
-        if breadth.min() > 0:
-            cues["bodies broader below"] = float(np.tanh(-_relative_growth(height, breadth) / 0.12))
+        widths = np.array([np.ptp(np.percentile(c.points[:, 0], (5, 95))) for c in bodies])
+        if widths.min() > 0:
+            cues["bodies broader below"] = float(np.tanh(-_relative_growth(heights, widths) / 0.12))
     return cues
 
 
-def _relative_growth(at: Array, sizes: Array) -> float:
-    """The median relative growth of sizes per 100 mm (Theil and Sen)."""
-    first, second = np.triu_indices(len(at), 1)
-    apart = at[second] - at[first]
-    usable = np.abs(apart) > 1
-    slopes = (np.log(sizes[second]) - np.log(sizes[first]))[usable] / apart[usable]
+def _relative_growth(heights: Array, sizes: Array) -> float:
+    """Return the median relative growth of sizes per 100 mm of height (Theil-Sen estimator)."""
+    first, second = np.triu_indices(len(heights), 1)
+    distance = heights[second] - heights[first]
+    usable = np.abs(distance) > 1
+    slopes = (np.log(sizes[second]) - np.log(sizes[first]))[usable] / distance[usable]
     return float(np.median(slopes)) * 100 if len(slopes) else 0.0

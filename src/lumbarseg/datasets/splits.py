@@ -1,8 +1,9 @@
-"""Who is trained on, validated on, tested on: always whole patients, so that no exam of a patient tells of another."""
+"""Splits into training, validation and test data by patient: all exams of a patient are in one split."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,10 +16,13 @@ _HASH_RANGE = 2.0**64
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How a dataset is split: in folds, anew by a seed, or as it says itself.
+    """How a dataset is split: in folds, newly by a seed, or as it states itself.
 
-    folds: (k, n), patients of the split "test" staying there; seed: of the folds, or of the split anew; val, test:
-    shares of the patients in a split anew.
+    Attributes
+    ----------
+    fold : (k, n), fold k of n; patients of the split "test" stay there
+    seed : of the folds, or of the new splits
+    val_fraction, test_fraction : of the patients in new splits
     """
 
     fold: tuple[int, int] | None = None
@@ -27,87 +31,86 @@ class SplitSettings:
     test_fraction: float = 0.0
 
     def assign(self, cases: Iterable[Case]) -> list[Case]:
-        """The same cases with their split; DatasetError as `fold` and `official`."""
-        held = list(cases)
+        """Return the cases with their splits; DatasetError as `fold_splits` and `predefined_splits`."""
+        cases = list(cases)
         if self.fold:
-            kept = {patient_id(case) for case in held if case.split == "test"}
-            split = fold_splits([case for case in held if patient_id(case) not in kept], *self.fold, self.seed or 0)
+            test_patients = {patient_id(case) for case in cases if case.split == "test"}
+            others = [case for case in cases if patient_id(case) not in test_patients]
+            splits = fold_splits(others, *self.fold, self.seed or 0)
         elif self.seed is not None:
-            split = random_splits(held, self.seed, self.val_fraction, self.test_fraction)
+            splits = random_splits(cases, self.seed, self.val_fraction, self.test_fraction)
         else:
-            split = predefined_splits(held)
-        return [replace(case, split=split.get(case.name, "test")) for case in held]
+            splits = predefined_splits(cases)
+        return [replace(case, split=splits.get(case.name, "test")) for case in cases]
 
 
 def patient_id(case: Case) -> str:
-    """Whose exam it is; an exam of which nobody said so is its own patient."""
+    """Return the patient of a case; a case without one counts as a patient of its own."""
     return case.patient or case.name
 
 
 def split_from_hash(patient: str, seed: int, val_fraction: float, test_fraction: float) -> str:
-    """The split of a patient from a hash of seed and name alone: whoever comes later, nobody moves.
+    """Return the split of a patient from a hash of seed and name, stable when patients are added.
 
-    val, test: shares of the patients, 0..1, reached on average; with few patients a split may stay empty.
+    The fractions, 0..1 of the patients, are reached on average; with few patients a split may stay empty.
     """
     check_fractions(val_fraction, test_fraction)
-    place = _hash_fraction(patient, seed)
-    if place < test_fraction:
+    position = _hash_fraction(patient, seed)
+    if position < test_fraction:
         return "test"
-    return "val" if place < test_fraction + val_fraction else "train"
+    return "val" if position < test_fraction + val_fraction else "train"
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
-    """DatasetError when the shares leave nobody to train on."""
+    """Raise DatasetError when the fractions leave no patient to train on."""
     if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
-        raise DatasetError(
-            f"splits: val {val_fraction:g} and test {test_fraction:g} must be 0 or more, and below 1 together"
-        )
+        fractions = f"val {val_fraction:g} and test {test_fraction:g}"
+        raise DatasetError(f"splits: {fractions} must be 0 or more, and below 1 together")
 
 
 def random_splits(cases: Iterable[Case], seed: int, val_fraction: float, test_fraction: float) -> dict[str, str]:
-    """Name to split: each patient's `stable` one."""
+    """Return the split of each case by `split_from_hash`."""
     return {case.name: split_from_hash(patient_id(case), seed, val_fraction, test_fraction) for case in cases}
 
 
 def fold_splits(cases: Iterable[Case], k: int, n: int, seed: int = 0) -> dict[str, str]:
-    """Name to split: "val" in fold `k` of 1..n, else "train"; over all folds every patient is validated once.
+    """Return the split of each case: "val" in fold `k` of 1..n, else "train".
 
-    Patients are dealt out by falling number of exams, each to the fold that has the fewest, so that folds differ by one
-    patient's exams at most; among equals the order is drawn by `seed`, whatever the order of `cases`.
+    Patients are assigned in the order of falling numbers of exams, each to the fold with the fewest, so that folds
+    differ by the exams of one patient at most; `seed` decides the order of equals. Over all folds every patient is
+    validated once.
     """
-    held = list(cases)
+    cases = list(cases)
     if n < 2 or not 1 <= k <= n:
         raise DatasetError(f"fold {k}/{n}: write K/N with N of 2 or more and K from 1 to N")
-    exams: dict[str, int] = {}
-    for case in held:
-        exams[patient_id(case)] = exams.get(patient_id(case), 0) + 1
+    exams = Counter(map(patient_id, cases))
     if len(exams) < n:
-        few = "all cases are of one patient" if len(exams) == 1 else f"there are only {len(exams)} patients"
-        raise DatasetError(f"fold {k}/{n}: {few}; choose fewer folds, or say who is who in the field patient")
-    sizes, of = [0] * n, {}
+        reason = "all cases are of one patient" if len(exams) == 1 else f"there are only {len(exams)} patients"
+        raise DatasetError(f"fold {k}/{n}: {reason}; choose fewer folds, or fill in the field patient")
+    sizes, fold_of = [0] * n, {}
     for patient in sorted(exams, key=lambda name: (-exams[name], _hash_fraction(name, seed), name)):
-        of[patient] = sizes.index(min(sizes))
-        sizes[of[patient]] += exams[patient]
-    return {case.name: "val" if of[patient_id(case)] == k - 1 else "train" for case in held}
+        fold_of[patient] = sizes.index(min(sizes))
+        sizes[fold_of[patient]] += exams[patient]
+    return {case.name: "val" if fold_of[patient_id(case)] == k - 1 else "train" for case in cases}
 
 
 def predefined_splits(cases: Iterable[Case]) -> dict[str, str]:
-    """Name to split, as the dataset says; DatasetError when a patient is in two splits."""
-    held = list(cases)
-    for patient, splits in patients_in_several_splits(held).items():
-        raise DatasetError(f"patient {patient} is in the splits {' and '.join(splits)}; split anew with --seed")
-    return {case.name: case.split for case in held}
+    """Return the split of each case as the dataset states it; DatasetError when a patient is in two splits."""
+    cases = list(cases)
+    for patient, splits in patients_in_several_splits(cases).items():
+        raise DatasetError(f"patient {patient} is in the splits {' and '.join(splits)}; make new splits with --seed")
+    return {case.name: case.split for case in cases}
 
 
 def patients_in_several_splits(cases: Iterable[Case]) -> dict[str, Sequence[str]]:
-    """Patients whose exams are in more than one split: patient to those splits."""
-    seen: dict[str, set[str]] = {}
+    """Return the splits of each patient whose exams are in more than one."""
+    splits_of: dict[str, set[str]] = {}
     for case in cases:
-        seen.setdefault(patient_id(case), set()).add(case.split)
-    return {patient: sorted(splits) for patient, splits in sorted(seen.items()) if len(splits) > 1}
+        splits_of.setdefault(patient_id(case), set()).add(case.split)
+    return {patient: sorted(splits) for patient, splits in sorted(splits_of.items()) if len(splits) > 1}
 
 
 def _hash_fraction(patient: str, seed: int) -> float:
-    """A number in 0..1, the same for ever."""
+    """Return a number in 0..1 that depends on patient and seed only."""
     digest = hashlib.sha256(f"{seed}\0{patient}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / _HASH_RANGE

@@ -11,7 +11,7 @@ import numpy as np
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.datasets import Case
-from lumbarseg.datasets.dataset import LabelTable, parse_label_table
+from lumbarseg.datasets.label_table import LabelTable, parse_label_table
 from lumbarseg.errors import DatasetError, FileError, GridError, LumbarsegError, SegmentError
 from lumbarseg.inference import Model
 from lumbarseg.io import read_labels

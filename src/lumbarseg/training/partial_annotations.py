@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, kinds_from_names
-from lumbarseg.datasets.dataset import LabelTable
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.volume import Array
 
 _POSITIONED_KINDS = (Kind.BODY, Kind.DISC, Kind.ARCH)

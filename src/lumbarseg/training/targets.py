@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lumbarseg.anatomy import CLASSES, LUMBAR_LEVELS, STRUCTURES, Kind, kinds_from_names
-from lumbarseg.datasets.dataset import Case, Dataset, LabelTable
+from lumbarseg.datasets.dataset import Case, Dataset
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.errors import DatasetError, LumbarsegError
 
 StructureNames = tuple[str, ...]

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lumbarseg.anatomy import CLASSES, Kind
-from lumbarseg.datasets.dataset import Case, Dataset, LabelTable, read_case
+from lumbarseg.datasets.dataset import Case, Dataset, read_case
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.errors import DatasetError
 from lumbarseg.preprocessing import PreprocessingSpec, network_grid, preprocess
 from lumbarseg.resampling import reorient

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lumbarseg.datasets.dataset import Dataset, LabelTable, read_case
+from lumbarseg.datasets.dataset import Dataset, read_case
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.errors import SegmentError
 from lumbarseg.inference import ModelCard
 from lumbarseg.metrics.overlap import StructureScore, find_wrong_names, score_structures

@@ -11,8 +11,8 @@ import numpy as np
 from tests.datasets.layouts.exam import InjectedFault, SyntheticExam
 
 from lumbarseg.anatomy import STRUCTURES, Kind
-from lumbarseg.datasets.dataset import LabelTable
 from lumbarseg.datasets.importers.importer import Importer, LoadedCase
+from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume

@@ -1,4 +1,4 @@
-"""CHU: one tag becomes seven named bodies, and the axis that its header reverses is found."""
+"""CHU: one value becomes seven named bodies, and the axis that its header reverses is found."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path) -> None:
     raw = SourceCase("Img_01", "01", (image, labels))
     io.write_image(volume, image)
     io.write_labels(volume, labels, structures=())
-    with pytest.raises(DatasetError, match=r"Img_01_Labels\.nii: holds the values 0; one tag"):
+    with pytest.raises(DatasetError, match=r"Img_01_Labels\.nii: holds the values 0; one value"):
         IMPORTER.load_case(raw)
     io.write_labels(Volume(np.arange(60, dtype=np.uint8).reshape(3, 4, 5), np.eye(4)), labels, structures=())
-    with pytest.raises(DatasetError, match=r"holds the values 0, 1, 2, 3, 4, 5; one tag"):
+    with pytest.raises(DatasetError, match=r"holds the values 0, 1, 2, 3, 4, 5; one value"):
         IMPORTER.load_case(raw)
     noise = np.random.default_rng(0).integers(0, 2, (3, 4, 5)).astype(np.uint8)
     io.write_labels(Volume(noise, np.eye(4)), labels, structures=())

@@ -89,7 +89,7 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
         "02": "its labels are missing",
         "03": "its in phase image (inn) is missing",
         "04": "discs, 7 or more are expected",
-        "05": "holds 3 values; one tag for discs",
+        "05": "holds the values 0, 1, 2; one value",
         "06": "2 such files of one exam",
     }
     assert set(done.refused) == set(told)

@@ -183,7 +183,7 @@ def test_a_finer_mask_is_brought_to_the_image_by_nearest_voxels(source: Path, tm
 
 def test_one_structure_in_two_files_or_one_too_many_is_refused(source: Path, tmp_path: Path) -> None:
     shutil.copy(labels_dir(source) / "L3.nii.gz", labels_dir(source) / "L3_copy.nii.gz")
-    assert "draw the same structure" in spoiled(source, tmp_path)[0]
+    assert "annotate the same structure" in spoiled(source, tmp_path)[0]
 
 
 def test_levels_that_cannot_be_told_are_refused_unless_the_names_tell(source: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_levels_that_cannot_be_told_are_refused_unless_the_names_tell(source: Pa
     assert gaps(named.dataset.cases()[0]) == {"L1", "L1-L2"}
     for number, path in enumerate(sorted(labels_dir(source).iterdir())):
         path.rename(path.with_name(f"{number}.nii.gz"))
-    assert "cannot be told; name each file" in spoiled(source, tmp_path)[0]
+    assert "are not clear; name each file" in spoiled(source, tmp_path)[0]
 
 
 def test_names_from_foot_to_head_are_refused(source: Path, tmp_path: Path) -> None:

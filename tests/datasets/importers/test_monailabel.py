@@ -104,8 +104,8 @@ def test_refusals_name_the_file_and_the_reason(round_trip: RoundTrip) -> None:
     by_detail = {fault.detail: fault.case for fault in round_trip.injected}
     for detail, text in (
         ("value without a name", r"holds the value 13, which no name explains"),
-        ("no names", "does not say what its values are called"),
-        ("image removed", "not there, though datastore_v2.json tells of it"),
+        ("no names", "has no names of its values"),
+        ("image removed", "missing, though datastore_v2.json lists it"),
     ):
         assert text in round_trip.refused[by_detail[detail]]
 
@@ -186,14 +186,14 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str
     (tmp_path / monailabel_datastore.DATASTORE_FILE).write_text(json.dumps(values))
     found = make_importer().list_cases(tmp_path)
     assert not found.cases
-    assert any("leads out" in reason or "not there" in reason for _, reason in found.refused)
+    assert any("leads out" in reason or "missing" in reason for _, reason in found.refused)
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         (None, r"holds no datastore_v2\.json"),
-        ("{", r"line 1: no JSON"),
+        ("{", r"line 1: not JSON"),
         ("[]", "objects: must be a table"),
         ('{"objects": {}, "labels_dir": "../x"}', "labels_dir: must be a folder inside"),
     ],

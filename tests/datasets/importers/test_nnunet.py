@@ -105,7 +105,7 @@ def test_a_bare_level_is_a_body_only_where_arches_have_names() -> None:
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        ({"background": 0, "thing": 1}, "cannot tell what 'thing' is; say it with --table"),
+        ({"background": 0, "thing": 1}, "'thing' is no known structure; explain the values with --table"),
         ({"background": 0, "L5": 300}, "300 is no value from 0 to 255"),
         ({"background": 0, "L5": "one"}, "'one' is no value"),
         ({"background": 0, "discs": [1, 2], "canal": [1]}, "no structure is in all regions of the value 1"),
@@ -192,7 +192,7 @@ def test_channels_of_the_decathlon_lie_in_one_file(tmp_path: Path) -> None:
     ("change", "told"),
     [
         ({"labels": None}, "labels: must be a table"),
-        ({"file_ending": ".png"}, r"\.png files are no volumes"),
+        ({"file_ending": ".png"}, r"\.png is no format of volumes"),
         ({"channel_names": ["T2"]}, "channel_names: must be a table"),
         ({"training": [{"image": "a"}]}, "every row needs an image and a label"),
         ({"training": [{"image": "../a.nii", "label": "b.nii"}]}, "must be a path inside the folder"),
@@ -208,14 +208,14 @@ def test_a_wrong_dataset_json_is_one_line(tmp_path: Path, change: dict[str, Any]
 
 
 def test_a_folder_of_another_kind(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no dataset\.json in it"):
+    with pytest.raises(DatasetError, match=r"holds no dataset\.json"):
         nnunet.make_importer(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "dataset.json").write_text("[]")
     with pytest.raises(DatasetError, match=r"no dataset\.json of nnU-Net"):
         nnunet.make_importer(tmp_path)
     (tmp_path / "a" / "dataset.json").write_text("{")
-    with pytest.raises(DatasetError, match="no JSON"):
+    with pytest.raises(DatasetError, match="not a JSON file"):
         nnunet.make_importer(tmp_path)
     empty = raw_folder(tmp_path / "b", LABELS, ()) if (tmp_path / "b").mkdir() is None else tmp_path
     with pytest.raises(DatasetError, match="no pair of image and labels"):

@@ -8,19 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import sets
+from tests.conftest import ROOT
 from tests.io.make_dicom import write_series
 
 from lumbarseg import io
-from lumbarseg.cli import importing
 from lumbarseg.datasets import Dataset, read_case
 from lumbarseg.datasets.importers import paired_files
-from lumbarseg.datasets.importers.paired_files import PRESETS
 from lumbarseg.datasets.importing import ImportResult, import_source
+from lumbarseg.datasets.label_table import read_label_table
 from lumbarseg.errors import DatasetError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 SHAPE = (3, 16, 24)
+LABEL_TABLES = ROOT / "benchmarks" / "label_tables"
+SPACE = LABEL_TABLES / "spider_space.json"
 
 
 def pairs(place: Path, names: list[str], values: int = 4) -> Path:
@@ -32,14 +34,14 @@ def pairs(place: Path, names: list[str], values: int = 4) -> Path:
     return place
 
 
-def import_layout(source: Path, target: Path, table: str | Path = "spider_space", **options: str) -> ImportResult:
+def import_layout(source: Path, target: Path, table: str | Path = SPACE, **options: str) -> ImportResult:
     return import_source(paired_files.make_importer(table, **options), source, target, jobs=1, val_fraction=0.0)
 
 
 def test_pairs_become_cases_with_source_and_licence(tmp_path: Path) -> None:
     source = pairs(tmp_path / "in", ["7_t1", "7_t2", "8_t2"])
     done = import_layout(source, tmp_path / "out", licence="CC BY 4.0", citation="SPIDER 2024")
-    assert done.dataset.label_table == PRESETS["spider_space"].label_table
+    assert done.dataset.label_table == read_label_table(SPACE)
     cases = Dataset.open(tmp_path / "out").cases()
     assert [(case.name, case.patient) for case in cases] == [("7_t1", "7"), ("7_t2", "7"), ("8_t2", "8")]
     assert {(case.licence, case.source) for case in cases} == {("CC BY 4.0", "SPIDER 2024")}
@@ -140,7 +142,10 @@ def test_a_folder_of_another_kind_and_a_table_of_none(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"holds no file like \{name\}_image"):
         import_layout(tmp_path / "in", tmp_path / "out")
     (tmp_path / "bad.json").write_text("{")
-    for table, told in (("spyder", "neither a label table's file nor one of"), (tmp_path / "bad.json", "no JSON")):
+    for table, told in (
+        ("spyder", "neither a file with a label table nor one of"),
+        (tmp_path / "bad.json", "not a JSON file"),
+    ):
         with pytest.raises(DatasetError, match=told):
             paired_files.make_importer(table)
 
@@ -164,13 +169,17 @@ def test_labels_on_another_grid_come_to_the_image_without_new_values(tmp_path: P
         np.testing.assert_array_equal(read_case(case)[1].array, labels.array)
 
 
-def test_the_command_knows_every_preset() -> None:
-    assert set(importing.PRESETS) == set(PRESETS)
+NAMED = ("{name:Img_[0-9]*[0-9]}", "named/{name}_named", ".+")
 
 
-@pytest.mark.parametrize(("preset", "place", "exams"), [("chu_named", "chu", 10), ("siegen", "siegen", 6)])
-def test_presets_fit_real_exams(real: Path, preset: str, place: str, exams: int) -> None:
-    importer = paired_files.make_importer(preset)
+@pytest.mark.parametrize(
+    ("table", "patterns", "place", "exams"),
+    [("bodies", NAMED, "chu", 10), (LABEL_TABLES / "siegen.json", ("", "", None), "siegen", 6)],
+)
+def test_patterns_and_tables_fit_real_exams(
+    real: Path, table: str | Path, patterns: tuple[str, str, str | None], place: str, exams: int
+) -> None:
+    importer = paired_files.make_importer(table, *patterns)
     found = importer.list_cases(real / place)
     assert len(found.cases) == exams and not found.refused
     assert len({raw.patient for raw in found.cases}) == exams

@@ -118,7 +118,7 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
         IMPORTER.list_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"1_t2\.mha: holds the value 57"):
         IMPORTER.load_case(write(tmp_path, np.array([0, 1, 57], np.uint8)))
-    with pytest.raises(DatasetError, match="nothing is drawn"):
+    with pytest.raises(DatasetError, match="nothing is labelled"):
         IMPORTER.load_case(write(tmp_path, np.zeros(3, np.uint8)))
     raw = write(tmp_path, np.array([0, 1, 2], np.uint8))
     raw.files[1].write_bytes(raw.files[1].read_bytes()[:-8])

@@ -1,39 +1,22 @@
-"""One importer per source; each ends in a prepared dataset."""
+"""Importers of published datasets and common folder layouts; each makes a prepared dataset."""
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from lumbarseg.errors import DatasetError
 
+from . import chu, ivdm3seg, khalil, mrspineseg, myosegmentum, spider
 from .importer import Importer
 
-__all__ = ["IMPORTERS", "get_importer", "known_faults"]
+__all__ = ["IMPORTERS", "get_importer"]
 
-IMPORTERS = {
-    name: name
-    for name in (
-        "khalil",
-        "chu",
-        "spider",
-        "mrspineseg",
-        "myosegmentum",
-        "ivdm3seg",
-        "nnunet",
-        "monailabel",
-    )
-} | {"folder": "paired_files"}
-"""Name of a source: its file in this folder, with `IMPORTER` or, where it needs options, a function `make_importer`."""
+IMPORTERS: dict[str, Importer] = {
+    module.IMPORTER.name: module.IMPORTER for module in (khalil, chu, spider, mrspineseg, myosegmentum, ivdm3seg)
+}
+"""Importers that need no options, by name; see also `paired_files`, `nnunet` and `monailabel`."""
 
 
 def get_importer(name: str) -> Importer:
-    """The importer of a source that needs no options; DatasetError when there is none."""
+    """Return an importer that needs no options; DatasetError when there is none of this name."""
     if name not in IMPORTERS:
         raise DatasetError(f"{name!r} is no source; choose one of {', '.join(IMPORTERS)}")
-    found: Importer = import_module(f".{IMPORTERS[name]}", __package__).IMPORTER
-    return found
-
-
-def known_faults(name: str) -> dict[str, str]:
-    """What the words mean with which an importer's warnings begin."""
-    return dict(getattr(import_module(f".{IMPORTERS[name]}", __package__), "KNOWN_FAULTS", {}))
+    return IMPORTERS[name]

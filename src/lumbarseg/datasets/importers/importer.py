@@ -1,22 +1,28 @@
-"""What every importer gives: cases as they lie in their source, and the same cases once they are read."""
+"""The interface of importers: cases as they are listed in a source, and as they are loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lumbarseg.volume import Volume
 
-from ..dataset import LabelTable
+from ..label_table import LabelTable
 
 
 @dataclass(frozen=True)
 class SourceCase:
-    """One case before anything but its place is known. files: all that `read` opens; split: the source's own, if any.
+    """A case as it is listed, before its files are read.
 
-    name: letters, digits, '.', '_' and '-'; patient: the same text for every exam of a person; about: kept as it is.
+    Attributes
+    ----------
+    name : letters, digits, ".", "_" and "-"
+    patient : the same text for all exams of a person
+    files : all files that `load_case` reads
+    split : of the source, None where it has none
+    metadata : kept with the case as it is
     """
 
     name: str
@@ -30,10 +36,14 @@ class SourceCase:
 
 @dataclass(frozen=True, eq=False)
 class LoadedCase:
-    """One case in memory. image: (I, J, K) any axes; labels: (I, J, K) uint8 on the same grid, values of the table.
+    """A case in memory.
 
-    table: of this case alone, where it differs from the importer's, for example because a structure was not drawn;
-    warnings: one per trap that was met, "trap: what exactly", the trap being a word of the importer's own list.
+    Attributes
+    ----------
+    image : (I, J, K), any axes
+    labels : (I, J, K) uint8 on the same grid
+    label_table : of this case, where it differs from the importer's, for example because a structure is missing
+    warnings : "fault: detail", one of each known fault that the case has
     """
 
     image: Volume
@@ -45,7 +55,7 @@ class LoadedCase:
 
 @dataclass(frozen=True)
 class SourceListing:
-    """What a source holds. refused: (name, reason) of cases that cannot be used, told without opening volumes."""
+    """The cases of a source; refused: (name, reason) of those that cannot be used."""
 
     cases: tuple[SourceCase, ...]
     refused: tuple[tuple[str, str], ...] = ()
@@ -53,11 +63,15 @@ class SourceListing:
 
 @dataclass(frozen=True)
 class Importer:
-    """One kind of source. find: lists its cases, DatasetError when the folder is of another kind; read: one case.
+    """One kind of source.
 
-    Both are picklable; `read` runs in another process and raises LumbarsegError, one line that names the file, when the
-    case must be refused. table: label values of every case whose `Read` brings no table of its own. deep: whether
-    `find` looks below the source, so that links out of it should be told.
+    Attributes
+    ----------
+    label_table : of all cases that bring none of their own
+    list_cases : lists the cases of a folder; DatasetError when it is of another kind
+    load_case : loads one case, in another process; LumbarsegError, one line that names the file, when it is refused
+    known_faults : fault to explanation, for the warnings of `load_case`
+    searches_subfolders : links that lead out of the source are then reported
     """
 
     name: str
@@ -66,4 +80,5 @@ class Importer:
     licence: str
     list_cases: Callable[[Path], SourceListing]
     load_case: Callable[[SourceCase], LoadedCase]
+    known_faults: Mapping[str, str] = field(default_factory=dict)
     searches_subfolders: bool = True

@@ -1,6 +1,6 @@
-"""IVDM3Seg: Dixon exams of four contrasts in one folder each, with one tag for all discs.
+"""IVDM3Seg: Dixon exams, a folder each with four contrasts and one tag for all discs.
 
-Names are counted: the lowest disc is taken for the one on the sacrum, as the data set's authors draw it.
+Names are counted: the lowest disc is taken for the one on the sacrum, as the authors of the data annotated it.
 """
 
 from __future__ import annotations
@@ -10,39 +10,38 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from lumbarseg.anatomy import Kind, structure_by_name
+from lumbarseg.components import connected_components
 from lumbarseg.errors import DatasetError
 from lumbarseg.io.discovery import IMAGE_SUFFIXES
 from lumbarseg.volume import Volume
 
-from ..dataset import LabelTable
-from ..orientation import estimate_orientation
+from .. import orientation
+from ..label_table import LabelTable
 from ..schemes import regular_structures, unannotated_names
 from . import label_grid
-from .chu import corrected_affine
 from .file_pairs import clean_case_name, walk_paths
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
+from .single_tag import name_upward, read_image_and_tag
 
 CONTRASTS = {"inn": "in phase", "opp": "opposed phase", "wat": "water", "fat": "fat"}
-"""Endings of the files, and what they hold."""
+"""Endings of the files, and their contrast."""
 
 MIN_DISCS = 7
-"""Discs that every exam shows at least."""
+"""Discs in view in every exam."""
 
 KNOWN_FAULTS = {
     **label_grid.KNOWN_FAULTS,
+    **orientation.KNOWN_FAULTS,
     "counted": "discs are named by counting from the lowest, taken for the one on the sacrum",
-    "patients": "which two exams are of one person was not published; each counts as another one, so they may be in "
-    "different splits",
-    "speck": "voxels of the tag apart from every disc; left out",
-    "axis": "the header reverses axes, as the anatomy shows; corrected. Left and right cannot be verified",
-    "unsure": "the anatomy does not tell which way an axis points; left as the header says",
+    "patients": "two exams are of each person, but which was not published; each counts as another patient, so they "
+    "may be in different splits",
+    "speck": "voxels of the tag away from every disc; left out",
 }
 
 _DISCS_UPWARD = tuple(reversed(regular_structures(Kind.DISC)))
-_SPECK_FRACTION = 0.1  # of the usual disc's voxels: less is none
+_SPECK_FRACTION = 0.1  # of the usual disc's voxels
 _SUFFIX = "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES)
 _FILE_NAME = re.compile(
     rf"(?:.*/)?(?P<name>[^/]+?)[_-](?P<part>{'|'.join(CONTRASTS)}|labels?)(?:{_SUFFIX})", re.IGNORECASE
@@ -50,13 +49,13 @@ _FILE_NAME = re.compile(
 
 
 def _disc_table(discs: tuple[str, ...]) -> LabelTable:
-    """Values of an exam with these discs; those above them were not drawn."""
+    """Return the label table of an exam with these discs; those above them are not annotated."""
     rows: LabelTable = {structure_by_name(name).label: (name,) for name in discs}
     return {0: unannotated_names(rows.values()), **rows}
 
 
 def make_importer(contrast: str = "inn") -> Importer:
-    """An importer of one of the contrasts."""
+    """Return an importer of one of the contrasts."""
     if contrast not in CONTRASTS:
         raise DatasetError(f"--contrast {contrast}: choose one of {', '.join(CONTRASTS)}")
     return Importer(
@@ -66,79 +65,59 @@ def make_importer(contrast: str = "inn") -> Importer:
         "agreement with the challenge; no redistribution",
         partial(_list_cases, contrast=contrast),
         load_case,
+        KNOWN_FAULTS,
     )
 
 
 def _list_cases(source: Path, contrast: str) -> SourceListing:
-    """NN/NN_inn.nii and its like with NN/NN_Labels.nii or NN-Labels.nii, packed or not."""
-    found: dict[str, dict[str, list[Path]]] = {}
+    """List NN/NN_inn.nii and the other contrasts with NN/NN_Labels.nii or NN-Labels.nii, compressed or not."""
+    exams: dict[str, dict[str, list[Path]]] = {}
     for relative in walk_paths(source):
         if match := _FILE_NAME.fullmatch(relative):
             part = "labels" if match["part"].lower().startswith("label") else match["part"].lower()
-            found.setdefault(match["name"], {}).setdefault(part, []).append(source / relative)
-    exams = {name: parts for name, parts in found.items() if len(parts) > 1 or "labels" not in parts}
+            exams.setdefault(match["name"], {}).setdefault(part, []).append(source / relative)
     if not any(set(parts) & set(CONTRASTS) for parts in exams.values()):
         raise DatasetError(f"{source}: holds no NN/NN_inn.nii; give the folder with the exams' folders of IVDM3Seg")
-    raws, refused = [], []
-    for name, parts in sorted(found.items()):
-        several = next((paths for paths in parts.values() if len(paths) > 1), None)
-        if several:
-            refused.append(
-                (clean_case_name(name), f"{several[0].name}: {len(several)} such files of one exam; keep one")
-            )
-        elif missing := [part for part in (contrast, "labels") if part not in parts]:
-            what = "labels are" if missing[0] == "labels" else f"{CONTRASTS[contrast]} image ({contrast}) is"
-            refused.append(
-                (clean_case_name(name), f"{next(iter(parts.values()))[0].name}: its {what} missing; copy them there")
-            )
+    cases, refused = [], []
+    for name, parts in sorted((clean_case_name(name), parts) for name, parts in exams.items()):
+        repeated = next((paths for paths in parts.values() if len(paths) > 1), None)
+        missing = [part for part in (contrast, "labels") if part not in parts]
+        if repeated:
+            refused.append((name, f"{repeated[0].name}: {len(repeated)} such files of one exam; keep one"))
+        elif missing:
+            missing_text = "labels are" if missing[0] == "labels" else f"{CONTRASTS[contrast]} image ({contrast}) is"
+            path = next(iter(parts.values()))[0]
+            refused.append((name, f"{path.name}: its {missing_text} missing; copy them there"))
         else:
-            files = (parts[contrast][0], parts["labels"][0])
-            about = {"dixon": CONTRASTS[contrast]}
-            raws.append(
-                SourceCase(
-                    clean_case_name(name), clean_case_name(name), files, "Dixon", "Siemens 1.5 T", metadata=about
-                )
-            )
-    return SourceListing(tuple(raws), tuple(refused))
+            files, metadata = (parts[contrast][0], parts["labels"][0]), {"dixon": CONTRASTS[contrast]}
+            cases.append(SourceCase(name, name, files, "Dixon", "Siemens 1.5 T", metadata=metadata))
+    return SourceListing(tuple(cases), tuple(refused))
 
 
-def load_case(raw: SourceCase) -> LoadedCase:
-    """One exam with its discs named from the lowest up; DatasetError when the tag holds fewer than expected."""
-    from lumbarseg import io
-
-    path = raw.files[1]
-    image = io.read_image(raw.files[0])
-    tag, warnings = label_grid.labels_on_image_grid(io.read_labels(path), image, path)
-    values = np.flatnonzero(np.bincount(tag.array.ravel(order="K")))
-    if len(values) != 2 or values[0] != 0:
-        raise DatasetError(f"{path}: holds {len(values)} values; one tag for discs on a background of 0 is expected")
-    discs, count, specks = _separate_discs(tag, path)
-    judged = estimate_orientation(image, discs, {0: ("background",), **dict.fromkeys(range(1, count + 1), ("disc",))})
-    affine, told = corrected_affine(image.affine, judged)
-    centres = ndimage.center_of_mass(discs.array > 0, discs.array, np.arange(1, count + 1))
-    heights = Volume(discs.array, affine).grid.to_world(np.array(centres))[:, 2]
+def load_case(case: SourceCase) -> LoadedCase:
+    """Load one exam with discs named from the lowest upward; DatasetError when the tag holds fewer than expected."""
+    image, tag, warnings = read_image_and_tag(case)
+    discs, count, specks = _separate_discs(tag, case.files[1])
+    table: LabelTable = {0: ("background",), **dict.fromkeys(range(1, count + 1), ("disc",))}
+    exam = orientation.correct_orientation(image, discs, table)
     names = _DISCS_UPWARD[:count]
-    lut = np.zeros(count + 1, np.uint8)
-    for name, number in zip(names, np.argsort(heights) + 1, strict=True):
-        lut[number] = structure_by_name(name).label
+    labels, _ = name_upward(exam.labels, names)
     warnings += (f"counted: {count} discs, the lowest taken for {names[0]}", "patients: two exams are of each person")
-    warnings += (f"speck: {specks} voxels apart from every disc left out",) if specks else ()
-    labels = Volume(lut[discs.array], affine)
-    about = {"axes_judged_by": list(judged.reasons)}
-    return LoadedCase(Volume(image.array, affine), labels, _disc_table(names), (*warnings, *told), about)
+    warnings += (f"speck: {specks} voxels away from every disc left out",) if specks else ()
+    metadata = {"axes_judged_by": list(exam.reasons)}
+    return LoadedCase(exam.image, labels, _disc_table(names), (*warnings, *exam.warnings), metadata)
 
 
 def _separate_discs(tag: Volume, path: Path) -> tuple[Volume, int, int]:
-    """The tag's discs numbered from 1, how many, and how many voxels are in none."""
-    parts, count = ndimage.label(tag.array > 0, np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-    usual = float(np.median(np.sort(sizes)[-MIN_DISCS:]))
-    large = np.flatnonzero(sizes >= _SPECK_FRACTION * usual)
-    if not MIN_DISCS <= len(large) <= len(_DISCS_UPWARD):
-        raise DatasetError(f"{path}: its tag shows {len(large)} discs, {MIN_DISCS} or more are expected; look at it")
-    numbers = np.zeros(count + 1, np.uint8)
-    numbers[large + 1] = np.arange(1, len(large) + 1)
-    return Volume(numbers[parts], tag.affine), len(large), int(sizes.sum() - sizes[large].sum())
+    """Return the tag's discs numbered from 1, their number, and the number of voxels in none."""
+    components = connected_components(tag.array > 0, "corners")
+    sizes = components.sizes[1:]
+    is_large = sizes >= _SPECK_FRACTION * float(np.median(np.sort(sizes)[-MIN_DISCS:]))
+    count = int(is_large.sum())
+    if not MIN_DISCS <= count <= len(_DISCS_UPWARD):
+        raise DatasetError(f"{path}: its tag shows {count} discs, {MIN_DISCS} or more are expected; check it")
+    numbers = np.array([0, *np.where(is_large, np.cumsum(is_large), 0)], np.uint8)
+    return Volume(numbers[components.numbers], tag.affine), count, int(sizes[~is_large].sum())
 
 
 IMPORTER = make_importer()

@@ -1,4 +1,4 @@
-"""MONAI Label's local datastore: exams that a person has finished, with who drew them, when, and after which model."""
+"""MONAI Label's local datastore: finished exams, with annotator, time, and the model they started from."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from lumbarseg import io
 from lumbarseg.anatomy import STRUCTURES, structure_by_name
 from lumbarseg.errors import DatasetError, LumbarsegError
 from lumbarseg.io.label_names import read_label_names
-from lumbarseg.volume import Volume
+from lumbarseg.volume import Array, Volume
 
-from .. import monailabel_datastore
-from ..dataset import LabelTable, count_voxels
+from .. import monailabel_datastore, orientation
 from ..label_names import parse_label_name
-from ..monailabel_datastore import FINAL, ORIGINAL, StoredLabel
-from ..orientation import estimate_orientation
+from ..label_table import UNKNOWN, LabelTable, count_voxels, require_explained
+from ..monailabel_datastore import FINAL, ORIGINAL, DatastoreExam, StoredLabel, names_of_values
 from ..schemes import unannotated_names
 from . import label_grid
-from .chu import corrected_affine
 from .file_pairs import clean_case_name, patients_from_names
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
+from .label_grid import labels_on_image_grid
 from .own_labels import to_own_labels
 from .paired_files import load_label_table
 
@@ -36,84 +35,68 @@ UNKNOWN_VALUE = 255
 LABEL_TABLE: LabelTable = {
     0: ("background",),
     **{s.label: (s.name,) for s in sorted(STRUCTURES, key=lambda s: s.label)},
-    UNKNOWN_VALUE: ("unknown",),
+    UNKNOWN_VALUE: (UNKNOWN,),
 }
 KNOWN_FAULTS = {
     **label_grid.KNOWN_FAULTS,
-    "shifted-idx": "the numbers that the client noted are not those in the file; segments were taken in their order",
+    "axis": orientation.KNOWN_FAULTS["axis"],
+    "shifted-idx": "the numbers that the client stored are not those in the file; segments were taken in their order",
     "unnamed": "a segment's name is no structure; its voxels are unknown, neither background nor anything else",
     "twice": "two segments have one name; they were taken for one structure",
-    "axis": "the header reverses axes, as the anatomy shows; corrected. Left and right cannot be verified",
 }
-_UNKNOWN_NAMES = ("unknown",)
-_BACKGROUND = "background"
+_UNKNOWN_NAMES = (UNKNOWN,)
 
 
 @dataclass(frozen=True)
 class MonaiLabelOptions:
-    """What is imported. tag: of the labels; table: names of values, for labels that have none beside them.
+    """What is imported.
 
-    patient: as in `patients`; licence, citation: of the exams.
+    Attributes
+    ----------
+    tag : of the labels
+    label_table : names of values, for labels without names
+    patient_pattern : as in `patients_from_names`
     """
 
     tag: str = FINAL
     label_table: LabelTable | None = None
     patient_pattern: str | None = None
-    licence: str = ""
-    citation: str = ""
 
 
 def make_importer(
     tag: str = FINAL, table: str | Path = "", patient: str | None = None, licence: str = "", citation: str = ""
 ) -> Importer:
-    """An importer of the labels under a tag; table: a JSON file {value: [names]} or a scheme, "" for none."""
-    wish = MonaiLabelOptions(tag, load_label_table(table) if table else None, patient, licence, citation)
-    source = citation or "own exams, annotated with MONAI Label"
+    """Return an importer of the labels under a tag; table: a JSON file {value: [names]} or a scheme, "" for none."""
+    options = MonaiLabelOptions(tag, load_label_table(table) if table else None, patient)
     return Importer(
         NAME,
         LABEL_TABLE,
-        source,
+        citation or "own exams, annotated with MONAI Label",
         licence,
-        partial(list_cases, wish=wish),
-        partial(load_case, wish=wish),
+        partial(list_cases, options=options),
+        partial(load_case, options=options),
+        KNOWN_FAULTS,
         searches_subfolders=False,
     )
 
 
-def list_cases(source: Path, wish: MonaiLabelOptions = MonaiLabelOptions()) -> SourceListing:
-    """The exams with a label under the tag; exams without one wait for a person and are not told."""
+def list_cases(source: Path, options: MonaiLabelOptions = MonaiLabelOptions()) -> SourceListing:
+    """List the exams with a label under the tag; exams without one are not finished, and not reported."""
     exams, refused = monailabel_datastore.list_exams(source)
-    drawn = {exam.name: exam for exam in exams if wish.tag in exam.labels}
-    if not drawn and not refused:
+    finished = {exam.name: exam for exam in exams if options.tag in exam.labels}
+    if not finished and not refused:
         tags = sorted({tag for exam in exams for tag in exam.labels})
-        there = f"there are labels under {', '.join(tags)}; choose with --tag" if tags else "finish an exam first"
-        raise DatasetError(f"{source}: none of its {len(exams)} exams has a label under {wish.tag}; {there}")
-    known, unknown = patients_from_names(list(drawn), wish.patient_pattern) if drawn else ({}, [])
-    raws = []
-    for name, patient in known.items():
-        exam, label = drawn[name], drawn[name].labels[wish.tag]
-        about = {"annotated": _annotation_record(exam, label, wish.tag), "label": dict(label.info)}
-        original = exam.labels.get(ORIGINAL)
-        if original and wish.tag != ORIGINAL and original.timestamp <= label.timestamp:
-            about["original"] = {"file": original.path.name, "info": dict(original.info)}
-        contrast = str(exam.info.get("contrast") or "")
-        paths = (exam.image, label.path)
-        raws.append(
-            SourceCase(
-                clean_case_name(name),
-                str(exam.info.get("patient") or clean_case_name(patient)),
-                paths,
-                contrast,
-                metadata=about,
-            )
-        )
-    return SourceListing(tuple(raws), (*((clean_case_name(name), reason) for name, reason in refused), *unknown))
+        hint = f"there are labels under {', '.join(tags)}; choose with --tag" if tags else "finish an exam first"
+        raise DatasetError(f"{source}: none of its {len(exams)} exams has a label under {options.tag}; {hint}")
+    patients, unknown = patients_from_names(list(finished), options.patient_pattern) if finished else ({}, [])
+    cases = [_source_case(finished[name], patient, options.tag) for name, patient in patients.items()]
+    return SourceListing(tuple(cases), (*((clean_case_name(name), reason) for name, reason in refused), *unknown))
 
 
-def _annotation_record(exam: monailabel_datastore.DatastoreExam, label: StoredLabel, tag: str) -> dict[str, Any]:
-    """Who, when, after which model, for the case's record."""
-    original = exam.labels.get(ORIGINAL)
-    return {
+def _source_case(exam: DatastoreExam, patient: str, tag: str) -> SourceCase:
+    """Return a case with its annotator, time and model in the metadata."""
+    label, original = exam.labels[tag], exam.labels.get(ORIGINAL)
+    record = {
         "by": label.author,
         "at": label.saved_at,
         "tag": tag,
@@ -121,113 +104,110 @@ def _annotation_record(exam: monailabel_datastore.DatastoreExam, label: StoredLa
         "digest": label.model_digest or (original.model_digest if original else ""),
         "other_tags": sorted(set(exam.labels) - {tag}),
     }
+    metadata: dict[str, Any] = {"annotated": record, "label": dict(label.info)}
+    if original and tag != ORIGINAL and original.timestamp <= label.timestamp:
+        metadata["original"] = {"file": original.path.name, "info": dict(original.info)}
+    patient = str(exam.info.get("patient") or clean_case_name(patient))
+    contrast = str(exam.info.get("contrast") or "")
+    return SourceCase(clean_case_name(exam.name), patient, (exam.image, label.path), contrast, metadata=metadata)
 
 
-def load_case(raw: SourceCase, wish: MonaiLabelOptions = MonaiLabelOptions()) -> LoadedCase:
-    """One exam in the package's own values; DatasetError when nothing tells what a value is."""
-    path = raw.files[1]
-    image = io.read_image(raw.files[0])
-    labels, warnings = label_grid.labels_on_image_grid(io.read_labels(path), image, path)
-    if set(count_voxels(labels.array)) <= {0}:
-        raise DatasetError(f"{path}: nothing is drawn in it; draw the exam, or remove its label")
-    label = StoredLabel(path, raw.metadata["label"])
-    rows, told = _value_names(label, labels, wish)
+def load_case(case: SourceCase, options: MonaiLabelOptions = MonaiLabelOptions()) -> LoadedCase:
+    """Load one exam in the package's own labels; DatasetError when the meaning of a value is unknown."""
+    image, path = io.read_image(case.files[0]), case.files[1]
+    labels, warnings = labels_on_image_grid(io.read_labels(path), image, path)
+    if not labels.array.any():
+        raise DatasetError(f"{path}: nothing is labelled; annotate the exam, or remove its label")
+    label = StoredLabel(path, case.metadata["label"])
+    rows, name_warnings = _value_names(label, labels, options)
     table, lookup = _own_label_table(rows)
     own = Volume(lookup[labels.array], labels.affine)
-    changed = _compare_with_original(raw, own, table, image)
-    affine, turns = corrected_affine(image.affine, estimate_orientation(image, own, table))
-    about = {"annotated": {**raw.metadata["annotated"], **changed}}
-    axes = [text for text in turns if text.startswith("axis:")]
-    if axes:
-        image, own = Volume(image.array, affine), Volume(own.array, affine)
-    return LoadedCase(image, own, table, (*warnings, *told, *axes), about)
+    changes = _compare_with_original(case, own, table, image)
+    exam = orientation.correct_orientation(image, own, table)
+    axis_warnings = [text for text in exam.warnings if text.startswith("axis:")]
+    if axis_warnings:
+        image, own = exam.image, exam.labels
+    metadata = {"annotated": {**case.metadata["annotated"], **changes}}
+    return LoadedCase(image, own, table, (*warnings, *name_warnings, *axis_warnings), metadata)
 
 
-def _value_names(label: StoredLabel, labels: Volume, wish: MonaiLabelOptions) -> tuple[LabelTable, list[str]]:
-    """What each value may be, and warnings."""
+def _value_names(label: StoredLabel, labels: Volume, options: MonaiLabelOptions) -> tuple[LabelTable, list[str]]:
+    """Return what each value may be, and warnings."""
     present = count_voxels(labels.array)
-    inside = read_label_names(label.path)
-    if wish.label_table is not None and not inside and not label.info.get("label_info") and "values" not in label.info:
-        label_grid.check_label_values(
-            labels.array, wish.label_table, label.path, "add it to the table given with --table"
-        )
-        return {value: names for value, names in wish.label_table.items() if value}, []
-    names, shifted = monailabel_datastore.names_of_values(label, present, inside)
+    in_file = read_label_names(label.path)
+    has_names = in_file or label.info.get("label_info") or "values" in label.info
+    if options.label_table is not None and not has_names:
+        require_explained(present, options.label_table, label.path, "add it to the table given with --table")
+        return {value: names for value, names in options.label_table.items() if value}, []
+    names, shifted = names_of_values(label, present, in_file)
     rows = {value: _structures_of_name(name) for value, name in names.items() if value}
-    told = [shifted] if shifted else []
-    strange = sorted({names[value] for value, row in rows.items() if row == _UNKNOWN_NAMES and value in present})
-    told += [f"unnamed: {name!r}" for name in strange]
+    warnings = [shifted] if shifted else []
+    unknown = sorted({names[value] for value, row in rows.items() if row == _UNKNOWN_NAMES and value in present})
+    warnings += [f"unnamed: {name!r}" for name in unknown]
     used = [names[value].strip() for value in present if value in names]
-    told += [f"twice: {name}" for name in sorted(set(used)) if used.count(name) > 1]
+    warnings += [f"twice: {name}" for name in sorted(set(used)) if used.count(name) > 1]
     if label.info.get("values") == monailabel_datastore.OWN_LABELS:
-        rows = {value: row for value, row in rows.items() if value in present or row[0] in _client_label_names(label)}
-    return rows, told
+        offered = _client_label_names(label)
+        rows = {value: row for value, row in rows.items() if value in present or row[0] in offered}
+    return rows, warnings
 
 
 def _client_label_names(label: StoredLabel) -> set[str]:
-    """Names that a person had before them, where the client said so."""
+    """Return the names that the client offered to the annotator, where it stored them."""
     info = label.info.get("label_info")
     rows = info if isinstance(info, list) else []
     return {str(row.get("name", "")).strip() for row in rows if isinstance(row, dict)}
 
 
 def _structures_of_name(name: str) -> tuple[str, ...]:
-    """What a segment of this name may be: a name of the table as it stands there, else as people write names."""
-    text = name.strip()
+    """Return what a segment of this name may be: a structure's exact name, else one that can be parsed."""
     try:
-        return (structure_by_name(text).name,)
+        return (structure_by_name(name.strip()).name,)
     except LumbarsegError:
-        meaning = parse_label_name(text)
-    return meaning.structures if meaning else _UNKNOWN_NAMES
+        parsed = parse_label_name(name.strip())
+    return parsed.structures if parsed else _UNKNOWN_NAMES
 
 
-def _own_label_table(rows: Mapping[int, tuple[str, ...]]) -> tuple[LabelTable, np.ndarray]:
-    """A table in the package's own values and (256,) uint8 that takes values there; equal rows share a value."""
-    kinds = dict.fromkeys(names for names in rows.values() if names != _UNKNOWN_NAMES and _BACKGROUND not in names)
-    table, numbers = to_own_labels(dict(enumerate(kinds, start=1)))
-    place = {names: int(numbers[number]) for number, names in enumerate(kinds, start=1)}
+def _own_label_table(rows: Mapping[int, tuple[str, ...]]) -> tuple[LabelTable, Array]:
+    """Return a table in the package's own labels, and a (256,) uint8 lookup of values; equal rows share a value."""
+    sets = dict.fromkeys(names for names in rows.values() if names != _UNKNOWN_NAMES and "background" not in names)
+    table, own_value = to_own_labels(dict(enumerate(sets, start=1)))
+    values = {names: int(own_value[number]) for number, names in enumerate(sets, start=1)}
     lookup = np.zeros(256, np.uint8)
     for value, names in rows.items():
-        lookup[value] = UNKNOWN_VALUE if names == _UNKNOWN_NAMES else place.get(names, 0)
+        lookup[value] = UNKNOWN_VALUE if names == _UNKNOWN_NAMES else values.get(names, 0)
     unknown = {UNKNOWN_VALUE: _UNKNOWN_NAMES} if _UNKNOWN_NAMES in rows.values() else {}
-    return {**table, 0: unannotated_names(kinds), **unknown}, lookup
+    return {**table, 0: unannotated_names(sets), **unknown}, lookup
 
 
-def _compare_with_original(raw: SourceCase, own: Volume, table: LabelTable, image: Volume) -> dict[str, Any]:
-    """How far the person's label is from the answer that was there before: mean Dice of what either shows.
-
-    Nothing where no answer was stored, or it cannot be read any more.
-    """
-    said = raw.metadata.get("original")
-    if not said:
+def _compare_with_original(case: SourceCase, own: Volume, table: LabelTable, image: Volume) -> dict[str, Any]:
+    """Return how far the final label is from the model's stored prediction; {} where that cannot be read."""
+    original = case.metadata.get("original")
+    if not original:
         return {}
-    path = raw.files[1].parent.parent / ORIGINAL / said["file"]
+    path = case.files[1].parent.parent / ORIGINAL / original["file"]
+    label = StoredLabel(path, original["info"])
     try:
-        before, _ = label_grid.labels_on_image_grid(io.read_labels(path), image, path)
-        label = StoredLabel(path, said["info"])
-        names, _ = monailabel_datastore.names_of_values(label, count_voxels(before.array), read_label_names(path))
+        stored, _ = labels_on_image_grid(io.read_labels(path), image, path)
+        names, _ = names_of_values(label, count_voxels(stored.array), read_label_names(path))
         _, lookup = _own_label_table({value: _structures_of_name(name) for value, name in names.items() if value})
     except LumbarsegError:
         return {}
-    answer = lookup[before.array]
-    return _difference_from_prediction(answer, own.array, table, label)
-
-
-def _difference_from_prediction(
-    answer: np.ndarray, drawn: np.ndarray, table: LabelTable, label: StoredLabel
-) -> dict[str, Any]:
-    """Of structures that the person's table knows; others were not asked of the person."""
-    known = [value for value, names in table.items() if value and names != _UNKNOWN_NAMES]
-    both, sizes = count_voxels(np.where(answer == drawn, drawn, 0)), (count_voxels(answer), count_voxels(drawn))
-    dices = [
-        2 * both.get(value, 0) / (sizes[0].get(value, 0) + sizes[1].get(value, 0))
-        for value in known
-        if value in sizes[0] or value in sizes[1]
-    ]
-    here = np.isin(answer, known) | np.isin(drawn, known)
+    dice, changed = _difference(lookup[stored.array], own.array, table)
     return {
-        "answer_dice": round(float(np.mean(dices)), 4) if dices else 1.0,
-        "changed_voxels": int((here & (answer != drawn)).sum()),
+        "answer_dice": dice,
+        "changed_voxels": changed,
         "answered_by": label.model,
         "answered_at": label.saved_at,
     }
+
+
+def _difference(prediction: Array, final: Array, table: LabelTable) -> tuple[float, int]:
+    """Return mean Dice and the number of changed voxels of the structures in the final label's table."""
+    values = [value for value, names in table.items() if value and names != _UNKNOWN_NAMES]
+    shared = count_voxels(np.where(prediction == final, final, 0))
+    predicted, annotated = count_voxels(prediction), count_voxels(final)
+    sizes = {value: predicted.get(value, 0) + annotated.get(value, 0) for value in values}
+    dice = [2 * shared.get(value, 0) / size for value, size in sizes.items() if size]
+    is_compared = np.isin(prediction, values) | np.isin(final, values)
+    return round(float(np.mean(dice)), 4) if dice else 1.0, int((is_compared & (prediction != final)).sum())

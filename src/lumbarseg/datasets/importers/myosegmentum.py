@@ -1,7 +1,7 @@
 """MyoSegmenTUM spine (OSF 3j54b): water-fat exams with one mask for each body from L1 to L5.
 
-As third-party programs walk it: NN/NN/vertebrae/ with WATER.dcm, FAT.dcm, FATFRACTION.dcm and L1_NN.mha to L5_NN.mha;
-NN/NN/muscle/ beside it is not read. Any folder with such masks is taken, and masks in one label map of values 1 to 5.
+Third-party programs expect NN/NN/vertebrae/ with WATER.dcm, FAT.dcm, FATFRACTION.dcm and L1_NN.mha to L5_NN.mha;
+NN/NN/muscle/ beside it is not read. Any folder with such masks is accepted, and one label map with the values 1 to 5.
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ from pathlib import Path
 
 import numpy as np
 
+from lumbarseg import io
 from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
 from lumbarseg.errors import DatasetError
 from lumbarseg.io.dicom import reader
 from lumbarseg.io.discovery import IMAGE_SUFFIXES, exam_name
-from lumbarseg.volume import Volume
+from lumbarseg.volume import Array, Volume
 
-from ..dataset import LabelTable
+from ..label_table import LabelTable, count_voxels
 from ..schemes import SCHEMES
 from . import label_grid
 from .file_pairs import clean_case_name, image_files, image_path, walk_paths
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
+from .label_grid import labels_on_image_grid, read_labels_on_grid
 
 CONTRASTS = {"water": ("water", "wat"), "fat": ("fat",), "pdff": ("pdff", "fatfraction", "fraction")}
-"""Which image is read, and the words that tell it in a file's name."""
+"""Words in file names that stand for each contrast."""
 
 _OVERLAP_VALUE = 200
 LABEL_TABLE: LabelTable = {**SCHEMES["lumbar_bodies"], _OVERLAP_VALUE: LUMBAR_LEVELS}
 
 KNOWN_FAULTS = {
     **label_grid.KNOWN_FAULTS,
-    "overlap": "voxels that two masks claim; they may be either body",
-    "grey-mask": "a mask with several values; whatever is above 0 is the body",
+    "overlap": "voxels in two masks; they may be either body",
+    "grey-mask": "a mask with several values; all above 0 is the body",
 }
 
 _MASK_NAME = re.compile(r"(?:.*[_-])?(L[1-5])(?:[_-].*)?", re.IGNORECASE)
@@ -45,7 +47,7 @@ _MUSCLE_NAME = re.compile(r"muscle|psoas|erector", re.IGNORECASE)
 
 
 def make_importer(contrast: str = "water") -> Importer:
-    """An importer of one of the contrasts."""
+    """Return an importer of one of the contrasts."""
     if contrast not in CONTRASTS:
         raise DatasetError(f"--contrast {contrast}: choose one of {', '.join(CONTRASTS)}")
     return Importer(
@@ -55,17 +57,18 @@ def make_importer(contrast: str = "water") -> Importer:
         "freely accessible on OSF; read its licence before redistribution",
         partial(_list_cases, contrast=contrast),
         load_case,
+        KNOWN_FAULTS,
     )
 
 
 def _list_cases(source: Path, contrast: str) -> SourceListing:
-    """Every folder with masks of bodies, or one label map, and an image of this contrast in it or above it."""
+    """List every folder with masks of bodies, or one label map, and an image of this contrast in it or above it."""
     folders: dict[Path, list[Path]] = {}
     for relative in walk_paths(source):
         path = source / relative
         if not _MUSCLE_NAME.search(relative):
             folders.setdefault(path.parent, []).append(path)
-    raws, refused = [], []
+    cases, refused = [], []
     for folder, paths in sorted(folders.items()):
         masks = _find_masks(paths)
         if not masks:
@@ -76,22 +79,23 @@ def _list_cases(source: Path, contrast: str) -> SourceListing:
         if reason:
             refused.append((name, f"{folder.relative_to(source)}: {reason}"))
         elif image is not None:
-            about = {"dixon": contrast, "masks": len(masks)}
-            raws.append(SourceCase(name, name, (*image_files(image), *masks.values()), "Dixon", "3 T", metadata=about))
-    if not raws and not refused:
+            metadata = {"dixon": contrast, "masks": len(masks)}
+            files = (*image_files(image), *masks.values())
+            cases.append(SourceCase(name, name, files, "Dixon", "3 T", metadata=metadata))
+    if not cases and not refused:
         raise DatasetError(f"{source}: holds no folder with masks L1 to L5 of MyoSegmenTUM; unpack its zip files first")
-    return SourceListing(tuple(raws), tuple(refused))
+    return SourceListing(tuple(cases), tuple(refused))
 
 
 def _find_masks(paths: list[Path]) -> dict[str, Path]:
-    """Structure to mask, or "" to a label map; the first of each in the order of names."""
+    """Return the first mask of each level, or "" to a single label map."""
     volumes = [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES)]
-    found: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
     for path in volumes:
         if match := _MASK_NAME.fullmatch(exam_name(path.name)):
-            found.setdefault(match[1].upper(), path)
+            masks.setdefault(match[1].upper(), path)
     maps = [path for path in volumes if _LABEL_MAP_NAME.fullmatch(exam_name(path.name))]
-    return found or ({"": maps[0]} if len(maps) == 1 else {})
+    return masks or ({"": maps[0]} if len(maps) == 1 else {})
 
 
 def _incomplete_reason(masks: dict[str, Path]) -> str:
@@ -102,15 +106,15 @@ def _incomplete_reason(masks: dict[str, Path]) -> str:
 
 
 def _subject_name(folder: Path, source: Path, masks: dict[str, Path]) -> str:
-    """The first folder below the source, or, where all lie in one, what the masks' names end with."""
+    """Return the first folder below the source, or, where all files are in one folder, the end of the masks' names."""
     parts = folder.relative_to(source).parts
     words = exam_name(next(iter(masks.values())).name).split("_")
     return clean_case_name(parts[0] if parts else words[-1] if len(words) > 1 else folder.name)
 
 
 def _find_image(folder: Path, folders: dict[Path, list[Path]], contrast: str) -> tuple[Path | None, str]:
-    """The image of a contrast that lies nearest to a folder of masks, or why there is none."""
-    unread = None
+    """Return the image of a contrast that is nearest to a folder of masks, or why there is none."""
+    unreadable = None
     for place in (folder, folder.parent):
         for path in folders.get(place, []):
             name = exam_name(path.name)
@@ -118,58 +122,48 @@ def _find_image(folder: Path, folders: dict[Path, list[Path]], contrast: str) ->
                 continue
             if path.name.lower().endswith(IMAGE_SUFFIXES) or (path.is_dir() and reader.contains_dicom(path)):
                 return path, ""
-            unread = path if path.name.lower().endswith((".dcm", ".ima")) else unread
-    if unread is not None:
-        return (
-            None,
-            f"{unread.name}: all slices in one DICOM file are not read; convert it: dcm2niix -f %b {unread.name}",
-        )
+            unreadable = path if path.name.lower().endswith((".dcm", ".ima")) else unreadable
+    if unreadable is not None:
+        name = unreadable.name
+        return None, f"{name}: all slices in one DICOM file are not read; convert it: dcm2niix -f %b {name}"
     return None, f"no {contrast} image beside its masks; copy it there, or choose another --contrast"
 
 
 def _has_contrast(name: str, contrast: str) -> bool:
-    """Whether a file's name tells this contrast; a fat fraction is no fat image."""
-    plain = re.sub(r"[^a-z]", "", name.lower())
-    said = [kind for kind, words in CONTRASTS.items() if any(word in plain for word in words)]
-    return (said[-1:] if "pdff" in said else said[:1]) == [contrast]
+    """Return whether a file name says this contrast; a fat fraction is no fat image."""
+    letters = re.sub(r"[^a-z]", "", name.lower())
+    kinds = [kind for kind, words in CONTRASTS.items() if any(word in letters for word in words)]
+    return (kinds[-1:] if "pdff" in kinds else kinds[:1]) == [contrast]
 
 
-def load_case(raw: SourceCase) -> LoadedCase:
-    """One exam with its bodies; DatasetError when a mask is empty or a label map holds other values."""
-    from lumbarseg import io
-
-    image = io.read_image(image_path(raw.files[0]))
-    if raw.metadata["masks"] == 1:
-        labels = io.read_labels(raw.files[-1])
-        label_grid.check_label_values(
-            labels.array, SCHEMES["lumbar_bodies"], raw.files[-1], "bodies are 1 to 5, L1 to L5"
-        )
-        labels, told = label_grid.labels_on_image_grid(labels, image, raw.files[-1])
-        return LoadedCase(image, labels, warnings=told)
-    out, claimed = np.zeros(image.array.shape, np.uint8), 0
-    notes: list[str] = []
-    for level, mask, warnings in _load_masks(raw, image):
-        taken = mask & (out > 0)
-        claimed += int(taken.sum())
-        out[mask] = structure_by_name(level).label
-        out[taken] = _OVERLAP_VALUE
-        notes += warnings
-    notes += [f"overlap: {claimed} voxels are claimed by two masks"] if claimed else []
-    return LoadedCase(image, Volume(out, image.affine), warnings=tuple(dict.fromkeys(notes)))
+def load_case(case: SourceCase) -> LoadedCase:
+    """Load one exam with its bodies; DatasetError when a mask is empty or a label map holds other values."""
+    image = io.read_image(image_path(case.files[0]))
+    if case.metadata["masks"] == 1:
+        suggestion = "bodies are 1 to 5, L1 to L5"
+        labels, grid_warnings = read_labels_on_grid(case.files[-1], image, SCHEMES["lumbar_bodies"], suggestion)
+        return LoadedCase(image, labels, warnings=grid_warnings)
+    merged, overlap = np.zeros(image.array.shape, np.uint8), 0
+    warnings: list[str] = []
+    for level, mask, mask_warnings in _load_masks(case, image):
+        shared = mask & (merged > 0)
+        overlap += int(shared.sum())
+        merged[mask] = structure_by_name(level).label
+        merged[shared] = _OVERLAP_VALUE
+        warnings += mask_warnings
+    warnings += [f"overlap: {overlap} voxels are in two masks"] if overlap else []
+    return LoadedCase(image, Volume(merged, image.affine), warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _load_masks(raw: SourceCase, image: Volume) -> Iterator[tuple[str, np.ndarray, list[str]]]:
-    """Level, (I, J, K) bool and warnings of each mask."""
-    from lumbarseg import io
-
-    for path in raw.files[-raw.metadata["masks"] :]:
+def _load_masks(case: SourceCase, image: Volume) -> Iterator[tuple[str, Array, list[str]]]:
+    """Yield level, (I, J, K) bool and warnings of each mask."""
+    for path in case.files[-case.metadata["masks"] :]:
         match = _MASK_NAME.fullmatch(exam_name(path.name))
-        labels, warnings = label_grid.labels_on_image_grid(io.read_labels(path), image, path)
-        values = np.flatnonzero(np.bincount(labels.array.ravel(order="K")))
-        if not values.any():
-            raise DatasetError(
-                f"{path}: an empty mask; every body from {LUMBAR_LEVELS[0]} to {LUMBAR_LEVELS[-1]} is expected"
-            )
+        labels, warnings = labels_on_image_grid(io.read_labels(path), image, path)
+        values = list(count_voxels(labels.array))
+        if not any(values):
+            levels = f"{LUMBAR_LEVELS[0]} to {LUMBAR_LEVELS[-1]}"
+            raise DatasetError(f"{path}: an empty mask; every body from {levels} is expected")
         grey = [f"grey-mask: {path.name}: {len(values)} values"] if len(values) > 2 else []
         yield (match[1].upper() if match else ""), labels.array > 0, [*warnings, *grey]
 

@@ -1,4 +1,4 @@
-"""nnU-Net's raw folders (version 2) and those of the Medical Segmentation Decathlon: dataset.json says what is what."""
+"""Raw folders of nnU-Net (version 2) and tasks of the Medical Segmentation Decathlon, described by dataset.json."""
 
 from __future__ import annotations
 
@@ -9,42 +9,51 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lumbarseg import io
 from lumbarseg.anatomy import Kind
 from lumbarseg.errors import DatasetError
 from lumbarseg.io.discovery import IMAGE_SUFFIXES
 
-from ..dataset import LabelTable
+from ..dataset import is_relative_inside
 from ..label_names import ParsedLabelName, parse_label_name
+from ..label_table import UNKNOWN, LabelTable
 from ..schemes import labels_for_names, names_for_labels, unannotated_names
 from . import label_grid
-from .file_pairs import clean_case_name, patients_from_names
+from .file_pairs import Refusals, clean_case_name, patients_from_names
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
+from .label_grid import read_labels_on_grid
 from .paired_files import load_label_table
 
 KNOWN_FAULTS = {
     **label_grid.KNOWN_FAULTS,
-    "bare-level": "a label named by its level alone may be the body or the whole vertebra: both are allowed, "
+    "bare-level": "a label named by its level alone may be the body or the complete vertebra: both are allowed; "
     "say which it is with --table",
 }
 
+_FILE_NAME = "dataset.json"
 _TRAINING_FOLDERS = ("imagesTr", "labelsTr")
 _TEST_FOLDERS = ("imagesTs", "labelsTs")
-_UNKNOWN = "unknown"
-_SUGGESTION = "dataset.json has no label of this value; add it there, or give --table"
+
+_CaseFiles = dict[str, tuple[tuple[Path, ...], Path]]
+"""Name to images, one per channel or one 4-D file, and label map."""
 
 
 @dataclass(frozen=True)
 class _RawDataset:
-    """What dataset.json says. channel: the one that is read, of `channels`.
+    """What dataset.json says.
 
-    rows: cases listed one by one, if any; tests: how many test images are listed without a label.
+    Attributes
+    ----------
+    channel : the one to read, of `channels`
+    listed_cases : listed in dataset.json itself, if any
+    unlabelled_tests : number of test images listed without a label
     """
 
     folder: Path
     ending: str
     channel: int
     channels: int
-    listed_cases: dict[str, tuple[tuple[Path, ...], Path]]
+    listed_cases: _CaseFiles
     unlabelled_tests: int
 
 
@@ -56,106 +65,112 @@ def make_importer(
     licence: str = "",
     citation: str = "",
 ) -> Importer:
-    """An importer of the raw folder `source`, or of the only one in it.
+    """Return an importer of the raw folder `source`, or of the only one in it.
 
-    table: a JSON file or scheme in place of the names in dataset.json; channel: number or name of the one to read, by
-    default the first T2, else the first; patient: as in `patients`, by default each exam is of another one.
+    Parameters
+    ----------
+    table : a JSON file or scheme to use instead of the names in dataset.json
+    channel : number or name of the one to read, by default the first T2, else the first
+    patient : as in `patients_from_names`; by default each exam is of another patient
     """
     folder = _find_folder(Path(source))
-    values = _load_json(folder / "dataset.json")
-    rows, notes = (
-        (load_label_table(table), ())
-        if table
-        else label_table_from_names(values.get("labels"), folder / "dataset.json")
+    path = folder / _FILE_NAME
+    values = _load_json(path)
+    names = label_table_from_names(values.get("labels"), path) if not table else (load_label_table(table), ())
+    label_table, warnings = names
+    raw_dataset = _parse_dataset_json(folder, values, channel)
+    citation = citation or str(values.get("reference") or values.get("name") or folder.name)
+    licences = [values[key] for key in ("licence", "license") if isinstance(values.get(key), str)]
+    return Importer(
+        "nnunet",
+        label_table,
+        citation,
+        licence or next(iter(licences), ""),
+        partial(_list_cases, raw_dataset=raw_dataset, patient=patient or ".+"),
+        partial(_load_case, label_table=label_table, notes=warnings),
+        KNOWN_FAULTS,
     )
-    said = _parse_dataset_json(folder, values, channel)
-    name = citation or str(values.get("reference") or values.get("name") or folder.name)
-    find = partial(_list_cases, said=said, patient=patient or ".+")
-    read = partial(_load_case, table=rows, notes=notes)
-    return Importer("nnunet", rows, name, licence or _first_text(values, "licence", "license"), find, read)
 
 
 def label_table_from_names(labels: Any, path: Path) -> tuple[LabelTable, tuple[str, ...]]:
-    """The table that the label names of a dataset.json give, and warnings; DatasetError for a name nobody can tell.
+    """Return the label table that the label names of a dataset.json mean, and warnings.
 
-    labels: {name: value or values} as in nnU-Net, values of regions included, or {value: name} as in the Decathlon.
+    labels: {name: value or values} as in nnU-Net, also with regions, or {value: name} as in the Decathlon.
+    DatasetError for a name that is no known structure.
     """
     if not isinstance(labels, Mapping) or not labels:
         raise DatasetError(f"{path}: labels: must be a table of names and values")
     regions = _regions(labels, path)
-    meanings = {name: _parse_name(name, path) for name in regions}
-    arches = any(map(_is_arch_only, meanings.values()))
-    bare = sorted(name for name, m in meanings.items() if m.is_bare_level and not arches)
-    named = {name: m.structures[:1] if m.is_bare_level and arches else m.structures for name, m in meanings.items()}
-    table = {
-        value: _structures_of_value(value, regions, named, path)
-        for value in sorted({v for vs in regions.values() for v in vs})
+    parsed = {name: _parse_name(name, path) for name in regions}
+    has_arches = any(map(_is_arch_only, parsed.values()))
+    bare = sorted(name for name, p in parsed.items() if p.is_bare_level and not has_arches)
+    structures = {
+        name: p.structures[:1] if p.is_bare_level and has_arches else p.structures for name, p in parsed.items()
     }
-    partly = [
-        m.partial_kind
-        for m in meanings.values()
-        if m.partial_kind and not _is_complete_elsewhere(m.partial_kind, meanings)
+    all_values = sorted({value for values in regions.values() for value in values})
+    table = {value: _structures_of_value(value, regions, structures, path) for value in all_values}
+    complete = {p.structures for p in parsed.values() if p.partial_kind is None}
+    partial_kinds = [
+        p.partial_kind for p in parsed.values() if p.partial_kind and (p.partial_kind.value,) not in complete
     ]
-    partly += [Kind.ARCH] if bare else []
-    drawn = [names for value, names in table.items() if value and _UNKNOWN not in names]
+    partial_kinds += [Kind.ARCH] if bare else []
+    annotated = [names for value, names in table.items() if value and UNKNOWN not in names]
     warnings = (f"bare-level: {', '.join(bare)}",) if bare else ()
-    return {**table, 0: unannotated_names(drawn, partly)}, warnings
+    return {**table, 0: unannotated_names(annotated, partial_kinds)}, warnings
 
 
-def _is_arch_only(meaning: ParsedLabelName) -> bool:
-    """Whether a name means posterior elements and nothing else."""
-    return all(name == Kind.ARCH or name.endswith(f" {Kind.ARCH}") for name in meaning.structures)
-
-
-def _is_complete_elsewhere(kind: Kind, meanings: Mapping[str, ParsedLabelName]) -> bool:
-    """Whether another name means all of a kind that one means in part."""
-    return any(m.structures == (kind.value,) and m.partial_kind is None for m in meanings.values())
+def _is_arch_only(parsed: ParsedLabelName) -> bool:
+    """Return whether a name means posterior elements and nothing else."""
+    return all(name == Kind.ARCH or name.endswith(f" {Kind.ARCH}") for name in parsed.structures)
 
 
 def _regions(labels: Mapping[str, Any], path: Path) -> dict[str, tuple[int, ...]]:
-    """Name to the values that are of it."""
-    found: dict[str, tuple[int, ...]] = {}
-    for key, what in labels.items():
-        name, value = (str(what), key) if str(key).isdecimal() and isinstance(what, str) else (str(key), what)
+    """Return the values that belong to each name."""
+    regions: dict[str, tuple[int, ...]] = {}
+    for key, entry in labels.items():
+        is_decathlon = str(key).isdecimal() and isinstance(entry, str)
+        name, value = (entry, key) if is_decathlon else (str(key), entry)
         values = value if isinstance(value, list) else [value]
         if not all(str(v).isdecimal() and int(v) <= 255 for v in values) or not values:
             raise DatasetError(f"{path}: labels: {name}: {value!r} is no value from 0 to 255, nor a list of them")
-        found[name] = (*found.get(name, ()), *(int(v) for v in values))
-    return found
+        regions[name] = (*regions.get(name, ()), *(int(v) for v in values))
+    return regions
 
 
 def _parse_name(name: str, path: Path) -> ParsedLabelName:
-    meaning = parse_label_name(name)
-    if meaning is None:
-        raise DatasetError(f"{path}: labels: cannot tell what {name!r} is; say it with --table, values to names")
-    return meaning
+    parsed = parse_label_name(name)
+    if parsed is None:
+        raise DatasetError(f"{path}: labels: {name!r} is no known structure; explain the values with --table")
+    return parsed
 
 
 def _structures_of_value(
-    value: int, regions: Mapping[str, tuple[int, ...]], named: Mapping[str, tuple[str, ...]], path: Path
+    value: int, regions: Mapping[str, tuple[int, ...]], structures: Mapping[str, tuple[str, ...]], path: Path
 ) -> tuple[str, ...]:
-    """What a value may be: of every region it is in, and of none that it is not in."""
-    mine = [named[name] for name, values in regions.items() if value in values]
-    if len(mine) == 1 and not any(len(values) > 1 for values in regions.values()):
-        return mine[0]
-    if any(_UNKNOWN in names for names in mine):
-        return (_UNKNOWN,)
-    inside = frozenset.intersection(*map(labels_for_names, mine))
-    outside = [labels_for_names(named[name]) for name, values in regions.items() if value not in values]
-    found = inside.difference(*outside) or inside
-    if not found and value:
-        raise DatasetError(f"{path}: labels: no structure is in all regions of the value {value}; say it with --table")
-    return names_for_labels(found) or (Kind.BACKGROUND.value,)
+    """Return what a value may be: structures that are in all of its regions, and in no other region."""
+    of_value = [structures[name] for name, values in regions.items() if value in values]
+    if len(of_value) == 1 and not any(len(values) > 1 for values in regions.values()):
+        return of_value[0]
+    if any(UNKNOWN in names for names in of_value):
+        return (UNKNOWN,)
+    inside = frozenset.intersection(*map(labels_for_names, of_value))
+    outside = [labels_for_names(structures[name]) for name, values in regions.items() if value not in values]
+    labels = inside.difference(*outside) or inside
+    if not labels and value:
+        raise DatasetError(
+            f"{path}: labels: no structure is in all regions of the value {value}; explain it with --table"
+        )
+    return names_for_labels(labels) or (Kind.BACKGROUND.value,)
 
 
 def _find_folder(source: Path) -> Path:
-    """The folder with dataset.json: `source`, or the only one below it."""
-    if (source / "dataset.json").is_file():
+    """Return the folder with dataset.json: `source`, or the only one in it."""
+    if (source / _FILE_NAME).is_file():
         return source
-    below = sorted(path.parent for path in source.glob("*/dataset.json")) if source.is_dir() else []
+    below = sorted(path.parent for path in source.glob(f"*/{_FILE_NAME}")) if source.is_dir() else []
     if len(below) != 1:
-        told = f"{len(below)} data sets below it" if below else "no dataset.json in it"
-        raise DatasetError(f"{source}: {told}; give the folder DatasetNNN_Name or TaskNN_Name")
+        reason = f"holds {len(below)} datasets" if below else f"holds no {_FILE_NAME}"
+        raise DatasetError(f"{source}: {reason}; give the folder DatasetNNN_Name or TaskNN_Name")
     return below[0]
 
 
@@ -163,132 +178,106 @@ def _load_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path}: no JSON: {error}") from error
+        raise DatasetError(f"{path}: not a JSON file: {error}") from error
     if not isinstance(values, dict) or "labels" not in values:
-        raise DatasetError(f"{path}: no dataset.json of nnU-Net or the Decathlon: it says nothing about labels")
+        raise DatasetError(f"{path}: no dataset.json of nnU-Net or the Decathlon: it has no field labels")
     return values
 
 
-def _first_text(values: Mapping[str, Any], *keys: str) -> str:
-    return next((str(values[key]) for key in keys if isinstance(values.get(key), str)), "")
-
-
 def _parse_dataset_json(folder: Path, values: Mapping[str, Any], channel: str) -> _RawDataset:
-    """What is to be read of a raw folder."""
-    path = folder / "dataset.json"
-    named = values.get("channel_names", values.get("modality", {"0": ""}))
-    if not isinstance(named, dict) or not named or not all(str(key).isdecimal() for key in named):
-        raise DatasetError(f"{path}: channel_names: must be a table of number to name")
-    channels = {int(key): str(name) for key, name in named.items()}
+    path = folder / _FILE_NAME
+    names = values.get("channel_names", values.get("modality", {"0": ""}))
+    if not isinstance(names, dict) or not names or not all(str(key).isdecimal() for key in names):
+        raise DatasetError(f"{path}: channel_names: must be a table of numbers and names")
+    channels = {int(key): str(name) for key, name in names.items()}
     ending = str(values.get("file_ending", ".nii.gz"))
     if not ending.lower().endswith(IMAGE_SUFFIXES):
-        raise DatasetError(f"{path}: file_ending: {ending} files are no volumes that are read here")
-    tests = len(values["test"]) if isinstance(values.get("test"), list) else 0
-    rows = _listed_cases(folder, values, path)
-    return _RawDataset(
-        folder, ending, _select_channel(channels, channel, path), len(channels), rows, tests if rows else 0
-    )
+        raise DatasetError(f"{path}: file_ending: {ending} is no format of volumes that can be read")
+    listed = _listed_cases(folder, values, path)
+    tests = len(values["test"]) if listed and isinstance(values.get("test"), list) else 0
+    return _RawDataset(folder, ending, _select_channel(channels, channel, path), len(channels), listed, tests)
 
 
 def _select_channel(channels: Mapping[int, str], wanted: str, path: Path) -> int:
-    if wanted:
-        chosen = [n for n, name in channels.items() if wanted.lower() in (str(n), name.lower())]
-        if not chosen:
-            told = ", ".join(f"{n} {name}".strip() for n, name in channels.items())
-            raise DatasetError(f"{path}: no channel {wanted}; choose one of {told}")
-        return chosen[0]
-    return next((n for n, name in sorted(channels.items()) if "t2" in name.lower()), min(channels))
+    if not wanted:
+        return next((n for n, name in sorted(channels.items()) if "t2" in name.lower()), min(channels))
+    selected = [n for n, name in channels.items() if wanted.lower() in (str(n), name.lower())]
+    if not selected:
+        choices = ", ".join(f"{n} {name}".strip() for n, name in channels.items())
+        raise DatasetError(f"{path}: no channel {wanted}; choose one of {choices}")
+    return selected[0]
 
 
-def _listed_cases(folder: Path, values: Mapping[str, Any], path: Path) -> dict[str, tuple[tuple[Path, ...], Path]]:
-    """Cases that dataset.json lists itself, name to images and labels."""
-    rows: dict[str, Any] = {}
-    listed = values.get("dataset", values.get("training", []))
-    for row in listed.values() if isinstance(listed, dict) else listed if isinstance(listed, list) else []:
+def _listed_cases(folder: Path, values: Mapping[str, Any], path: Path) -> _CaseFiles:
+    """Return the cases that dataset.json lists itself."""
+    cases: _CaseFiles = {}
+    rows = values.get("dataset", values.get("training", []))
+    for row in rows.values() if isinstance(rows, dict) else rows if isinstance(rows, list) else []:
         images = row.get("images", row.get("image")) if isinstance(row, dict) else None
         images = [images] if isinstance(images, str) else images
         if not isinstance(images, list) or not images or not isinstance(row.get("label"), str):
             raise DatasetError(f"{path}: training: every row needs an image and a label")
-        strange = next((name for name in (*images, row["label"]) if not _is_relative_inside(str(name))), None)
-        if strange is not None:
-            raise DatasetError(f"{path}: training: {strange}: must be a path inside the folder")
-        name = Path(row["label"]).name
-        name = next((name[: -len(suffix)] for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), name)
-        rows[name] = (tuple(folder / str(image) for image in images), folder / row["label"])
-    return rows
+        outside = next((name for name in (*images, row["label"]) if not is_relative_inside(name)), None)
+        if outside is not None:
+            raise DatasetError(f"{path}: training: {outside}: must be a path inside the folder")
+        cases[io.exam_name(row["label"])] = (tuple(folder / image for image in images), folder / row["label"])
+    return cases
 
 
-def _is_relative_inside(name: str) -> bool:
-    return not Path(name).is_absolute() and ".." not in Path(name).parts
-
-
-def _list_cases(source: Path, said: _RawDataset, patient: str) -> SourceListing:
-    """Training cases, test cases with labels, and one line on test images without."""
-    del source  # the folder was found when the table was read
-    parts = (
-        {"": said.listed_cases}
-        if said.listed_cases
-        else {i: _cases_in_folders(said, i, j) for i, j in (_TRAINING_FOLDERS, _TEST_FOLDERS)}
+def _list_cases(source: Path, raw_dataset: _RawDataset, patient: str) -> SourceListing:  # noqa: ARG001
+    """List training cases, and test cases with labels; test images without labels are refused in one line."""
+    folder, channel = raw_dataset.folder, raw_dataset.channel
+    folders = (
+        {"": raw_dataset.listed_cases}
+        if raw_dataset.listed_cases
+        else {
+            images: _cases_in_folders(raw_dataset, images, labels)
+            for images, labels in (_TRAINING_FOLDERS, _TEST_FOLDERS)
+        }
     )
-    tests = parts.get(_TEST_FOLDERS[0], {})
-    alone = [name for name, (_, label) in tests.items() if not label.is_file()]
-    refused = [
-        (_TEST_FOLDERS[0], f"{n} exams without reference labels left out")
-        for n in [len(alone) + said.unlabelled_tests]
-        if n
-    ]
-    found: dict[str, SourceCase] = {}
-    for part, cases in parts.items():
-        for name, (images, label) in cases.items():
-            many = len(images) == 1 and said.channels > 1  # the Decathlon keeps channels in one 4-D file
-            image = images[0] if many or said.channel >= len(images) else images[said.channel]
+    tests = folders.get(_TEST_FOLDERS[0], {})
+    unlabelled = [name for name, (_, label) in tests.items() if not label.is_file()]
+    count = len(unlabelled) + raw_dataset.unlabelled_tests
+    refused: Refusals = [(_TEST_FOLDERS[0], f"{count} exams without reference labels left out")] if count else []
+    cases: dict[str, SourceCase] = {}
+    for part, members in folders.items():
+        split = "test" if part == _TEST_FOLDERS[0] else None
+        for name, (images, label) in members.items():
+            is_4d = len(images) == 1 and raw_dataset.channels > 1  # the Decathlon keeps channels in one 4-D file
+            image = images[0] if is_4d or channel >= len(images) else images[channel]
             missing = next((path for path in (image, label) if not path.is_file()), None)
-            if part == _TEST_FOLDERS[0] and name in alone:
+            if split and name in unlabelled:
                 continue
             if missing:
-                refused.append((clean_case_name(name), f"{missing.relative_to(said.folder)}: missing"))
-            else:
-                split = "test" if part == _TEST_FOLDERS[0] else None
-                found[name] = SourceCase(
-                    clean_case_name(name),
-                    "",
-                    (image, label),
-                    split=split,
-                    metadata=_volume_metadata(said.channel, many),
-                )
-    if not found:
-        raise DatasetError(f"{said.folder}: no pair of image and labels in imagesTr and labelsTr")
-    known, unknown = patients_from_names(sorted(found), patient)
-    return SourceListing(
-        tuple(replace(found[n], patient=clean_case_name(p)) for n, p in known.items()), (*refused, *unknown)
-    )
+                refused.append((clean_case_name(name), f"{missing.relative_to(folder)}: missing"))
+                continue
+            metadata = {"volume": channel} if is_4d else {}
+            cases[name] = SourceCase(clean_case_name(name), "", (image, label), split=split, metadata=metadata)
+    if not cases:
+        raise DatasetError(f"{folder}: no pair of image and labels in imagesTr and labelsTr")
+    patients, unknown = patients_from_names(sorted(cases), patient)
+    listed = tuple(replace(cases[name], patient=clean_case_name(p)) for name, p in patients.items())
+    return SourceListing(listed, (*refused, *unknown))
 
 
-def _volume_metadata(channel: int, many: bool) -> dict[str, Any]:
-    """Which volume of a 4-D file is the image, kept beside the case; nothing for other files."""
-    return {"volume": channel} if many else {}
-
-
-def _cases_in_folders(said: _RawDataset, images: str, labels: str) -> dict[str, tuple[tuple[Path, ...], Path]]:
-    """Cases that lie in a folder of images, with or without their labels: CASE_0000.nii.gz beside CASE.nii.gz."""
-    numbered = (said.folder / images).glob(f"*_[0-9][0-9][0-9][0-9]{said.ending}")
-    names = {path.name[: -len(said.ending) - 5] for path in numbered}
-    names |= {path.name[: -len(said.ending)] for path in (said.folder / labels).glob(f"*{said.ending}")}
+def _cases_in_folders(raw_dataset: _RawDataset, images: str, labels: str) -> _CaseFiles:
+    """Return images and label of each case in two folders, whether the files exist or not."""
+    folder, ending = raw_dataset.folder, raw_dataset.ending
+    numbered = (folder / images).glob(f"*_[0-9][0-9][0-9][0-9]{ending}")
+    names = {path.name[: -len(ending) - 5] for path in numbered}
+    names |= {path.name[: -len(ending)] for path in (folder / labels).glob(f"*{ending}")}
     return {
         name: (
-            tuple(said.folder / images / f"{name}_{n:04d}{said.ending}" for n in range(said.channels)),
-            said.folder / labels / f"{name}{said.ending}",
+            tuple(folder / images / f"{name}_{n:04d}{ending}" for n in range(raw_dataset.channels)),
+            folder / labels / f"{name}{ending}",
         )
         for name in sorted(names)
         if not name.startswith(".")
     }
 
 
-def _load_case(raw: SourceCase, table: LabelTable, notes: tuple[str, ...]) -> LoadedCase:
-    from lumbarseg import io
-
-    image = io.read_image(raw.files[0], raw.metadata.get("volume"))
-    labels = io.read_labels(raw.files[1])
-    label_grid.check_label_values(labels.array, table, raw.files[1], _SUGGESTION)
-    labels, warnings = label_grid.labels_on_image_grid(labels, image, raw.files[1])
+def _load_case(case: SourceCase, label_table: LabelTable, notes: tuple[str, ...]) -> LoadedCase:
+    image = io.read_image(case.files[0], case.metadata.get("volume"))
+    suggestion = "dataset.json has no label of this value; add it there, or give --table"
+    labels, warnings = read_labels_on_grid(case.files[1], image, label_table, suggestion)
     return LoadedCase(image, labels, warnings=(*notes, *warnings))

@@ -1,4 +1,4 @@
-"""A source's label values in the package's own."""
+"""Conversion of a source's label values to the package's own."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from lumbarseg.anatomy import Kind, structure_by_name
 from lumbarseg.volume import Array
 
-from ..dataset import LabelTable
+from ..label_table import LabelTable
 from ..schemes import unannotated_names
 
 PARTIAL_OFFSET = 100
-"""Added to a structure's label where a source has a second value for it, for one that is partly in view."""
-_FIRST_UNNAMED_VALUE = 200  # from here on, what has no name
+"""Added to a structure's label where a source has a second value for it: a structure partly in view."""
+_FIRST_UNNAMED_VALUE = 200
 
 
 def to_own_labels(rows: Mapping[int, tuple[str, ...]]) -> tuple[LabelTable, Array]:
-    """A source's rows in the package's own values, the row of 0 included, and (256,) uint8 that takes values there.
+    """Return a source's rows under the package's own labels, with a row of 0, and a (256,) uint8 lookup of values.
 
-    A vertebra has the label of its body, whatever else its row allows. Several rows without a name share a value.
+    A vertebra has the label of its body, whatever else its row allows. Equal rows without a level share a value.
     """
     table: LabelTable = {}
     lookup = np.zeros(256, np.uint8)

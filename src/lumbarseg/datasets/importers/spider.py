@@ -1,4 +1,4 @@
-"""SPIDER (Zenodo 10159290): exams and masks as .mha, counted from the lowest vertebra, with two tables beside."""
+"""SPIDER (Zenodo 10159290): images and masks as .mha, counted from the lowest vertebra, with two CSV tables."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from lumbarseg.anatomy import Kind
 from lumbarseg.errors import DatasetError
 from lumbarseg.volume import Volume
 
-from ..dataset import count_voxels
+from ..label_table import count_voxels
 from ..schemes import REGULAR_VERTEBRAE, SCHEMES
 from . import label_grid
 from .file_pairs import clean_case_name, find_pairs, walk_paths
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
+from .label_grid import read_labels_on_grid
 from .own_labels import PARTIAL_OFFSET, to_own_labels
 
 _PARTIAL, _DISC_OFFSET = 100, 200  # added to a vertebra's count: partly in view, and the disc below it
-_SOURCE_TABLE = {
-    **SCHEMES["spider"],
-    _DISC_OFFSET: (Kind.DISC.value,),
-}  # and a disc below the one that is counted as the lowest
+_SOURCE_TABLE = {**SCHEMES["spider"], _DISC_OFFSET: (Kind.DISC.value,)}  # 200: a disc below the lowest that is counted
 LABEL_TABLE, _TO_OWN_LABEL = to_own_labels(_SOURCE_TABLE)
 KNOWN_FAULTS = {
     **label_grid.KNOWN_FAULTS,
@@ -31,7 +29,7 @@ KNOWN_FAULTS = {
     "counting": "there is a level below the one counted as the lowest; names were counted and may be one level off",
     "same-acquisition": "two series of a patient are one acquisition, as their parameters say",
     "above-T1": "counts that reach above T1; such vertebrae and discs are kept without a name",
-    "no-overview": "overview.csv says nothing of this exam: no scanner, no official split",
+    "no-overview": "overview.csv has no row for this exam: no scanner, no official split",
 }
 
 _IMAGES, _MASKS = "**/images/{name}.mha", "**/masks/{name}.mha"
@@ -42,111 +40,99 @@ _PARAMETERS = (
     "EchoTime", "RepetitionTime", "FlipAngle", "SliceThickness", "PixelSpacing", "MRAcquisitionType",
     "SeriesDescription", "SequenceName", "EchoTrainLength",
 )  # fmt: skip
-_MIN_SHARED_PARAMETERS = 4  # parameters that two series must share to be called one acquisition
+_MIN_SHARED_PARAMETERS = 4  # parameters that two series must share to be one acquisition
 
 CsvRow = dict[str, str]
 
 
 def list_cases(source: Path) -> SourceListing:
-    """The pairs images/NAME.mha and masks/NAME.mha, in images/images/ too, with what the two tables say of them."""
-    try:
-        pairs, refused = find_pairs(source, _IMAGES, _MASKS)
-    except DatasetError as error:
-        raise DatasetError(
-            f"{source}: holds no images/1_t1.mha with masks/1_t1.mha; give the folder with the files of Zenodo 10159290"
-        ) from error
+    """List the pairs images/NAME.mha and masks/NAME.mha, also in images/images/, with the entries of the two tables."""
+    not_found = "holds no images/1_t1.mha with masks/1_t1.mha; give the folder with the files of Zenodo 10159290"
+    pairs, refused = find_pairs(source, _IMAGES, _MASKS, not_found)
     overview = {row.get("new_file_name", ""): row for row in _read_csv(source, "overview.csv")}
     gradings: dict[str, list[CsvRow]] = {}
     for row in _read_csv(source, "radiological_gradings.csv"):
         gradings.setdefault(_integer_text(row.get("Patient", "")), []).append(row)
-    raws = []
-    refused = [(name, reason.replace("**/", "")) for name, reason in refused]
+    cases = []
     for name, paths in pairs.items():
-        match = _FILE_NAME.fullmatch(name)
-        if match:
-            raws.append(_source_case(name, paths, match[1], match[2], overview, gradings.get(match[1], [])))
+        if match := _FILE_NAME.fullmatch(name):
+            metadata = _case_metadata(match, overview)
+            metadata |= {"gradings": gradings[match[1]]} if match[1] in gradings else {}
+            cases.append(_source_case(match, paths, overview.get(name, {}), metadata))
         else:
-            refused.append(
-                (clean_case_name(name), f"{paths[0]}: a name of SPIDER looks like 1_t1, 1_t2 or 1_t2_SPACE; rename it")
-            )
-    return SourceListing(tuple(sorted(raws, key=lambda raw: (int(raw.patient), raw.name))), tuple(refused))
+            reason = f"{paths[0]}: a name of SPIDER looks like 1_t1, 1_t2 or 1_t2_SPACE; rename it"
+            refused.append((clean_case_name(name), reason))
+    cases.sort(key=lambda case: (int(case.patient), case.name))
+    return SourceListing(tuple(cases), tuple(refused))
 
 
-def _source_case(
-    name: str, paths: tuple[Path, Path], patient: str, series: str, overview: dict[str, CsvRow], gradings: list[CsvRow]
-) -> SourceCase:
-    row = overview.get(name, {})
-    about: dict[str, Any] = {key: text for key, text in row.items() if text and key not in ("birth_date", "subset")}
-    if (age := _age_in_years(row.get("birth_date", ""))) is not None:
-        about["age"] = age
-    if gradings:
-        about["gradings"] = gradings
-    twin = f"{patient}_{'t2' if series == 't2_SPACE' else 't2_SPACE'}"
-    if series != "t1" and _is_same_acquisition(row, overview.get(twin, {})):
-        about["same_acquisition"] = twin
-    contrast = "STIR" if series == "t2" and _is_stir(row) else _CONTRASTS[series]
+def _case_metadata(name: re.Match[str], overview: dict[str, CsvRow]) -> dict[str, Any]:
+    """Return the row of overview.csv, with the age and a series of the same acquisition."""
+    row = overview.get(name[0], {})
+    metadata: dict[str, Any] = {key: text for key, text in row.items() if text and key not in ("birth_date", "subset")}
+    # years, from a column that is called birth_date and holds an age
+    age = re.fullmatch(r"0*(\d{1,3})(?:\.\d*)?\s*Y?", row.get("birth_date", ""), re.IGNORECASE)
+    metadata |= {"age": int(age[1])} if age else {}
+    other = f"{name[1]}_{'t2' if name[2] == 't2_SPACE' else 't2_SPACE'}"
+    if name[2] != "t1" and _is_same_acquisition(row, overview.get(other, {})):
+        metadata["same_acquisition"] = other
+    return metadata
+
+
+def _source_case(name: re.Match[str], paths: tuple[Path, Path], row: CsvRow, metadata: dict[str, Any]) -> SourceCase:
+    is_stir = re.search(r"\b(STIR|TIRM)\b", row.get("SeriesDescription", ""), re.IGNORECASE) is not None
+    contrast = "STIR" if name[2] == "t2" and is_stir else _CONTRASTS[name[2]]
     scanner = " ".join(f"{row.get('Manufacturer', '')} {row.get('ManufacturerModelName', '')}".split())
     split = _SPLITS.get(row.get("subset", "").lower())
-    return SourceCase(name, patient, paths, contrast, scanner, split, about)
+    return SourceCase(name[0], name[1], paths, contrast, scanner, split, metadata)
 
 
-def load_case(raw: SourceCase) -> LoadedCase:
-    """One exam in the package's own values; DatasetError when its mask holds a value that SPIDER does not use."""
-    path = raw.files[1]
-    image = io.read_image(raw.files[0])
-    labels, warnings = label_grid.labels_on_image_grid(io.read_labels(path), image, path)
-    label_grid.check_label_values(
-        labels.array, _SOURCE_TABLE, path, "is it an 8-bit copy, or was it resized with interpolation?"
-    )
+def load_case(case: SourceCase) -> LoadedCase:
+    """Load one exam in the package's own labels; DatasetError when its mask holds a value that SPIDER does not use."""
+    image, path = io.read_image(case.files[0]), case.files[1]
+    suggestion = "is it an 8-bit copy, or was it resized with interpolation?"
+    labels, warnings = read_labels_on_grid(path, image, _SOURCE_TABLE, suggestion)
     present = set(count_voxels(labels.array)) - {0}
     if not present:
-        raise DatasetError(f"{path}: nothing is drawn in it; leave this exam out, or copy its mask again")
+        raise DatasetError(f"{path}: nothing is labelled; leave this exam out, or copy its mask again")
     own = Volume(_TO_OWN_LABEL[labels.array], labels.affine)
-    partly = [
-        LABEL_TABLE[value][0] for value in count_voxels(own.array) if PARTIAL_OFFSET < value < PARTIAL_OFFSET + _PARTIAL
-    ]
-    about = {"partly_in_view": partly} if partly else {}
-    return LoadedCase(image, own, warnings=(*warnings, *_case_warnings(raw, present)), metadata=about)
+    partial_values = range(PARTIAL_OFFSET + 1, PARTIAL_OFFSET + _PARTIAL)
+    partly = [LABEL_TABLE[value][0] for value in count_voxels(own.array) if value in partial_values]
+    metadata = {"partly_in_view": partly} if partly else {}
+    return LoadedCase(image, own, warnings=(*warnings, *_case_warnings(case, present)), metadata=metadata)
 
 
-def _case_warnings(raw: SourceCase, present: set[int]) -> list[str]:
-    told = []
-    if raw.contrast == "STIR":
-        told.append(f"stir: named t2, described as {raw.metadata['SeriesDescription']}")
-    graded = any(_integer_text(row.get("IVD label", "")) == "0" for row in raw.metadata.get("gradings", []))
-    if graded or _DISC_OFFSET in present:
-        where = "the gradings have an IVD label 0" if graded else f"the mask has a disc {_DISC_OFFSET}"
-        told.append(f"counting: {where}, a level below the one counted as the lowest; L5 = 1 is a rule, not anatomy")
-    if twin := raw.metadata.get("same_acquisition"):
-        told.append(f"same-acquisition: {twin} has the same parameters in overview.csv")
+def _case_warnings(case: SourceCase, present: set[int]) -> list[str]:
+    warnings = []
+    if case.contrast == "STIR":
+        warnings.append(f"stir: named t2, described as {case.metadata['SeriesDescription']}")
+    is_graded = any(_integer_text(row.get("IVD label", "")) == "0" for row in case.metadata.get("gradings", []))
+    if is_graded or _DISC_OFFSET in present:
+        reason = "the gradings have an IVD label 0" if is_graded else f"the mask has a disc {_DISC_OFFSET}"
+        warnings.append(
+            f"counting: {reason}, a level below the one counted as the lowest; L5 = 1 is a rule, not anatomy"
+        )
+    if other := case.metadata.get("same_acquisition"):
+        warnings.append(f"same-acquisition: {other} has the same parameters in overview.csv")
     high = sorted(value for value in present if value != _PARTIAL and value % _PARTIAL > len(REGULAR_VERTEBRAE))
     if high:
-        told.append(f"above-T1: the values {', '.join(map(str, high))}; kept without a name")
-    if "new_file_name" not in raw.metadata:
-        told.append("no-overview: overview.csv has no row for it")
-    return told
+        warnings.append(f"above-T1: the values {', '.join(map(str, high))}; kept without a name")
+    if "new_file_name" not in case.metadata:
+        warnings.append("no-overview: overview.csv has no row for it")
+    return warnings
 
 
 def _read_csv(source: Path, name: str) -> list[CsvRow]:
-    """The rows of a table somewhere in the folder, blanks around names and values removed; none where it lacks."""
+    """Read a table somewhere in the folder, without blanks around names and values; [] where there is none."""
     path = next((source / relative for relative in walk_paths(source) if Path(relative).name == name), None)
     if path is None:
         return []
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, restkey="", restval=""))
     except (OSError, csv.Error) as error:
         raise DatasetError(f"{path}: cannot be read as a table: {error}; copy it again") from error
-    return [{(key or "").strip(): (value or "").strip() for key, value in _named_columns(row)} for row in rows]
-
-
-def _named_columns(row: dict[Any, Any]) -> list[tuple[str, str]]:
-    """Columns of a row; what stands past the last named one is left out."""
-    return [(key, value) for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)]
-
-
-def _is_stir(row: CsvRow) -> bool:
-    return re.search(r"\b(STIR|TIRM)\b", row.get("SeriesDescription", ""), re.IGNORECASE) is not None
+    return [{key.strip(): value.strip() for key, value in row.items() if key} for row in rows]
 
 
 def _is_same_acquisition(row: CsvRow, other: CsvRow) -> bool:
@@ -155,24 +141,19 @@ def _is_same_acquisition(row: CsvRow, other: CsvRow) -> bool:
 
 
 def _integer_text(text: str) -> str:
-    """A number as whole digits: "1.0" is "1"."""
+    """Return a number as whole digits: "1.0" is "1"."""
     try:
         return str(int(float(text)))
     except (ValueError, OverflowError):
         return text
 
 
-def _age_in_years(text: str) -> int | None:
-    """Years, from a column that is called birth_date and holds an age."""
-    match = re.fullmatch(r"0*(\d{1,3})(?:\.\d*)?\s*Y?", text, re.IGNORECASE)
-    return int(match[1]) if match else None
-
-
 IMPORTER = Importer(
-    name="spider",
-    label_table=LABEL_TABLE,
-    citation="SPIDER: van der Graaf et al., Sci Data 11:264, 2024; Zenodo 10159290",
-    licence="CC BY 4.0",
-    list_cases=list_cases,
-    load_case=load_case,
+    "spider",
+    LABEL_TABLE,
+    "SPIDER: van der Graaf et al., Sci Data 11:264, 2024; Zenodo 10159290",
+    "CC BY 4.0",
+    list_cases,
+    load_case,
+    KNOWN_FAULTS,
 )

@@ -1,4 +1,4 @@
-"""What can be wrong with a prepared dataset: one file per question, each gives findings and changes nothing."""
+"""Checks of prepared datasets: one module per question; each returns findings and changes nothing."""
 
 from .finding import SEVERITIES, Finding, Severity
 

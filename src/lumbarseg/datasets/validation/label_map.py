@@ -1,4 +1,4 @@
-"""What a label map says about itself: values, holes, specks, structures in two places, traces of interpolation."""
+"""Label maps: their values, holes, specks, structures in two places, and traces of interpolation."""
 
 from __future__ import annotations
 
@@ -8,63 +8,62 @@ import numpy as np
 from scipy import ndimage
 
 from lumbarseg.anatomy import Kind
+from lumbarseg.components import label_boxes
 from lumbarseg.volume import Array, Volume
 
-from ..dataset import Case, count_voxels
-from .components import Component, LabelRegion
+from ..dataset import Case
+from ..label_table import UNKNOWN, count_voxels
+from .components import LabelRegion
 from .finding import Finding, Severity
 
-_SPECK_VOLUME = 150.0  # mm3: less of something that comes in pieces is a speck
+_SPECK_VOLUME = 150.0  # mm3: less, of a structure that may have several components, is a speck
 _CRUMB_VOLUME = 10.0  # mm3: less is an edge that the voxels could not follow, wherever it is
-_SPLIT_FRACTION = 0.1  # of the largest piece of a level: less is a speck, as much in another place a second structure
+_SPLIT_FRACTION = 0.1  # of the largest component of a level: less is a speck, more a second structure
 _HOLE_VOLUME = 30.0  # mm3 of holes in a body or disc that should be looked at; less is a note
-_INTERPOLATED_FRACTION = 0.12  # of the voxels at edges that lie, in number too, between their neighbours: interpolated
+_INTERPOLATED_FRACTION = 0.12  # of the voxels at edges, with a value between those of their neighbours
 _WHOLE_VERTEBRA = frozenset({Kind.BODY, Kind.ARCH})
-# mm from the rest, by what is drawn: (a speck further away is a mistake, a large piece further away is another thing)
+# mm from the rest, by kinds: (a speck further away is a mistake, a large component further away is another structure)
 _DISTANCE_LIMITS: dict[frozenset[Kind], tuple[float, float]] = {
     _WHOLE_VERTEBRA: (40.0, 60.0),
     frozenset({Kind.ARCH}): (40.0, 60.0),
 }
 _DEFAULT_DISTANCE_LIMITS = (8.0, 12.0)
+_MAX_VALUES = 6  # values listed in a message
 
 
 def check_values(case: Case, labels: Volume) -> list[Finding]:
-    """Values that the table does not explain, and maps in which nothing is drawn."""
+    """Report values that the label table does not explain, and label maps without any structure."""
     present = count_voxels(labels.array)
-    strange = [value for value in present if value not in case.label_table]
-    found = []
-    if strange:
-        told = ", ".join(f"{value} ({present[value]} voxels)" for value in strange[:6])
-        text = f"values that the label table does not explain: {told}; put them right, or explain them in dataset.json"
-        found.append(Finding(case.name, "values", "error", text))
-    drawn = [
-        v
-        for v in present
-        if v in case.label_table and "background" not in case.label_table[v] and case.label_table[v] != ("unknown",)
-    ]
-    if not drawn and not strange:
-        text = "nothing is labelled: an exam without a label teaches that there is nothing; leave it out"
-        found.append(Finding(case.name, "empty", "error", text))
-    return found
+    unexplained = [value for value in present if value not in case.label_table]
+    if unexplained:
+        listed = ", ".join(f"{value} ({present[value]} voxels)" for value in unexplained[:_MAX_VALUES])
+        text = f"the label table does not explain the values {listed}; correct them, or explain them in dataset.json"
+        return [Finding(case.name, "values", "error", text)]
+    rows = [case.label_table[value] for value in present]
+    if all("background" in row or row == (UNKNOWN,) for row in rows):
+        text = "nothing is labelled: training would learn that there is no spine in it; leave the exam out"
+        return [Finding(case.name, "empty", "error", text)]
+    return []
 
 
 def check_interpolation(case: Case, labels: Volume) -> list[Finding]:
-    """Grey values rounded to labels: between two structures stand voxels with the numbers between theirs."""
-    share = interpolated_fraction(labels.array)
-    if share < _INTERPOLATED_FRACTION:
+    """Report a map that was resized as grey values: voxels between two structures have values between theirs."""
+    fraction = interpolated_fraction(labels.array)
+    if fraction < _INTERPOLATED_FRACTION:
         return []
     text = (
-        f"{share:.0%} of the voxels at edges hold a number between their neighbours': the map was resized with "
-        "interpolation; make it again with nearest neighbour"
+        f"{fraction:.0%} of the voxels at edges have a value between those of their neighbours: the map was resized "
+        "with interpolation; make it again with nearest neighbour"
     )
     return [Finding(case.name, "interpolated", "error", text)]
 
 
 def interpolated_fraction(array: Array) -> float:
-    """Of the voxels at an edge, those whose value lies between their two neighbours' in the plane; (I, J, K) uint8."""
+    """Return the fraction of in-plane edge voxels whose value lies between their two neighbours'; (I, J, K) uint8."""
     between = edges = 0
     for axis in (1, 2):
-        before, here, after = (np.moveaxis(array, axis, 0)[s] for s in (slice(None, -2), slice(1, -1), slice(2, None)))
+        moved = np.moveaxis(array, axis, 0)
+        before, here, after = moved[:-2], moved[1:-1], moved[2:]
         rising, falling = (before < here) & (here < after), (before > here) & (here > after)
         between += int(np.count_nonzero(rising | falling))
         edges += int(np.count_nonzero(before != here))
@@ -72,66 +71,62 @@ def interpolated_fraction(array: Array) -> float:
 
 
 def check_holes(case: Case, labels: Volume, regions: Sequence[LabelRegion]) -> list[Finding]:
-    """Unlabelled voxels that a body or disc encloses within a sagittal slice."""
-    found: dict[Severity, list[str]] = {"warning": [], "note": []}
-    voxel = float(np.prod(labels.grid.spacing))
-    boxes = ndimage.find_objects(labels.array)
-    plane = np.zeros((3, 3, 3), bool)
-    plane[1] = ndimage.generate_binary_structure(2, 1)
-    for part in regions:
-        if part.kinds not in ({Kind.BODY}, {Kind.DISC}):
+    """Report unlabelled voxels that a body or disc encloses within a sagittal slice."""
+    holes: dict[Severity, list[str]] = {"warning": [], "note": []}
+    voxel_volume = float(np.prod(labels.grid.spacing))
+    boxes = label_boxes(labels.array)
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[1] = ndimage.generate_binary_structure(2, 1)
+    for region in regions:
+        if region.kinds not in ({Kind.BODY}, {Kind.DISC}):
             continue
-        inside = labels.array[boxes[part.value - 1]]
-        mask = inside == part.value
-        empty = ndimage.binary_fill_holes(mask, plane) & (inside == 0)
-        volume = float(np.count_nonzero(empty)) * voxel
+        cropped = labels.array[boxes[region.value]]
+        enclosed = ndimage.binary_fill_holes(cropped == region.value, in_plane) & (cropped == 0)
+        volume = float(np.count_nonzero(enclosed)) * voxel_volume
         if volume:
-            found["warning" if volume > _HOLE_VOLUME else "note"].append(f"{part.display_name} ({volume:.0f} mm3)")
-    words: dict[Severity, str] = {"warning": "holes", "note": "small holes"}
-    return [Finding(case.name, "holes", s, f"{words[s]}: {', '.join(told)}") for s, told in found.items() if told]
+            severity: Severity = "warning" if volume > _HOLE_VOLUME else "note"
+            holes[severity].append(f"{region.display_name} ({volume:.0f} mm3)")
+    titles: dict[Severity, str] = {"warning": "holes", "note": "small holes"}
+    return [Finding(case.name, "holes", s, f"{titles[s]}: {', '.join(texts)}") for s, texts in holes.items() if texts]
 
 
 def check_components(case: Case, labels: Volume, regions: Sequence[LabelRegion]) -> list[Finding]:
-    """Structures in two places, and specks that lie where nothing of their kind can be."""
-    found = []
-    near: dict[str, int] = {}
-    for part in regions:
-        far = _DISTANCE_LIMITS.get(part.kinds, _DEFAULT_DISTANCE_LIMITS)
-        if part.kinds == {Kind.CANAL} and labels.array.shape[0] == 1:  # a slice beside it shows it between the arches
-            far = _DISTANCE_LIMITS[_WHOLE_VERTEBRA]
-        single = part.level is not None and not part.kinds & {Kind.SACRUM, Kind.CANAL}  # those come in pieces
-        rest = part.components[:1] if single else _large_components(regions)
+    """Report structures in two places, and specks where nothing of their kind can be."""
+    findings = []
+    crumbs: dict[str, int] = {}
+    large = [c for region in regions for c in region.components if c.volume >= _SPECK_VOLUME]
+    for region in regions:
+        speck_limit, split_limit = _DISTANCE_LIMITS.get(region.kinds, _DEFAULT_DISTANCE_LIMITS)
+        if region.kinds == {Kind.CANAL} and labels.array.shape[0] == 1:  # beside it a slice shows it between the arches
+            speck_limit, split_limit = _DISTANCE_LIMITS[_WHOLE_VERTEBRA]
+        # sacrum and canal may have several components
+        is_single = region.level is not None and not region.kinds & {Kind.SACRUM, Kind.CANAL}
+        rest = list(region.components[:1]) if is_single else large
         specks: list[tuple[float, float]] = []
-        for piece in part.components[1:]:
-            small = piece.volume < (_SPLIT_FRACTION * part.largest.volume if single else _SPECK_VOLUME)
-            if piece.touches_edge or not (small or single):
+        for component in region.components[1:]:
+            is_small = component.volume < (_SPLIT_FRACTION * region.largest.volume if is_single else _SPECK_VOLUME)
+            if component.touches_edge or not (is_small or is_single):
                 continue
-            distance = piece.distance([other for other in rest if other is not piece])
-            if small and distance > far[0] and piece.volume > _CRUMB_VOLUME:
-                specks.append((piece.volume, distance))
-            elif small:
-                near[part.display_name] = near.get(part.display_name, 0) + 1
-            elif distance > far[1]:
-                text = f"{part.display_name} is in two places, {distance:.0f} mm apart; is one of them another level?"
-                found.append(Finding(case.name, "split", "error", text))
+            distance = component.distance([other for other in rest if other is not component])
+            if is_small and distance > speck_limit and component.volume > _CRUMB_VOLUME:
+                specks.append((component.volume, distance))
+            elif is_small:
+                crumbs[region.display_name] = crumbs.get(region.display_name, 0) + 1
+            elif distance > split_limit:
+                text = f"{region.display_name} is in two places, {distance:.0f} mm apart; is one of them another level?"
+                findings.append(Finding(case.name, "split", "error", text))
         if specks:
-            found.append(Finding(case.name, "specks", "warning", _describe_specks(part, specks)))
-    if near:
-        told = ", ".join(f"{count} of {name}" for name, count in near.items())
-        found.append(Finding(case.name, "specks", "note", f"loose crumbs beside the rest: {told}"))
-    return found
+            findings.append(Finding(case.name, "specks", "warning", _describe_specks(region, specks)))
+    if crumbs:
+        listed = ", ".join(f"{count} of {name}" for name, count in crumbs.items())
+        findings.append(Finding(case.name, "specks", "note", f"loose crumbs beside the rest: {listed}"))
+    return findings
 
 
-def _describe_specks(part: LabelRegion, specks: Sequence[tuple[float, float]]) -> str:
+def _describe_specks(region: LabelRegion, specks: Sequence[tuple[float, float]]) -> str:
     volumes, distances = zip(*specks, strict=True)
+    name = region.display_name
     if len(specks) == 1:
-        return (
-            f"{part.display_name}: a speck of {volumes[0]:.0f} mm3 lies {distances[0]:.0f} mm from the rest; remove it"
-        )
-    told = f"{len(specks)} specks of up to {max(volumes):.0f} mm3 lie up to {max(distances):.0f} mm from the rest"
-    return f"{part.display_name}: {told}; remove them"
-
-
-def _large_components(parts: Sequence[LabelRegion]) -> list[Component]:
-    """Pieces of any value that are no specks."""
-    return [piece for part in parts for piece in part.components if piece.volume >= _SPECK_VOLUME]
+        return f"{name}: a speck of {volumes[0]:.0f} mm3 lies {distances[0]:.0f} mm from the rest; remove it"
+    sizes = f"up to {max(volumes):.0f} mm3 lie up to {max(distances):.0f} mm from the rest"
+    return f"{name}: {len(specks)} specks of {sizes}; remove them"

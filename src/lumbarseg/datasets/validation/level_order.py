@@ -1,4 +1,4 @@
-"""Whether named levels stand as they do in a spine: in order, discs between their vertebrae, none left out."""
+"""Named levels: in the order of a spine, discs between their vertebrae, none left out."""
 
 from __future__ import annotations
 
@@ -13,43 +13,42 @@ from ..dataset import Case
 from .components import LabelRegion
 from .finding import Finding
 
-_NEIGHBOUR_DISTANCE = 1.5  # of the usual distance of neighbours: less, where a level is left out, is a name left out
-_GAP_DISTANCE = 1.6  # of the usual distance: more between neighbours is a level in between
-_USUAL_DISTANCE = 36.0  # mm between neighbouring lumbar vertebrae, where there are too few to tell
+_NEIGHBOUR_DISTANCE = 1.5  # times the usual distance: less, where a level is left out, means that a name is left out
+_GAP_DISTANCE = 1.6  # times the usual distance: more between neighbours is a level in between
+_USUAL_DISTANCE = 36.0  # mm between neighbouring lumbar vertebrae, where too few are in view
 
 
 def check_level_order(case: Case, regions: Sequence[LabelRegion]) -> list[Finding]:
-    """The column of one case; parts: of its label map."""
-    found = []
+    """Report names out of order and levels left out."""
+    findings = []
     for kind in (Kind.BODY, Kind.DISC):
-        found += _check_sequence(case, _named_levels(regions, kind))
-    if not found:
-        found += _check_discs(case, regions) + _check_gaps(
-            case, _named_levels(regions, Kind.BODY), has_whole_vertebrae(regions)
-        )
-    return found
+        findings += _check_sequence(case, _named_levels(regions, kind))
+    if not findings:
+        findings += _check_discs(case, regions)
+        findings += _check_gaps(case, _named_levels(regions, Kind.BODY), has_whole_vertebrae(regions))
+    return findings
 
 
-def has_whole_vertebrae(parts: Sequence[LabelRegion]) -> bool:
-    """Whether vertebrae are drawn with their posterior elements."""
-    return any(Kind.BODY in part.kinds and Kind.ARCH in part.kinds for part in parts)
+def has_whole_vertebrae(regions: Sequence[LabelRegion]) -> bool:
+    """Return whether vertebrae share a value with their posterior elements."""
+    return any({Kind.BODY, Kind.ARCH} <= region.kinds for region in regions)
 
 
-def _named_levels(parts: Sequence[LabelRegion], kind: Kind) -> list[LabelRegion]:
-    """Named levels of a kind from head to foot, as their names say."""
-    named = [part for part in parts if part.level and part.level.kind is kind]
-    return sorted(named, key=lambda part: part.level.order if part.level else 0)
+def _named_levels(regions: Sequence[LabelRegion], kind: Kind) -> list[LabelRegion]:
+    """Return the named levels of a kind from head to foot, as their names say."""
+    named = [region for region in regions if region.level and region.level.kind is kind]
+    return sorted(named, key=lambda region: region.level.order if region.level else 0)
 
 
-def _height(part: LabelRegion) -> float:
-    return float(part.largest.centre[2])
+def _height(region: LabelRegion) -> float:
+    return float(region.largest.center[2])
 
 
-def is_upside_down(parts: Sequence[LabelRegion]) -> bool:
-    """Whether every name stands on the wrong side of every other."""
-    columns = [_named_levels(parts, kind) for kind in (Kind.BODY, Kind.DISC)]
-    pairs = [_height(a) <= _height(b) for column in columns for a, b in pairwise(column)]
-    return len(pairs) > 1 and all(pairs)
+def is_upside_down(regions: Sequence[LabelRegion]) -> bool:
+    """Return whether all names are in the reverse order."""
+    columns = [_named_levels(regions, kind) for kind in (Kind.BODY, Kind.DISC)]
+    is_reversed = [_height(a) <= _height(b) for column in columns for a, b in pairwise(column)]
+    return len(is_reversed) > 1 and all(is_reversed)
 
 
 def _check_sequence(case: Case, column: Sequence[LabelRegion]) -> list[Finding]:
@@ -57,52 +56,54 @@ def _check_sequence(case: Case, column: Sequence[LabelRegion]) -> list[Finding]:
     if not wrong:
         return []
     if len(wrong) == len(column) - 1 > 1:
-        text = f"the names run from foot to head: {column[0].display_name} is lowest, {column[-1].display_name} highest"
+        first, last = column[0].display_name, column[-1].display_name
+        text = f"the names run from foot to head: {first} is lowest, {last} highest"
     else:
         text = "; ".join(f"{a.display_name} lies below {b.display_name}" for a, b in wrong)
-    return [Finding(case.name, "order", "error", f"{text}; put the names right")]
+    return [Finding(case.name, "order", "error", f"{text}; correct the names")]
 
 
-def _check_discs(case: Case, parts: Sequence[LabelRegion]) -> list[Finding]:
-    """A disc lies below the vertebra it is named after first, and above the second; a sacrum may reach above its own
-    disc, where it lies flat."""
-    heights = {part.level.name: _height(part) for part in parts if part.level and part.level.kind is Kind.BODY}
+def _check_discs(case: Case, regions: Sequence[LabelRegion]) -> list[Finding]:
+    """Report discs that do not lie between their vertebrae; a flat sacrum may reach above its own disc."""
+    bodies = _named_levels(regions, Kind.BODY)
+    heights = {region.level.name: _height(region) for region in bodies if region.level}
     wrong = []
-    for disc in _named_levels(parts, Kind.DISC):
+    for disc in _named_levels(regions, Kind.DISC):
         upper, lower = disc.display_name.split("-")
         if heights.get(upper, np.inf) < _height(disc):
             wrong.append(f"disc {disc.display_name} lies above {upper}")
         if heights.get(lower, -np.inf) > _height(disc):
             wrong.append(f"disc {disc.display_name} lies below {lower}")
-    return [Finding(case.name, "order", "error", f"{text}; put the names right") for text in wrong]
+    return [Finding(case.name, "order", "error", f"{text}; correct the names") for text in wrong]
 
 
-def _check_gaps(case: Case, column: Sequence[LabelRegion], whole: bool) -> list[Finding]:
-    """Levels that are left out: known to be undrawn, not drawn, or not there at all."""
-    present = [part.display_name for part in column]
-    line = [level for level in LEVELS if level != "L6" or "L6" in present]
-    steps = [line.index(b) - line.index(a) for a, b in pairwise(present)]
+def _check_gaps(case: Case, column: Sequence[LabelRegion], has_arches: bool) -> list[Finding]:
+    """Report levels left out: missing names, missing annotations, or missing structures.
+
+    has_arches: vertebrae include posterior elements. A single slice may then show the body of one level and the arch of
+    another, so that distances say less.
+    """
+    names = [region.display_name for region in column]
+    levels = [level for level in LEVELS if level != "L6" or "L6" in names]
+    steps = [levels.index(b) - levels.index(a) for a, b in pairwise(names)]
     if not steps:
         return []
-    # whole vertebrae: a single slice shows now the body, now the arch of a level; distances say less
-    apart = [float(np.linalg.norm((a.largest.centre - b.largest.centre)[1:])) for a, b in pairwise(column)]
-    usual = float(np.median([d for d, n in zip(apart, steps, strict=True) if n == 1] or [_USUAL_DISTANCE]))
-    found = []
-    for i, (step, distance) in enumerate(zip(steps, apart, strict=True)):
-        upper, lower = present[i], present[i + 1]
-        left = line[line.index(upper) + 1 : line.index(lower)]
-        told = ", ".join(left)
-        if left and distance < _NEIGHBOUR_DISTANCE * usual and not whole:
-            text = f"{upper} and {lower} are neighbours ({distance:.0f} mm apart): the names leave out {told}"
-            found.append(Finding(case.name, "gap", "error", f"{text}; put the names right"))
-        elif left and not set(left) <= set(case.label_table[0]) and Kind.BODY.value not in case.label_table[0]:
-            text = f"{told} is not drawn between {upper} and {lower}, and value 0 does not say so"
-            found.append(Finding(case.name, "gap", "warning", f"{text}; draw it, or write its name in the row of 0"))
-        elif (
-            step == 1
-            and distance > _GAP_DISTANCE * usual
-            and not (column[i].largest.touches_edge or column[i + 1].largest.touches_edge)
-        ):
-            text = f"{upper} and {lower} lie {distance:.0f} mm apart, others {usual:.0f}: is a level left out?"
-            found.append(Finding(case.name, "gap", "warning", text))
-    return found
+    distances = [float(np.linalg.norm((a.largest.center - b.largest.center)[1:])) for a, b in pairwise(column)]
+    usual = float(np.median([d for d, n in zip(distances, steps, strict=True) if n == 1] or [_USUAL_DISTANCE]))
+    background = case.label_table[0]
+    findings = []
+    for (upper, lower), step, distance in zip(pairwise(column), steps, distances, strict=True):
+        pair = f"{upper.display_name} and {lower.display_name}"
+        skipped = levels[levels.index(upper.display_name) + 1 : levels.index(lower.display_name)]
+        listed = ", ".join(skipped)
+        touches_edge = upper.largest.touches_edge or lower.largest.touches_edge
+        if skipped and distance < _NEIGHBOUR_DISTANCE * usual and not has_arches:
+            text = f"{pair} are neighbours ({distance:.0f} mm apart): the names leave out {listed}; correct the names"
+            findings.append(Finding(case.name, "gap", "error", text))
+        elif skipped and not set(skipped) <= set(background) and Kind.BODY.value not in background:
+            text = f"{listed} is not annotated between {pair}, and the row of 0 does not say so"
+            findings.append(Finding(case.name, "gap", "warning", f"{text}; annotate it, or add its name to that row"))
+        elif step == 1 and distance > _GAP_DISTANCE * usual and not touches_edge:
+            text = f"{pair} lie {distance:.0f} mm apart, others {usual:.0f}: is a level left out?"
+            findings.append(Finding(case.name, "gap", "warning", text))
+    return findings

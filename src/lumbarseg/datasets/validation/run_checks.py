@@ -1,182 +1,231 @@
-"""Whether prepared datasets are what they say: each case on its own, by many processes, then all of them together."""
+"""Check of prepared datasets: each case on its own, by several processes, then all of them together."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
+from lumbarseg import io
+from lumbarseg.anatomy import Kind, structure_by_name
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
 from lumbarseg.executors import local_executor
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
-from ..dataset import AXES, Case, Dataset, count_voxels, verify_checksums
+from ..dataset import AXES, Case, Dataset, verify_checksums
+from ..label_table import count_voxels
 from ..orientation import estimate_orientation
 from ..selection import annotated_structures
-from . import SEVERITIES, Finding, components, contrast, fingerprints, geometry, label_map, level_order, split_leaks
+from ..splits import patient_id
+from ..workers import ProgressCallback, error_text
+from . import contrast, geometry, label_map, level_order, split_leaks
+from .components import label_regions
+from .finding import SEVERITIES, Finding
+from .fingerprints import Fingerprint, compute_fingerprint, find_duplicates
 
 CaseRenderer = Callable[[Case, Volume, Volume], bytes]
-"""Draws a case, image and labels in RAS order; must be picklable."""
+"""Returns a picture of a case from image and labels in RAS order; must be picklable."""
 
 
 @dataclass(frozen=True, eq=False)
 class CaseReport:
-    """What one case gave. name: as findings call it; shown: the weighting that the picture shows, "" when unsure."""
+    """What the checks found in one case.
+
+    Attributes
+    ----------
+    name : of the case in findings
+    apparent_contrast : of the image, "" when unsure
+    annotated : names of annotated structures and kinds
+    picture : as `render_case` returned it
+    """
 
     case: Case
     name: str
     findings: tuple[Finding, ...]
     apparent_contrast: str = ""
     annotated: frozenset[str] = frozenset()
-    fingerprint: fingerprints.Fingerprint | None = None
+    fingerprint: Fingerprint | None = None
     picture: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
 class CheckReport:
-    """cases: all of them in their datasets' order; findings: of cases and of the whole, the worst first."""
+    """The cases in the order of their datasets, and all findings, the worst first."""
 
+    datasets: tuple[Dataset, ...]
     cases: tuple[CaseReport, ...]
     findings: tuple[Finding, ...]
 
     def count(self, severity: str) -> int:
-        """How many findings are so bad."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def findings_of(self, name: str) -> list[Finding]:
-        """What was found in a case, "" for what holds of the whole."""
+        """Return the findings in a case, for "" those about the datasets."""
         return [finding for finding in self.findings if finding.case == name]
+
+    def structure_counts(self) -> dict[str, int]:
+        """Return the number of cases with each annotated structure: kinds first, then from head to foot."""
+        counts = Counter(name for report in self.cases for name in report.annotated)
+        return {name: counts[name] for name in sorted(counts, key=_structure_order)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        cases = [report.case for report in self.cases]
+        patients = {(i, patient_id(case)) for i, dataset in enumerate(self.datasets) for case in dataset.all_cases}
+        return {
+            "datasets": [str(dataset.folder) for dataset in self.datasets],
+            "cases": len(cases),
+            "patients": len(patients),
+            "splits": dict(Counter(case.split for case in cases)),
+            "contrasts": dict(Counter(case.contrast or "not stated" for case in cases)),
+            "structures": self.structure_counts(),
+            **{f"{severity}s": self.count(severity) for severity in SEVERITIES},
+            "findings": [asdict(finding) for finding in self.findings],
+            "looks_like": {report.name: report.apparent_contrast for report in self.cases},
+        }
+
+    def summary(self) -> dict[str, str]:
+        """Return the key numbers as text."""
+        values, structures = self.to_dict(), self.structure_counts()
+        kinds = [f"{name} in {count}" for name, count in structures.items() if name in tuple(Kind)]
+        levels = [name for name in structures if name not in tuple(Kind) and not name.endswith(Kind.ARCH)]
+        return {
+            "cases": str(values["cases"]),
+            "patients": str(values["patients"]),
+            "splits": ", ".join(f"{count} {split}" for split, count in values["splits"].items()),
+            "contrasts": ", ".join(f"{count} {name}" for name, count in values["contrasts"].items()),
+            "annotated": (", ".join(kinds) or "none") + (f"; named {', '.join(levels)}" if levels else ""),
+        }
+
+    def result(self) -> str:
+        """Return "no errors, no warnings" or "1 error, 2 warnings"."""
+        counts = [(self.count(severity), severity) for severity in ("error", "warning")]
+        if not any(count for count, _ in counts):
+            return "no errors, no warnings"
+        return ", ".join(f"{count} {severity}{'s' * (count != 1)}" for count, severity in counts)
+
+
+def _structure_order(name: str) -> tuple[int, str]:
+    return (-1, name) if name in tuple(Kind) else (structure_by_name(name).order, name)
 
 
 def check_datasets(
     datasets: Sequence[Dataset],
     jobs: int | None = None,
-    on_case_done: Callable[[str, int], None] | None = None,
+    on_case_done: ProgressCallback | None = None,
     render_case: CaseRenderer | None = None,
 ) -> CheckReport:
-    """Examine every case, and all together. jobs: processes, one per core by default; step: told each case that is
-    done, and how many there are; picture: draws each case where both files can be read. DatasetError without a case.
+    """Check every case, and all cases together; DatasetError when there is none.
+
+    Parameters
+    ----------
+    jobs : number of processes, by default one per CPU
+    on_case_done : called with the name of each finished case and the number of cases
+    render_case : makes a picture of each case whose files can be read
     """
     names = _display_names(datasets)
     cases = [case for dataset in datasets for case in dataset.all_cases]
     if not cases:
         raise DatasetError(f"{', '.join(str(d.folder) for d in datasets)}: holds no case; import something first")
-    tasks = list(zip(cases, [name for some in names for name in some], strict=True))
-    work = partial(_check_case, render_case=render_case)
-    done = []
-    for examined in local_executor(jobs, len(cases)).map(work, tasks):
-        done.append(examined)
+    tasks = list(zip(cases, [name for group in names for name in group], strict=True))
+    check_case = partial(_check_case, render_case=render_case)
+    reports = []
+    for report in local_executor(jobs, len(cases)).map(check_case, tasks):
+        reports.append(report)
         if on_case_done:
-            on_case_done(examined.name, len(cases))
-    findings = [finding for examined in done for finding in examined.findings] + _check_across_cases(
-        datasets, names, done
-    )
+            on_case_done(report.name, len(cases))
+    findings = [finding for report in reports for finding in report.findings]
+    findings += _check_across_cases(datasets, names, reports)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return CheckReport(tuple(done), tuple(findings))
+    return CheckReport(tuple(datasets), tuple(reports), tuple(findings))
 
 
 def _display_names(datasets: Sequence[Dataset]) -> list[list[str]]:
-    """What each case is called: its name, after that of its dataset where there are several."""
+    """Return the names of cases in findings: after the name of their dataset where there are several."""
     if len(datasets) == 1:
         return [[case.name for case in datasets[0].all_cases]]
     short = [dataset.folder.resolve().name for dataset in datasets]
-    heads = short if len(set(short)) == len(short) else [str(dataset.folder) for dataset in datasets]
-    return [[f"{head}/{case.name}" for case in d.all_cases] for head, d in zip(heads, datasets, strict=True)]
+    prefixes = short if len(set(short)) == len(short) else [str(dataset.folder) for dataset in datasets]
+    return [[f"{prefix}/{case.name}" for case in d.all_cases] for prefix, d in zip(prefixes, datasets, strict=True)]
 
 
 def _check_case(task: tuple[Case, str], render_case: CaseRenderer | None) -> CaseReport:
-    """One case; in another process."""
+    """Check one case; runs in another process."""
     case, name = task
     renamed = replace(case, name=name)
-    found = _check_checksums(renamed)
+    findings = _check_checksums(renamed)
     try:
-        image, marks = _read_volumes(case)
+        image, labels = _read_volumes(case)
     except (LumbarsegError, OSError, MemoryError) as error:
-        unread = Finding(name, "file", "error", f"cannot be read: {_error_text(error)}")
-        return CaseReport(case, name, (*found, unread))
-    drawn = annotated_structures(
-        replace(
-            case, voxel_counts=count_voxels(marks.array) if _values_are_explained(case, marks) else case.voxel_counts
-        )
+        unreadable = Finding(name, "file", "error", f"cannot be read: {error_text(error)}")
+        return CaseReport(case, name, (*findings, unreadable))
+    counts = count_voxels(labels.array)
+    annotated = annotated_structures(
+        replace(case, voxel_counts=counts) if set(counts) <= set(case.label_table) else case
     )
-    shown = ""
-    found += geometry.check_grids(renamed, image.grid, marks.grid)
-    image, marks = reorient(image, AXES), reorient(marks, AXES)
-    found += label_map.check_interpolation(renamed, marks) or label_map.check_values(renamed, marks)
-    fits = image.array.shape == marks.array.shape
-    if fits and not any(finding.check in ("interpolated", "empty") for finding in found):
-        more, shown = _check_anatomy(renamed, image, marks)
-        found += more
-    drawing = render_case(case, image, marks) if render_case and fits else b""
-    return CaseReport(case, name, tuple(found), shown, drawn, fingerprints.compute_fingerprint(image), drawing)
+    findings += geometry.check_grids(renamed, image.grid, labels.grid)
+    image, labels = reorient(image, AXES), reorient(labels, AXES)
+    findings += label_map.check_interpolation(renamed, labels) or label_map.check_values(renamed, labels)
+    has_same_shape, apparent_contrast = image.array.shape == labels.array.shape, ""
+    if has_same_shape and not any(finding.check in ("interpolated", "empty") for finding in findings):
+        anatomy_findings, apparent_contrast = _check_anatomy(renamed, image, labels)
+        findings += anatomy_findings
+    picture = render_case(case, image, labels) if render_case and has_same_shape else b""
+    return CaseReport(case, name, tuple(findings), apparent_contrast, annotated, compute_fingerprint(image), picture)
 
 
-def _check_anatomy(case: Case, image: Volume, marks: Volume) -> tuple[list[Finding], str]:
-    """Everything that looks at what is drawn, and the weighting that the picture shows."""
-    parts = components.label_regions(marks, case.label_table)
-    found = label_map.check_holes(case, marks, parts) + label_map.check_components(case, marks, parts)
-    judged, ordered = estimate_orientation(image, marks, case.label_table), level_order.check_level_order(case, parts)
-    if judged.superior_inferior < 0 and level_order.is_upside_down(
-        parts
-    ):  # one fault, not two: the exam stands on its head
-        ordered = []
-    elif ordered and judged.superior_inferior < 0:  # the names that speak for it are wrong themselves
-        judged = replace(judged, superior_inferior=0)
-    found += ordered + geometry.check_orientation(case, judged)
-    if judged.anterior_posterior < 0:  # what lies behind the bodies cannot be judged
-        return found, ""
-    shown = contrast.classify_contrast(contrast.measure_signals(image, marks, parts))
-    return found + contrast.check_contrast(case, shown), shown
+def _check_anatomy(case: Case, image: Volume, labels: Volume) -> tuple[list[Finding], str]:
+    """Return the findings in the labelled structures, and the contrast that the image shows."""
+    regions = label_regions(labels, case.label_table)
+    findings = label_map.check_holes(case, labels, regions) + label_map.check_components(case, labels, regions)
+    estimate = estimate_orientation(image, labels, case.label_table)
+    order_findings = level_order.check_level_order(case, regions)
+    if estimate.superior_inferior < 0 and level_order.is_upside_down(regions):  # one fault: the exam is upside down
+        order_findings = []
+    elif order_findings and estimate.superior_inferior < 0:  # the names that are evidence of it are wrong themselves
+        estimate = replace(estimate, superior_inferior=0)
+    findings += order_findings + geometry.check_orientation(case, estimate)
+    if estimate.anterior_posterior < 0:  # the region behind the bodies is unknown
+        return findings, ""
+    apparent_contrast = contrast.classify_contrast(contrast.measure_signals(image, labels, regions))
+    return findings + contrast.check_contrast(case, apparent_contrast), apparent_contrast
 
 
 def _check_checksums(case: Case) -> list[Finding]:
-    """Whether the files are those that were imported."""
+    """Report files that changed since the import."""
     if not case.checksums:
         return [Finding(case.name, "checksum", "note", "dataset.json holds no checksum of this case")]
     try:
         verify_checksums(case)
-    except DatasetError as error:
-        return [Finding(case.name, "checksum", "error", str(error))]
-    except OSError as error:
-        return [Finding(case.name, "checksum", "error", _error_text(error))]
+    except (DatasetError, OSError) as error:
+        return [Finding(case.name, "checksum", "error", error_text(error))]
     return []
 
 
 def _read_volumes(case: Case) -> tuple[Volume, Volume]:
-    from lumbarseg import io
-
     if case.image == case.labels:
         raise FileError(f"{case.image}: image and labels are one file")
     return io.read_image(case.image), io.read_labels(case.labels)
 
 
-def _values_are_explained(case: Case, marks: Volume) -> bool:
-    return set(count_voxels(marks.array)) <= set(case.label_table)
-
-
 def _check_across_cases(
-    datasets: Sequence[Dataset], names: Sequence[Sequence[str]], done: Sequence[CaseReport]
+    datasets: Sequence[Dataset], names: Sequence[Sequence[str]], reports: Sequence[CaseReport]
 ) -> list[Finding]:
-    """What only shows when all cases are seen."""
-    found = split_leaks.check_patients([dataset.all_cases for dataset in datasets], names)
-    printed = [(examined, examined.fingerprint) for examined in done if examined.fingerprint]
-    twins = fingerprints.find_duplicates([held for _, held in printed])
-    found += split_leaks.check_duplicates([e.case for e, _ in printed], [e.name for e, _ in printed], twins)
-    for dataset in datasets:
-        if dataset.refused:
-            told = f"{dataset.name}: {len(dataset.refused)} exams of the source were refused by the import"
-            found.append(Finding("", "import", "note", f"{told}; dataset.json tells why"))
-    warned = sum(bool(examined.case.warnings) for examined in done)
-    if warned:
-        found.append(Finding("", "import", "note", f"{warned} cases were imported with warnings; see dataset.json"))
-    found.append(Finding("", "orientation", "note", "left and right look alike: no check can tell them apart"))
-    return found
-
-
-def _error_text(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "not enough memory for this case; run it again with fewer --jobs"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    """Return the findings that need all cases."""
+    findings = split_leaks.check_patients([dataset.all_cases for dataset in datasets], names)
+    readable = [(report, report.fingerprint) for report in reports if report.fingerprint]
+    pairs = find_duplicates([fingerprint for _, fingerprint in readable])
+    findings += split_leaks.check_duplicates([r.case for r, _ in readable], [r.name for r, _ in readable], pairs)
+    notes = [
+        ("import", f"{dataset.name}: the import refused {len(dataset.refused)} exams; dataset.json holds the reasons")
+        for dataset in datasets
+        if dataset.refused
+    ]
+    warned = sum(bool(report.case.warnings) for report in reports)
+    notes += [("import", f"{warned} cases were imported with warnings; see dataset.json")] if warned else []
+    notes += [("orientation", "left and right look alike: no check can tell them apart")]
+    return findings + [Finding("", check, "note", text) for check, text in notes]
