@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start", type=options.non_negative_int, default=0, metavar="K", help="number of the first case (default: 0)"
     )
+    parser.add_argument(
+        "--shapes",
+        type=Path,
+        metavar="DIR",
+        help="real vertebrae instead of procedural ones: meshes SOURCE/L3.ply, or label maps as TotalSegmentator "
+        "writes them",
+    )
     options.add_jobs_option(parser)
     options.add_json_option(parser)
 
@@ -32,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the cases that the dataset does not have yet."""
     with console.progress_bar("phantoms") as bar:
         numbers = range(args.start, args.start + args.n)
-        new, total = write_phantoms(args.folder, args.seed, numbers, args.jobs, bar.advance)
+        new, total = write_phantoms(args.folder, args.seed, numbers, args.jobs, bar.advance, args.shapes)
     if args.json:
         console.print_json({"folder": str(args.folder), "made": new, "cases": total})
     else:

@@ -18,6 +18,7 @@ from lumbarseg.io import atomic_write
 
 from .recipe import draw_recipe
 from .rendering import render_phantom
+from .shape_sources import read_shapes
 
 _SAVE_INTERVAL_S = 20.0  # between two updates of dataset.json
 
@@ -28,6 +29,7 @@ def write_phantoms(
     numbers: Iterable[int],
     jobs: int | None = None,
     report: Callable[[str, int], None] | None = None,
+    shapes: Path | None = None,
 ) -> tuple[int, int]:
     """Write the phantoms that a dataset does not have yet; an interrupted call keeps those that are finished.
 
@@ -37,6 +39,7 @@ def write_phantoms(
     seed, numbers : which phantoms; number K of seed S is always the same exam
     jobs : processes, by default one per core
     report : is called after each case with its name and the number of cases to write
+    shapes : folder of real vertebrae that replace the procedural ones, see `read_shapes`
 
     Returns
     -------
@@ -47,7 +50,8 @@ def write_phantoms(
     unsaved: list[Case] = []
     saved_at = time.monotonic()
     try:
-        for case in local_executor(jobs, len(missing)).map(partial(write_phantom, folder, seed), missing):
+        task = partial(write_phantom, folder, seed, shapes)
+        for case in local_executor(jobs, len(missing)).map(task, missing):
             unsaved.append(case)
             if time.monotonic() - saved_at > _SAVE_INTERVAL_S:
                 add_cases(folder, unsaved)
@@ -60,11 +64,12 @@ def write_phantoms(
     return len(missing), len(Dataset.open(folder).cases())
 
 
-def write_phantom(folder: Path, seed: int, number: int) -> Case:
+def write_phantom(folder: Path, seed: int, shapes: Path | None, number: int) -> Case:
     """Write the files of one phantom, without adding it to `dataset.json`."""
     name = case_name(seed, number)
-    recipe = draw_recipe(np.random.default_rng([seed, number]))
-    phantom = render_phantom(recipe)
+    library = read_shapes(shapes) if shapes else None
+    recipe = draw_recipe(np.random.default_rng([seed, number]), shape_sources=library.sources if library else ())
+    phantom = render_phantom(recipe, library)
     with atomic_write(folder / "recipes" / f"{name}.json") as file:
         file.write(json.dumps(recipe.to_dict()).encode())
     metadata = {

@@ -16,9 +16,15 @@ def measure_ground_truth(recipe: Recipe) -> dict[str, Any]:
 
     Sizes are those of the labels, which lie inside the dark edges. Heights of a body are measured 90 % of the way to
     its edges, in the midline and along its own axis. The tilt of an endplate is its angle to the horizontal before
-    the patient is turned, positive if it faces forward.
+    the patient is turned, positive if it faces forward. A phantom with real vertebrae has no such sizes.
     """
     spine = recipe.spine
+    if recipe.shapes:
+        return {
+            "shapes": list(recipe.shapes.sources),
+            "lumbar": spine.lumbar_count,
+            "sequence": recipe.contrast.sequence,
+        }
     bodies = {body.level: _body_sizes(body) for body in spine.bodies}
     discs = {disc.name: _disc_sizes(disc) for disc in spine.discs}
     sizes: dict[str, Any] = {

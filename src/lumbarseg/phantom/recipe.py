@@ -6,12 +6,13 @@ so a recipe read from JSON gives the same exam again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from numpy.random import Generator
 
-from . import contrast, scanner, spine, surroundings
+from . import contrast, scanner, spine, surroundings, vertebra_shapes
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Recipe:
     surroundings: surroundings.Surroundings
     contrast: contrast.Contrast
     scanner: scanner.Scanner
+    shapes: vertebra_shapes.ShapeChoice | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values for JSON."""
@@ -52,11 +54,15 @@ class Recipe:
             surroundings=surroundings.Surroundings(**values["surroundings"]),
             contrast=contrast.Contrast(**values["contrast"]),
             scanner=scanner.Scanner(**values["scanner"]),
+            shapes=vertebra_shapes.choice_from_dict(values["shapes"]) if values.get("shapes") else None,
         )
 
 
-def draw_recipe(rng: Generator, ranges: RecipeRanges | None = None) -> Recipe:
-    """Draw a recipe from `ranges`; by default from everything that lumbar exams show."""
+def draw_recipe(rng: Generator, ranges: RecipeRanges | None = None, shape_sources: Sequence[str] = ()) -> Recipe:
+    """Draw a recipe from `ranges` (by default, from everything that lumbar exams show).
+
+    shape_sources: names of sources of real vertebrae to blend; none makes procedural ones.
+    """
     ranges = ranges or RecipeRanges()
     column = spine.draw_spine(rng, lumbar_count=int(rng.choice(ranges.lumbar_counts)))
     sequence = str(rng.choice(ranges.sequences))
@@ -67,6 +73,7 @@ def draw_recipe(rng: Generator, ranges: RecipeRanges | None = None) -> Recipe:
         surroundings=surroundings.draw_surroundings(rng, column),
         contrast=contrast.draw_contrast(rng, sequence),
         scanner=scanner.draw_scanner(rng, column, thin=thin, gradient_echo=sequence == "GRE"),
+        shapes=vertebra_shapes.draw_shapes(rng, shape_sources, len(column.bodies)) if shape_sources else None,
     )
 
 

@@ -12,6 +12,7 @@ from lumbarseg.volume import Volume
 from . import contrast, ground_truth, scanner, soft_tissue, spine_shapes
 from .canvas import Canvas
 from .recipe import Recipe
+from .vertebra_shapes import ShapeLibrary
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +30,22 @@ class Phantom:
     recipe: Recipe
 
 
-def render_phantom(recipe: Recipe) -> Phantom:
-    """Render a recipe; the same recipe always gives the same voxels."""
+def render_phantom(recipe: Recipe, library: ShapeLibrary | None = None) -> Phantom:
+    """Render the exam of a recipe; the same recipe always gives the same voxels.
+
+    library: the shapes that the recipe names; needed where `recipe.shapes` is set.
+    """
     streams = [np.random.default_rng([recipe.seed, n]) for n in range(4)]
     canvas = Canvas.empty(*scanner.sample_positions(recipe.scanner))
     path = spine_shapes.canal_centerline(recipe.spine, canvas.z)
     soft_tissue.paint_soft_tissue(canvas, recipe.spine, recipe.surroundings, path, streams[0])
-    spine_shapes.paint_spine(canvas, recipe.spine, recipe.surroundings, path, streams[1])
+    fields = [
+        spine_shapes.shape_field(canvas, recipe.spine, index, library, recipe.shapes)
+        if library and recipe.shapes
+        else None
+        for index in range(len(recipe.spine.bodies))
+    ]
+    spine_shapes.paint_spine(canvas, recipe.spine, recipe.surroundings, path, streams[1], fields)
     signal = contrast.render_signal(canvas, recipe.spine, recipe.contrast, streams[2])
     fat = scanner.average_slices(signal * contrast.fat_fractions()[canvas.tissue], recipe.scanner)
     water = scanner.average_slices(signal, recipe.scanner) - fat

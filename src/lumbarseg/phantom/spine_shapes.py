@@ -5,6 +5,9 @@ Shapes are painted in this order and overwrite earlier ones, so a body owns its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.random import Generator
 from scipy import ndimage
@@ -15,6 +18,7 @@ from lumbarseg.anatomy import Kind
 from .canvas import TISSUE_INDEX, Canvas, smooth_noise
 from .spine import Body, Disc, Spine, axial_rotation, sagittal_rotation
 from .surroundings import Surroundings
+from .vertebra_shapes import ShapeChoice, ShapeLibrary
 
 Array = np.ndarray
 _ARCH_CORTEX_MM = 0.9  # dark cortical bone around posterior elements, mm
@@ -23,6 +27,19 @@ LABELLED_CORTEX_MM = 0.3  # dark edge of a body inside of its label, mm; the res
 _SACRUM = anatomy.labels_of_kind(Kind.SACRUM)[0]
 _CANAL = anatomy.labels_of_kind(Kind.CANAL)[0]
 _LESIONS = ("fat", "csf", "muscle")
+_EXTRA_BULGE_MM = (
+    2.0  # mm that a disc reaches further into the endplates of real shapes; the bodies, painted later, win
+)
+_BODY_LIMIT = 1.12  # of the half width of a body's rims, beyond which bone is a transverse process
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeField:
+    """A real vertebra on the canvas. region: its box; position: (lateral, anterior, up) mm; distance: mm, < 0 inside."""
+
+    region: tuple[slice, slice, slice]
+    position: tuple[Array, Array, Array]
+    distance: Array
 
 
 def canal_centerline(spine: Spine, z: Array) -> Array:
@@ -42,17 +59,29 @@ def canal_centerline(spine: Spine, z: Array) -> Array:
     ).astype(np.float32)
 
 
-def paint_spine(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: Array, rng: Generator) -> None:
-    """Paint the spine over the soft tissue; path: see `canal_centerline`."""
+def paint_spine(
+    canvas: Canvas,
+    spine: Spine,
+    surroundings: Surroundings,
+    path: Array,
+    rng: Generator,
+    fields: Sequence[ShapeField | None],
+) -> None:
+    """Paint the spine over the soft tissue. path: from `canal_centerline`; fields: real shapes, None where procedural."""
     _paint_sacrum(canvas, spine)
     _paint_foramina(canvas, spine, surroundings)
-    for body in spine.bodies:
-        _paint_arch(canvas, spine, body, surroundings.ribs)
+    for body, field in zip(spine.bodies, fields, strict=True):
+        if field is None:
+            _paint_arch(canvas, spine, body)
+        else:
+            _paint_shape_arch(canvas, body, field)
+        if surroundings.ribs and not body.level.startswith("L"):
+            _paint_ribs(canvas, body)
     _paint_canal(canvas, spine, surroundings, path, rng)
     for index, disc in enumerate(spine.discs):
-        _paint_disc(canvas, disc, 101 + index)
-    for index, body in enumerate(spine.bodies):
-        _paint_body(canvas, body, 1 + index)
+        _paint_disc(canvas, disc, 101 + index, _EXTRA_BULGE_MM if fields[index] is not None else 0.0)
+    for index, (body, field) in enumerate(zip(spine.bodies, fields, strict=True)):
+        _paint_body(canvas, body, 1 + index, field)
     for body in spine.bodies:
         if body.metal:
             _paint_implant(canvas, body)
@@ -122,8 +151,45 @@ def _paint_foramina(canvas: Canvas, spine: Spine, surroundings: Surroundings) ->
             _paint_superellipsoid(canvas, centre + frame[:, 2] * 3, frame, (8, 2.2, 2.2), "roots")
 
 
-def _paint_arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
-    """Paint pedicles, articular processes, laminae, transverse and spinous processes, and ribs."""
+def shape_field(
+    canvas: Canvas, spine: Spine, index: int, library: ShapeLibrary, choice: ShapeChoice
+) -> ShapeField | None:
+    """Return the distance field of a real vertebra in the place of body `index`; None outside of the canvas."""
+    body = spine.bodies[index]
+    frame = np.array(body.frame)
+    where = canvas.box(np.array(body.centre) - frame[:, 1] * 25, np.array([66.0, 66.0, 56.0]))
+    if where is None:
+        return None
+    position = canvas.local_coordinates(where, body.centre, frame)
+    distance = library.distance(choice, index, body, spine.canal_depth, position)
+    return ShapeField(where, position, distance)
+
+
+def _paint_shape_arch(canvas: Canvas, body: Body, field: ShapeField) -> None:
+    """Paint the posterior elements of a real vertebra: all of it that lies behind the body's back wall."""
+    behind = ~_belongs_to_body(body, field) & (field.distance < 0)
+    tissue, labels = canvas.tissue[field.region], canvas.labels[field.region]
+    tissue[behind] = TISSUE_INDEX["cortex"]
+    tissue[behind & (field.distance < -_ARCH_CORTEX_MM)] = TISSUE_INDEX["arch marrow"]
+    labels[behind] = anatomy.arch_of_level(body.level).label
+
+
+def _belongs_to_body(body: Body, field: ShapeField) -> Array:
+    """Return where bone counts as body: before its back wall, and not out in the transverse processes (L5)."""
+    x, a, _ = field.position
+    return (a >= -body.depth) & (np.abs(x) < _BODY_LIMIT * body.width)
+
+
+def _paint_ribs(canvas: Canvas, body: Body) -> None:
+    frame = np.array(body.frame)
+    for side in (-1, 1):
+        centre = body.centre + frame @ np.array((side * (body.width + 12), -body.depth * 0.9, body.height * 0.6))
+        _paint_superellipsoid(canvas, centre, frame @ axial_rotation(side * 0.6), (16, 4, 5.5), "cortex")
+        _paint_superellipsoid(canvas, centre, frame @ axial_rotation(side * 0.6), (15, 3, 4.5), "arch marrow")
+
+
+def _paint_arch(canvas: Canvas, spine: Spine, body: Body) -> None:
+    """Pedicles, articular processes, laminae, transverse and spinous processes."""
     frame, size = np.array(body.frame), spine.size
     offset, length, tilt, jitter, transverse, tall = body.arch
     lumbar = body.level.startswith("L")
@@ -151,10 +217,6 @@ def _paint_arch(canvas: Canvas, spine: Spine, body: Body, ribs: bool) -> None:
         put((side * pedicle * 1.05, -depth - 19 * size, -height * 0.75), (5.5, 4.5, 11), pitch=0.15)
         put((side * pedicle * 0.62, -depth - 19 * size, -height * 0.25), (8.0, 3.2, 9.5), yaw=side * 0.5)
         put((side * (pedicle + 16 * size), -depth - 12 * size, height * 0.3), (transverse, 4, 4.5), yaw=-side * 0.25)
-        if ribs and not lumbar:
-            centre = body.centre + frame @ np.array((side * (body.width + 12), -depth * 0.9, height * 0.6))
-            _paint_superellipsoid(canvas, centre, frame @ axial_rotation(side * 0.6), (16, 4, 5.5), "cortex")
-            _paint_superellipsoid(canvas, centre, frame @ axial_rotation(side * 0.6), (15, 3, 4.5), "arch marrow")
     drop = height * 0.55 + (0 if lumbar else 5)
     back = depth + 2 * spine.canal_depth + (10 + length * 0.75) * size
     put((jitter, -back, -drop), (3.8, length, tall), pitch=tilt, power=3)
@@ -200,7 +262,7 @@ def _paint_canal(canvas: Canvas, spine: Spine, surroundings: Surroundings, path:
     tissue[cord] = TISSUE_INDEX["cord"]
 
 
-def _paint_disc(canvas: Canvas, disc: Disc, part: int) -> None:
+def _paint_disc(canvas: Canvas, disc: Disc, part: int, extra_bulge: float = 0.0) -> None:
     region = canvas.box(disc.centre, max(disc.width, disc.depth) * 1.3 + 4)
     if region is None:
         return
@@ -210,7 +272,7 @@ def _paint_disc(canvas: Canvas, disc: Disc, part: int) -> None:
         (a < 0) & (np.abs(x) < disc.width * 0.5), disc.depth + disc.hernia * np.exp(-((x / 8) ** 2)), disc.depth
     )
     r = np.abs(a / reach) ** disc.exponent + lateral
-    half = disc.height + disc.wedge * a + disc.bulge * np.clip(1 - r, 0, 1)
+    half = disc.height + disc.wedge * a + (disc.bulge + extra_bulge) * np.clip(1 - r, 0, 1)
     mask = (r < 1) & (np.abs(u) < half)
     nucleus = mask & (((a + disc.depth * 0.08) / (disc.depth * 0.66)) ** 2 + (x / (disc.width * 0.7)) ** 2 < 1)
     nucleus &= np.abs(u) < np.maximum(half - 2.2, disc.height * 0.55)
@@ -228,29 +290,19 @@ def _paint_disc(canvas: Canvas, disc: Disc, part: int) -> None:
     canvas.part_index[region][mask] = part
 
 
-def _paint_body(canvas: Canvas, body: Body, part: int) -> None:
-    region = canvas.box(body.centre, max(body.width, body.depth) * 1.2 + 3)
+def _paint_body(canvas: Canvas, body: Body, part: int, field: ShapeField | None) -> None:
+    region = field.region if field else canvas.box(body.centre, max(body.width, body.depth) * 1.2 + 3)
     if region is None:
         return
-    x, a, u = canvas.local_coordinates(region, body.centre, np.array(body.frame))
-    level = np.clip(u / body.height, -1.2, 1.2)
-    middle = 1 - level**2
-    side = 1 - body.waist * middle
-    lip = body.lip / body.depth * np.clip(np.abs(level) - 0.75, 0, 0.25) * 4
-    dent = body.dent * np.exp(-((x / (body.width * 0.45)) ** 2))
-    front = a / (body.depth * (side + lip))
-    back = -a / (body.depth * (1 - body.waist * 0.35 * middle) - dent)
-    r = np.maximum(front, back) ** body.exponent + np.abs(x / (body.width * (side + lip))) ** body.exponent
-    dome = np.clip(1 - (np.abs(a / body.depth) ** 2.5 + np.abs(x / body.width) ** 2.5), 0, 1)
-    top = body.height + body.wedge * a - body.hollow_top * dome
-    bottom = body.height + body.wedge * a - body.hollow_bottom * dome
-    mask = (r < 1) & (u < top) & (u > -bottom)
+    x, a, u = field.position if field else canvas.local_coordinates(region, body.centre, np.array(body.frame))
+    edges = (0.0, body.shell, body.shell - LABELLED_CORTEX_MM)
+    if field:
+        mask, inner, labelled = (_belongs_to_body(body, field) & (field.distance < -edge) for edge in edges)
+    else:
+        mask, inner, labelled = _body_masks(body, x, a, u, edges)
     for end, na, nx, radius in body.nodes:
         mask &= (a - na) ** 2 + (x - nx) ** 2 + ((u - end * (body.height - 1)) * 1.2) ** 2 >= radius**2
-    inner, labelled = (
-        mask & (r < (1 - edge / body.depth) ** body.exponent) & (u < top - edge) & (u > edge - bottom)
-        for edge in (body.shell, body.shell - LABELLED_CORTEX_MM)
-    )
+    inner, labelled = inner & mask, labelled & mask
     tissue = canvas.tissue[region]
     tissue[mask] = np.where(np.abs(u[mask]) > body.height * 0.72, TISSUE_INDEX["endplate"], TISSUE_INDEX["cortex"])
     tissue[inner] = TISSUE_INDEX["marrow"]
@@ -263,6 +315,22 @@ def _paint_body(canvas: Canvas, body: Body, part: int) -> None:
     canvas.labels[region][mask] = 0
     canvas.labels[region][labelled] = anatomy.structure_by_name(body.level).label
     canvas.part_index[region][mask] = part
+
+
+def _body_masks(body: Body, x: Array, a: Array, u: Array, edges: Sequence[float]) -> list[Array]:
+    """Return where the procedural body is, less an edge of each thickness in mm."""
+    level = np.clip(u / body.height, -1.2, 1.2)
+    middle = 1 - level**2
+    side = 1 - body.waist * middle
+    lip = body.lip / body.depth * np.clip(np.abs(level) - 0.75, 0, 0.25) * 4
+    dent = body.dent * np.exp(-((x / (body.width * 0.45)) ** 2))
+    front = a / (body.depth * (side + lip))
+    back = -a / (body.depth * (1 - body.waist * 0.35 * middle) - dent)
+    r = np.maximum(front, back) ** body.exponent + np.abs(x / (body.width * (side + lip))) ** body.exponent
+    dome = np.clip(1 - (np.abs(a / body.depth) ** 2.5 + np.abs(x / body.width) ** 2.5), 0, 1)
+    top = body.height + body.wedge * a - body.hollow_top * dome
+    bottom = body.height + body.wedge * a - body.hollow_bottom * dome
+    return [(r < (1 - edge / body.depth) ** body.exponent) & (u < top - edge) & (u > edge - bottom) for edge in edges]
 
 
 def _paint_implant(canvas: Canvas, body: Body) -> None:
