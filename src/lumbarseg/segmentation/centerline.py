@@ -24,7 +24,7 @@ _EXTENSION = 80  # mm by which the curve is continued straight at both ends
 
 @dataclass(frozen=True, eq=False)
 class CurveCoordinates:
-    """Positions of voxels relative to the centerline, each (m,) mm: along it, anterior and lateral to it, and off it."""
+    """Positions of voxels relative to the centerline, each (m,) mm."""
 
     along: Array
     anterior: Array

@@ -228,55 +228,45 @@ def find_sacrum_evidence(instances: Instances) -> SacrumEvidence:
     volumes = np.bincount(instances.discs.ravel(), minlength=instances.count + 2)[1:]
     has_disc = bool((volumes > 0).any() and volumes[0] > 0.15 * np.median(volumes[volumes > 0]))
     disc_contact = disc_contact_share(instances.bodies, instances.discs, instances.sacrum)
+    length, gap = 0.0, np.inf
     body, sacrum = np.argwhere(instances.bodies == 1), np.argwhere(instances.sacrum)
-    if not len(body) or not len(sacrum):
-        return SacrumEvidence(0.0, np.inf, has_disc, disc_contact)
-    along = instances.centerline.curve_coordinates(body, spacing).along
-    endplate = body[along <= np.percentile(along, 10)].mean(axis=0)
-    distance = np.linalg.norm((sacrum - endplate) * spacing, axis=1)
-    distance = distance[np.abs(sacrum[:, 0] - endplate[0]) * spacing[0] < _MIDLINE]
-    if len(distance) <= 20:
-        return SacrumEvidence(0.0, np.inf, has_disc, disc_contact)
-    near, far = np.percentile(distance, [2, 98])
-    return SacrumEvidence(float(far - near), float(near), has_disc, disc_contact)
+    if len(body) and len(sacrum):
+        along = instances.centerline.curve_coordinates(body, spacing).along
+        endplate = body[along <= np.percentile(along, 10)].mean(axis=0)
+        distance = np.linalg.norm((sacrum - endplate) * spacing, axis=1)
+        distance = distance[np.abs(sacrum[:, 0] - endplate[0]) * spacing[0] < _MIDLINE]
+        if len(distance) > 20:
+            near, far = np.percentile(distance, [2, 98])
+            length, gap = float(far - near), float(near)
+    return SacrumEvidence(length, gap, has_disc, disc_contact)
 
 
 def _confidence_from_sacrum(
     instances: Instances, evidence: SacrumEvidence, mean_probability: float
 ) -> tuple[float, list[str]]:
     """Return the confidence of a count from the sacrum, with its reasons."""
-    heights = [
-        _body_height(instances, n) for n in range(1, min(instances.count, 4) + 1) if (instances.bodies == n).any()
-    ]
+    numbers = [n for n in range(1, min(instances.count, 4) + 1) if (instances.bodies == n).any()]
+    heights = [_body_height(instances, number) for number in numbers]
     steps = np.diff(instances.positions)
-    doubts = (
+    unlike = len(heights) > 2 and not 0.7 < heights[0] / np.median(heights[1:]) < 1.35
+    gap = len(steps) > 2 and steps.max() > 1.6 * np.median(steps)
+    no_contact = evidence.disc_contact < MIN_DISC_CONTACT
+    factors = (
         (not evidence.has_disc, 0.7, "no disc visible between the sacrum and the lowest body"),
-        (
-            evidence.disc_contact < MIN_DISC_CONTACT,
-            0.6,
-            "the lowest body has no complete disc below it: it may be S1",
-        ),
+        (no_contact, 0.6, "the lowest body has no complete disc below it: it may be S1"),
         (
             instances.excludes_s1,
             0.6,
             "the body below was counted as S1: it has no complete disc below it and leans forward",
         ),
-        (
-            len(heights) > 2 and not 0.7 < heights[0] / np.median(heights[1:]) < 1.35,
-            0.6,
-            "the lowest body differs from its neighbours in height",
-        ),
-        (
-            len(steps) > 2 and steps.max() > 1.6 * np.median(steps),
-            0.5,
-            "a vertebra may be missing: one distance between vertebrae is much longer than the others",
-        ),
+        (unlike, 0.6, "the lowest body differs from its neighbours in height"),
+        (gap, 0.5, "a vertebra may be missing: one distance between vertebrae is much longer than the others"),
         (mean_probability < 0.85, mean_probability, "the network is uncertain about the vertebral bodies"),
         (instances.count < 3, 0.8, "fewer than three vertebrae in view"),
     )
     confidence = np.clip(0.3 + evidence.length / 45, 0, 1)  # 20 mm, most of S1, make names certain
     reasons = [f"counted from the sacrum, {evidence.length:.0f} mm of it in view"]
-    for applies, factor, reason in doubts:
+    for applies, factor, reason in factors:
         if applies:
             confidence *= factor
             reasons.append(reason)
