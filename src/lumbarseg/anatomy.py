@@ -1,4 +1,4 @@
-"""The table of structures: the only place where labels, names, colours, codes and the order along the spine are defined.
+"""The table of structures: the only place that defines labels, names, colours, codes and the order along the spine.
 
 Labels keep the numbers of the project's first users: 1-5 are the bodies of L1-L5, 6-9 the discs L1-L2 to L4-L5;
 everything else has a number above those. Posterior elements are numbered 50 above their body.

@@ -148,7 +148,7 @@ class _Fit:
 
 @dataclass(frozen=True, eq=False)
 class _SacralEndplate:
-    """The upper endplate of the sacrum. above: the lowest disc or body; lean: radians; corner: posterior, mm in plane."""
+    """The upper endplate of the sacrum. above: the lowest disc or body; lean: radians; corner: posterior, mm."""
 
     above: _Fit
     lean: float

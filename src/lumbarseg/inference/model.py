@@ -103,7 +103,7 @@ def read_model_bytes(path: Path) -> bytes:
 
 
 def read_verified_card(data: bytes) -> ModelCard:
-    """Read the card from the bytes of a model file, after every check that needs no engine; ModelError without a path."""
+    """Read the card from a model file's bytes, after every check that needs no engine; ModelError without a path."""
     if not data:
         raise ModelError("an empty file; download it again")
     card = ModelCard.from_metadata(read_onnx_metadata(data))

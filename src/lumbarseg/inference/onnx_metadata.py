@@ -44,7 +44,7 @@ def read_onnx_metadata(data: bytes) -> dict[str, str]:
 
 
 def _iter_fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield number and value, int or bytes, of each field; ValueError or IndexError when the bytes end early or are no fields."""
+    """Yield number and value, int or bytes, of each field; ValueError or IndexError when the bytes are no fields."""
     position = 0
     while position < len(data):
         key, position = _read_varint(data, position)

@@ -34,7 +34,7 @@ class Predictor(Protocol):
         """Return what the network was made for."""
 
     def run(self, windows: Array, /) -> Array:
-        """Return logits, (N, classes, A, S), for windows, (N, inputs, A, S) float32; 3-D networks have (..., D, A, S)."""
+        """Return logits, (N, classes, A, S), for windows, (N, inputs, A, S) float32; (..., D, A, S) in 3-D."""
 
 
 @dataclass(frozen=True, eq=False)
