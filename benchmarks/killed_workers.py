@@ -1,13 +1,14 @@
 """A batch on a cluster whose workers are killed: python -m benchmarks.killed_workers.
 
-`lumbarseg segment --cluster local:2` segments routine exams (those of benchmarks.batch) while a worker process is
-killed with SIGKILL after each tenth of the results. Every exam must have one result, with complete files. Prints the
+`lumbarseg segment --cluster ADDRESS` (of a dask scheduler started here; --jobs: worker processes instead) segments
+routine exams (those of benchmarks.batch) while a worker process is killed with SIGKILL after each tenth of the results. Every exam must have one result, with complete files. Prints the
 kills, and how often each exam was reported; exit code 1 if one is missing, reported twice or refused.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.executors.local_cluster import start_cluster
 
 from benchmarks import batch, machine
 from lumbarseg.io import read_labels
@@ -47,18 +50,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def run(paths: Sequence[Path], out: Path, count: int) -> tuple[list[dict[str, Any]], list[int]]:
-    """Return the lines of the batch, and after how many results a worker was killed."""
+def run(paths: Sequence[Path], out: Path, executor: list[str], parent: int) -> tuple[list[dict[str, Any]], list[int]]:
+    """Return the lines of the batch, and after how many results a worker was killed.
+
+    parent: process of the workers; 0: the command's own
+    """
     lines = out / "batch.jsonl"
     out.mkdir()
-    child = subprocess.Popen(
-        [*PROGRAM, *paths, "-o", out, "--cluster", f"local:{count}", "--jsonl", lines], stdout=subprocess.DEVNULL
-    )
+    child = subprocess.Popen([*PROGRAM, *paths, "-o", out, *executor, "--jsonl", lines], stdout=subprocess.DEVNULL)
     kills: list[int] = []
     while child.poll() is None:
         done = len(read_lines(lines))
         if len(kills) < KILLS and done >= (len(kills) + 1) * len(paths) / (KILLS + 1):
-            alive = worker_pids(child.pid)
+            alive = worker_pids(parent or child.pid)
             if alive:
                 os.kill(alive[len(kills) % len(alive)], signal.SIGKILL)
                 kills.append(done)
@@ -71,11 +75,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.killed_workers", description=__doc__)
     parser.add_argument("-n", type=int, default=200, help="how many exams")
     parser.add_argument("--workers", type=int, default=2, help="of the cluster")
+    parser.add_argument("--jobs", action="store_true", help="worker processes instead of a cluster")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         paths = batch.write_exams(Path(folder), args.n)
+        executor, parent = ["--jobs", str(args.workers)], 0
+        if not args.jobs:
+            cluster, address = start_cluster(args.workers)
+            stack.callback(os.killpg, cluster.pid, signal.SIGKILL)
+            executor, parent = ["--cluster", address], cluster.pid
         start = time.monotonic()
-        lines, kills = run(paths, Path(folder) / "out", args.workers)
+        lines, kills = run(paths, Path(folder) / "out", executor, parent)
         seconds = time.monotonic() - start
         times = Counter(Path(line["exam"]).name for line in lines)
         once = sum(times[path.name] == 1 for path in paths)
@@ -84,8 +94,8 @@ def main() -> int:
         )
     refused = sum(bool(line.get("error")) for line in lines)
     print(machine.describe_machine(machine.machine_facts()))
-    print(f"{args.n} exams, {args.workers} workers, {seconds:.0f} s; killed after {', '.join(map(str, kills))} answers")
-    print(f"told of once: {once}; refused: {refused}; label maps that are whole: {complete_maps}")
+    print(f"{args.n} exams, {args.workers} workers, {seconds:.0f} s; killed after {', '.join(map(str, kills))} results")
+    print(f"reported once: {once}; refused: {refused}; complete label maps: {complete_maps}")
     return int(not kills or once != args.n or refused > 0 or complete_maps != args.n)
 
 
