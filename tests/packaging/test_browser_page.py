@@ -29,14 +29,16 @@ from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.segmentation import UserLevels, segment
 from lumbarseg.volume import Volume
 
-ASKED = bool(os.environ.get("LUMBARSEG_PAGE"))  # as `make test-page` does: then packages are fetched over the network
+DOWNLOAD_ALLOWED = bool(
+    os.environ.get("LUMBARSEG_PAGE")
+)  # as `make test-page` does: then packages are fetched over the network
 
 
 def modules(testing: bool) -> Path:
     """The packages of npm, or a plain reason to skip."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed, which fetches the page's viewer and engine")
-    if not ASKED and not npm_packages.has_node_modules(testing):
+    if not DOWNLOAD_ALLOWED and not npm_packages.has_node_modules(testing):
         pytest.skip("the page's packages are not here yet: make test-page fetches them")
     try:
         return npm_packages.ensure_node_modules(testing)
@@ -71,12 +73,12 @@ def driven(made: Path, steps: list[dict[str, Any]], **plan: Any) -> dict[str, An
     return browser.drive(made, steps, **plan)
 
 
-def agreement(found: np.ndarray, truth: np.ndarray) -> float:
+def agreement(labels: np.ndarray, truth: np.ndarray) -> float:
     """Share of the voxels that are foreground in either of two label maps in which they agree."""
-    return float((found == truth)[(found > 0) | (truth > 0)].mean())
+    return float((labels == truth)[(labels > 0) | (truth > 0)].mean())
 
 
-def test_the_page_holds_everything_and_names_nothing_elsewhere(made: Path) -> None:
+def test_the_page_is_self_contained(made: Path) -> None:
     text = made.read_text(encoding="utf-8")
     assert f'content="{CONTENT_SECURITY_POLICY}"' in text and "{{" not in text.split("<script")[0]
     assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", text.replace("data:", ""))
@@ -90,20 +92,20 @@ def test_the_page_holds_everything_and_names_nothing_elsewhere(made: Path) -> No
     assert text.lower().count("</script") == frame.count("</script")
 
 
-def test_the_same_page_is_made_again(made: Path, tmp_path: Path) -> None:
+def test_the_page_is_reproducible(made: Path, tmp_path: Path) -> None:
     assert write_page(bundled_model_path(), tmp_path / "again.html").path.read_bytes() == made.read_bytes()
 
 
-def test_the_command_writes_a_page_with_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_page_with_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     modules(testing=False)
     model, out = tiny.write(tmp_path / "mine.onnx"), tmp_path / "new" / "mine.html"
     assert main(["page", str(model), "-o", str(out), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["bytes"] == out.stat().st_size and told["model"] == Model.load(model, "cpu").card.digest
+    report = json.loads(capsys.readouterr().out)
+    assert report["bytes"] == out.stat().st_size and report["model"] == Model.load(model, "cpu").card.digest
     assert gzip_base64(model.read_bytes()) in out.read_text(encoding="utf-8")
 
 
-def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_invalid_models_and_outputs_raise_errors(tmp_path: Path) -> None:
     model = tiny.write(tmp_path / "model.onnx")
     with pytest.raises(PackagingError, match="name the"):
         write_page(model, model)
@@ -113,7 +115,7 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         write_page(tmp_path / "none.onnx", tmp_path / "page.html")
     square = tmp_path / "square.onnx"
     square.write_bytes(tiny.sealed(tiny.proto(), tiny.ModelCard(PreprocessingSpec(tile=64))))
-    with pytest.raises(ModelError, match="squares of one size"):
+    with pytest.raises(ModelError, match="tiles of a fixed size"):
         write_page(square, tmp_path / "page.html")
     modules(testing=False)
     (tmp_path / "file").write_text("")
@@ -121,7 +123,7 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         write_page(model, tmp_path / "file" / "page.html")
 
 
-def test_without_npm_or_a_network_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_npm_or_network_raises_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUMBARSEG_NPM", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PackagingError, match="npm is not installed"):
@@ -134,15 +136,15 @@ def test_without_npm_or_a_network_one_line_says_so(tmp_path: Path, monkeypatch: 
     assert not any((tmp_path / "cache").iterdir())
 
 
-def test_packages_are_pinned_with_a_digest_each() -> None:
+def test_npm_packages_are_pinned_with_digests() -> None:
     lock = json.loads((npm_packages.page_source_folder() / "package-lock.json").read_text())["packages"]
-    asked = json.loads((npm_packages.page_source_folder() / "package.json").read_text())
+    dependencies = json.loads((npm_packages.page_source_folder() / "package.json").read_text())
     assert all(about["integrity"].startswith("sha512-") for name, about in lock.items() if name)
-    for name, version in (asked["dependencies"] | asked["devDependencies"]).items():
+    for name, version in (dependencies["dependencies"] | dependencies["devDependencies"]).items():
         assert lock[f"node_modules/{name}"]["version"] == version
 
 
-def test_modules_are_joined_each_in_a_room_of_its_own() -> None:
+def test_bundled_modules_have_separate_scopes() -> None:
     sources = {
         "low": "const _x = 1;\nexport const [A, B] = [1, 2];\nexport const { C, D: E } = { C: 3, D: 4 };\n",
         "high": 'import { A, E as four } from "./low.js";\n\nexport async function f() {\n  return A + four;\n}\n',
@@ -154,26 +156,26 @@ def test_modules_are_joined_each_in_a_room_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sources", "said"),
+    ("sources", "expected"),
     [
         ({"a": 'import * as b from "./b.js";\n'}, "unsupported import or export"),
         ({"a": "export default 3;\n"}, "unsupported import or export"),
         ({"a": 'import { b } from "./b.js";\n', "b": 'import { a } from "./a.js";\n'}, "circular imports"),
     ],
 )
-def test_other_forms_are_refused(sources: dict[str, str], said: str) -> None:
-    with pytest.raises(PackagingError, match=said):
+def test_unsupported_module_syntax_raises_an_error(sources: dict[str, str], expected: str) -> None:
+    with pytest.raises(PackagingError, match=expected):
         javascript_bundle.bundle_modules("a", sources.__getitem__)
 
 
-def test_a_script_does_not_end_its_element() -> None:
+def test_scripts_are_escaped() -> None:
     assert escape_script('x = "</script>" + "</SCRIPT";') == 'x = "<\\/script>" + "<\\/SCRIPT";'
-    with pytest.raises(PackagingError, match="would not end"):
+    with pytest.raises(PackagingError, match="cannot be embedded"):
         escape_script('"<!--" + "<script"')
     assert gzip.decompress(b64decode(gzip_base64(b"abc"))) == b"abc"
 
 
-def test_the_page_writes_no_name_and_no_label_of_its_own() -> None:
+def test_the_javascript_contains_no_level_names() -> None:
     named = re.compile(r"""["'`](?:T(?:1[0-2]|[1-9])|L[1-6]|S1)(?:-\w\d+)?(?: arch)?["'`]""")
     for path in npm_packages.page_source_folder().glob("*.js"):
         assert not named.search(path.read_text(encoding="utf-8")), f"{path.name}: ask anatomy.js for it"
@@ -181,7 +183,7 @@ def test_the_page_writes_no_name_and_no_label_of_its_own() -> None:
 
 
 @pytest.mark.slow
-def test_an_exam_is_named_corrected_cancelled_and_refused(made: Path, phantom: Path, tmp_path: Path) -> None:
+def test_the_page_segments_renames_cancels_and_rejects(made: Path, phantom: Path, tmp_path: Path) -> None:
     (tmp_path / "noise.nii").write_bytes(b"no exam " * 100)
     ct = read_image(phantom)
     write_image(Volume(ct.array - 1000, ct.affine), tmp_path / "ct.nii.gz")
@@ -196,49 +198,49 @@ def test_an_exam_is_named_corrected_cancelled_and_refused(made: Path, phantom: P
         {"open": str(tmp_path / "noise.nii")},
         {"open": str(tmp_path / "ct.nii.gz")},
     ]
-    told = driven(made, steps)
-    assert all(address.startswith(browser.OWN) for address in told["requests"]), told["requests"]
-    assert not [line for line in told["messages"] if line.startswith("error")], told["messages"]
+    report = driven(made, steps)
+    assert all(address.startswith(browser.OWN) for address in report["requests"]), report["requests"]
+    assert not [line for line in report["messages"] if line.startswith("error")], report["messages"]
     model = Model.load(bundled_model_path(), "cpu")
     volume = read_image(phantom)
     truth = {None: segment(volume, model), "L6": segment(volume, model, UserLevels("L6"))}
     for name, lowest in (("first", None), ("other", "L6"), ("back", None), ("again", None)):
-        found = read_labels(Path(saved[name]))
-        assert found.grid.same_as(volume.grid)
-        assert agreement(found.array, truth[lowest].labels.array) >= 0.999
-    first, other, back, _, again, clicked, noise, air = told["steps"]
+        labels = read_labels(Path(saved[name]))
+        assert labels.grid.same_as(volume.grid)
+        assert agreement(labels.array, truth[lowest].labels.array) >= 0.999
+    first, other, back, _, again, clicked, noise, air = report["steps"]
     assert first["names"] == back["names"] == again["names"] == [level.name for level in truth[None].levels]
     assert other["names"] == [level.name for level in truth["L6"].levels]
     assert "not a NIfTI file" in noise["refused"] and "looks like CT" in air["refused"]
-    assert re.match(r"Here: \S", clicked["here"])
+    assert re.match(r"Selected: \S", clicked["here"])
     volumes = {row.name: row.volume for row in measure_structures(truth[None].labels)}
     row = next(text for text in first["sizes"] if text.startswith("L3"))
     assert f"{volumes['L3']:.1f}" in row
 
 
 @pytest.mark.parametrize(
-    ("plan", "said"),
+    ("plan", "expected"),
     [
         ({"without": "DecompressionStream"}, "DecompressionStream"),
         ({"without": "WebAssembly"}, "WebAssembly with SIMD"),
         ({"flags": ["--disable-3d-apis"]}, "WebGL2"),
     ],
 )
-def test_a_browser_that_cannot_is_told_so(made: Path, plan: dict[str, Any], said: str) -> None:
-    assert said in driven(made, [], **plan)["unable"]
+def test_missing_browser_features_are_named(made: Path, plan: dict[str, Any], expected: str) -> None:
+    assert expected in driven(made, [], **plan)["unable"]
 
 
 @pytest.mark.slow
-def test_a_real_exam_is_labelled_as_the_command_labels_it(made: Path, real: Path, tmp_path: Path) -> None:
+def test_a_real_exam_is_labelled_as_by_the_command(made: Path, real: Path, tmp_path: Path) -> None:
     path = real / "siegen" / "10_image.nii.gz"
-    told = driven(made, [{"open": str(path), "save": str(tmp_path / "labels.nii.gz")}])
-    assert all(address.startswith(browser.OWN) for address in told["requests"])
+    report = driven(made, [{"open": str(path), "save": str(tmp_path / "labels.nii.gz")}])
+    assert all(address.startswith(browser.OWN) for address in report["requests"])
     expected = segment(read_image(path), Model.load(bundled_model_path(), "cpu"))
     assert agreement(read_labels(tmp_path / "labels.nii.gz").array, expected.labels.array) >= 0.995
-    assert told["steps"][0]["names"] == [level.name for level in expected.levels]
+    assert report["steps"][0]["names"] == [level.name for level in expected.levels]
 
 
-def test_the_page_of_the_docs_tells_the_figures_that_were_measured() -> None:
+def test_the_docs_contain_the_measured_figures() -> None:
     text = benchmark.DOCS.read_text()
     assert readme.fill_readme(text, "x").count("\nx\n") == 1
     assert readme.fill_readme(text, benchmark.format_results(json.loads(benchmark.RESULTS.read_text()))) == text

@@ -14,8 +14,8 @@ import pytest
 from lumbarseg.packaging import offline_pack, zip_archive
 from lumbarseg.packaging.targets import Target, current_platform
 
-THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
-OTHER = "3.11" if THIS != "3.11" else "3.12"
+CURRENT_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHER = "3.11" if CURRENT_PYTHON != "3.11" else "3.12"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the folders of programs are those of other systems")
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the folders of programs
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
     """A pack for this computer with one wheel that is none, in a folder with blanks in its name."""
-    return written(tmp_path / "from a stick", Target(current_platform(), THIS))
+    return written(tmp_path / "from a stick", Target(current_platform(), CURRENT_PYTHON))
 
 
 def written(folder: Path, *targets: Target) -> Path:
@@ -53,19 +53,19 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_a_changed_file_is_refused_and_nothing_is_installed(unpacked: Path) -> None:
+def test_a_changed_file_prevents_the_installation(unpacked: Path) -> None:
     (unpacked / "licences").mkdir()
     (unpacked / "README.txt").write_text("changed")
-    assert "README.txt: does not fit its checksum" in refused(install(unpacked))
+    assert "README.txt: does not match its checksum" in refused(install(unpacked))
     assert not (unpacked.parent / "my home").exists()
 
 
-def test_a_missing_file_is_refused(unpacked: Path) -> None:
+def test_a_missing_file_prevents_the_installation(unpacked: Path) -> None:
     (unpacked / "wheels" / "lumbarseg-7-py3-none-any.whl").unlink()
     assert "lumbarseg-7-py3-none-any.whl: missing" in refused(install(unpacked))
 
 
-def test_the_checksums_are_those_that_sha256sum_reads(unpacked: Path) -> None:
+def test_sha256sum_accepts_the_checksums(unpacked: Path) -> None:
     checked = subprocess.run(
         ["sha256sum", "--strict", "-c", offline_pack.CHECKSUM_FILE], cwd=unpacked, capture_output=True, text=True
     )
@@ -73,43 +73,43 @@ def test_the_checksums_are_those_that_sha256sum_reads(unpacked: Path) -> None:
     assert "wheels/lumbarseg-7-py3-none-any.whl: OK" in checked.stdout
 
 
-def test_a_pack_for_others_says_for_whom_it_is(tmp_path: Path) -> None:
-    unpacked = written(tmp_path / "pack", Target("windows", THIS), Target(current_platform(), OTHER))
+def test_a_pack_for_other_computers_names_its_targets(tmp_path: Path) -> None:
+    unpacked = written(tmp_path / "pack", Target("windows", CURRENT_PYTHON), Target(current_platform(), OTHER))
     line = refused(install(unpacked, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin"))
-    assert f"this pack is made for Windows AMD64, Python {THIS}" in line
+    assert f"this pack is made for Windows AMD64, Python {CURRENT_PYTHON}" in line
     assert "; this is " in line
 
 
-def test_without_any_python_the_shell_says_which_one_is_needed(unpacked: Path, tmp_path: Path) -> None:
+def test_the_shell_script_names_the_required_python(unpacked: Path, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("sh", "dirname"):
         (tools / name).symlink_to(f"/usr/bin/{name}" if Path(f"/usr/bin/{name}").exists() else f"/bin/{name}")
     line = refused(install(unpacked, PATH=str(tools), PYTHON=""))
-    assert f"no Python found here; this pack needs Python {THIS}" in line
+    assert f"no Python found here; this pack needs Python {CURRENT_PYTHON}" in line
 
 
-def test_a_folder_that_holds_other_things_stays_as_it_is(unpacked: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_unchanged(unpacked: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "pyvenv.cfg").write_text("somebody's environment")
-    assert "mine: holds other things" in refused(install(unpacked, tmp_path / "mine"))
+    assert "mine: contains other files" in refused(install(unpacked, tmp_path / "mine"))
     assert (tmp_path / "mine" / "pyvenv.cfg").read_text() == "somebody's environment"
     (tmp_path / "file").write_text("x")
-    assert "file: a file stands there" in refused(install(unpacked, tmp_path / "file"))
+    assert "file: this is a file" in refused(install(unpacked, tmp_path / "file"))
 
 
-def test_what_cannot_be_installed_leaves_nothing_behind(unpacked: Path, tmp_path: Path) -> None:
+def test_a_failed_installation_leaves_no_files(unpacked: Path, tmp_path: Path) -> None:
     """The pack's wheel is none, and pip is not among them."""
     refused(install(unpacked, tmp_path / "here"))
     assert not (tmp_path / "here").exists()
 
 
-def test_wrong_words_are_usage(unpacked: Path) -> None:
+def test_wrong_arguments_print_the_usage(unpacked: Path) -> None:
     result = install(unpacked, "one", "two")
     assert (result.returncode, result.stdout) == (2, "usage: install [FOLDER]\n")
 
 
-def test_the_installers_are_filled_and_end_their_lines_as_each_system_does(tmp_path: Path) -> None:
+def test_installer_placeholders_and_line_endings(tmp_path: Path) -> None:
     unpacked = written(tmp_path / "pack", Target("windows", "3.11"), Target("macos", "3.13"))
     texts = {path.name: path.read_bytes() for path in unpacked.iterdir() if path.is_file()}
     assert not re.search(rb"@[A-Z]+@", b"".join(texts.values()))

@@ -17,8 +17,8 @@ def wheel(folder: Path, tag: str, about: str, **files: str) -> Path:
     return path
 
 
-def test_texts_of_one_version_become_one_file_each_told_once(tmp_path: Path) -> None:
-    found = licences.collect_licence_files(
+def test_wheels_of_one_version_share_a_file_without_duplicate_texts(tmp_path: Path) -> None:
+    result = licences.collect_licence_files(
         [
             wheel(
                 tmp_path, "any", "License-Expression: MIT\n", thing_LICENSE="Do what you like.", thing_licence="no.py"
@@ -28,39 +28,39 @@ def test_texts_of_one_version_become_one_file_each_told_once(tmp_path: Path) -> 
             ),
         ]
     )
-    text = found["thing-1.txt"].decode()
+    text = result["thing-1.txt"].decode()
     assert text.count("Do what you like.") == 1
     assert "=== x/NOTICE\n\nOh." in text
-    assert found["index.txt"].decode().split() == ["thing-1", "MIT"]
+    assert result["index.txt"].decode().split() == ["thing-1", "MIT"]
 
 
-def test_a_package_without_a_text_is_told(tmp_path: Path) -> None:
-    found = licences.collect_licence_files(
+def test_a_package_without_a_licence_text_is_marked(tmp_path: Path) -> None:
+    result = licences.collect_licence_files(
         [wheel(tmp_path, "any", "License: Apache 2.0\n", **{"thing_LICENSE.py": "x = 1"})]
     )
-    assert set(found) == {"index.txt"}
-    assert found["index.txt"].decode().rstrip().endswith("Apache 2.0 (its wheel carries no text)")
+    assert set(result) == {"index.txt"}
+    assert result["index.txt"].decode().rstrip().endswith("Apache 2.0 (its wheel contains no text)")
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "expected"),
     [
         ([("License-Expression", "MIT"), ("License", "long")], "MIT"),
         ([("Classifier", "License :: OSI Approved :: BSD License"), ("License", "Copyright\nof many")], "BSD License"),
         ([("License", "Copyright\nof many")], "Copyright"),
-        ([("Classifier", "Topic :: Odd")], "not said"),
+        ([("Classifier", "Topic :: Odd")], "not stated"),
     ],
 )
-def test_what_a_package_calls_its_licence(headers: list[tuple[str, str]], told: str) -> None:
+def test_licence_name_of_a_package(headers: list[tuple[str, str]], expected: str) -> None:
     about = Message()
     for name, value in headers:
         about[name] = value
-    assert licences.licence_name(about) == told
+    assert licences.licence_name(about) == expected
 
 
-def test_the_model_tells_its_data_and_licences() -> None:
+def test_model_licence_lists_data_and_licences() -> None:
     text = licences.describe_model_licence(
         "mine.onnx", ModelCard(PreprocessingSpec(), details={"data": ["phantoms", "SPIDER"], "licences": "CC BY 4.0"})
     )
-    assert text.decode().split("\n")[0] == "model mine.onnx"
-    assert "data:\n  phantoms\n  SPIDER\nlicences:\n  CC BY 4.0\nlimits:\n  not said\n" in text.decode()
+    assert text.split("\n")[0] == "model mine.onnx"
+    assert "data:\n  phantoms\n  SPIDER\nlicences:\n  CC BY 4.0\nlimits:\n  not stated\n" in text

@@ -31,8 +31,12 @@ from lumbarseg.io import write_image
 from lumbarseg.packaging.offline_pack import CHECKSUM_FILE, PACK_FOLDER, write_pack
 from lumbarseg.packaging.targets import Target, current_platform
 
-THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
-FOREIGN = [Target("macos", THIS), Target("windows", THIS), Target("macos", "3.13" if THIS != "3.13" else "3.12")]
+CURRENT_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHER_TARGETS = [
+    Target("macos", CURRENT_PYTHON),
+    Target("windows", CURRENT_PYTHON),
+    Target("macos", "3.13" if CURRENT_PYTHON != "3.13" else "3.12"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +56,18 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--platform", "solaris"], "no pack for platform 'solaris'; choose from linux"),
         (["--python", "3.9"], "no pack for Python '3.9'; choose from 3.11, 3.12, 3.13"),
         (["nothere.onnx"], "nothere.onnx: cannot be read: not found; check the path"),
-        (["liar.onnx"], "liar.onnx: its content does not fit its digest"),
+        (["liar.onnx"], "liar.onnx: its content does not match its digest"),
         (["liar.onnx", "-o", "liar.onnx"], "liar.onnx: a folder, or the model itself"),
         (["-o", "."], ".: a folder, or the model itself"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_is_fetched(
-    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_bad_input_fails_before_any_download(
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -72,7 +76,7 @@ def test_bad_input_is_one_line_before_anything_is_fetched(
     named = [word for word in words if word.endswith(".onnx") or word.startswith("-")]
     assert main(["pack", *words, *(["--python", "3.11"] if not named else [])]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("lumbarseg: error: ") and told in line
+    assert line.startswith("lumbarseg: error: ") and expected in line
     assert [path.name for path in tmp_path.iterdir()] == ["liar.onnx"]
 
 
@@ -96,7 +100,7 @@ def elsewhere() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_pack_installs_and_runs_without_network_for_another_user(own_model: Path, elsewhere: Path) -> None:
+def test_a_pack_installs_and_runs_offline_for_another_user(own_model: Path, elsewhere: Path) -> None:
     try:
         other = offline.create_offline_user(elsewhere)
     except RuntimeError as error:
@@ -107,25 +111,25 @@ def test_a_pack_installs_and_runs_without_network_for_another_user(own_model: Pa
     write_image(synthetic_exam(193).image, elsewhere / "spine.nii.gz")
     like, _ = offline.use_pack(other, elsewhere / "my pack.zip", elsewhere / "spine.nii.gz")
     assert like["answer"].endswith("L1 L2 L3 L4 L5")
-    told = json.loads(other.run("lumbarseg", "info", "--json")[1])
-    assert (Path(told["model"]).name, told["digest"]) == ("my_model.onnx", Model.load(own_model).card.digest)
+    info = json.loads(other.run("lumbarseg", "info", "--json")[1])
+    assert (Path(info["model"]).name, info["digest"]) == ("my_model.onnx", Model.load(own_model).card.digest)
     report = json.loads((other.home / "my answers" / "spine_report.json").read_text())
-    assert told["digest"] in json.dumps(report)
+    assert info["digest"] in json.dumps(report)
 
     other.run("sh", f"{PACK_FOLDER}/install.sh")  # again, in the place of the first
     (wheel,) = (other.home / PACK_FOLDER / "wheels").glob("scipy-*.whl")
     wheel.write_bytes(wheel.read_bytes()[:-1] + b"x")
-    with pytest.raises(RuntimeError, match="does not fit its checksum"):
+    with pytest.raises(RuntimeError, match="does not match its checksum"):
         other.run("sh", f"{PACK_FOLDER}/install.sh")
     assert other.run("lumbarseg", "--version")[1].startswith("lumbarseg ")
 
 
 @pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pack for macOS and Windows with the shipped model, unpacked."""
-    folder = tmp_path_factory.mktemp("foreign")
+    folder = tmp_path_factory.mktemp("other_pack")
     with needing_the_index():
-        write_pack(bundled_model_path(), folder / "pack.zip", FOREIGN, print)
+        write_pack(bundled_model_path(), folder / "pack.zip", OTHER_TARGETS, print)
     with zipfile.ZipFile(folder / "pack.zip") as archive:
         assert archive.testzip() is None
         archive.extractall(folder)
@@ -143,24 +147,24 @@ def supported(target: Target) -> set[Tag]:
 
 
 @pytest.mark.slow
-def test_every_wheel_fits_its_target_in_the_version_that_runs_here(foreign: Path) -> None:
-    about = json.loads((foreign / "pack.json").read_text())
-    there = {path.name for path in (foreign / "wheels").iterdir()}
+def test_wheels_fit_their_target_in_the_installed_version(other_pack: Path) -> None:
+    about = json.loads((other_pack / "pack.json").read_text())
+    there = {path.name for path in (other_pack / "wheels").iterdir()}
     assert there == {name for target in about["targets"] for name in target["wheels"]}
-    for target, told in zip(FOREIGN, about["targets"], strict=True):
-        wheels = {parse_wheel_filename(name)[0]: parse_wheel_filename(name) for name in told["wheels"]}
+    for target, report in zip(OTHER_TARGETS, about["targets"], strict=True):
+        wheels = {parse_wheel_filename(name)[0]: parse_wheel_filename(name) for name in report["wheels"]}
         assert {"lumbarseg", "pip", "onnxruntime", "numpy", "scipy"} <= set(wheels)
-        for name, (_, found, _, tags) in wheels.items():
+        for name, (_, result, _, tags) in wheels.items():
             assert tags & supported(target), f"{name} does not fit {target}"
             if name not in ("lumbarseg", "pip"):
-                assert str(found) == version(name).partition("+")[0]
+                assert str(result) == version(name).partition("+")[0]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", FOREIGN[:2], ids=str)
-def test_pip_resolves_the_whole_from_the_pack_alone(target: Target, foreign: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", OTHER_TARGETS[:2], ids=str)
+def test_pip_resolves_all_dependencies_from_the_pack(target: Target, other_pack: Path, tmp_path: Path) -> None:
     """Of this Python: pip reads conditions of requirements as if the target's were the one that runs it."""
-    words = ["install", "--dry-run", "--no-index", "--find-links", foreign / "wheels", "--target", tmp_path / "x"]
+    words = ["install", "--dry-run", "--no-index", "--find-links", other_pack / "wheels", "--target", tmp_path / "x"]
     command = [sys.executable, "-m", "pip", *map(str, words), *target.pip_options, "lumbarseg"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_CONFIG_FILE": os.devnull})
     assert done.returncode == 0, done.stderr
@@ -168,24 +172,24 @@ def test_pip_resolves_the_whole_from_the_pack_alone(target: Target, foreign: Pat
 
 
 @pytest.mark.slow
-def test_checksums_and_licences_are_those_of_everything(foreign: Path) -> None:
-    sums = dict(line.split("  ", 1)[::-1] for line in (foreign / CHECKSUM_FILE).read_text().splitlines())
-    files = {path.relative_to(foreign).as_posix(): path for path in foreign.rglob("*") if path.is_file()}
+def test_checksums_and_licences_are_complete(other_pack: Path) -> None:
+    sums = dict(line.split("  ", 1)[::-1] for line in (other_pack / CHECKSUM_FILE).read_text().splitlines())
+    files = {path.relative_to(other_pack).as_posix(): path for path in other_pack.rglob("*") if path.is_file()}
     assert set(sums) == set(files) - {CHECKSUM_FILE}
     assert all(hashlib.sha256(files[name].read_bytes()).hexdigest() == digest for name, digest in sums.items())
-    index = (foreign / "licences" / "index.txt").read_text()
+    index = (other_pack / "licences" / "index.txt").read_text()
     for name in files:
         if name.startswith("wheels/"):
             package = "-".join(name.removeprefix("wheels/").split("-")[:2])
             assert package in index
-            assert f"licences/{package}.txt" in files or "(its wheel carries no text)" in index
-    assert "SPIDER" in (foreign / "licences" / "model.txt").read_text()
-    assert b"Apache License" in (foreign / "licences" / f"lumbarseg-{version_there(foreign)}.txt").read_bytes()
+            assert f"licences/{package}.txt" in files or "(its wheel contains no text)" in index
+    assert "SPIDER" in (other_pack / "licences" / "model.txt").read_text()
+    assert b"Apache License" in (other_pack / "licences" / f"lumbarseg-{version_there(other_pack)}.txt").read_bytes()
 
 
-def version_there(foreign: Path) -> str:
-    return str(json.loads((foreign / "pack.json").read_text())["version"])
+def version_there(other_pack: Path) -> str:
+    return str(json.loads((other_pack / "pack.json").read_text())["version"])
 
 
-def test_this_computer_has_a_name() -> None:
+def test_the_current_platform_is_a_target() -> None:
     assert str(Target(current_platform(), "3.11")).endswith(", Python 3.11")

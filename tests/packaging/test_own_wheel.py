@@ -13,7 +13,7 @@ import pytest
 from lumbarseg.errors import FileError, PackagingError
 from lumbarseg.packaging import own_wheel
 
-FOUND = "nibabel"  # pure Python, with programs, data and a licence
+PACKAGE = "nibabel"  # pure Python, with programs, data and a licence
 
 
 def installed(site: Path) -> Distribution:
@@ -27,10 +27,10 @@ def pip_install(wheel: Path, site: Path) -> Distribution:
     return installed(site)
 
 
-def test_an_installed_package_becomes_a_wheel_that_installs_the_same_files(tmp_path: Path) -> None:
-    wheel = own_wheel.rebuild_wheel(distribution(FOUND), tmp_path)
+def test_a_rebuilt_wheel_installs_the_same_files(tmp_path: Path) -> None:
+    wheel = own_wheel.rebuild_wheel(distribution(PACKAGE), tmp_path)
     again = own_wheel.rebuild_wheel(pip_install(wheel, tmp_path / "site"), tmp_path / "second")
-    assert wheel.name == again.name == f"{FOUND}-{distribution(FOUND).version}-py3-none-any.whl"
+    assert wheel.name == again.name == f"{PACKAGE}-{distribution(PACKAGE).version}-py3-none-any.whl"
     assert wheel.read_bytes() == again.read_bytes()
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -38,11 +38,11 @@ def test_an_installed_package_becomes_a_wheel_that_installs_the_same_files(tmp_p
         listed = [row[0] for row in csv.reader(io.StringIO(archive.read(record).decode()))]
     assert sorted(listed) == sorted(names)
     assert not [name for name in names if "__pycache__" in name or ".." in name or name.endswith("/INSTALLER")]
-    kept = {str(file) for file in distribution(FOUND).files or () if file.suffix == ".py"}
+    kept = {str(file) for file in distribution(PACKAGE).files or () if file.suffix == ".py"}
     assert kept <= set(names)
 
 
-def test_an_installation_without_a_list_of_files_is_refused(tmp_path: Path) -> None:
+def test_an_installation_without_a_file_list_raises_an_error(tmp_path: Path) -> None:
     about = tmp_path / "thing-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Name: thing\nVersion: 1\n")
@@ -50,7 +50,7 @@ def test_an_installation_without_a_list_of_files_is_refused(tmp_path: Path) -> N
         own_wheel.rebuild_wheel(installed(tmp_path), tmp_path)
 
 
-def test_a_file_that_was_deleted_is_named(tmp_path: Path) -> None:
+def test_a_deleted_file_is_named(tmp_path: Path) -> None:
     about = tmp_path / "thing-1.dist-info"
     about.mkdir()
     (about / "WHEEL").write_text("Tag: py2-none-any\nTag: py3-none-any\n")

@@ -15,7 +15,7 @@ TARGETS = [Target(name, python) for name, python in itertools.product(PLATFORMS,
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_markers_are_those_that_a_python_there_would_give(target: Target) -> None:
+def test_environment_markers_match_python_on_the_target(target: Target) -> None:
     assert set(target.environment_markers) == set(default_environment())
     minor = int(target.python.partition(".")[2])
     for text, true in (
@@ -30,7 +30,7 @@ def test_markers_are_those_that_a_python_there_would_give(target: Target) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="tags are those of this computer")
-def test_wheels_for_this_computer_are_wheels_that_it_takes() -> None:
+def test_wheel_tags_are_supported_on_this_computer() -> None:
     target = Target("linux", f"3.{sys.version_info.minor}")
     abi = f"cp3{sys.version_info.minor}"
     mine = {str(tag) for tag in sys_tags()}
@@ -44,13 +44,13 @@ def test_wheels_for_this_computer_are_wheels_that_it_takes() -> None:
     }
 
 
-def test_macos_is_asked_for_newest_first() -> None:
+def test_macos_tags_start_with_the_newest() -> None:
     assert PLATFORMS["macos"].platform_tags[0] == "macosx_14_0_arm64"
     assert set(PLATFORMS["macos"].platform_tags) <= set(mac_platforms((14, 0), "arm64"))
     assert next(iter(cpython_tags((3, 12), platforms=PLATFORMS["macos"].platform_tags))).platform == "macosx_14_0_arm64"
 
 
-def test_pip_is_asked_for_wheels_of_the_target_alone() -> None:
+def test_pip_options_select_wheels_of_the_target_only() -> None:
     words = Target("windows", "3.13").pip_options
     assert "--only-binary=:all:" in words
     assert words[words.index("--platform") + 1] == "win_amd64"
@@ -58,9 +58,9 @@ def test_pip_is_asked_for_wheels_of_the_target_alone() -> None:
     assert words[words.index("--python-version") + 1] == "3.13"
 
 
-def test_every_platform_with_every_python_each_once() -> None:
-    found = select_targets(["macos", "windows", "macos"], ["3.12", "3.11"])
-    assert [str(target) for target in found] == [
+def test_targets_combine_platforms_and_pythons_without_duplicates() -> None:
+    result = select_targets(["macos", "windows", "macos"], ["3.12", "3.11"])
+    assert [str(target) for target in result] == [
         "macos, Python 3.12",
         "macos, Python 3.11",
         "windows, Python 3.12",
@@ -69,7 +69,7 @@ def test_every_platform_with_every_python_each_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platforms", "pythons", "told"),
+    ("platforms", "pythons", "expected"),
     [
         (["solaris"], ["3.11"], "'solaris'; choose from linux, linux-arm64, macos, windows"),
         (["linux"], ["3.9"], "'3.9'; choose from 3.11, 3.12, 3.13"),
@@ -77,12 +77,12 @@ def test_every_platform_with_every_python_each_once() -> None:
         ([""], ["3.11"], "''"),
     ],
 )
-def test_what_there_is_no_pack_for_is_refused(platforms: list[str], pythons: list[str], told: str) -> None:
-    with pytest.raises(PackagingError, match=told):
+def test_unknown_platforms_and_pythons_raise_errors(platforms: list[str], pythons: list[str], expected: str) -> None:
+    with pytest.raises(PackagingError, match=expected):
         select_targets(platforms, pythons)
 
 
-def test_a_computer_of_another_kind_is_told_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_computer_must_name_a_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "sparc64")
     with pytest.raises(PackagingError, match=r"sparc64.*--platform"):
         current_platform()

@@ -26,7 +26,7 @@ def made(folder: Path, name: str, *requirements: str) -> Path:
     return path
 
 
-def test_conditions_are_those_of_the_target(tmp_path: Path) -> None:
+def test_markers_are_evaluated_for_the_target(tmp_path: Path) -> None:
     wheel = made(
         tmp_path,
         "thing",
@@ -40,9 +40,9 @@ def test_conditions_are_those_of_the_target(tmp_path: Path) -> None:
     assert [r.name for r in wheels.read_requirements(wheel, WINDOWS, {"all"})] == ["everywhere", "windows-only", "more"]
 
 
-def test_versions_are_those_that_run_here_where_they_may() -> None:
-    here = version("numpy")
-    assert wheels.pin_to_installed_version(Requirement("numpy>=2.0")) == f"numpy=={here}"
+def test_installed_versions_are_pinned_where_allowed() -> None:
+    installed = version("numpy")
+    assert wheels.pin_to_installed_version(Requirement("numpy>=2.0")) == f"numpy=={installed}"
     assert wheels.pin_to_installed_version(Requirement("numpy<1.0")) == "numpy<1.0"
     assert wheels.pin_to_installed_version(Requirement("no-such-thing>=3")) == "no-such-thing>=3"
 
@@ -61,7 +61,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_what_wheels_need_in_turn_comes_with_them(tmp_path: Path, index: Path) -> None:
+def test_indirect_dependencies_are_collected(tmp_path: Path, index: Path) -> None:
     made(index, "first", "second[extra]", "for-windows; os_name == 'nt'")
     made(index, "second", "third; extra == 'extra'", "first")  # and back again
     made(index, "third")
@@ -76,7 +76,7 @@ def test_what_wheels_need_in_turn_comes_with_them(tmp_path: Path, index: Path) -
     assert names[WINDOWS] == names[LINUX] | {"for_windows"}
 
 
-def test_what_is_not_to_be_had_is_named_with_the_target(tmp_path: Path, index: Path) -> None:
+def test_missing_wheels_are_named_with_the_target(tmp_path: Path, index: Path) -> None:
     with pytest.raises(PackagingError, match=r"^first>=1 has no wheel for windows, Python 3\.13$"):
         wheels.collect_wheels(made(tmp_path, "own", "first>=1"), WINDOWS, tmp_path)
     made(index, "first", "second>1.0")
@@ -85,16 +85,16 @@ def test_what_is_not_to_be_had_is_named_with_the_target(tmp_path: Path, index: P
         wheels.collect_wheels(made(tmp_path, "own", "first>=1"), WINDOWS, tmp_path)
 
 
-def test_two_wishes_that_do_not_agree_are_told(tmp_path: Path, index: Path) -> None:
+def test_conflicting_requirements_raise_an_error(tmp_path: Path, index: Path) -> None:
     made(index, "first", "second>1.0")
     made(index, "second")
     with pytest.raises(
-        PackagingError, match=r"second>1\.0 is needed for linux, Python 3\.11, and second 1\.0 was found"
+        PackagingError, match=r"second>1\.0 is required for linux, Python 3\.11, but second 1\.0 was downloaded"
     ):
         wheels.collect_wheels(made(tmp_path, "own", "first", "second"), LINUX, tmp_path)
 
 
-def test_without_a_network_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_index_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX"):
         monkeypatch.delenv(name, raising=False)
@@ -105,18 +105,18 @@ def test_without_a_network_it_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("complaint", "told"),
+    ("pip_output", "expected"),
     [
         ("ERROR: Could not install: [Errno 28] No space left on device", "the disk is full"),
         (f"{sys.executable}: No module named pip", "python -m ensurepip"),
-        ("WARNING: odd\nERROR: something else\n", "pip gives up: something else"),
-        ("Traceback\nOdd", "pip gives up: Odd"),
+        ("WARNING: odd\nERROR: something else\n", "pip failed: something else"),
+        ("Traceback\nOdd", "pip failed: Odd"),
     ],
 )
-def test_complaints_become_one_line(complaint: str, told: str) -> None:
-    line = wheels.explain_pip_error(complaint, str(LINUX))
-    assert told in line and "\n" not in line
+def test_pip_errors_become_one_line(pip_output: str, expected: str) -> None:
+    line = wheels.explain_pip_error(pip_output, str(LINUX))
+    assert expected in line and "\n" not in line
 
 
-def test_platforms_are_known_by_the_names_that_python_gives() -> None:
+def test_platforms_have_python_names() -> None:
     assert {kind.sys_platform for kind in PLATFORMS.values()} == {"linux", "darwin", "win32"}

@@ -16,7 +16,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\\\0", exclude
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entries=st.dictionaries(NAMES, st.binary(max_size=500), max_size=6))
-def test_what_goes_in_comes_out_whatever_the_order(entries: dict[str, bytes], tmp_path: Path) -> None:
+def test_zip_contents_do_not_depend_on_order(entries: dict[str, bytes], tmp_path: Path) -> None:
     write_zip(entries, tmp_path / "a.zip")
     write_zip(dict(reversed(entries.items())), tmp_path / "b.zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
@@ -25,7 +25,7 @@ def test_what_goes_in_comes_out_whatever_the_order(entries: dict[str, bytes], tm
         assert archive.namelist() == sorted(entries)
 
 
-def test_a_file_is_the_same_as_its_bytes_and_its_date_is_not_told(tmp_path: Path) -> None:
+def test_zip_ignores_file_dates_and_stores_permissions(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"abc" * 1000)
     write_zip({"x/data.whl": tmp_path / "data", "x/install.sh": b"#!/bin/sh\n"}, tmp_path / "a.zip")
     os.utime(tmp_path / "data", (0, 1e9))
@@ -36,7 +36,7 @@ def test_a_file_is_the_same_as_its_bytes_and_its_date_is_not_told(tmp_path: Path
     assert modes == {"x/data.whl": 0o644, "x/install.sh": 0o755}
 
 
-def test_a_file_that_is_not_there_leaves_no_zip(tmp_path: Path) -> None:
+def test_a_missing_file_leaves_no_zip(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="gone: cannot be read"):
         write_zip({"a": b"1", "b": tmp_path / "gone"}, tmp_path / "out.zip")
     assert list(tmp_path.iterdir()) == []

@@ -1,1 +1,1 @@
-"""Puts a model where there is no network: everything to install, or one page that runs by itself."""
+"""Distribution to computers without a network: an offline pack to install, and a page that runs in a browser."""

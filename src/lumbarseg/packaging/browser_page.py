@@ -1,39 +1,42 @@
-"""One HTML file that names a spine in a browser: opened from the disk, it holds all it needs and asks for nothing."""
+"""The browser page: one HTML file with a model inside, which segments exams when it is opened from disk."""
 
 from __future__ import annotations
 
 import base64
 import gzip
-import html
 import json
 import re
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from lumbarseg import __version__
 from lumbarseg.errors import ModelError, PackagingError
 from lumbarseg.inference import Model, ModelCard
 from lumbarseg.io.file_access import atomic_write, open_for_reading
-from lumbarseg.report import html as report_html
 from lumbarseg.report.exam_page import MEASUREMENT_NOTE
 from lumbarseg.report.exam_report import NOTICE
+from lumbarseg.report.html import stylesheet
 
-from . import javascript_bundle, licences, npm_packages, page_tables
+from .javascript_bundle import bundle_modules
+from .licences import describe_model_licence
+from .npm_packages import ensure_node_modules, packages_in_page, page_source_folder
+from .page_tables import card_for_page, tables_script
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob:; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; connect-src data: blob:"
 )
-"""What the browser itself allows the page: nothing from elsewhere, and nothing to elsewhere."""
+"""The browser allows the page no connection to another computer."""
 
-_ONNXRUNTIME_FOLDER = "onnxruntime-web/dist/"
+_ONNXRUNTIME_FOLDER = "onnxruntime-web/dist"
 _NIIVUE = "@niivue/niivue/dist/niivue.umd.js"
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
 @dataclass(frozen=True)
 class PageResult:
-    """A page as written. size: bytes; digest: of the model inside."""
+    """A page as written. size: bytes; model_digest: of the model inside."""
 
     path: Path
     size: int
@@ -41,75 +44,77 @@ class PageResult:
 
 
 def write_page(model: Path, out: Path) -> PageResult:
-    """Write the page that answers with `model`.
+    """Write the page that segments with a model.
 
-    ModelError when the model is not sound or not one that a browser can run, PackagingError when packages of npm are
-    missing, FileError when `out` cannot be written.
+    Raises
+    ------
+    ModelError
+        When the model is invalid or cannot run in a browser.
+    PackagingError
+        When npm packages are missing.
+    FileError
+        When `out` cannot be written.
     """
     if out.is_dir() or out.resolve() == model.resolve():
         raise PackagingError(f"{out}: a folder, or the model itself; name the .html file to write")
     card = Model.load(model, "cpu").card
     if card.spec.tile:
-        raise ModelError(f"{model}: reads squares of one size, which the page cannot; use the command")
-    folder = npm_packages.ensure_node_modules()
+        raise ModelError(f"{model}: needs tiles of a fixed size, which the page does not support; use the command")
+    node_modules = ensure_node_modules()
     with open_for_reading(model) as stream:
-        text = _page_html(stream.read(), model.stem, card, folder)
+        page = _page_html(stream.read(), model.stem, card, node_modules)
     with atomic_write(out) as file:
-        file.write(text)
-    return PageResult(out, len(text), card.digest)
+        file.write(page)
+    return PageResult(out, len(page), card.digest)
 
 
-def _page_html(model: bytes, name: str, card: ModelCard, folder: Path) -> bytes:
-    """The whole page, UTF-8."""
-    own = npm_packages.page_source_folder()
-
-    def read(module: str) -> str:
-        return (
-            page_tables.tables_script()
-            if module == "tables_from_python"
-            else (own / f"{module}.js").read_text(encoding="utf-8")
-        )
-
+def _page_html(model: bytes, model_name: str, card: ModelCard, node_modules: Path) -> bytes:
+    """Return the complete page, UTF-8."""
+    source, onnxruntime = page_source_folder(), node_modules / _ONNXRUNTIME_FOLDER
     parts = {
         "policy": CONTENT_SECURITY_POLICY,
-        "style": report_html.stylesheet("report") + (own / "page.css").read_text(encoding="utf-8"),
-        "notice": html.escape(NOTICE),
-        "measurement_note": html.escape(MEASUREMENT_NOTE),
-        "versions": html.escape(f"lumbarseg {__version__} · model {card.digest[:12]}"),
-        "licences": html.escape(_licence_text(folder, name, card)),
-        "ort": escape_script((folder / _ONNXRUNTIME_FOLDER / "ort.wasm.min.js").read_text(encoding="utf-8")),
-        "glue": escape_script(
-            (folder / _ONNXRUNTIME_FOLDER / "ort-wasm-simd-threaded.mjs").read_text(encoding="utf-8")
-        ),
-        "wasm": gzip_base64((folder / _ONNXRUNTIME_FOLDER / "ort-wasm-simd-threaded.wasm").read_bytes()),
+        "style": stylesheet("report") + _read_text(source / "page.css"),
+        "notice": escape(NOTICE),
+        "measurement_note": escape(MEASUREMENT_NOTE),
+        "versions": escape(f"lumbarseg {__version__} · model {card.digest[:12]}"),
+        "licences": escape(_licence_text(node_modules, model_name, card)),
+        "ort": escape_script(_read_text(onnxruntime / "ort.wasm.min.js")),
+        "glue": escape_script(_read_text(onnxruntime / "ort-wasm-simd-threaded.mjs")),
+        "wasm": gzip_base64((onnxruntime / "ort-wasm-simd-threaded.wasm").read_bytes()),
         "model": gzip_base64(model),
-        "network_worker": escape_script(javascript_bundle.bundle_modules("network_worker", read)),
-        "exam_worker": escape_script(javascript_bundle.bundle_modules("exam_worker", read)),
-        "card": escape_script(json.dumps(page_tables.card_for_page(card))),
-        "niivue": escape_script((folder / _NIIVUE).read_text(encoding="utf-8")),
-        "app": escape_script(javascript_bundle.bundle_modules("app", read)),
+        "card": escape_script(json.dumps(card_for_page(card))),
+        "niivue": escape_script(_read_text(node_modules / _NIIVUE)),
+        **{
+            name: escape_script(bundle_modules(name, _read_module)) for name in ("network_worker", "exam_worker", "app")
+        },
     }
-    frame = (own / "page.html").read_text(encoding="utf-8")
-    return _PLACEHOLDER.sub(lambda place: parts[place[1]], frame).encode()
+    return _PLACEHOLDER.sub(lambda match: parts[match[1]], _read_text(source / "page.html")).encode()
+
+
+def _read_module(name: str) -> str:
+    """Return the source of a module of the page."""
+    return tables_script() if name == "tables_from_python" else _read_text(page_source_folder() / f"{name}.js")
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def escape_script(script: str) -> str:
-    """A script as it may stand inside an element: nothing in it ends the element early or keeps it from ending."""
+    """Escape a script so that it neither ends its element early nor prevents its end."""
     if re.search(r"<!--.*<script", script, re.IGNORECASE | re.DOTALL):
-        raise PackagingError("a script of the page would not end where it should: it holds <!-- and <script")
+        raise PackagingError("a script of the page cannot be embedded: it contains <!-- and <script")
     return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE)
 
 
 def gzip_base64(data: bytes) -> str:
-    """Bytes as base64 of gzip, always the same for the same bytes."""
+    """Return bytes as base64 of gzip; the same bytes give the same text."""
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 
-def _licence_text(folder: Path, model: str, card: ModelCard) -> str:
-    """Names, versions and licence texts of everything inside."""
-    own = f"lumbarseg {__version__} (Apache-2.0, whose text stands under flatbuffers)"
-    parts = [own, licences.describe_model_licence(model, card).decode().strip()]
-    parts += [
-        f"{p.name} {p.version} ({p.licence})\n\n{p.licence_text}".strip() for p in npm_packages.packages_in_page(folder)
-    ]
+def _licence_text(node_modules: Path, model_name: str, card: ModelCard) -> str:
+    """Return names, versions and licence texts of everything in the page."""
+    parts = [f"lumbarseg {__version__} (Apache-2.0, see the text under flatbuffers)"]
+    parts.append(describe_model_licence(model_name, card).strip())
+    parts += [f"{p.name} {p.version} ({p.licence})\n\n{p.licence_text}".strip() for p in packages_in_page(node_modules)]
     return f"\n\n{'-' * 72}\n\n".join(parts)

@@ -1,10 +1,10 @@
-"""Licences of everything in a pack, as texts."""
+"""Licence texts of the packages and the model in an offline pack."""
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from email.message import Message
 from pathlib import Path
 
@@ -12,59 +12,52 @@ from lumbarseg.inference import ModelCard
 
 from .wheels import read_metadata
 
-_LICENCE_FILE_NAME = re.compile(r"(?i)^[^/]*(licen[cs]e|copying|notice|copyright|authors)[^/]*$")
+NO_TEXT_REMARK = " (its wheel contains no text)"
+_LICENCE_FILE_NAME = re.compile(r"(?i)(licen[cs]e|copying|notice|copyright|authors)")
 _CODE_SUFFIXES = (".py", ".pyc", ".pyi", ".so", ".dll", ".json", ".xml")
 
 
 def collect_licence_files(wheels: Iterable[Path]) -> dict[str, bytes]:
-    """One text file for each package ("numpy-2.4.6.txt") and an index of all; wheels of one version become one file."""
-    stated: dict[str, str] = {}
-    found: dict[str, dict[bytes, str]] = {}
+    """Return a text file for each package ("numpy-2.4.6.txt") and "index.txt"; wheels of one version share a file."""
+    licences: dict[str, str] = {}
+    texts: dict[str, dict[bytes, str]] = {}
     for wheel in sorted(wheels):
-        about = read_metadata(wheel)
-        name = f"{about['Name']}-{about['Version']}"
-        stated[name] = licence_name(about)
-        for place, text in _read_licence_texts(wheel):
-            found.setdefault(name, {}).setdefault(text, place)
-    index = [f"{name:32s} {told}{'' if name in found else NO_TEXT_REMARK}" for name, told in sorted(stated.items())]
-    files = {f"{name}.txt": _join_texts(parts) for name, parts in found.items()}
-    return files | {"index.txt": ("\n".join(index) + "\n").encode()}
-
-
-NO_TEXT_REMARK = " (its wheel carries no text)"
+        metadata = read_metadata(wheel)
+        package = f"{metadata['Name']}-{metadata['Version']}"
+        licences[package] = licence_name(metadata)
+        with zipfile.ZipFile(wheel) as archive:
+            for name in filter(_is_licence_file, sorted(archive.namelist())):
+                texts.setdefault(package, {}).setdefault(archive.read(name), name)
+    index = [
+        f"{package:32s} {licence}{'' if package in texts else NO_TEXT_REMARK}\n"
+        for package, licence in sorted(licences.items())
+    ]
+    files = {
+        f"{package}.txt": b"\n".join(b"=== %s\n\n%s\n" % (name.encode(), text.strip()) for text, name in parts.items())
+        for package, parts in texts.items()
+    }
+    return files | {"index.txt": "".join(index).encode()}
 
 
 def licence_name(metadata: Message) -> str:
-    """What a package calls its licence: the expression, else the classifiers, else the first line of the text."""
+    """Return the licence that a package declares: the expression, else the classifiers, else the first line."""
     if metadata.get("License-Expression"):
         return str(metadata["License-Expression"])
     classifiers = [str(text).rpartition(" :: ") for text in metadata.get_all("Classifier") or ()]
-    told = [name for kind, _, name in classifiers if kind.startswith("License")]
-    return ", ".join(told) or (str(metadata.get("License") or "").strip().splitlines() or ["not said"])[0]
+    names = [name for kind, _, name in classifiers if kind.startswith("License")]
+    return ", ".join(names) or (str(metadata.get("License") or "").strip().splitlines() or ["not stated"])[0]
 
 
-def describe_model_licence(model_name: str, card: ModelCard) -> bytes:
-    """What a model's card says about its data and licences, as text."""
+def describe_model_licence(model_name: str, card: ModelCard) -> str:
+    """Return what a model card says about training data, licences and limits."""
     lines = [f"model {model_name}", f"digest {card.digest}"]
     for key in ("name", "data", "licences", "limits"):
-        told = card.details.get(key)
-        parts = told if isinstance(told, list) else [told] if told else ["not said"]
-        lines += [f"{key}:", *(f"  {part}" for part in parts)]
-    return ("\n".join(lines) + "\n").encode()
+        value = card.details.get(key) or "not stated"
+        lines += [f"{key}:", *(f"  {part}" for part in (value if isinstance(value, list) else [value]))]
+    return "\n".join(lines) + "\n"
 
 
-def _read_licence_texts(wheel: Path) -> list[tuple[str, bytes]]:
-    with zipfile.ZipFile(wheel) as archive:
-        names = [n for n in sorted(archive.namelist()) if _is_licence_file(n)]
-        return [(name, archive.read(name)) for name in names]
-
-
-def _is_licence_file(name: str) -> bool:
-    base = name.rpartition("/")[2]
-    return not base.lower().endswith(_CODE_SUFFIXES) and (
-        ".dist-info/licenses/" in name or bool(_LICENCE_FILE_NAME.match(base))
-    )
-
-
-def _join_texts(parts: Mapping[bytes, str]) -> bytes:
-    return b"\n\n".join(b"=== " + place.encode() + b"\n\n" + text.strip() for text, place in parts.items()) + b"\n"
+def _is_licence_file(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    is_code = name.lower().endswith(_CODE_SUFFIXES)
+    return bool(name) and not is_code and (".dist-info/licenses/" in path or bool(_LICENCE_FILE_NAME.search(name)))

@@ -1,4 +1,4 @@
-"""Computers that a pack can be made for: which wheels fit them, and what their markers say."""
+"""Target computers of offline packs: platforms and Python versions, as pip and environment markers see them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from lumbarseg.errors import PackagingError
 
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
-_GLIBC_VERSIONS = ("2_28", "2_27", "2_26", "2_24", "2_17")  # the C library of RHEL 8 and of whatever is newer
 
 
 @dataclass(frozen=True)
 class Platform:
-    """A kind of computer. system, kernel, machine: `platform.system`, `sys.platform` and `platform.machine` there.
+    """A kind of computer.
 
-    tags: of its binary wheels, newest first. All must be listed: asked for `macosx_11_0_arm64` alone, pip silently
-    takes an onnxruntime that is years older.
+    Attributes
+    ----------
+    system, sys_platform, machine : `platform.system()`, `sys.platform` and `platform.machine()` there
+    platform_tags : tags of its wheels, newest first; pip needs all of them: for `macosx_11_0_arm64` alone it chooses an
+        onnxruntime that is years older, without a warning
     """
 
     system: str
@@ -27,13 +29,15 @@ class Platform:
     platform_tags: tuple[str, ...]
 
 
+def _linux(machine: str) -> Platform:
+    """Return Linux with the C library of RHEL 8 or a newer one."""
+    tags = [f"manylinux_{glibc}_{machine}" for glibc in ("2_28", "2_27", "2_26", "2_24", "2_17")]
+    return Platform("Linux", "linux", machine, (*tags, f"manylinux2014_{machine}"))
+
+
 PLATFORMS = {
-    "linux": Platform(
-        "Linux", "linux", "x86_64", (*(f"manylinux_{n}_x86_64" for n in _GLIBC_VERSIONS), "manylinux2014_x86_64")
-    ),
-    "linux-arm64": Platform(
-        "Linux", "linux", "aarch64", (*(f"manylinux_{n}_aarch64" for n in _GLIBC_VERSIONS), "manylinux2014_aarch64")
-    ),
+    "linux": _linux("x86_64"),
+    "linux-arm64": _linux("aarch64"),
     "macos": Platform("Darwin", "darwin", "arm64", tuple(f"macosx_{n}_0_arm64" for n in (14, 13, 12, 11))),
     "windows": Platform("Windows", "win32", "AMD64", ("win_amd64",)),
 }
@@ -41,54 +45,54 @@ PLATFORMS = {
 
 @dataclass(frozen=True)
 class Target:
-    """A platform, by its name, and a version of Python ("3.11"); PackagingError when there is none of that name."""
+    """The name of a platform and a Python version ("3.11"); PackagingError for unknown ones."""
 
     platform: str
     python: str
 
     def __post_init__(self) -> None:
-        if self.platform not in PLATFORMS:
-            raise PackagingError(f"no pack for platform {self.platform!r}; choose from {', '.join(PLATFORMS)}")
-        if self.python not in PYTHON_VERSIONS:
-            raise PackagingError(f"no pack for Python {self.python!r}; choose from {', '.join(PYTHON_VERSIONS)}")
+        for what, value, choices in (("platform", self.platform, PLATFORMS), ("Python", self.python, PYTHON_VERSIONS)):
+            if value not in choices:
+                raise PackagingError(f"no pack for {what} {value!r}; choose from {', '.join(choices)}")
 
     def __str__(self) -> str:
         return f"{self.platform}, Python {self.python}"
 
     @property
     def platform_spec(self) -> Platform:
-        """What is known about its platform."""
+        """Return the specification of the platform."""
         return PLATFORMS[self.platform]
 
     @property
     def environment_markers(self) -> dict[str, str]:
-        """What environment markers (PEP 508) say there; of the patch version the first, which lacks most."""
+        """Return the values of environment markers (PEP 508) there, for the first patch version of Python."""
+        spec, full_version = self.platform_spec, f"{self.python}.0"
         return {
             "implementation_name": "cpython",
-            "implementation_version": f"{self.python}.0",
-            "os_name": "nt" if self.platform_spec.sys_platform == "win32" else "posix",
-            "platform_machine": self.platform_spec.machine,
+            "implementation_version": full_version,
+            "os_name": "nt" if spec.sys_platform == "win32" else "posix",
+            "platform_machine": spec.machine,
             "platform_python_implementation": "CPython",
             "platform_release": "",
-            "platform_system": self.platform_spec.system,
+            "platform_system": spec.system,
             "platform_version": "",
-            "python_full_version": f"{self.python}.0",
+            "python_full_version": full_version,
             "python_version": self.python,
-            "sys_platform": self.platform_spec.sys_platform,
+            "sys_platform": spec.sys_platform,
         }
 
     @property
     def pip_options(self) -> list[str]:
-        """Options that make pip choose wheels for it."""
+        """Return options with which pip chooses wheels for the target."""
         tags = [word for tag in self.platform_spec.platform_tags for word in ("--platform", tag)]
         abi = f"cp{self.python.replace('.', '')}"
         return ["--only-binary=:all:", "--implementation", "cp", "--python-version", self.python, "--abi", abi, *tags]
 
 
 def select_targets(platforms: Sequence[str], pythons: Sequence[str]) -> list[Target]:
-    """Every platform with every version of Python, each once; this computer's where nothing is named.
+    """Return each platform with each Python version; those of this computer when a list is empty.
 
-    PackagingError when one is not known, or this computer is none of them.
+    PackagingError for an unknown name, or when this computer is none of the platforms.
     """
     return [
         Target(name, python)
@@ -98,9 +102,9 @@ def select_targets(platforms: Sequence[str], pythons: Sequence[str]) -> list[Tar
 
 
 def current_platform() -> str:
-    """This computer's platform; PackagingError when no pack is made for such a one."""
+    """Return the platform of this computer; PackagingError when there are no packs for it."""
     system, machine = host.system(), host.machine()
-    for name, kind in PLATFORMS.items():
-        if (kind.system, kind.machine) == (system, machine):
+    for name, spec in PLATFORMS.items():
+        if (spec.system, spec.machine) == (system, machine):
             return name
     raise PackagingError(f"no pack for this computer ({system} {machine}); name another with --platform")

@@ -1,12 +1,13 @@
-"""Wheels for another computer: whatever lumbarseg needs there, in the versions that run here."""
+"""Wheels for another computer: the dependencies of lumbarseg there, in the versions that are installed here."""
 
 from __future__ import annotations
 
 import email
+import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,112 +19,106 @@ from lumbarseg.errors import PackagingError
 from .targets import Target
 
 PIP = "pip"
-"""Goes into every pack: on some systems Python comes without it, and an old one does not know new wheels."""
+"""Part of each pack: some systems have Python without pip, and an old pip does not know new wheels."""
 
-_NETWORK_ERRORS = (
-    "connection",
-    "name resolution",
-    "failed to resolve",
-    "timed out",
-    "proxyerror",
-    "sslerror",
-    "unreachable",
-)
+_NETWORK_ERRORS = "connection|name resolution|failed to resolve|timed out|proxyerror|sslerror|unreachable"
+_NO_WHEEL = "No matching distribution found for "
 
 
 def collect_wheels(own_wheel: Path, target: Target, folder: Path) -> list[Path]:
-    """Wheels of all that the wheel `own` needs on the target, and of pip; they are downloaded into `folder`.
+    """Download pip and all dependencies of `own_wheel` on the target into `folder`; return all wheels.
 
-    What is needed the wheels say themselves: pip, asked for another computer, reads the conditions of a requirement as
-    if it were this one. PackagingError when one is not to be had, or none are.
+    The dependencies are read from the wheels, because pip evaluates environment markers for this computer even when it
+    downloads for another one. PackagingError when a wheel is not available.
     """
-    have = {_package_name(own_wheel): own_wheel}
-    asked: set[str] = set()
-    todo = [Requirement(PIP), *read_requirements(own_wheel, target)]
-    while todo:
-        missing = {canonicalize_name(r.name): r for r in todo if canonicalize_name(r.name) not in have}
+    wheels = {_package_name(own_wheel): own_wheel}
+    processed: set[str] = set()
+    pending = [Requirement(PIP), *read_requirements(own_wheel, target)]
+    while pending:
+        missing = {canonicalize_name(r.name): r for r in pending if canonicalize_name(r.name) not in wheels}
         if missing:
-            download_wheels(
-                [PIP if name == PIP else pin_to_installed_version(r) for name, r in missing.items()], target, folder
-            )
-            have |= {_package_name(path): path for path in sorted(folder.glob("*.whl"))}
-        for requirement in todo:
-            _check_requirement(requirement, have, target)
-        asked |= {str(requirement) for requirement in todo}
-        found = [
-            r for asking in todo for r in read_requirements(have[canonicalize_name(asking.name)], target, asking.extras)
-        ]
-        todo = [requirement for requirement in found if str(requirement) not in asked]
-    return sorted(have.values())
+            pins = [PIP if name == PIP else pin_to_installed_version(r) for name, r in missing.items()]
+            download_wheels(pins, target, folder)
+            wheels |= {_package_name(path): path for path in sorted(folder.glob("*.whl"))}
+        new = []
+        for requirement in pending:
+            wheel = _find_wheel(requirement, wheels, target)
+            new += read_requirements(wheel, target, requirement.extras)
+        processed |= {str(requirement) for requirement in pending}
+        pending = [requirement for requirement in new if str(requirement) not in processed]
+    return sorted(wheels.values())
 
 
-def read_requirements(wheel: Path, target: Target, extras: Sequence[str] | set[str] = ()) -> list[Requirement]:
-    """What a wheel asks for on the target, with these of its extras."""
-    lines = read_metadata(wheel).get_all("Requires-Dist") or []
-    requirements = [Requirement(line) for line in lines]
-    wanted = [{**target.environment_markers, "extra": extra} for extra in ("", *sorted(extras))]
-    return [r for r in requirements if r.marker is None or any(r.marker.evaluate(dict(where)) for where in wanted)]
+def read_requirements(wheel: Path, target: Target, extras: Collection[str] = ()) -> list[Requirement]:
+    """Return the requirements of a wheel, with these extras, on the target."""
+    requirements = [Requirement(line) for line in read_metadata(wheel).get_all("Requires-Dist") or []]
+    environments = [{**target.environment_markers, "extra": extra} for extra in ("", *sorted(extras))]
+    return [r for r in requirements if r.marker is None or any(r.marker.evaluate(dict(e)) for e in environments)]
 
 
 def read_metadata(wheel: Path) -> email.message.Message:
-    """What a wheel says about itself."""
+    """Read the METADATA file of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA")]
         return email.message_from_bytes(archive.read(name))
 
 
 def pin_to_installed_version(requirement: Requirement) -> str:
-    """The version that runs here, where it is one that may; else what is asked for."""
-    name = requirement.name
+    """Return the requirement with the version that is installed here, if that is allowed; else unchanged."""
+    unchanged = f"{requirement.name}{requirement.specifier}"
     try:
-        running = version(name).partition("+")[0]
+        installed = version(requirement.name).partition("+")[0]
     except PackageNotFoundError:
-        return f"{name}{requirement.specifier}"
-    allowed = requirement.specifier.contains(running, prereleases=True)
-    return f"{name}=={running}" if allowed else f"{name}{requirement.specifier}"
+        return unchanged
+    is_allowed = requirement.specifier.contains(installed, prereleases=True)
+    return f"{requirement.name}=={installed}" if is_allowed else unchanged
 
 
 def download_wheels(requirements: Sequence[str], target: Target, folder: Path) -> None:
-    """Download wheels, without what they need in turn; nothing is taken from pip's cache."""
-    words = ["download", "--quiet", "--no-deps", "--no-cache-dir", "--retries", "1", "--dest", str(folder)]
-    refused = run_pip([*words, *target.pip_options, *requirements])
-    if refused:
-        raise PackagingError(explain_pip_error(refused, str(target)))
+    """Download wheels without their dependencies; pip's cache is not used."""
+    options = ["download", "--quiet", "--no-deps", "--no-cache-dir", "--retries", "1", "--dest", str(folder)]
+    error = run_pip([*options, *target.pip_options, *requirements])
+    if error:
+        raise PackagingError(explain_pip_error(error, str(target)))
 
 
 def run_pip(arguments: Sequence[str]) -> str:
-    """Run this Python's pip; what it complained of when it failed, else nothing."""
+    """Run the pip of this Python; return its error output when it fails, else an empty string."""
     command = [sys.executable, "-m", "pip", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return "" if done.returncode == 0 else done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if process.returncode == 0:
+        return ""
+    return process.stderr.strip() or process.stdout.strip() or f"exit code {process.returncode}"
 
 
 def explain_pip_error(pip_output: str, target_name: str) -> str:
-    """What pip's complaint means, in one line."""
+    """Return one line that explains an error of pip."""
     lowered = pip_output.lower()
     if "no space left" in lowered:
         return "wheels cannot be written: the disk is full; make room, or choose another folder with -o"
     if "no module named pip" in lowered:
-        return "wheels are fetched by pip, which this Python lacks; get it with: python -m ensurepip"
-    if any(word in lowered for word in _NETWORK_ERRORS):
-        return (
-            "the package index cannot be reached; a pack is made where there is a network, and used where there is none"
-        )
+        return "wheels are downloaded by pip, which this Python lacks; get it with: python -m ensurepip"
+    if re.search(_NETWORK_ERRORS, lowered):
+        return "the package index cannot be reached; make the pack on a computer with a network"
     lines = [line.removeprefix("ERROR: ") for line in pip_output.splitlines() if line.startswith("ERROR: ")]
     for line in lines:
-        if line.startswith("No matching distribution found for "):
-            return f"{line.removeprefix('No matching distribution found for ')} has no wheel for {target_name}"
-    return f"pip gives up: {(lines or pip_output.splitlines())[-1]}"
+        if line.startswith(_NO_WHEEL):
+            return f"{line.removeprefix(_NO_WHEEL)} has no wheel for {target_name}"
+    return f"pip failed: {(lines or pip_output.splitlines())[-1]}"
 
 
 def _package_name(wheel: Path) -> str:
     return parse_wheel_filename(wheel.name)[0]
 
 
-def _check_requirement(requirement: Requirement, have: dict[str, Path], target: Target) -> None:
-    wheel = have.get(canonicalize_name(requirement.name))
+def _find_wheel(requirement: Requirement, wheels: Mapping[str, Path], target: Target) -> Path:
+    """Return the wheel that satisfies a requirement; PackagingError when it is missing or has another version."""
+    wheel = wheels.get(canonicalize_name(requirement.name))
     if wheel is None:
-        raise PackagingError(f"pip brought no wheel of {requirement.name} for {target}")
-    found = parse_wheel_filename(wheel.name)[1]
-    if not requirement.specifier.contains(found, prereleases=True):
-        raise PackagingError(f"{requirement} is needed for {target}, and {requirement.name} {found} was found")
+        raise PackagingError(f"pip downloaded no wheel of {requirement.name} for {target}")
+    available = parse_wheel_filename(wheel.name)[1]
+    if not requirement.specifier.contains(available, prereleases=True):
+        raise PackagingError(
+            f"{requirement} is required for {target}, but {requirement.name} {available} was downloaded"
+        )
+    return wheel

@@ -1,1 +1,1 @@
-"""What lies in a pack beside the wheels. `install.py` runs on the other computer, with nothing but its Python."""
+"""The files of a pack beside its wheels. `install.py` runs on the target computer and needs nothing but Python."""

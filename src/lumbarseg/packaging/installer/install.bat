@@ -10,6 +10,6 @@ set "code=%errorlevel%"
 pause
 exit /b %code%
 :none
-echo lumbarseg: error: no Python @PYTHONS@ (64 bit) found here; install one of them from its own installer first
+echo lumbarseg: error: no Python @PYTHONS@ (64 bit) found; install one of them first
 pause
 exit /b 1
