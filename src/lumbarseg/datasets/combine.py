@@ -128,18 +128,18 @@ def combine_datasets(
         planned, label_table = _plan_cases(cases, existing, settings)
         reusable = _reusable_cases(existing, planned, target)
         _create_or_update(existing, target, label_table)
-        kept = [
+        unchanged = [
             case.finished(target, reusable[case.name].checksums, reusable[case.name].voxel_counts)
             for case in planned
             if case.name in reusable
         ]
-        add_cases(target, kept)
+        add_cases(target, unchanged)
         tasks = [case for case in planned if case.name not in reusable]
         function = partial(_combine_case, target, settings.copy_images)
         results = process_cases(target, function, tasks, jobs, on_case_done=on_case_done)
     added = tuple(result.name for result in results if result.case)
     refused = {result.name: result.refused for result in results if result.refused}
-    return DatasetResult(Dataset.open(target), added, tuple(case.name for case in kept), refused)
+    return DatasetResult(Dataset.open(target), added, tuple(case.name for case in unchanged), refused)
 
 
 def _dataset_names(datasets: Sequence[Dataset]) -> list[str]:
@@ -213,11 +213,11 @@ def _case_names(pairs: Sequence[tuple[str, Case]], existing: Dataset | None) -> 
 
     No existing case changes its name because a dataset is added.
     """
-    known = {_origin_of(case): case.name for case in existing.all_cases} if existing else {}
+    existing_names = {_origin_of(case): case.name for case in existing.all_cases} if existing else {}
     counts = Counter(case.name for _, case in pairs)
-    taken, names = set(known.values()), []
+    taken, names = set(existing_names.values()), []
     for source, case in pairs:
-        name = known.get((source, case.name))
+        name = existing_names.get((source, case.name))
         if name is None:
             name = case.name
             if counts[name] > 1 or name in taken:
@@ -241,8 +241,8 @@ def _reusable_cases(existing: Dataset | None, planned: Sequence[_CombinedCase], 
     by_name = {case.name: case for case in planned}
     cases = existing.all_cases if existing else ()
     for case in cases:
-        wanted = by_name.get(case.name)
-        if wanted is None or _origin_of(case) != (wanted.source, wanted.case.name):
+        planned_case = by_name.get(case.name)
+        if planned_case is None or _origin_of(case) != (planned_case.source, planned_case.case.name):
             raise DatasetError(f"{target}: holds {case.name}, which is not in this combination; choose another folder")
     return {case.name: case for case in cases if case.metadata["combined"] == by_name[case.name].origin}
 

@@ -162,8 +162,8 @@ def _tasks(source_cases: Iterable[SourceCase], dataset: Dataset, seed: int, val_
     for case in source_cases:
         split = case.split or split_of_patient.get(case.patient)
         split = split or splits.split_from_hash(case.patient or case.name, seed, val_fraction, 0.0)
-        known = existing[case.name].metadata["imported"]["files"] if case.name in existing else None
-        tasks.append(_Task(case, split, known))
+        known_files = existing[case.name].metadata["imported"]["files"] if case.name in existing else None
+        tasks.append(_Task(case, split, known_files))
     return tasks
 
 

@@ -47,25 +47,25 @@ def parse_label_name(text: str) -> ParsedLabelName | None:
     """Return the meaning of a label's name, None where it is unknown."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     plain = _JOINED_WORDS.sub(r"\1 ", " ".join(re.findall(r"[a-z0-9]+", spaced.lower())))
-    words = set(plain.split())
-    if words & _BACKGROUND_WORDS:
+    tokens = set(plain.split())
+    if tokens & _BACKGROUND_WORDS:
         return ParsedLabelName((Kind.BACKGROUND.value,))
-    if words & _UNKNOWN_WORDS:
+    if tokens & _UNKNOWN_WORDS:
         return ParsedLabelName((UNKNOWN,))
-    levels = _find_levels(plain, words)
+    levels = _find_levels(plain, tokens)
     if len(levels) > 1:
-        is_disc = len(levels) == 2 and not words & (_BODY_WORDS | _VERTEBRA_WORDS | _ARCH_WORDS)
+        is_disc = len(levels) == 2 and not tokens & (_BODY_WORDS | _VERTEBRA_WORDS | _ARCH_WORDS)
         return _parse_disc(*levels) if is_disc else None
-    if words & _DISC_WORDS:
+    if tokens & _DISC_WORDS:
         return None if levels else ParsedLabelName((Kind.DISC.value,))
-    return _parse_vertebra(levels[0], words) if levels else _parse_tissue(words)
+    return _parse_vertebra(levels[0], tokens) if levels else _parse_tissue(tokens)
 
 
-def _find_levels(text: str, words: set[str]) -> list[str]:
+def _find_levels(text: str, tokens: set[str]) -> list[str]:
     """Return the levels in a text from head to foot, "S1" for the sacrum beside a vertebra."""
     matches = _LEVEL.findall(_SHORT_DISC.sub(r"l\1 l\2", text))
     levels = {f"{_LEVEL_PREFIXES.get(prefix, prefix).upper()}{int(number)}" for prefix, number in matches}
-    if len(matches) == 1 and min(levels)[0] == "L" and words & {"s", *_SACRUM_WORDS}:
+    if len(matches) == 1 and min(levels)[0] == "L" and tokens & {"s", *_SACRUM_WORDS}:
         levels.add("S1")
     return sorted(levels, key=lambda level: ("CTLS".index(level[0]), int(level[1:])))
 
@@ -77,20 +77,20 @@ def _parse_disc(upper: str, lower: str) -> ParsedLabelName | None:
     return ParsedLabelName((name,)) if any(s.name == name for s in STRUCTURES) else None
 
 
-def _parse_vertebra(level: str, words: set[str]) -> ParsedLabelName | None:
+def _parse_vertebra(level: str, tokens: set[str]) -> ParsedLabelName | None:
     if level[0] == "S":
-        return ParsedLabelName((Kind.SACRUM.value,), partial_kind=None if words & _SACRUM_WORDS else Kind.SACRUM)
+        return ParsedLabelName((Kind.SACRUM.value,), partial_kind=None if tokens & _SACRUM_WORDS else Kind.SACRUM)
     if level not in LEVELS and level[0] != "C":
         return None
     body, arch = (level, arch_of_level(level).name) if level in LEVELS else (Kind.BODY.value, Kind.ARCH.value)
-    if words & _BODY_WORDS:
+    if tokens & _BODY_WORDS:
         return ParsedLabelName((body,))
-    if words & (_ARCH_WORDS | _ARCH_PART_WORDS):
-        return ParsedLabelName((arch,), partial_kind=None if words & _ARCH_WORDS else Kind.ARCH)
-    return ParsedLabelName((body, arch), is_bare_level=not words & _VERTEBRA_WORDS)
+    if tokens & (_ARCH_WORDS | _ARCH_PART_WORDS):
+        return ParsedLabelName((arch,), partial_kind=None if tokens & _ARCH_WORDS else Kind.ARCH)
+    return ParsedLabelName((body, arch), is_bare_level=not tokens & _VERTEBRA_WORDS)
 
 
-def _parse_tissue(words: set[str]) -> ParsedLabelName | None:
+def _parse_tissue(tokens: set[str]) -> ParsedLabelName | None:
     """Return the meaning of a name without a level."""
     for kind, complete_words, part_words in (
         (Kind.SACRUM, _SACRUM_WORDS, set[str]()),
@@ -98,6 +98,6 @@ def _parse_tissue(words: set[str]) -> ParsedLabelName | None:
         (Kind.ARCH, _ARCH_WORDS, _ARCH_PART_WORDS),
         (Kind.BODY, _BODY_WORDS, set[str]()),
     ):
-        if words & (complete_words | part_words):
-            return ParsedLabelName((kind.value,), partial_kind=None if words & complete_words else kind)
-    return ParsedLabelName((Kind.BODY.value, Kind.ARCH.value)) if words & _VERTEBRA_WORDS else None
+        if tokens & (complete_words | part_words):
+            return ParsedLabelName((kind.value,), partial_kind=None if tokens & complete_words else kind)
+    return ParsedLabelName((Kind.BODY.value, Kind.ARCH.value)) if tokens & _VERTEBRA_WORDS else None

@@ -7,10 +7,11 @@ The scales were read off phantoms. Left and right look the same and cannot be to
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
 from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
 from lumbarseg.components import connected_components, label_boxes
@@ -84,19 +85,26 @@ class _Column:
     Attributes
     ----------
     points : (n, 3) mm (right, anterior, superior)
-    anterior_offset, lateral_offset : (n,) mm from the curve
     rows : (n,) voxel row of each point
+    anterior, lateral : position of the curve, mm, at a height, mm
     curvature : mm by which the middle of the curve lies anterior to its ends
-    anterior_at, lateral_at : position of the curve, mm, at a height, mm
     """
 
     points: Array
-    anterior_offset: Array
-    lateral_offset: Array
     rows: Array
+    anterior: Polynomial
+    lateral: Polynomial
     curvature: float
-    anterior_at: Callable[[Array], Array]
-    lateral_at: Callable[[Array], Array]
+
+    @cached_property
+    def anterior_offset(self) -> Array:
+        """Return the distance of the points from the curve, (n,) mm."""
+        return self.points[:, 1] - self.anterior(self.points[:, 2])
+
+    @cached_property
+    def lateral_offset(self) -> Array:
+        """Return the distance of the points from the curve, (n,) mm."""
+        return self.points[:, 0] - self.lateral(self.points[:, 2])
 
 
 def correct_orientation(image: Volume, labels: Volume, label_table: LabelTable) -> OrientedExam:
@@ -178,25 +186,14 @@ def _fit_column(components: list[_Component], spacing: tuple[float, float, float
     full = np.flatnonzero(counts > 0.15 * np.median(counts[counts > 0]))
     if len(full) < 8:
         return None
-    low, high = full[0] * spacing[2], full[-1] * spacing[2]
-
-    def normalized(z: Array) -> Array:
-        return (2 * z - low - high) / (high - low)
-
-    heights, weight = normalized(full * spacing[2]), np.sqrt(counts[full])
-    anterior = np.bincount(rows, points[:, 1])[full] / counts[full]
-    lateral = np.bincount(rows, points[:, 0])[full] / counts[full]
-    anterior_curve = np.polyfit(heights, anterior, 3, w=weight)
-    lateral_curve = np.polyfit(heights, lateral, 2, w=weight)
-    t = normalized(points[:, 2])
+    heights, weights = full * spacing[2], np.sqrt(counts[full])
+    lateral, anterior = (np.bincount(rows, points[:, axis])[full] / counts[full] for axis in (0, 1))
     return _Column(
         points,
-        points[:, 1] - np.polyval(anterior_curve, t),
-        points[:, 0] - np.polyval(lateral_curve, t),
         rows,
-        -float(np.polyfit(heights, anterior, 2, w=weight)[0]),
-        lambda z: np.polyval(anterior_curve, normalized(z)),
-        lambda z: np.polyval(lateral_curve, normalized(z)),
+        Polynomial.fit(heights, anterior, 3, w=weights),
+        Polynomial.fit(heights, lateral, 2, w=weights),
+        curvature=-float(Polynomial.fit(heights, anterior, 2, w=weights).coef[2]),
     )
 
 
@@ -212,7 +209,7 @@ def _anterior_label_evidence(column: _Column, components: list[_Component]) -> d
     for kinds, (name, min_distance) in groups.items():
         points = np.concatenate([np.zeros((0, 3)), *(c.points for c in components if c.kinds == kinds)])
         points = points[(points[:, 2] >= low) & (points[:, 2] <= high)]
-        offset = points[:, 1] - column.anterior_at(points[:, 2])
+        offset = points[:, 1] - column.anterior(points[:, 2])
         distant = offset[np.abs(offset) > min_distance]
         if len(distant) > 30:
             cues[f"{name} behind"] = _LABEL_EVIDENCE * float((distant < 0).mean() - (distant > 0).mean())
@@ -264,16 +261,14 @@ def _body_edges(column: _Column) -> tuple[Array, Array, Array]:
     if full.sum() < 20:
         return np.zeros(0), np.zeros(0), np.zeros(0, int)
     every_row = np.arange(numbers[0], numbers[-1] + 1)
-    middle, half = every_row.mean(), max(np.ptp(every_row) / 2, 1)
-    back, front = (np.polyfit((numbers[full] - middle) / half, edges[full, side], 4) for side in (0, 1))
-    t = (every_row - middle) / half
-    return np.polyval(back, t), np.polyval(front, t), every_row
+    back, front = (Polynomial.fit(numbers[full], edges[full, side], 4)(every_row) for side in (0, 1))
+    return back, front, every_row
 
 
 def _intensity_profiles(image: Volume, column: _Column, rows: Array, edge: Array, sign: int) -> Array:
     """Return grey values (rows, distances) outward from an edge, averaged over middle slices; nan outside the image."""
     spacing, shape = np.array(image.grid.spacing), image.array.shape
-    lateral = column.lateral_at(rows * spacing[2])
+    lateral = column.lateral(rows * spacing[2])
     offsets = (-4.0, 0.0, 4.0) if shape[0] > 1 else (0.0,)
     j = np.rint((edge[:, None] + sign * _PROFILE_DISTANCES) / spacing[1]).astype(int)
     total = np.zeros(j.shape)
@@ -293,11 +288,11 @@ def _superior_label_evidence(column: _Column, components: list[_Component]) -> d
     """Return evidence of names, which run from head to foot, and of the sacrum, which ends the column below."""
     cues = {}
     sacrum = structure_by_name(Kind.SACRUM.value).order
-    named = [(c.order, c.points[:, 2].mean()) for c in components if c.kinds != {Kind.CANAL}]
-    named = [(order, height) for order, height in named if order not in (None, sacrum)]
-    if len({order for order, _ in named}) > 1:
-        orders, heights = np.array(named, float).T
-        first, second = np.triu_indices(len(named), 1)
+    named_heights = [(c.order, c.points[:, 2].mean()) for c in components if c.kinds != {Kind.CANAL}]
+    named_heights = [(order, height) for order, height in named_heights if order not in (None, sacrum)]
+    if len({order for order, _ in named_heights}) > 1:
+        orders, heights = np.array(named_heights, float).T
+        first, second = np.triu_indices(len(named_heights), 1)
         agreement = np.sign((orders[second] - orders[first]) * (heights[first] - heights[second]))
         cues["names in order"] = _LABEL_EVIDENCE * float(agreement[agreement != 0].mean())
     sacral = [c.points[:, 2] for c in components if c.kinds == {Kind.SACRUM}]

@@ -132,8 +132,8 @@ def _explain_empty_selection(datasets: Sequence[Dataset], selection: Selection) 
         (Selection(patients=selection.patients), {patient_id(case) for case in cases}),
     ):
         if cases and not condition.apply(cases):
-            wanted = [*condition.contrasts, *condition.scanners, *condition.structures, *condition.patients]
-            return f"{folders}: no case with {' or '.join(wanted)}; there are {_format_names(existing)}"
+            conditions = [*condition.contrasts, *condition.scanners, *condition.structures, *condition.patients]
+            return f"{folders}: no case with {' or '.join(conditions)}; there are {_format_names(existing)}"
     return f"{folders}: none of {len(cases)} cases is left; select less, or another --split"
 
 

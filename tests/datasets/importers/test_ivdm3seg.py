@@ -87,7 +87,7 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
     assert done.added == ("01",)
     told = {
         "02": "its labels are missing",
-        "03": "its in phase image (inn) is missing",
+        "03": "its image is missing: 03[_-]inn",
         "04": "discs, 7 or more are expected",
         "05": "holds the values 0, 1, 2; one value",
         "06": "2 such files of one exam",

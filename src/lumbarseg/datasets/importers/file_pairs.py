@@ -33,18 +33,18 @@ def find_pairs(
         matches every format that can be read, and for images a folder of DICOM files too.
     not_found : message of the error when nothing matches
     """
-    found = {
+    matching = {
         "image": _matching_paths(source, images, with_folders=True),
         "labels": _matching_paths(source, labels, with_folders=False),
     }
-    both = {path for _, path in found["image"]} & {path for _, path in found["labels"]}
+    both = {path for _, path in matching["image"]} & {path for _, path in matching["labels"]}
     vaguer = "image" if _literal_length(images) <= _literal_length(labels) else "labels"
-    found[vaguer] = [(name, path) for name, path in found[vaguer] if path not in both]
+    matching[vaguer] = [(name, path) for name, path in matching[vaguer] if path not in both]
     for part, pattern in (("image", images), ("labels", labels)):
-        if not found[part]:
+        if not matching[part]:
             default = f"holds no file like {pattern}; give their names with --images and --labels"
             raise DatasetError(f"{source}: {not_found or default}")
-    image_paths, label_paths = (_group_by_name(found[part]) for part in ("image", "labels"))
+    image_paths, label_paths = (_group_by_name(matching[part]) for part in ("image", "labels"))
     pairs, refused = {}, []
     for name in sorted({*image_paths, *label_paths}):
         reason = _incomplete_reason(image_paths.get(name, []), label_paths.get(name, []), (images, labels), name)

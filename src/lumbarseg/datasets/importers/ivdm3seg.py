@@ -5,7 +5,6 @@ Names are counted: the lowest disc is taken for the one on the sacrum, as the au
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 
@@ -14,14 +13,13 @@ import numpy as np
 from lumbarseg.anatomy import Kind, structure_by_name
 from lumbarseg.components import connected_components
 from lumbarseg.errors import DatasetError
-from lumbarseg.io.discovery import IMAGE_SUFFIXES
 from lumbarseg.volume import Volume
 
 from .. import orientation
 from ..label_table import LabelTable
 from ..schemes import regular_structures, unannotated_names
 from . import label_grid
-from .file_pairs import clean_case_name, walk_paths
+from .file_pairs import clean_case_name, find_pairs
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
 from .single_tag import name_upward, read_image_and_tag
 
@@ -42,10 +40,6 @@ KNOWN_FAULTS = {
 
 _DISCS_UPWARD = tuple(reversed(regular_structures(Kind.DISC)))
 _SPECK_FRACTION = 0.1  # of the usual disc's voxels
-_SUFFIX = "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES)
-_FILE_NAME = re.compile(
-    rf"(?:.*/)?(?P<name>[^/]+?)[_-](?P<part>{'|'.join(CONTRASTS)}|labels?)(?:{_SUFFIX})", re.IGNORECASE
-)
 
 
 def _disc_table(discs: tuple[str, ...]) -> LabelTable:
@@ -70,27 +64,16 @@ def make_importer(contrast: str = "inn") -> Importer:
 
 
 def _list_cases(source: Path, contrast: str) -> SourceListing:
-    """List NN/NN_inn.nii and the other contrasts with NN/NN_Labels.nii or NN-Labels.nii, compressed or not."""
-    exams: dict[str, dict[str, list[Path]]] = {}
-    for relative in walk_paths(source):
-        if match := _FILE_NAME.fullmatch(relative):
-            part = "labels" if match["part"].lower().startswith("label") else match["part"].lower()
-            exams.setdefault(match["name"], {}).setdefault(part, []).append(source / relative)
-    if not any(set(parts) & set(CONTRASTS) for parts in exams.values()):
-        raise DatasetError(f"{source}: holds no NN/NN_inn.nii; give the folder with the exams' folders of IVDM3Seg")
-    cases, refused = [], []
-    for name, parts in sorted((clean_case_name(name), parts) for name, parts in exams.items()):
-        repeated = next((paths for paths in parts.values() if len(paths) > 1), None)
-        missing = [part for part in (contrast, "labels") if part not in parts]
-        if repeated:
-            refused.append((name, f"{repeated[0].name}: {len(repeated)} such files of one exam; keep one"))
-        elif missing:
-            missing_text = "labels are" if missing[0] == "labels" else f"{CONTRASTS[contrast]} image ({contrast}) is"
-            path = next(iter(parts.values()))[0]
-            refused.append((name, f"{path.name}: its {missing_text} missing; copy them there"))
-        else:
-            files, metadata = (parts[contrast][0], parts["labels"][0]), {"dixon": CONTRASTS[contrast]}
-            cases.append(SourceCase(name, name, files, "Dixon", "Siemens 1.5 T", metadata=metadata))
+    """List NN/NN_inn.nii, or another contrast, with NN/NN_Labels.nii or NN-Labels.nii, compressed or not."""
+    not_found = f"holds no NN/NN_{contrast}.nii with NN/NN_Labels.nii; give the folder with the folders of IVDM3Seg"
+    images, labels = f"**/{{name}}[_-]{contrast}", "**/{name}[_-][Ll]abel*"
+    pairs, refused = find_pairs(source, images, labels, not_found)
+    metadata = {"dixon": CONTRASTS[contrast]}
+    names = {name: clean_case_name(name) for name in pairs}
+    cases = [
+        SourceCase(names[name], names[name], files, "Dixon", "Siemens 1.5 T", metadata=metadata)
+        for name, files in pairs.items()
+    ]
     return SourceListing(tuple(cases), tuple(refused))
 
 

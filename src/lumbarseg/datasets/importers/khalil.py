@@ -56,7 +56,6 @@ _MASK_FOLDER = re.compile(r"(label|mask)s?", re.IGNORECASE)
 _VOLUME_SUFFIX = re.compile(r"\.nii(\.gz)?|\.gz", re.IGNORECASE)
 _PATH_DEPTH = 4  # SUBJECT/SCANNER/FOLDER/FILE
 _DUPLICATE_OVERLAP = 0.5  # share of the smaller of two masks: more is one structure annotated twice
-_MAX_WARNINGS = 3  # warnings of one fault that are listed one by one
 
 
 def list_cases(source: Path) -> SourceListing:
@@ -139,18 +138,7 @@ def load_case(case: SourceCase) -> LoadedCase:
     warnings += overlaps + [f"missing: {name} is not annotated" for name in missing]
     table = {value: row for value, row in LABEL_TABLE.items() if value == 0 or row[0] not in missing}
     table[0] = (*_UNANNOTATED, *missing)
-    return LoadedCase(image, Volume(labels, image.affine), table, _summarize_warnings(warnings))
-
-
-def _summarize_warnings(warnings: list[str]) -> tuple[str, ...]:
-    """Return the warnings; many warnings of one fault become one."""
-    by_fault: dict[str, list[str]] = {}
-    for text in warnings:
-        by_fault.setdefault(text.partition(":")[0], []).append(text)
-    summary = []
-    for texts in by_fault.values():
-        summary += texts if len(texts) <= _MAX_WARNINGS else [f"{texts[0]}; {len(texts) - 1} others too"]
-    return tuple(summary)
+    return LoadedCase(image, Volume(labels, image.affine), table, tuple(warnings))
 
 
 def _check_suffix(file: Path) -> list[str]:
@@ -183,8 +171,8 @@ def _mask_on_image_grid(mask: Volume, image: Volume, file: Path) -> tuple[Volume
     A mask of the image's shape is on the image's voxels whatever its header says, unless that means the same voxels in
     another order: the published headers are so wrong that a structure may seem to lie elsewhere in the image.
     """
-    turned = reorient(mask, image.grid.axis_codes)
-    is_near = turned.grid.same_as(image.grid, 0.5 * min(image.grid.spacing))
+    reordered = reorient(mask, image.grid.axis_codes)
+    is_near = reordered.grid.same_as(image.grid, 0.5 * min(image.grid.spacing))
     if mask.array.shape == image.array.shape and not is_near:
         return Volume(mask.array, image.affine), [f"mask-header: {file.name} lies elsewhere by its header"]
     on_grid, warnings = labels_on_image_grid(mask, image, file)
@@ -203,11 +191,7 @@ def _check_duplicates(masks: list[_Mask], folder: Path) -> None:
 
 
 def _count_shared(first: _Mask, second: _Mask) -> int:
-    box = tuple(
-        slice(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
-        for a, b in zip(first.geometry.box, second.geometry.box, strict=True)
-    )
-    return int(np.count_nonzero(first.array[box] & second.array[box]))
+    return int(np.count_nonzero(first.array & second.array))
 
 
 def _merge_masks(masks: list[_Mask], names: list[str]) -> tuple[Array, list[str]]:

@@ -40,15 +40,15 @@ def labels_on_image_grid(labels: Volume, image: Volume, path: Path) -> tuple[Vol
     position is taken to be on the image's voxels; on any other grid each voxel takes the nearest label. DatasetError,
     which names `path`, when a tenth of a structure would be lost.
     """
-    turned = reorient(labels, image.grid.axis_codes)
-    if turned.grid.same_as(image.grid, _GRID_TOLERANCE):
-        return Volume(turned.array, image.affine), ()
+    reordered = reorient(labels, image.grid.axis_codes)
+    if reordered.grid.same_as(image.grid, _GRID_TOLERANCE):
+        return Volume(reordered.array, image.affine), ()
     difference = np.abs(labels.affine - image.affine).max()
     header_warning = (f"label-header: {path.name}: its affine differs by up to {difference:.3g}",)
-    if turned.grid.same_as(image.grid, 0.5 * min(image.grid.spacing)):
-        return Volume(turned.array, image.affine), header_warning
-    resampled = resample(turned, image.grid, order=0)
-    is_lossy = _loses_structure(turned, resampled)
+    if reordered.grid.same_as(image.grid, 0.5 * min(image.grid.spacing)):
+        return Volume(reordered.array, image.affine), header_warning
+    resampled = resample(reordered, image.grid, order=0)
+    is_lossy = _loses_structure(reordered, resampled)
     if labels.array.shape == image.array.shape and (is_lossy or labels.grid.axis_codes == image.grid.axis_codes):
         return Volume(labels.array, image.affine), header_warning
     if is_lossy:

@@ -37,14 +37,12 @@ class MaskGeometry:
     ----------
     center : RAS mm
     thickness_std : standard deviation of the positions along the shortest axis, mm
-    box : bounding box
     name_in_file : the structure that the file name says, if any
     """
 
     center: tuple[float, float, float]
     thickness_std: float
     voxels: int
-    box: Box
     name_in_file: str | None
 
 
@@ -74,13 +72,10 @@ def measure_mask(
             specks.append((int(components.sizes[number]), distance))
             mask = mask.copy()
             mask[box][components.numbers == number] = False
-    voxels = np.argwhere(mask)
-    points = grid.to_world(voxels)
+    points = grid.to_world(np.argwhere(mask))
     thickness_std = float(np.sqrt(max(np.linalg.eigvalsh(np.cov(points.T))[0], 0))) if len(points) > 1 else 0.0
     x, y, z = (float(c) for c in points.mean(axis=0))
-    first, last = voxels.min(axis=0), voxels.max(axis=0) + 1
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    return mask, MaskGeometry((x, y, z), thickness_std, len(points), (i, j, k), name_in_file), specks
+    return mask, MaskGeometry((x, y, z), thickness_std, len(points), name_in_file), specks
 
 
 def _box_distance(first: Box, second: Box, spacing: Sequence[float]) -> float:

@@ -108,15 +108,15 @@ def _incomplete_reason(masks: dict[str, Path]) -> str:
 def _subject_name(folder: Path, source: Path, masks: dict[str, Path]) -> str:
     """Return the first folder below the source, or, where all files are in one folder, the end of the masks' names."""
     parts = folder.relative_to(source).parts
-    words = exam_name(next(iter(masks.values())).name).split("_")
-    return clean_case_name(parts[0] if parts else words[-1] if len(words) > 1 else folder.name)
+    parts_of_name = exam_name(next(iter(masks.values())).name).split("_")
+    return clean_case_name(parts[0] if parts else parts_of_name[-1] if len(parts_of_name) > 1 else folder.name)
 
 
 def _find_image(folder: Path, folders: dict[Path, list[Path]], contrast: str) -> tuple[Path | None, str]:
     """Return the image of a contrast that is nearest to a folder of masks, or why there is none."""
     unreadable = None
-    for place in (folder, folder.parent):
-        for path in folders.get(place, []):
+    for parent in (folder, folder.parent):
+        for path in folders.get(parent, []):
             name = exam_name(path.name)
             if _MASK_NAME.fullmatch(name) or not _has_contrast(name, contrast):
                 continue
@@ -132,7 +132,7 @@ def _find_image(folder: Path, folders: dict[Path, list[Path]], contrast: str) ->
 def _has_contrast(name: str, contrast: str) -> bool:
     """Return whether a file name says this contrast; a fat fraction is no fat image."""
     letters = re.sub(r"[^a-z]", "", name.lower())
-    kinds = [kind for kind, words in CONTRASTS.items() if any(word in letters for word in words)]
+    kinds = [kind for kind, synonyms in CONTRASTS.items() if any(word in letters for word in synonyms)]
     return (kinds[-1:] if "pdff" in kinds else kinds[:1]) == [contrast]
 
 

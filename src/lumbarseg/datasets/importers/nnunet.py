@@ -198,13 +198,13 @@ def _parse_dataset_json(folder: Path, values: Mapping[str, Any], channel: str) -
     return _RawDataset(folder, ending, _select_channel(channels, channel, path), len(channels), listed, tests)
 
 
-def _select_channel(channels: Mapping[int, str], wanted: str, path: Path) -> int:
-    if not wanted:
+def _select_channel(channels: Mapping[int, str], channel: str, path: Path) -> int:
+    if not channel:
         return next((n for n, name in sorted(channels.items()) if "t2" in name.lower()), min(channels))
-    selected = [n for n, name in channels.items() if wanted.lower() in (str(n), name.lower())]
+    selected = [n for n, name in channels.items() if channel.lower() in (str(n), name.lower())]
     if not selected:
         choices = ", ".join(f"{n} {name}".strip() for n, name in channels.items())
-        raise DatasetError(f"{path}: no channel {wanted}; choose one of {choices}")
+        raise DatasetError(f"{path}: no channel {channel}; choose one of {choices}")
     return selected[0]
 
 

@@ -38,6 +38,6 @@ def instance_centers(instances: Volume) -> Array:
 def name_upward(instances: Volume, names: Sequence[str]) -> tuple[Volume, list[str]]:
     """Return instances, numbered from 1, as label values, named from the lowest upward; and the name of each number."""
     rank = np.argsort(np.argsort(instance_centers(instances)[:, 2]))
-    ordered = [names[place] for place in rank]
+    ordered = [names[index] for index in rank]
     lookup = np.array([0, *(structure_by_name(name).label for name in ordered)], np.uint8)
     return Volume(lookup[instances.array], instances.affine), ordered

@@ -58,8 +58,8 @@ def classify_contrast(signals: TissueSignals | None) -> str:
 
 def check_contrast(case: Case, apparent_contrast: str) -> list[Finding]:
     """Report a case whose image clearly shows another contrast than its field says."""
-    named = contrast_from_text(case.contrast)
-    if not named or not apparent_contrast or (named == "T1") == (apparent_contrast == "T1"):
+    stated_contrast = contrast_from_text(case.contrast)
+    if not stated_contrast or not apparent_contrast or (stated_contrast == "T1") == (apparent_contrast == "T1"):
         return []
     text = f"the field contrast says {case.contrast}, but the image looks like {apparent_contrast}; correct the field"
     return [Finding(case.name, "contrast", "warning", text)]

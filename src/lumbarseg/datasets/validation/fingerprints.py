@@ -78,14 +78,14 @@ def compute_thumbnail(array: Array) -> Array:
 def _bright_points(array: Array) -> Array:
     """Return the flat indices, (n,), of voxels that are brighter than all around them in their sagittal slice."""
     inner = (slice(None), slice(_CODE_RADIUS, -_CODE_RADIUS), slice(_CODE_RADIUS, -_CODE_RADIUS))
-    here = array[inner]
-    if here.size == 0:
+    center = array[inner]
+    if center.size == 0:
         return np.zeros(0, np.intp)
     highest = ndimage.maximum_filter(array, (1, 2 * _PEAK_RADIUS + 1, 2 * _PEAK_RADIUS + 1))
-    is_peak = here == highest[inner]
+    is_peak = center == highest[inner]
     for axis in (1, 2):
         for shift in (-1, 1):
-            is_peak &= here > np.roll(array, shift, axis)[inner]
+            is_peak &= center > np.roll(array, shift, axis)[inner]
     i, j, k = np.nonzero(is_peak)
     return np.ravel_multi_index((i, j + _CODE_RADIUS, k + _CODE_RADIUS), array.shape)
 

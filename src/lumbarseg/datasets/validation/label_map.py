@@ -62,11 +62,11 @@ def interpolated_fraction(array: Array) -> float:
     """Return the fraction of in-plane edge voxels whose value lies between their two neighbours'; (I, J, K) uint8."""
     between = edges = 0
     for axis in (1, 2):
-        moved = np.moveaxis(array, axis, 0)
-        before, here, after = moved[:-2], moved[1:-1], moved[2:]
-        rising, falling = (before < here) & (here < after), (before > here) & (here > after)
+        planes = np.moveaxis(array, axis, 0)
+        before, center, after = planes[:-2], planes[1:-1], planes[2:]
+        rising, falling = (before < center) & (center < after), (before > center) & (center > after)
         between += int(np.count_nonzero(rising | falling))
-        edges += int(np.count_nonzero(before != here))
+        edges += int(np.count_nonzero(before != center))
     return between / max(edges, 1)
 
 

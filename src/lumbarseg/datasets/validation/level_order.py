@@ -36,8 +36,8 @@ def has_whole_vertebrae(regions: Sequence[LabelRegion]) -> bool:
 
 def _named_levels(regions: Sequence[LabelRegion], kind: Kind) -> list[LabelRegion]:
     """Return the named levels of a kind from head to foot, as their names say."""
-    named = [region for region in regions if region.level and region.level.kind is kind]
-    return sorted(named, key=lambda region: region.level.order if region.level else 0)
+    named_regions = [region for region in regions if region.level and region.level.kind is kind]
+    return sorted(named_regions, key=lambda region: region.level.order if region.level else 0)
 
 
 def _height(region: LabelRegion) -> float:
