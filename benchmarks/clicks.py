@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
+from benchmarks.simulated_clicks import simulate_click
 from lumbarseg.cli.options import parse_fold
 from lumbarseg.clicks import Click
 from lumbarseg.datasets import Case, Dataset, read_case
@@ -26,7 +27,6 @@ from lumbarseg.errors import SegmentError
 from lumbarseg.inference import Model, Predictor
 from lumbarseg.metrics.overlap import find_wrong_names, score_structures
 from lumbarseg.segmentation import Segmentation, refine_with_clicks, segment
-from lumbarseg.training.click_simulation import simulate
 
 RESULTS = Path(__file__).resolve().parent / "results" / "clicks.json"
 COUNTS = (0, 1, 3, 5, 10)
@@ -54,7 +54,7 @@ def simulate_clicks(model: Predictor, case: Case, most: int, seed: int = 0) -> R
     segmentation: Segmentation = initial
     steps = [_scores(segmentation, reference.array, case)]
     for _ in range(most):
-        click = simulate(segmentation.labels, reference, case.label_table, rng)
+        click = simulate_click(segmentation.labels, reference, case.label_table, rng)
         if click is not None:
             start, began = time.perf_counter(), time.process_time()
             try:

@@ -1,4 +1,4 @@
-"""A preset in cross-validation: python -m benchmarks.cross_validation DATASET -o OUT.
+"""A row of the project page in cross-validation: python -m benchmarks.cross_validation DATASET -o OUT.
 
 For each fold: train, export the last weights (the validation exams select none), and evaluate the complete pipeline.
 Prints the mean Dice by name of each exam (for the target "spine", of all bodies as one structure), wrong names, and
@@ -6,10 +6,10 @@ the processor minutes of training. Folds that exist in OUT are not repeated. --c
 validation exams, as benchmarks.clicks does. For the chu exams:
 
 lumbarseg import chu ../shared/real/chu data/chu
-python -m benchmarks.cross_validation data/chu -o runs/folds --preset chu-5 --steps 220
-python -m benchmarks.cross_validation data/chu -o runs/folds --preset chu-1 --steps 500
-python -m benchmarks.cross_validation data/chu -o runs/folds --preset chu-5 --steps 1500 --init none --only 1
-python -m benchmarks.cross_validation data/chu -o runs/folds --preset deepedit-9 --targets vertebrae \\
+python -m benchmarks.cross_validation data/chu -o runs/folds --row chu-5 --steps 220
+python -m benchmarks.cross_validation data/chu -o runs/folds --row chu-1 --steps 500
+python -m benchmarks.cross_validation data/chu -o runs/folds --row chu-5 --steps 1500 --init none --only 1
+python -m benchmarks.cross_validation data/chu -o runs/folds --row deepedit-9 --targets vertebrae \\
     --steps 1000 --clicks
 """
 
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import clicks, speed
+from benchmarks.project_page import ROWS
 from lumbarseg.anatomy import LUMBAR_LEVELS
-from lumbarseg.training.presets import TABLE
 
 Row = dict[str, Any]
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.cross_validation", description=__doc__)
     parser.add_argument("dataset", type=Path, help="prepared dataset")
     parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder of the runs")
-    parser.add_argument("--preset", default="chu-5", choices=TABLE, help="default: %(default)s")
+    parser.add_argument("--row", default="chu-5", choices=ROWS, help="row of the project page (%(default)s)")
     parser.add_argument("--init", default="shipped", help="what training begins with (shipped)")
     parser.add_argument("--steps", type=int, default=220, help="default: %(default)s")
     parser.add_argument("-n", type=int, default=5, help="folds (5)")
@@ -84,12 +84,12 @@ def main() -> None:
     parser.add_argument("--clicks", action="store_true", help="click through what was held out as well")
     parser.add_argument("--only", type=int, nargs="+", default=None, help="only these folds")
     args = parser.parse_args()
-    options = ["--preset", args.preset, "--init", args.init, "--steps", str(args.steps)]
+    options = [*ROWS[args.row].train_options(args.init), "--steps", str(args.steps)]
     options += ["--targets", args.targets] if args.targets else []
-    targets = tuple(args.targets.split(",")) if args.targets else TABLE[args.preset].settings.targets
+    targets = tuple(args.targets.split(",")) if args.targets else ROWS[args.row].targets
     dices, minutes, corrected = [], [], []
     for k in args.only or range(1, args.n + 1):
-        folder = args.o / f"{args.preset}-{args.init}-{k}"
+        folder = args.o / f"{args.row}-{args.init}-{k}"
         if not (folder / "evaluate.json").exists():
             train_fold(folder, args.dataset, f"{k}/{args.n}", options)
         minutes.append(json.loads((folder / "cost.json").read_text())["processor_minutes"])
@@ -101,7 +101,7 @@ def main() -> None:
                 f"fold {k} {row['exam']}: {row['dice']:.3f}  wrong names: {', '.join(row['wrong']) or 'none'}{marked}"
             )
     cost = f"{statistics.mean(minutes):.1f} processor minutes a fold, at most {max(minutes):.1f}"
-    print(f"{args.preset}, from {args.init}, {len(dices)} exams: mean Dice {statistics.mean(dices):.4f}; {cost}")
+    print(f"{args.row}, from {args.init}, {len(dices)} exams: mean Dice {statistics.mean(dices):.4f}; {cost}")
     if corrected:
         name = args.dataset.name
         both = {

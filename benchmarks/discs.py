@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks import speed
+from benchmarks.project_page import ROWS
 from lumbarseg.cli.main import main as lumbarseg
 from lumbarseg.io import read_image, read_labels, write_image, write_labels
 from lumbarseg.volume import Array, Volume
@@ -82,7 +83,7 @@ def main() -> None:
         run("import", "folder", pairs, args.o / split, "--table", pairs / "labels.json", *held)
     for init, minutes in zip(("shipped", "none"), args.minutes, strict=True):
         folder = args.o / init
-        recipe = ["--preset", "discs-4", "--init", init, "--minutes", minutes, "--validation-interval", 200]
+        recipe = [*ROWS["discs-4"].train_options(init), "--minutes", minutes, "--validation-interval", 200]
         if init == "none":
             recipe += ["--crop-size", 128, "--batch-size", 6]
         run("train", args.o / "train", "-o", folder, *recipe)

@@ -53,12 +53,12 @@ from lumbarseg.training import trainer
 from lumbarseg.training.settings import TrainingSettings
 
 settings, folder, out, init, at, share = sys.argv[1:]
-step, save, saves = trainer.train_step, torch.save, 0
+train_step, save, saves = trainer.train_step, torch.save, 0
 
-def printing_step(*arguments):
-    value = step(*arguments)
-    print(arguments[0].step, flush=True)
-    return value
+def printing_step(state, batch):
+    loss = train_step(state, batch)
+    print(state.step, flush=True)
+    return loss
 
 def interrupted_save(values, file):
     global saves

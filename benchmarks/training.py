@@ -31,12 +31,12 @@ from lumbarseg.cli.main import main as lumbarseg
 from lumbarseg.datasets import Dataset
 from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.training.data import load_training_data
-from lumbarseg.training.losses import LabelSets
 from lumbarseg.training.memory_budget import settings_for_budget
 from lumbarseg.training.networks import build_network
 from lumbarseg.training.sampling import VolumeSampler, stream_batches
 from lumbarseg.training.settings import TrainingSettings
-from lumbarseg.training.trainer import _create_state, train_step
+from lumbarseg.training.state import create_state
+from lumbarseg.training.training_step import train_step
 
 Row = dict[str, Any]
 RESULTS = speed.ROOT / "benchmarks" / "results" / "training.json"
@@ -68,10 +68,9 @@ def our_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:
     """Yield the losses of our training loop."""
     torch.set_num_threads(os.cpu_count() or 1)
     data = load_training_data(settings, [Dataset.open(folder)], PreprocessingSpec())
-    run = _create_state(settings, data)
-    sets = LabelSets.of(torch.from_numpy(data.codec.allowed)).to(run.device)
+    state = create_state(settings, data)
     for batch in stream_batches(VolumeSampler.from_volumes(data.train, ()), settings, 0, settings.steps):
-        yield train_step(run, batch, sets)
+        yield train_step(state, batch)
 
 
 def monai_steps(settings: TrainingSettings, folder: Path) -> Iterator[float]:

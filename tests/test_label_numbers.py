@@ -30,7 +30,6 @@ ALLOWED = {
     "segmentation/discs_only.py": {"L5-S1"},  # where counting begins when only discs are segmented
     "segmentation/levels.py": {"L5", "L6", "S1"},  # where counting begins, its one exception, and the disc below
     "training/partial_annotations.py": {"L6"},  # most spines have none
-    "training/presets.py": {"L1", "L2"},  # the two labels of the NA-MIC project page
 }
 
 

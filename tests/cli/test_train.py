@@ -30,35 +30,35 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 def test_few_cases_begin_with_the_shipped_weights(model_file: Path, data: Path, tmp_path: Path) -> None:
     assert main(["train", str(data), "-o", str(tmp_path / "run"), *SMALL]) == 0
-    told = settings_of(tmp_path / "run")
-    assert (told["learning_rate"], told["distillation_weight"]) == (
-        PRESETS["fine"].learning_rate,
-        PRESETS["fine"].distillation_weight,
+    values = settings_of(tmp_path / "run")
+    assert (values["learning_rate"], values["distillation_weight"]) == (
+        PRESETS["fine"].settings.learning_rate,
+        PRESETS["fine"].settings.distillation_weight,
     )
-    found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
-    assert found.details["init"]["file"] == bundled_model_path().name
-    assert found.teacher_weights
+    checkpoint = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    assert checkpoint.details["init"]["file"] == bundled_model_path().name
+    assert checkpoint.teacher_weights
 
 
 def test_nothing_to_begin_with(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", str(data), "-o", str(tmp_path / "run"), "--preset", "quick", *SMALL]
-    assert main([*words, "--fold", "2/5", "--targets", "tissues"]) == 0
-    found = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
-    assert "init" not in found.details
-    assert found.details["preset"] == "quick"
+    arguments = ["train", str(data), "-o", str(tmp_path / "run"), "--preset", "quick", *SMALL]
+    assert main([*arguments, "--fold", "2/5", "--targets", "tissues"]) == 0
+    checkpoint = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    assert "init" not in checkpoint.details
+    assert checkpoint.details["preset"] == "quick"
     text = (tmp_path / "run" / "index.html").read_text()
     assert "<svg" in text
     assert "case-" in text
-    assert found.details["fold"] == "2/5"
-    assert found.settings.targets == ("tissues",)
-    assert "4 exams to train on, 1 held out" in capsys.readouterr().err
-    assert main([*words[:4], "--resume", "--epochs", "1"]) == 0  # four exams of six slices, two a step
+    assert checkpoint.details["fold"] == "2/5"
+    assert checkpoint.settings.targets == ("tissues",)
+    assert "4 training exams, 1 validation exams" in capsys.readouterr().err
+    assert main([*arguments[:4], "--resume", "--epochs", "1"]) == 0  # four exams of six slices, two a step
     assert Checkpoint.load(tmp_path / "run" / "checkpoint.pt").step == 12
-    assert "4 exams to train on, 1 held out" in capsys.readouterr().err
+    assert "4 training exams, 1 validation exams" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["--targets", "L9"], "'L9' is no structure of the table"),
         (["--targets", "L4 arch", "L2-L3"], None),
@@ -67,16 +67,16 @@ def test_nothing_to_begin_with(data: Path, tmp_path: Path, capsys: pytest.Captur
         (["--contrast", "CT"], "no case with CT"),
         (["--init", "nowhere.onnx"], "nowhere.onnx: cannot be read"),
         (["--init", "nowhere"], "nowhere: not found"),
-        (["--preset", "quick", "--crop-size", "33"], "crop must be a multiple of"),
+        (["--preset", "quick", "--crop-size", "33"], "crop_size must be a multiple of"),
     ],
 )
 def test_errors_are_one_line(
-    words: list[str], told: str | None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str | None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["train", str(data), "-o", str(tmp_path / "run"), "--preset", "quick", *SMALL, *words])
+    code = main(["train", str(data), "-o", str(tmp_path / "run"), "--preset", "quick", *SMALL, *arguments])
     err = capsys.readouterr().err
-    assert code == (0 if told is None else 1)
-    if told is not None:
-        assert told in err
+    assert code == (0 if message is None else 1)
+    if message is not None:
+        assert message in err
         assert len(err.splitlines()) == 1
         assert not (tmp_path / "run").exists()

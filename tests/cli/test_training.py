@@ -31,8 +31,8 @@ def run(data: Path) -> Path:
 def model(run: Path) -> Path:
     out = run.parent / "mine.onnx"
     (run.parent / "about.json").write_text(json.dumps({"licence": "mine alone"}))
-    words = ["export", str(run), "-o", str(out), "--about", str(run.parent / "about.json"), "--bias", "body=-0.5"]
-    assert main(words) == 0
+    arguments = ["export", str(run), "-o", str(out), "--about", str(run.parent / "about.json"), "--bias", "body=-0.5"]
+    assert main(arguments) == 0
     return out
 
 
@@ -40,23 +40,23 @@ def test_a_run_goes_on_with_its_own_settings(run: Path, data: Path, capsys: pyte
     assert main(["train", str(data), "-o", str(run)]) == 1
     assert "continue it with --resume" in capsys.readouterr().err
     assert main(["train", str(data), "-o", str(run), "--resume", "--steps", "4"]) == 0
-    assert json.loads((run / "settings.json").read_text())["crop_size"] == PRESETS["quick"].crop_size
+    assert json.loads((run / "settings.json").read_text())["crop_size"] == PRESETS["quick"].settings.crop_size
     assert main(["train", str(data), "-o", str(run), "--resume", "--crop-size", "192"]) == 1
     assert main(["train", str(data), "-o", str(run.parent / "none"), "--resume"]) == 1
 
 
 def test_the_card_says_what_was_given(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(model), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["licence"] == "mine alone"
-    assert told["bias"][1] == -0.5
+    values = json.loads(capsys.readouterr().out)
+    assert values["licence"] == "mine alone"
+    assert values["bias"][1] == -0.5
 
 
 def test_it_is_scored_on_a_dataset(model: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(model), str(data), "--json"]) in (0, 3)
-    told = json.loads(capsys.readouterr().out)
-    assert [row["case"] for row in told["cases"]] == ["phantom-8-00000", "phantom-8-00001"]
-    lines = {line["group"][1]: line for line in told["tables"][0]["lines"]}
+    values = json.loads(capsys.readouterr().out)
+    assert [row["case"] for row in values["cases"]] == ["phantom-8-00000", "phantom-8-00001"]
+    lines = {line["group"][1]: line for line in values["tables"][0]["lines"]}
     assert {"L4", "canal", "sacrum"} <= set(lines)
     assert all(0 <= line["dice"]["mean"] <= 1 for line in lines.values())
     assert main(["evaluate", str(model), str(data), "--split", "test"]) == 1

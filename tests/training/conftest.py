@@ -40,5 +40,5 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, datasets: list[Dataset]) -> Path:
-    """Of a run that nothing interrupted; its second dataset holds nothing out."""
-    return train(SETTINGS, datasets, tmp_path_factory.mktemp("runs") / "whole")
+    """The checkpoint of an uninterrupted run; its second dataset has no validation exam."""
+    return train(SETTINGS, datasets, tmp_path_factory.mktemp("runs") / "uninterrupted")

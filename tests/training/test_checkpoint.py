@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training.runs import is_equal
 from torch import nn
 
 from lumbarseg.errors import ModelError
-from lumbarseg.training.checkpoint import Checkpoint, ExponentialMovingAverage
+from lumbarseg.training.checkpoint import _FORMER_KEYS, Checkpoint, ExponentialMovingAverage
+from lumbarseg.training.settings import _FORMER_NAMES
 
 
-class Trap:
+class TouchWhenUnpickled:
     """Touches a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
@@ -39,11 +41,11 @@ def test_it_survives_saving(checkpoint: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["again.pt"]
 
 
-def test_its_network_answers_with_the_averaged_weights(checkpoint: Path) -> None:
-    found = Checkpoint.load(checkpoint)
-    network = found.ema_network()
+def test_its_network_has_the_averaged_weights(checkpoint: Path) -> None:
+    loaded = Checkpoint.load(checkpoint)
+    network = loaded.ema_network()
     assert not network.training
-    assert all(torch.equal(value, found.ema_weights[name]) for name, value in network.state_dict().items())
+    assert all(torch.equal(value, loaded.ema_weights[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.99])
@@ -55,27 +57,27 @@ def test_half_a_checkpoint_is_refused(share: float, checkpoint: Path, tmp_path: 
         Checkpoint.load(path)
 
 
-def test_code_inside_is_never_run(tmp_path: Path) -> None:
-    trap = tmp_path / "sprung"
-    values = {"format": 1, "model": Trap(trap)}
+def test_code_inside_is_never_executed(tmp_path: Path) -> None:
+    touched_file = tmp_path / "sprung"
+    values = {"format": 1, "model": TouchWhenUnpickled(touched_file)}
     torch.save(values, tmp_path / "torch.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(values, protocol=2))
     for name in ("torch.pt", "plain.pt"):
         with pytest.raises(ModelError, match="no checkpoint"):
             Checkpoint.load(tmp_path / name)
-    assert not trap.exists()
+    assert not touched_file.exists()
 
 
-def test_what_is_missing_or_of_another_kind_is_said(checkpoint: Path, tmp_path: Path) -> None:
+def test_missing_or_other_content_is_reported(checkpoint: Path, tmp_path: Path) -> None:
     values = torch.load(checkpoint, weights_only=True)
-    for changes, told in (
+    for changes, message in (
         ({"format": 2}, "of another version"),
         ({"classes": ["background"]}, "other tissue classes"),
         ({"step": None, "more": 1}, "incomplete"),
         ({"settings": {"momentum": 1}}, "no setting"),
     ):
         torch.save({**values, **changes}, tmp_path / "odd.pt")
-        with pytest.raises(ModelError, match=told):
+        with pytest.raises(ModelError, match=message):
             Checkpoint.load(tmp_path / "odd.pt")
     del values["optimizer"]
     torch.save(values, tmp_path / "less.pt")
@@ -139,6 +141,19 @@ def test_a_checkpoint_from_before_targets_is_still_read(checkpoint: Path, tmp_pa
     for name in ("epochs", "minutes", "patience", "targets", "contrasts", "fold", "network", "distillation_weight"):
         del values["settings"][name]
     torch.save(values, tmp_path / "old.pt")
-    found, now = Checkpoint.load(tmp_path / "old.pt"), Checkpoint.load(checkpoint)
-    assert found.settings == now.settings
-    assert (found.trained_names, found.targets, found.lowest_structure, found.teacher_weights) == ((), (), None, {})
+    loaded, now = Checkpoint.load(tmp_path / "old.pt"), Checkpoint.load(checkpoint)
+    assert loaded.settings == now.settings
+    assert (loaded.trained_names, loaded.targets, loaded.lowest_structure, loaded.teacher_weights) == ((), (), None, {})
+
+
+def test_a_checkpoint_with_former_names_is_read(checkpoint: Path, tmp_path: Path) -> None:
+    values = torch.load(checkpoint, weights_only=True)
+    former = {new: old for old, new in _FORMER_KEYS.items()}
+    values = {former.get(name, name): value for name, value in values.items()}
+    former_settings = {new: old for old, new in _FORMER_NAMES.items()}
+    values["settings"] = {former_settings.get(name, name): value for name, value in values["settings"].items()}
+    assert {"model", "average", "optimiser", "best"} <= set(values) and "rate" in values["settings"]
+    torch.save(values, tmp_path / "former.pt")
+    loaded, expected = Checkpoint.load(tmp_path / "former.pt"), Checkpoint.load(checkpoint)
+    for name in ("settings", "spec", "step", "weights", "ema_weights", "optimizer", "best_validation", "details"):
+        assert is_equal(getattr(loaded, name), getattr(expected, name)), name

@@ -19,7 +19,9 @@ from lumbarseg.training.presets import PRESETS
 from lumbarseg.training.trainer import train
 from lumbarseg.volume import Volume
 
-QUICK = replace(PRESETS["quick"], steps=2, threads=1, validation_interval=2, precision="float32", targets=("discs",))
+QUICK = replace(
+    PRESETS["quick"].settings, steps=2, threads=1, validation_interval=2, precision="float32", targets=("discs",)
+)
 DISCS = {s.label: (s.name,) for s in STRUCTURES if s.kind is Kind.DISC}
 
 

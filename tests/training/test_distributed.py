@@ -1,18 +1,14 @@
-"""Two processes on the loopback train what one does; one that dies takes the other with it, and both go on."""
+"""Two processes on the loopback train what one does; when one of them dies the other stops, and both can resume."""
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tests.training.runs import train_in_two_processes
 
 from lumbarseg.datasets import Dataset
 from lumbarseg.preprocessing import PreprocessingSpec
@@ -24,106 +20,61 @@ from lumbarseg.training.sampling import VolumeSampler, make_batch
 from lumbarseg.training.settings import TrainingSettings
 from lumbarseg.training.trainer import train
 
-WORKER = """
-import json, os, signal, sys
-from lumbarseg.datasets import Dataset
-from lumbarseg.errors import LumbarsegError
-from lumbarseg.training import trainer
-from lumbarseg.training.settings import TrainingSettings
-
-settings, out, end, *folders = sys.argv[1:]
-train_step = trainer.train_step
-def killed_step(state, batch, label_sets):
-    if state.process_group.rank == 1 and state.step == int(end):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return train_step(state, batch, label_sets)
-
-trainer.train_step = killed_step
-try:
-    datasets = [Dataset.open(folder) for folder in folders]
-    resume = os.path.exists(os.path.join(out, "checkpoint.pt"))
-    trainer.train(TrainingSettings.from_dict(json.loads(settings)), datasets, out, resume=resume)
-except LumbarsegError as error:
-    sys.exit(f"error: {error}")
-"""
-TOLERANCE = 1e-4  # of a weight after eight steps; the sums of both are rounded in another order
+TOLERANCE = 1e-4  # of a weight after eight steps, because the sums are rounded in another order
 
 
-def two(settings: TrainingSettings, out: Path, datasets: list[Dataset], end: int = -1) -> list[tuple[int, str]]:
-    """Exit codes and errors of two processes; the second kills itself before step `end`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [json.dumps(settings.to_dict()), str(out), str(end), *(str(dataset.folder) for dataset in datasets)]
-    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    env = {**os.environ, **world, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, *words],
-            env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [process.communicate(timeout=120)[1] for process in started]
-    return [(process.returncode, text) for process, text in zip(started, told, strict=True)]
-
-
-def close(first: Path, second: Path) -> bool:
+def is_close(first: Path, second: Path) -> bool:
     a, b = (Checkpoint.load(path).weights for path in (first, second))
     return a.keys() == b.keys() and all(torch.allclose(a[n].double(), b[n].double(), atol=TOLERANCE) for n in a)
 
 
-def test_a_batch_is_dealt_out_and_nothing_else_changes(settings: TrainingSettings, datasets: list[Dataset]) -> None:
-
+def test_a_batch_is_divided_and_nothing_else_changes(settings: TrainingSettings, datasets: list[Dataset]) -> None:
     settings = replace(settings, batch_size=5)
-    source = VolumeSampler.from_volumes(load_training_data(settings, datasets, PreprocessingSpec()).train, ())
-    whole = make_batch(source, settings, 3)
+    sampler = VolumeSampler.from_volumes(load_training_data(settings, datasets, PreprocessingSpec()).train, ())
+    batch = make_batch(sampler, settings, 3)
     for rank in range(2):
-        part = ProcessGroup(rank, 2).sample_slice
-        own = make_batch(source, settings, 3, part)
-        assert torch.equal(own[0], whole[0][part]) and torch.equal(own[1], whole[1][part])
+        samples = ProcessGroup(rank, 2).sample_slice
+        images, codes = make_batch(sampler, settings, 3, samples)
+        assert torch.equal(images, batch[0][samples]) and torch.equal(codes, batch[1][samples])
 
 
-@pytest.mark.parametrize("batch", [pytest.param(4, marks=pytest.mark.slow), 3])
-def test_two_processes_train_what_one_does(
-    batch: int, settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
-) -> None:
-    settings = replace(settings, batch_size=batch)
-    alone = train(settings, datasets, tmp_path / "alone")
-    told = two(settings, tmp_path / "two", datasets)
-    assert [code for code, _ in told] == [0, 0], told
-    assert close(alone, tmp_path / "two" / alone.name)
-    losses = [[row["loss"] for row in History.read(tmp_path / n / "history.csv").rows] for n in ("alone", "two")]
+def test_two_processes_train_what_one_does(settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path) -> None:
+    settings = replace(settings, batch_size=3)  # two samples and one
+    one = train(settings, datasets, tmp_path / "one")
+    results = train_in_two_processes(settings, tmp_path / "two", datasets)
+    assert [code for code, _ in results] == [0, 0], results
+    assert is_close(one, tmp_path / "two" / one.name)
+    losses = [[row["loss"] for row in History.read(tmp_path / n / "history.csv").rows] for n in ("one", "two")]
     assert losses[0] and losses[1] == pytest.approx(losses[0], rel=1e-4)
-    assert (tmp_path / "two" / BEST_FILE).exists() == (tmp_path / "alone" / BEST_FILE).exists()
+    assert (tmp_path / "two" / BEST_FILE).exists() == (tmp_path / "one" / BEST_FILE).exists()
 
 
 @pytest.mark.slow
-def test_when_one_dies_the_other_says_so_and_both_go_on(
-    settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
+def test_when_one_process_dies_the_other_stops_and_both_resume(
+    settings: TrainingSettings, datasets: list[Dataset], checkpoint: Path, tmp_path: Path
 ) -> None:
-    (code, told), (other, _) = two(settings, tmp_path / "two", datasets, end=5)
-    assert (code, other) == (1, -signal.SIGKILL)
-    lines = [line for line in told.splitlines() if line.startswith("error:")]
+    (code, error), (killed_code, _) = train_in_two_processes(settings, tmp_path / "two", datasets, last_step=5)
+    assert (code, killed_code) == (1, -signal.SIGKILL)
+    lines = [line for line in error.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and "another process of this run has ended" in lines[0] and "--resume" in lines[0]
     assert Checkpoint.load(tmp_path / "two" / "checkpoint.pt").step == 5
-    assert [code for code, _ in two(settings, tmp_path / "two", datasets)] == [0, 0]
-    alone = train(settings, datasets, tmp_path / "alone")
-    assert close(alone, tmp_path / "two" / alone.name)
+    assert [code for code, _ in train_in_two_processes(settings, tmp_path / "two", datasets)] == [0, 0]
+    assert is_close(checkpoint, tmp_path / "two" / checkpoint.name)
 
 
 @pytest.mark.slow
-def test_a_batch_too_small_to_share_is_refused(
+def test_a_batch_too_small_to_divide_is_refused(
     settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path
 ) -> None:
-    for code, told in two(replace(settings, batch_size=1, crop_size=64), tmp_path / "two", datasets):
-        assert code == 1 and "a batch of 1 for 2 processes" in told
+    small = replace(settings, batch_size=1, crop_size=64)
+    for code, error in train_in_two_processes(small, tmp_path / "two", datasets):
+        assert code == 1 and "a batch of 1 for 2 processes" in error
     assert not (tmp_path / "two").exists()
 
 
-def test_one_process_alone_needs_no_other() -> None:
-    value = torch.tensor(3.0)
-    assert ProcessGroup().sum_over_processes(value) is value
-    assert ProcessGroup().broadcast(1.0, 2.0) == [1.0, 2.0]
+def test_a_single_process_does_not_communicate() -> None:
+    value, network = torch.tensor(3.0), torch.nn.BatchNorm2d(2)
+    group = ProcessGroup()
+    assert group.sum_over_processes(value) is value
+    assert group.broadcast(1.0, 2.0) == [1.0, 2.0]
+    assert group.parallelise(group.synchronise_batch_norms(network)) is network

@@ -24,16 +24,16 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return export_model(checkpoint, out, {"licence": "CC BY 4.0"}, (0.0, 0.5, 0.0, 0.0, 0.0, -0.5))
 
 
-def test_the_file_answers_as_the_network_does(exported: Path, checkpoint: Path) -> None:
+def test_the_file_predicts_as_the_network_does(exported: Path, checkpoint: Path) -> None:
     model = Model.load(exported)
     array = np.random.default_rng(0).random((5, 40, 70)).astype(np.float32)
     with torch.no_grad():
         logits = Checkpoint.load(checkpoint).ema_network()(torch.from_numpy(extract_windows(array, model.card.spec)))
-        shares = (logits + torch.tensor(model.card.bias)[:, None, None]).softmax(1)[:, :, :40, :70]
-    np.testing.assert_allclose(predict(model, array), shares.numpy().swapaxes(0, 1), atol=1e-4)
+        probabilities = (logits + torch.tensor(model.card.bias)[:, None, None]).softmax(1)[:, :, :40, :70]
+    np.testing.assert_allclose(predict(model, array), probabilities.numpy().swapaxes(0, 1), atol=1e-4)
 
 
-def test_the_card_tells_of_the_run(exported: Path, checkpoint: Path, settings: TrainingSettings) -> None:
+def test_the_card_describes_the_run(exported: Path, checkpoint: Path, settings: TrainingSettings) -> None:
     card = Model.load(exported).card
     assert card.bias == (0.0, 0.5, 0.0, 0.0, 0.0, -0.5)
     assert card.spec == PreprocessingSpec()
@@ -55,23 +55,23 @@ def test_the_file_is_plain_onnx(exported: Path) -> None:
 
 def test_the_same_checkpoint_gives_the_same_file(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     bias = (0.0, 0.5, 0.0, 0.0, 0.0, -0.5)
-    again = export_model(checkpoint, tmp_path / "again.onnx", {"licence": "CC BY 4.0"}, bias)
-    assert again.read_bytes() == exported.read_bytes()
+    second = export_model(checkpoint, tmp_path / "again.onnx", {"licence": "CC BY 4.0"}, bias)
+    assert second.read_bytes() == exported.read_bytes()
 
 
 def test_of_several_runs_the_mean_is_exported(checkpoint: Path, tmp_path: Path) -> None:
     one = Checkpoint.load(checkpoint)
-    moved = {name: value * 1.01 if value.is_floating_point() else value for name, value in one.ema_weights.items()}
+    scaled = {name: value * 1.01 if value.is_floating_point() else value for name, value in one.ema_weights.items()}
     half = {
-        name: (one.ema_weights[name] + moved[name]) / 2 if v.is_floating_point() else v for name, v in moved.items()
+        name: (one.ema_weights[name] + scaled[name]) / 2 if v.is_floating_point() else v for name, v in scaled.items()
     }
     other, between = tmp_path / "other.pt", tmp_path / "between.pt"
-    replace(one, ema_weights=moved, dataset_digests={"more": "a" * 64}, step=3).save(other)
+    replace(one, ema_weights=scaled, dataset_digests={"more": "a" * 64}, step=3).save(other)
     replace(one, ema_weights=half).save(between)
     mean = Model.load(export_model([other, checkpoint], tmp_path / "mean.onnx"))
-    known = Model.load(export_model(between, tmp_path / "known.onnx"))
+    expected = Model.load(export_model(between, tmp_path / "known.onnx"))
     array = np.random.default_rng(0).random((5, 40, 70)).astype(np.float32)
-    np.testing.assert_allclose(predict(mean, array), predict(known, array), atol=1e-5)
+    np.testing.assert_allclose(predict(mean, array), predict(expected, array), atol=1e-5)
     assert mean.card.details["mean_of_steps"] == [3, one.step]
     assert mean.card.details["datasets"] == {"more": "a" * 64, **one.dataset_digests}
 
@@ -80,7 +80,7 @@ def test_networks_of_different_kinds_have_no_mean(checkpoint: Path, tmp_path: Pa
     one = Checkpoint.load(checkpoint)
     other = tmp_path / "other.pt"
     replace(one, targets=("disc",), trained_names=("disc",)).save(other)
-    with pytest.raises(ModelError, match=r"other\.pt: another network than .*, or taught other structures"):
+    with pytest.raises(ModelError, match=r"other\.pt: another network or other trained structures than .*"):
         export_model([other, checkpoint], tmp_path / "mine.onnx")
     assert not (tmp_path / "mine.onnx").exists()
 
@@ -92,7 +92,7 @@ def test_another_network_has_no_parity(exported: Path, settings: TrainingSetting
         )
 
 
-def test_nothing_is_written_when_the_answers_differ(
+def test_nothing_is_written_when_predictions_differ(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_LOGIT_DIFFERENCE", 0.0)
@@ -101,7 +101,7 @@ def test_nothing_is_written_when_the_answers_differ(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_exported_is_said(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_reported(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not found"):
         export_model(tmp_path / "none.pt", tmp_path / "out.onnx")
     with pytest.raises(ModelError, match="no JSON"):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumbarseg.errors import ModelError
-from lumbarseg.training.history import History, dice_by_structure, read_result
+from lumbarseg.training.history import History, dice_by_structure
+from lumbarseg.training.run_summary import read_result
 
 
 def table(rows: dict[int, dict[str, float]]) -> History:
@@ -46,7 +47,7 @@ def test_values_of_one_step_are_one_row() -> None:
 
 
 @pytest.mark.parametrize("text", ["step,loss\n1,x\n", "step,loss\n1,2,3\n", "loss\n1\n"])
-def test_a_strange_table_is_refused(text: str, tmp_path: Path) -> None:
+def test_another_table_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text(text)
     with pytest.raises(ModelError, match=r"history\.csv: line 2 is no row of a run's history"):
         History.read(tmp_path / "history.csv")
@@ -56,5 +57,5 @@ def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not found; give the folder of a run"):
         read_result(tmp_path)
     (tmp_path / "result.json").write_text("[]")
-    with pytest.raises(ModelError, match="lacks 'targets'"):
+    with pytest.raises(ModelError, match="has no 'targets'"):
         read_result(tmp_path)

@@ -18,9 +18,9 @@ from lumbarseg.training.initial_weights import InitialWeights, calibrate_batch_n
 from lumbarseg.training.networks import PlanarUNet
 
 
-def network_of(start: InitialWeights) -> PlanarUNet:
-    network = PlanarUNet(start.channels, start.spec.inputs)
-    network.load_state_dict(start.weights)
+def network_of(initial: InitialWeights) -> PlanarUNet:
+    network = PlanarUNet(initial.channels, initial.spec.inputs)
+    network.load_state_dict(initial.weights)
     return network.eval()
 
 
@@ -34,25 +34,25 @@ def test_a_model_file_is_read_back(
     which: str, checkpoint: Path, tmp_path: Path, images: torch.Tensor, request: pytest.FixtureRequest
 ) -> None:
     path = bundled_model_path() if which == "shipped" else export_model(checkpoint, tmp_path / "mine.onnx")
-    start = InitialWeights.load(path)
-    network = network_of(start)
-    images = add_empty_click_channels(images, start.spec.inputs)
+    initial = InitialWeights.load(path)
+    network = network_of(initial)
+    images = add_empty_click_channels(images, initial.spec.inputs)
     expected = Model.load(path).run(images.numpy())
     with torch.no_grad():
         np.testing.assert_allclose(network(images).numpy(), expected, atol=1e-4)
         calibrate_batch_norms(network, [images])
         np.testing.assert_allclose(network(images).numpy(), expected, atol=1e-3)
         np.testing.assert_allclose(network.train()(images).numpy(), expected, atol=1e-3)
-    assert start.known_kinds == set(CLASSES)
-    assert start.has_folded_norms
-    assert start.provenance["digest"] == Model.load(path).card.digest
+    assert initial.known_kinds == set(CLASSES)
+    assert initial.has_folded_norms
+    assert initial.provenance["digest"] == Model.load(path).card.digest
 
 
-def test_a_run_gives_its_best_weights_or_its_last(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_run_has_its_best_weights_or_its_last(checkpoint: Path, tmp_path: Path) -> None:
     last = Checkpoint.load(checkpoint)
-    start = InitialWeights.load(checkpoint.parent)
-    assert start.path == checkpoint
-    assert all(torch.equal(value, last.ema_weights[name]) for name, value in start.weights.items())
+    initial = InitialWeights.load(checkpoint.parent)
+    assert initial.path == checkpoint
+    assert all(torch.equal(value, last.ema_weights[name]) for name, value in initial.weights.items())
     (tmp_path / "best.pt").write_bytes(checkpoint.read_bytes())
     assert InitialWeights.load(tmp_path).path == tmp_path / "best.pt"
 
@@ -67,8 +67,8 @@ def test_known_classes_are_those_of_the_card(checkpoint: Path, tmp_path: Path) -
     ).output_kinds == {Kind.DISC}
 
 
-def test_what_cannot_be_begun_with_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"one\.onnx: its network is none that this program trains"):
+def test_unusable_initial_weights_are_reported_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"one\.onnx: its network is not one that this program trains"):
         InitialWeights.load(tiny.write(tmp_path / "one.onnx"))
     (tmp_path / "cut.onnx").write_bytes(bundled_model_path().read_bytes()[:5000])
     with pytest.raises(ModelError, match=r"cut\.onnx: "):

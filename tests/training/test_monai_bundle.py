@@ -26,7 +26,7 @@ from lumbarseg.training.checkpoint import Checkpoint
 from lumbarseg.training.monai_bundle import BUNDLED_FILES, SCHEMA, export_bundle
 from lumbarseg.volume import Volume
 
-ALONE = """
+WITHOUT_PACKAGE = """
 import importlib.abc, runpy, sys
 
 class Blocked(importlib.abc.MetaPathFinder):
@@ -73,7 +73,7 @@ RULES = {
 
 
 @pytest.fixture(scope="module")
-def made(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_bundle(checkpoint, tmp_path_factory.mktemp("bundle") / "mine", {"licences": ["CC BY 4.0"]})
 
 
@@ -89,20 +89,20 @@ def exams(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def alone(bundle: Path, *commands: str) -> subprocess.CompletedProcess[str]:
+def run_bundle_commands(bundle: Path, *commands: str) -> subprocess.CompletedProcess[str]:
     """Commands of monai.bundle in a bundle's folder; words separated by |."""
-    command = [sys.executable, "-c", ALONE, *commands]
+    command = [sys.executable, "-c", WITHOUT_PACKAGE, *commands]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, cwd=bundle, env=env)
 
 
-def test_monai_accepts_and_runs_it_without_the_package(made: Path, exams: Path, tmp_path: Path) -> None:
+def test_monai_accepts_and_runs_it_without_the_package(bundle_folder: Path, exams: Path, tmp_path: Path) -> None:
     pytest.importorskip("fire")
     pytest.importorskip("ignite")
     (tmp_path / "schema.json").write_text(json.dumps(RULES))
     files = "--config_file|configs/inference.json"
-    done = alone(
-        made,
+    done = run_bundle_commands(
+        bundle_folder,
         f"verify_metadata|--meta_file|configs/metadata.json|--filepath|{tmp_path / 'schema.json'}",
         f"verify_net_in_out|network_def|--meta_file|configs/metadata.json|{files}",
         f"run|{files}|--dataset_dir|{exams}|--output_dir|{tmp_path / 'out'}",
@@ -110,37 +110,37 @@ def test_monai_accepts_and_runs_it_without_the_package(made: Path, exams: Path, 
     assert done.returncode == 0, done.stderr[-2000:]
     assert "metadata is verified with no error" in done.stderr + done.stdout
     assert "data shape of network is verified with no error" in done.stderr + done.stdout
-    model = Model.load(made / "models" / "model.onnx", "cpu")
+    model = Model.load(bundle_folder / "models" / "model.onnx", "cpu")
     for name in ("PIR", "LSA"):
         volume = read_image(exams / f"{name}.nii.gz")
         prepared = preprocess(volume, model.card.spec)
         expected = classes_on_source_grid(predict(model, prepared.array), prepared)
-        found: Any = nib.load(tmp_path / "out" / f"{name}_classes.nii.gz")
-        assert found.get_data_dtype() == np.uint8
-        np.testing.assert_allclose(found.affine, volume.affine, atol=1e-4)
+        class_map: Any = nib.load(tmp_path / "out" / f"{name}_classes.nii.gz")
+        assert class_map.get_data_dtype() == np.uint8
+        np.testing.assert_allclose(class_map.affine, volume.affine, atol=1e-4)
         assert np.unique(expected).size > 1
-        assert (np.asarray(found.dataobj) == expected).mean() > 0.999
+        assert (np.asarray(class_map.dataobj) == expected).mean() > 0.999
 
 
-def test_it_is_complete(made: Path, checkpoint: Path) -> None:
-    assert not {"LICENSE", "configs", "docs", "models", "scripts"} ^ {path.name for path in made.iterdir()}
-    about = json.loads((made / "configs" / "metadata.json").read_text())
+def test_it_is_complete(bundle_folder: Path, checkpoint: Path) -> None:
+    assert not {"LICENSE", "configs", "docs", "models", "scripts"} ^ {path.name for path in bundle_folder.iterdir()}
+    about = json.loads((bundle_folder / "configs" / "metadata.json").read_text())
     assert about["schema"] == SCHEMA
     assert list(about["network_data_format"]["outputs"]["pred"]["channel_def"].values()) == list(CLASSES)
-    weights = torch.load(made / "models" / "model.pt", weights_only=True)
+    weights = torch.load(bundle_folder / "models" / "model.pt", weights_only=True)
     average = Checkpoint.load(checkpoint).ema_weights
     assert weights.keys() == average.keys()
     assert all(torch.equal(weights[name], average[name]) for name in average)
-    assert "Apache License" in (made / "LICENSE").read_text()
-    readme = (made / "docs" / "README.md").read_text()
+    assert "Apache License" in (bundle_folder / "LICENSE").read_text()
+    readme = (bundle_folder / "docs" / "README.md").read_text()
     assert readme.startswith("# mine\n")
     assert "CC BY 4.0" in readme
 
 
-def test_what_it_carries_imports_nothing_but_itself(made: Path) -> None:
-    names = {path.stem for path in (made / "scripts").glob("*.py")}
+def test_bundled_files_import_only_each_other(bundle_folder: Path) -> None:
+    names = {path.stem for path in (bundle_folder / "scripts").glob("*.py")}
     assert len(names) == len(BUNDLED_FILES) + 1
-    for path in (made / "scripts").glob("*.py"):
+    for path in (bundle_folder / "scripts").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert (node.module or "").partition(".")[0] != "lumbarseg"
@@ -152,23 +152,23 @@ def test_what_it_carries_imports_nothing_but_itself(made: Path) -> None:
 def test_a_folder_with_something_in_it_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    with pytest.raises(FileError, match="there is something already"):
+    with pytest.raises(FileError, match="exists already"):
         export_bundle(checkpoint, tmp_path / "mine")
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
 
 
 @pytest.mark.parametrize("content", [b"a model", b"", b"PK", b"(lp0\n.", None], ids=str)
-def test_a_file_that_is_no_run_is_said(content: bytes | None, made: Path, tmp_path: Path) -> None:
-    data = (made / "models" / "model.onnx").read_bytes() if content is None else content
+def test_a_file_that_is_no_run_is_reported(content: bytes | None, bundle_folder: Path, tmp_path: Path) -> None:
+    data = (bundle_folder / "models" / "model.onnx").read_bytes() if content is None else content
     (tmp_path / "model.onnx").write_bytes(data)
     with pytest.raises(ModelError, match="no checkpoint of a training run"):
         export_bundle(tmp_path / "model.onnx", tmp_path / "mine")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_wrong_words_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["export", str(tmp_path / "none"), "-o", str(tmp_path / "mine"), "--format", "monai-bundle"]
-    assert main(words) == 1
+def test_wrong_arguments_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["export", str(tmp_path / "none"), "-o", str(tmp_path / "mine"), "--format", "monai-bundle"]
+    assert main(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "not found" in line
     assert main(["export", str(tmp_path), "-o", str(tmp_path / "mine"), "--format", "zip"]) == 2

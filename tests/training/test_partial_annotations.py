@@ -34,36 +34,40 @@ COLUMN = column([5, 5, 0, 4, 4, 0, 0, 0, 0, 2, 2, 0, 1, 1, 0, 0])
 
 def test_a_missing_body_is_unknown_between_its_neighbours_only() -> None:
     table = {0: ("background", "L3"), **LUMBAR}
-    ((kind, where),) = unannotated_zones(COLUMN, table, 0)
+    ((kind, inside),) = unannotated_zones(COLUMN, table, 0)
     assert kind is Kind.BODY
-    assert np.flatnonzero(where).tolist() == [4, 5, 6, 7, 8, 9]  # between the middles of L4 (3.5) and L2 (9.5)
-    codes = PartialLabelCodec.from_tables([table])
-    coded = codes.encode(COLUMN, table)
-    assert {codes.allowed_sets[c] for c in coded[0, 0, 5:9]} == {frozenset({BACKGROUND, BODY})}
-    assert codes.allowed_sets[coded[0, 0, 2]] == codes.allowed_sets[coded[0, 1, 15]] == {BACKGROUND}
-    assert codes.allowed_sets[coded[0, 0, 9]] == {BODY}
+    assert np.flatnonzero(inside).tolist() == [4, 5, 6, 7, 8, 9]  # between the middles of L4 (3.5) and L2 (9.5)
+    codec = PartialLabelCodec.from_tables([table])
+    encoded = codec.encode(COLUMN, table)
+    assert {codec.allowed_sets[c] for c in encoded[0, 0, 5:9]} == {frozenset({BACKGROUND, BODY})}
+    assert codec.allowed_sets[encoded[0, 0, 2]] == codec.allowed_sets[encoded[0, 1, 15]] == {BACKGROUND}
+    assert codec.allowed_sets[encoded[0, 0, 9]] == {BODY}
 
 
 def test_what_lies_above_the_highest_has_no_upper_limit() -> None:
     table = {0: ("background", "T12", "T12-L1", "canal"), **LUMBAR}
-    codes = PartialLabelCodec.from_tables([table])
-    coded = codes.encode(COLUMN, table)
-    assert codes.allowed_sets[coded[0, 1, 0]] == {BACKGROUND, CANAL}  # a kind is unknown everywhere
-    assert codes.allowed_sets[coded[0, 1, 12]] == {BACKGROUND, CANAL}
-    assert codes.allowed_sets[coded[0, 1, 15]] == codes.allowed_sets[coded[0, 1, 13]] == {BACKGROUND, CANAL, BODY, DISC}
+    codec = PartialLabelCodec.from_tables([table])
+    encoded = codec.encode(COLUMN, table)
+    assert codec.allowed_sets[encoded[0, 1, 0]] == {BACKGROUND, CANAL}  # a kind is unknown everywhere
+    assert codec.allowed_sets[encoded[0, 1, 12]] == {BACKGROUND, CANAL}
+    assert (
+        codec.allowed_sets[encoded[0, 1, 15]]
+        == codec.allowed_sets[encoded[0, 1, 13]]
+        == {BACKGROUND, CANAL, BODY, DISC}
+    )
 
 
 def test_an_arch_lies_between_the_bodies_beside_its_own() -> None:
     table = {0: ("background", "L4 arch"), **LUMBAR}
-    ((kind, where),) = unannotated_zones(COLUMN, table, 0)
+    ((kind, inside),) = unannotated_zones(COLUMN, table, 0)
     assert kind is Kind.ARCH
-    assert np.flatnonzero(where).tolist() == list(range(1, 10))  # L5's middle is 0.5, L2's 9.5
+    assert np.flatnonzero(inside).tolist() == list(range(1, 10))  # L5's middle is 0.5, L2's 9.5
 
 
-def test_a_table_without_undrawn_structures_is_a_lookup() -> None:
+def test_a_table_without_unannotated_structures_is_a_lookup() -> None:
     table = {0: ("background", "sacrum"), 6: ("unknown",), **LUMBAR}
-    codes = PartialLabelCodec.from_tables([table])
-    np.testing.assert_array_equal(codes.encode(COLUMN, table), codes.lookup_table(table)[COLUMN])
+    codec = PartialLabelCodec.from_tables([table])
+    np.testing.assert_array_equal(codec.encode(COLUMN, table), codec.lookup_table(table)[COLUMN])
     assert unannotated_zones(COLUMN, table, 0) == []
     np.testing.assert_array_equal(make_zones_explicit(COLUMN, table)[0], COLUMN)
 
@@ -81,7 +85,9 @@ def test_zones_get_values_of_their_own_for_scores() -> None:
 def test_the_lowest_body_in_view() -> None:
     assert find_lowest_structure(COLUMN, LUMBAR) == "L5"
     assert find_lowest_structure(COLUMN[..., 2:], LUMBAR) == "L4"
-    assert find_lowest_structure(COLUMN[..., 2:], {0: ("background", "L5"), **LUMBAR}) == ""  # L5 may be there, undrawn
+    assert (
+        find_lowest_structure(COLUMN[..., 2:], {0: ("background", "L5"), **LUMBAR}) == ""
+    )  # L5 may be there without annotation
     assert find_lowest_structure(COLUMN, {0: ("background", "T12", "L6"), **LUMBAR}) == "L5"
     assert find_lowest_structure(COLUMN, {**LUMBAR, 5: ("body",)}) == ""
     assert find_lowest_structure(np.zeros_like(COLUMN), LUMBAR) == ""
@@ -100,16 +106,16 @@ def test_the_lowest_disc_in_view() -> None:
 
 
 def test_middles_are_of_bodies_and_whole_vertebrae() -> None:
-    found = mean_heights(COLUMN, {4: ("L4", "L4 arch"), 5: ("L5", "L4"), 2: ("body",), 1: ("L1 arch",)})
-    assert {s.name: at for s, at in found.items()} == {"L4": 3.5}
+    heights = mean_heights(COLUMN, {4: ("L4", "L4 arch"), 5: ("L5", "L4"), 2: ("body",), 1: ("L1 arch",)})
+    assert {s.name: at for s, at in heights.items()} == {"L4": 3.5}
 
 
 @given(st.lists(st.sampled_from(["T12", "L3", "L3-L4", "L4 arch", "canal", "sacrum"]), unique=True))
-def test_every_code_that_occurs_was_foreseen(undrawn: list[str]) -> None:
-    table = {0: ("background", *undrawn), **LUMBAR}
-    codes = PartialLabelCodec.from_tables([table])
-    coded = codes.encode(COLUMN, table)
-    allowed = codes.allowed[coded]
+def test_every_code_that_occurs_is_possible(unannotated: list[str]) -> None:
+    table = {0: ("background", *unannotated), **LUMBAR}
+    codec = PartialLabelCodec.from_tables([table])
+    encoded = codec.encode(COLUMN, table)
+    allowed = codec.allowed[encoded]
     assert allowed[COLUMN == 0][:, 0].all()
     everything = frozenset().union(*possible_sets(table[0]))
     assert allowed[COLUMN == 0].any(axis=0).tolist() == [k in everything for k in CLASSES]

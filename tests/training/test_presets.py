@@ -1,44 +1,42 @@
-"""The recipes: every row of the founding page is there, and begins as it says."""
+"""The presets, and the rows of the project page in benchmarks."""
 
 from __future__ import annotations
 
 import pytest
+from benchmarks.project_page import ROWS
 
 from lumbarseg.cli.main import main
-from lumbarseg.training.presets import TABLE
+from lumbarseg.training.presets import PRESETS
 from lumbarseg.training.targets import Targets
 
-PAGE = {"khalil-9": 0.23, "khalil-5": 0.51, "khalil-2": 0.52, "chu-5": 0.92, "chu-1": 0.94, "deepedit-9": 0.80}
-TAGS = {"vertebrae-55": 5, "discs-4": 4, "two-phase-segmentation": 9, "two-phase-deepedit": 9}
+DICE = {"khalil-9": 0.23, "khalil-5": 0.51, "khalil-2": 0.52, "chu-5": 0.92, "chu-1": 0.94, "deepedit-9": 0.80}
+LABEL_COUNTS = {"vertebrae-55": 5, "discs-4": 4, "two-phase-segmentation": 9, "two-phase-deepedit": 9}
 
 
-def test_each_row_of_the_page_has_its_figure_and_its_tags() -> None:
-    assert {
-        name: preset.project_page_result.dice for name, preset in TABLE.items() if preset.project_page_result
-    } == PAGE
-    tags = {name: int(name.rpartition("-")[2]) for name in PAGE} | TAGS
-    assert {name: len(Targets.parse(TABLE[name].settings.targets).names) for name in tags} == tags
+def test_each_row_of_the_project_page_has_its_dice_and_its_labels() -> None:
+    assert {name: row.published_dice for name, row in ROWS.items() if row.published_dice is not None} == DICE
+    counts = {name: int(name.rpartition("-")[2]) for name in DICE} | LABEL_COUNTS
+    assert {name: len(Targets.parse(row.targets).names) for name, row in ROWS.items()} == counts
 
 
-@pytest.mark.parametrize("name", [*PAGE, *TAGS])
-def test_a_row_teaches_the_same_from_nothing(name: str) -> None:
-    with_weights, without = (TABLE[name].settings_for(start) for start in (True, False))
-    assert TABLE[name].init == "shipped"
-    assert with_weights.distillation_weight > without.distillation_weight == 0
-    assert with_weights.learning_rate < without.learning_rate
-    for setting in ("targets", "method", "fold", "seed"):
-        assert getattr(with_weights, setting) == getattr(without, setting)
+def test_fine_tuning_is_slower_and_distils() -> None:
+    fine, scratch = PRESETS["fine"], PRESETS["few-exams"]
+    assert (fine.init, scratch.init) == ("shipped", "none")
+    assert fine.settings.distillation_weight > scratch.settings.distillation_weight == 0
+    assert fine.settings.learning_rate < scratch.settings.learning_rate
+    assert ROWS["chu-5"].train_options("shipped")[:2] == ["--preset", "fine"]
+    assert ROWS["chu-5"].train_options("none")[:2] == ["--preset", "few-exams"]
 
 
-def test_both_phases_hold_out_the_same_exams() -> None:
-    first, second = (TABLE[f"two-phase-{method}"].settings for method in ("segmentation", "deepedit"))
-    assert (first.method, second.method) == ("segmentation", "deepedit")
-    assert first.fold == second.fold != ""
-    assert (first.seed, first.targets) == (second.seed, second.targets)
+def test_both_phases_use_the_same_validation_exams() -> None:
+    first, second = (ROWS[f"two-phase-{method}"] for method in ("segmentation", "deepedit"))
+    assert first.targets == second.targets
+    assert set(first.options) < set(second.options)
+    assert "--fold" in first.options and "deepedit" in second.options
 
 
-def test_they_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--list-presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(TABLE)
-    assert all(preset.description in line for preset, line in zip(TABLE.values(), lines, strict=True))
+    assert [line.split()[0] for line in lines] == list(PRESETS)
+    assert all(preset.description in line for preset, line in zip(PRESETS.values(), lines, strict=True))

@@ -18,7 +18,7 @@ SETTINGS = TrainingSettings(batch_size=3, crop_size=32, channels=(4, 6))
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> VolumeSampler:
+def sampler(tmp_path_factory: pytest.TempPathFactory) -> VolumeSampler:
     folder = tmp_path_factory.mktemp("sets")
     datasets = [sets.write(folder / "a"), sets.write(folder / "b", train=1, table=sets.WHOLE)]
     codes = PartialLabelCodec.from_tables(dataset.label_table for dataset in datasets)
@@ -29,16 +29,16 @@ def same(a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tens
     return torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
 
-def test_a_batch_is_a_function_of_seed_and_step(source: VolumeSampler) -> None:
-    first = make_batch(source, SETTINGS, 7)
-    assert same(first, make_batch(source, SETTINGS, 7))
-    assert not same(first, make_batch(source, SETTINGS, 8))
-    assert not same(first, make_batch(source, TrainingSettings(**SETTINGS.to_dict() | {"seed": 1}), 7))
+def test_a_batch_is_a_function_of_seed_and_step(sampler: VolumeSampler) -> None:
+    first = make_batch(sampler, SETTINGS, 7)
+    assert same(first, make_batch(sampler, SETTINGS, 7))
+    assert not same(first, make_batch(sampler, SETTINGS, 8))
+    assert not same(first, make_batch(sampler, TrainingSettings(**SETTINGS.to_dict() | {"seed": 1}), 7))
 
 
-def test_a_batch_has_the_network_shapes(source: VolumeSampler) -> None:
+def test_a_batch_has_the_network_shapes(sampler: VolumeSampler) -> None:
     for step in range(20):
-        images, codes = make_batch(source, SETTINGS, step)
+        images, codes = make_batch(sampler, SETTINGS, step)
         assert images.shape == (3, 5, 32, 32)
         assert images.dtype == torch.float32
         assert codes.shape == (3, 32, 32)
@@ -47,35 +47,37 @@ def test_a_batch_has_the_network_shapes(source: VolumeSampler) -> None:
         assert codes.max() < 9
 
 
-@pytest.mark.parametrize("loaders", [1, 2, 5])
-def test_the_stream_is_the_same_for_any_number_of_loaders(loaders: int, source: VolumeSampler) -> None:
-    settings = TrainingSettings(**SETTINGS.to_dict() | {"loader_threads": loaders})
-    found = list(stream_batches(source, settings, 3, 14))
-    assert len(found) == 11
-    assert all(same(batch, make_batch(source, SETTINGS, 3 + i)) for i, batch in enumerate(found))
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_stream_is_the_same_for_any_number_of_threads(threads: int, sampler: VolumeSampler) -> None:
+    settings = TrainingSettings(**SETTINGS.to_dict() | {"loader_threads": threads})
+    batches = list(stream_batches(sampler, settings, 3, 14))
+    assert len(batches) == 11
+    assert all(same(batch, make_batch(sampler, SETTINGS, 3 + i)) for i, batch in enumerate(batches))
 
 
-def test_a_stream_that_is_left_early_ends(source: VolumeSampler) -> None:
-    batches = stream_batches(source, SETTINGS, 0, 1000)
+def test_a_stream_that_is_closed_early_ends(sampler: VolumeSampler) -> None:
+    batches = stream_batches(sampler, SETTINGS, 0, 1000)
     next(batches)
     batches.close()
     assert list(batches) == []
 
 
-def test_shares_are_of_datasets_not_of_exams(source: VolumeSampler) -> None:
-    groups = np.array([stack.dataset_index for stack in source.volumes])
-    assert source.probabilities[groups == 0].sum() == pytest.approx(0.75)
-    assert np.ptp(source.probabilities[groups == 0]) < 1e-12
-    with pytest.raises(DatasetError, match="shares: 3 given for 2 datasets"):
-        VolumeSampler.from_volumes(source.volumes, (1.0, 1.0, 1.0))
+def test_sampling_weights_are_per_dataset_not_per_exam(sampler: VolumeSampler) -> None:
+    groups = np.array([volume.dataset_index for volume in sampler.volumes])
+    assert sampler.probabilities[groups == 0].sum() == pytest.approx(0.75)
+    assert np.ptp(sampler.probabilities[groups == 0]) < 1e-12
+    with pytest.raises(DatasetError, match="sampling_weights: 3 for 2 datasets"):
+        VolumeSampler.from_volumes(sampler.volumes, (1.0, 1.0, 1.0))
 
 
-def test_an_exam_is_drawn_by_its_weight_within_its_dataset(tmp_path: Path) -> None:
+def test_sample_weights_count_within_a_dataset(tmp_path: Path) -> None:
     dataset = sets.write(tmp_path / "a")
     heavy = replace(dataset.all_cases[0], metadata={SAMPLE_WEIGHT_KEY: 3.0})
     dataset = replace(dataset, all_cases=(heavy, *dataset.all_cases[1:]))
-    stacks = load_volumes([dataset], "train", PartialLabelCodec.from_tables([dataset.label_table]), PreprocessingSpec())
-    np.testing.assert_allclose(VolumeSampler.from_volumes(stacks, ()).probabilities, [0.6, 0.2, 0.2])
+    volumes = load_volumes(
+        [dataset], "train", PartialLabelCodec.from_tables([dataset.label_table]), PreprocessingSpec()
+    )
+    np.testing.assert_allclose(VolumeSampler.from_volumes(volumes, ()).probabilities, [0.6, 0.2, 0.2])
     for wrong in (0, -1.0, "2", float("inf"), True):
         broken = replace(dataset, all_cases=(replace(heavy, metadata={SAMPLE_WEIGHT_KEY: wrong}),))
         with pytest.raises(DatasetError, match="case-0: sample_weight: must be a number above 0"):

@@ -20,7 +20,7 @@ CHU: LabelTable = {
     **{n: (f"L{n}",) for n in range(1, 6)},
     13: ("T12",),
 }
-WHOLE: LabelTable = {0: ("background", "sacrum"), 4: ("L4", "L4 arch"), 5: ("L5", "L5 arch"), 9: ("L4-L5",)}
+VERTEBRAE: LabelTable = {0: ("background", "sacrum"), 4: ("L4", "L4 arch"), 5: ("L5", "L5 arch"), 9: ("L4-L5",)}
 TISSUE: LabelTable = {0: ("background", "sacrum"), 1: ("body", "arch"), 2: ("disc",), 3: ("canal",)}
 BACKGROUND, BODY, DISC, CANAL, SACRUM, ARCH = CLASSES
 KINDS = st.frozensets(st.sampled_from(CLASSES))
@@ -30,7 +30,7 @@ def case(table: LabelTable, present: dict[int, int] | None = None) -> Case:
     return Case("c", Path("i"), Path("l"), table, voxel_counts=present or {})
 
 
-def test_words_for_structures() -> None:
+def test_keywords_and_names_are_parsed() -> None:
     assert Targets.parse(["vertebrae"]).names == ("L1", "L2", "L3", "L4", "L5")
     assert Targets.parse(["discs"]).names == ("L1-L2", "L2-L3", "L3-L4", "L4-L5")
     assert len(Targets.parse(["all"]).names) == 9
@@ -44,7 +44,7 @@ def test_words_for_structures() -> None:
             Targets.parse([wrong])
 
 
-def test_what_is_taught_is_what_was_drawn_and_is_needed() -> None:
+def test_trained_kinds_are_annotated_and_needed() -> None:
     assert Targets().trained_kinds([CHU]) == {BODY}
     assert Targets().trained_kinds([sets.TABLE]) == set(CLASSES[1:])
     assert Targets.parse(["discs"]).trained_kinds([sets.TABLE]) == {BODY, DISC, SACRUM}  # names are counted by these
@@ -53,37 +53,37 @@ def test_what_is_taught_is_what_was_drawn_and_is_needed() -> None:
     assert Targets().trained_kinds([{0: ("unknown",)}]) == set()
 
 
-def test_posterior_elements_belong_to_vertebrae_that_were_drawn_whole() -> None:
-    assert Targets.parse(["L4"]).with_annotated_arches([WHOLE]).names == ("L4", "L4 arch")
+def test_posterior_elements_belong_to_vertebrae_annotated_with_them() -> None:
+    assert Targets.parse(["L4"]).with_annotated_arches([VERTEBRAE]).names == ("L4", "L4 arch")
     assert Targets.parse(["spine"]).with_annotated_arches([TISSUE]).names == ("body", "arch")
     assert Targets.parse(["L4"]).with_annotated_arches([CHU]).names == ("L4",)
-    assert Targets().with_annotated_arches([WHOLE]).names == ()
+    assert Targets().with_annotated_arches([VERTEBRAE]).names == ()
 
 
-def test_a_case_annotates_what_was_drawn_in_it() -> None:
-    wanted = Targets.parse(["L4", "L4-L5", "L3"])
-    assert wanted.annotated_in(case(CHU)) == ("L4", "L3")
-    assert wanted.annotated_in(case(CHU, {0: 5, 4: 5})) == ("L4",)
-    assert wanted.annotated_in(case(WHOLE)) == ("L4", "L4-L5")
-    assert wanted.annotated_in(case(TISSUE)) == ("L4", "L4-L5", "L3")  # as tissues, without their names
-    assert wanted.annotated_in(case({**CHU, 0: ("background", "L3")})) == ("L4",)
-    assert wanted.annotated_in(case({**CHU, 0: ("background", "body")})) == ()
+def test_targets_annotated_in_a_case() -> None:
+    targets = Targets.parse(["L4", "L4-L5", "L3"])
+    assert targets.annotated_in(case(CHU)) == ("L4", "L3")
+    assert targets.annotated_in(case(CHU, {0: 5, 4: 5})) == ("L4",)
+    assert targets.annotated_in(case(VERTEBRAE)) == ("L4", "L4-L5")
+    assert targets.annotated_in(case(TISSUE)) == ("L4", "L4-L5", "L3")  # as tissues, without their names
+    assert targets.annotated_in(case({**CHU, 0: ("background", "L3")})) == ("L4",)
+    assert targets.annotated_in(case({**CHU, 0: ("background", "body")})) == ()
     assert Targets.parse(["spine"]).annotated_in(case(CHU)) == ("body",)
 
 
-def test_cases_without_a_target_are_left_out(tmp_path: Path) -> None:
+def test_cases_without_a_target_are_not_selected(tmp_path: Path) -> None:
     def dataset(*cases: Case) -> Dataset:
         return Dataset(tmp_path, "d", CHU, cases)
 
-    here, there = case(CHU), replace(case({0: ("background", "body"), 9: ("L4-L5",)}), name="other")
-    (kept,) = Targets.parse(["L4"]).select_datasets([dataset(here, there)])
-    assert [c.name for c in kept.all_cases] == ["c"]
-    assert Targets().select_datasets([dataset(here, there)])[0].all_cases == (here, there)
-    with pytest.raises(DatasetError, match="no training case in which L4-L5 was drawn"):
-        Targets.parse(["L4", "L4-L5"]).select_datasets([dataset(here)])
-    with pytest.raises(DatasetError, match="no training case in which L4 was drawn"):
-        Targets.parse(["L4"]).select_datasets([dataset(replace(here, split="val"))])
-    assert Targets.parse(["levels"]).select_datasets([dataset(here)])[0].all_cases == (here,)
+    first, second = case(CHU), replace(case({0: ("background", "body"), 9: ("L4-L5",)}), name="other")
+    (selected,) = Targets.parse(["L4"]).select_datasets([dataset(first, second)])
+    assert [c.name for c in selected.all_cases] == ["c"]
+    assert Targets().select_datasets([dataset(first, second)])[0].all_cases == (first, second)
+    with pytest.raises(DatasetError, match="no training case annotates L4-L5"):
+        Targets.parse(["L4", "L4-L5"]).select_datasets([dataset(first)])
+    with pytest.raises(DatasetError, match="no training case annotates L4"):
+        Targets.parse(["L4"]).select_datasets([dataset(replace(first, split="val"))])
+    assert Targets.parse(["levels"]).select_datasets([dataset(first)])[0].all_cases == (first,)
 
 
 def test_only_targets_are_scored() -> None:
@@ -98,7 +98,7 @@ def test_only_targets_are_scored() -> None:
     assert Targets.parse(["L4-L5"]).scoring_tables(CHU) == ({}, {})
 
 
-def test_narrowed_by_hand() -> None:
+def test_restricted_sets_by_hand() -> None:
     background, body = frozenset({BACKGROUND}), frozenset({BODY})
     rest = frozenset(CLASSES) - body
     assert (
@@ -113,19 +113,21 @@ def test_narrowed_by_hand() -> None:
 
 
 @given(KINDS.filter(bool), KINDS, KINDS)
-def test_narrowing_never_claims_more(allowed: frozenset[Kind], taught: frozenset[Kind], known: frozenset[Kind]) -> None:
-    taught = taught - {BACKGROUND}
-    alive = taught | known | {BACKGROUND}
-    found = restrict_to_trained(allowed, taught, alive)
-    assert found
-    assert allowed & taught <= found
-    if found != frozenset(CLASSES):
-        assert found <= alive
-        assert found & taught == allowed & taught
-    if taught == set(CLASSES[1:]):
-        assert found == allowed
+def test_a_restricted_set_never_claims_more(
+    allowed: frozenset[Kind], trained_kinds: frozenset[Kind], known_before: frozenset[Kind]
+) -> None:
+    trained_kinds = trained_kinds - {BACKGROUND}
+    known_kinds = trained_kinds | known_before | {BACKGROUND}
+    restricted = restrict_to_trained(allowed, trained_kinds, known_kinds)
+    assert restricted
+    assert allowed & trained_kinds <= restricted
+    if restricted != frozenset(CLASSES):
+        assert restricted <= known_kinds
+        assert restricted & trained_kinds == allowed & trained_kinds
+    if trained_kinds == set(CLASSES[1:]):
+        assert restricted == allowed
 
 
 def test_every_keyword_names_structures_or_kinds() -> None:
-    for word in KEYWORDS:
-        assert Targets.parse([word]).names == KEYWORDS[word]
+    for keyword in KEYWORDS:
+        assert Targets.parse([keyword]).names == KEYWORDS[keyword]

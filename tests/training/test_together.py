@@ -1,4 +1,4 @@
-"""Datasets that drew different things teach one network side by side."""
+"""Datasets with different annotations train one network together."""
 
 from __future__ import annotations
 
@@ -28,61 +28,62 @@ from lumbarseg.training.sampling import VolumeSampler, make_batch
 from lumbarseg.training.trainer import train
 from lumbarseg.volume import Volume
 
-QUICK = replace(PRESETS["quick"], steps=2, batch_size=9, threads=1, validation_interval=2, precision="float32")
+QUICK = replace(PRESETS["quick"].settings, steps=2, batch_size=9, threads=1, validation_interval=2, precision="float32")
 SPACE = {Kind.BODY: 1, Kind.ARCH: 1, Kind.DISC: 2, Kind.CANAL: 3}
 CHU = ("Img_02", "Img_05")
+SPIDER_TABLE = ROOT / "benchmarks" / "label_tables" / "spider_space.json"
 
 
-def replicas(place: Path) -> tuple[Path, Path]:
+def replicas(root: Path) -> tuple[Path, Path]:
     """Pairs as those of spider_space, and Chu's layout, of small phantoms."""
     values = np.zeros(256, np.uint8)
     values[[s.label for s in STRUCTURES]] = [SPACE.get(s.kind, 0) for s in STRUCTURES]
     for number in range(2):
         exam = small_phantoms.exam(number, seed=1, slices=15)
         labels = Volume(values[exam.labels.array], exam.labels.affine)
-        io.write_image(exam.image, place / "space" / f"{number}_image.nii.gz")
-        io.write_labels(labels, place / "space" / f"{number}_labels.nii.gz", ())
-    whole = filter(layout.is_usable, (small_phantoms.exam(number, seed=2, bodies=8) for number in count()))
-    layout.write(place / "chu", islice(whole, 2), np.random.default_rng(0), False)
-    return place / "space", place / "chu"
+        io.write_image(exam.image, root / "space" / f"{number}_image.nii.gz")
+        io.write_labels(labels, root / "space" / f"{number}_labels.nii.gz", ())
+    complete = filter(layout.is_usable, (small_phantoms.exam(number, seed=2, bodies=8) for number in count()))
+    layout.write(root / "chu", islice(complete, 2), np.random.default_rng(0), False)
+    return root / "space", root / "chu"
 
 
-def copies(place: Path, real: Path) -> tuple[Path, Path]:
+def copies(root: Path, real: Path) -> tuple[Path, Path]:
     """Two exams of each."""
-    chosen = sorted((real / "spider_space" / "train").glob("*.nii.gz"))[:4]
-    chosen += [path for path in sorted((real / "chu").glob("*.nii.gz")) if path.name.startswith(CHU)]
-    for path in chosen:
-        target = place / path.relative_to(real).parts[0] / path.name
+    paths = sorted((real / "spider_space" / "train").glob("*.nii.gz"))[:4]
+    paths += [path for path in sorted((real / "chu").glob("*.nii.gz")) if path.name.startswith(CHU)]
+    for path in paths:
+        target = root / path.relative_to(real).parts[0] / path.name
         target.parent.mkdir(exist_ok=True)
         shutil.copy(path, target)
-    return place / "spider_space", place / "chu"
+    return root / "spider_space", root / "chu"
 
 
 @pytest.fixture(scope="module", params=["replicas", pytest.param("real", marks=pytest.mark.slow)])
 def datasets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
     """Whole vertebrae, discs and canal; bodies alone; and everything."""
-    place = tmp_path_factory.mktemp(request.param)
+    root = tmp_path_factory.mktemp(request.param)
     real = request.param == "real"
-    space, bodies = copies(place, request.getfixturevalue("real")) if real else replicas(place)
+    space, bodies = copies(root, request.getfixturevalue("real")) if real else replicas(root)
     imported = [
-        import_source(paired_files.make_importer(ROOT / "benchmarks" / "label_tables" / "spider_space.json"), space, place / "a", jobs=1, val_fraction=0.0),
-        import_source(chu.IMPORTER, bodies, place / "b", jobs=1, val_fraction=0.0),
+        import_source(paired_files.make_importer(SPIDER_TABLE), space, root / "a", jobs=1, val_fraction=0.0),
+        import_source(chu.IMPORTER, bodies, root / "b", jobs=1, val_fraction=0.0),
     ]
     assert [(len(done.added), done.refused) for done in imported] == [(2, {}), (2, {})]
-    create_dataset(place / "c", "phantoms", {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}})
+    create_dataset(root / "c", "phantoms", {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}})
     for exam in small_phantoms.exams(2, seed=3):
-        write_case(place / "c", exam.name, exam.image, exam.labels, {"patient": exam.name})
-    return [*(done.dataset for done in imported), Dataset.open(place / "c")]
+        write_case(root / "c", exam.name, exam.image, exam.labels, {"patient": exam.name})
+    return [*(done.dataset for done in imported), Dataset.open(root / "c")]
 
 
-def test_they_are_trained_on_together(datasets: list[Dataset], tmp_path: Path) -> None:
+def test_they_train_one_network(datasets: list[Dataset], tmp_path: Path) -> None:
     path = train(QUICK, datasets, tmp_path / "run")
     assert Checkpoint.load(path).step == QUICK.steps
 
 
-def test_who_drew_no_disc_has_no_opinion_on_disc_or_background(datasets: list[Dataset]) -> None:
+def test_without_disc_annotation_disc_or_background_has_no_gradient(datasets: list[Dataset]) -> None:
     data = load_training_data(QUICK, datasets, PreprocessingSpec())
-    sets = LabelSets.of(torch.from_numpy(data.codec.allowed))
+    sets = LabelSets.from_allowed(torch.from_numpy(data.codec.allowed))
     _, codes = make_batch(VolumeSampler.from_volumes(data.train, ()), QUICK, 0)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(len(codes), len(CLASSES), *codes.shape[1:], generator=generator, dtype=torch.float64)
@@ -96,6 +97,6 @@ def test_who_drew_no_disc_has_no_opinion_on_disc_or_background(datasets: list[Da
     neither = allowed[..., ground] & ~allowed[..., disc]
     assert either.any() and slope[either].max() < 1e-12
     assert neither.any() and slope[neither].min() > 1e-9
-    undrawn = data.codec.lookup_table(datasets[1].cases()[0].label_table)[0]
-    assert {Kind.BACKGROUND, Kind.DISC} <= data.codec.allowed_sets[undrawn]
-    assert (codes == int(undrawn)).any()
+    code = data.codec.lookup_table(datasets[1].cases()[0].label_table)[0]
+    assert {Kind.BACKGROUND, Kind.DISC} <= data.codec.allowed_sets[code]
+    assert (codes == int(code)).any()

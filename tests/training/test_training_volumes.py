@@ -3,20 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests import sets
 
 from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.datasets import read_case
-from lumbarseg.errors import DatasetError
 from lumbarseg.preprocessing import PreprocessingSpec, preprocess
 from lumbarseg.training.training_volumes import (
     BYTES_PER_INTENSITY,
     PartialLabelCodec,
     TrainingVolume,
-    check_not_empty,
     extract_slab,
     load_volumes,
     majority_vote,
@@ -25,8 +22,8 @@ from lumbarseg.training.training_volumes import (
 from lumbarseg.volume import Volume
 
 
-def stack(slices: int, thickness: float = 1.0) -> TrainingVolume:
-    """A stack whose slice k holds 10 k everywhere, and the code k // 2."""
+def ramp_volume(slices: int, thickness: float = 1.0) -> TrainingVolume:
+    """A volume whose slice k has intensity 10 k, and the code k // 2."""
     ramp = np.arange(slices, dtype=np.uint8)[:, None, None]
     image = np.broadcast_to(10 * ramp, (slices, 4, 4)).copy()
     return TrainingVolume("s", 0, image, np.broadcast_to(ramp // 2, image.shape).copy(), thickness, np.array([[2, 2]]))
@@ -56,35 +53,35 @@ def test_the_majority_of_slices_wins_and_ties_go_to_the_lower_code() -> None:
 
 
 @given(st.integers(1, 9), st.integers(0, 50))
-def test_the_majority_is_what_counting_says(count: int, seed: int) -> None:
+def test_the_majority_is_that_of_counting(count: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 5, (count, 3, 4)).astype(np.uint8)
     expected = np.apply_along_axis(lambda column: np.bincount(column).argmax(), 0, codes)
     np.testing.assert_array_equal(majority_vote(codes), expected)
 
 
 def test_single_slices_have_their_neighbours_and_the_border_repeated() -> None:
-    found = [extract_slab(stack(6), 1, 0, index, np.ones(1, np.float32)) for index in (0, 3, 5)]
-    assert [image[:, 0, 0].tolist() for image, _ in found] == [
+    slabs = [extract_slab(ramp_volume(6), 1, 0, index, np.ones(1, np.float32)) for index in (0, 3, 5)]
+    assert [image[:, 0, 0].tolist() for image, _ in slabs] == [
         [0, 0, 0, 10, 20],
         [10, 20, 30, 40, 50],
         [30, 40, 50, 50, 50],
     ]
-    assert [codes[0, 0] for _, codes in found] == [0, 1, 2]
+    assert [codes[0, 0] for _, codes in slabs] == [0, 1, 2]
 
 
 def test_slabs_are_means_of_their_slices() -> None:
     box = np.full(2, 0.5, np.float32)
-    image, codes = extract_slab(stack(8), 2, 0, 1, box)
+    image, codes = extract_slab(ramp_volume(8), 2, 0, 1, box)
     np.testing.assert_allclose(image[:, 0, 0], [5, 5, 25, 45, 65])
     assert codes[0, 0] == 1
-    image, codes = extract_slab(stack(8), 2, 1, 2, box)  # slices 1-2, 3-4, 5-6
+    image, codes = extract_slab(ramp_volume(8), 2, 1, 2, box)  # slices 1-2, 3-4, 5-6
     np.testing.assert_allclose(image[:, 0, 0], [15, 35, 55, 55, 55])
     assert codes[0, 0] == 2
 
 
 def test_a_wider_kernel_reaches_into_the_neighbours() -> None:
     triangle = np.array([1, 2, 3, 2, 1], np.float32) / 9
-    image, _ = extract_slab(stack(9), 3, 0, 1, triangle)
+    image, _ = extract_slab(ramp_volume(9), 3, 0, 1, triangle)
     np.testing.assert_allclose(image[2], 40, atol=1e-4)
     np.testing.assert_allclose(image[1], 100 / 9, rtol=1e-5)  # beyond the exam its first slice again
 
@@ -93,10 +90,10 @@ def test_datasets_are_read_as_the_network_sees_them(tmp_path: Path) -> None:
     dataset = sets.write(tmp_path / "a", train=2, val=1)
     other = sets.write(tmp_path / "b", train=1, val=1, table=sets.WHOLE)
     codes = PartialLabelCodec.from_tables([dataset.label_table, other.label_table])
-    stacks = load_volumes([dataset, other], "train", codes, PreprocessingSpec())
-    assert [(s.name, s.dataset_index) for s in stacks] == [("case-0", 0), ("case-1", 0), ("case-0", 1)]
+    volumes = load_volumes([dataset, other], "train", codes, PreprocessingSpec())
+    assert [(s.name, s.dataset_index) for s in volumes] == [("case-0", 0), ("case-1", 0), ("case-0", 1)]
     image, labels = read_case(dataset.cases()[0])
-    first = stacks[0]
+    first = volumes[0]
     assert first.image.dtype == first.codes.dtype == np.uint8
     assert first.slice_thickness == 4.0
     np.testing.assert_array_equal(first.codes, codes.lookup_table(dataset.label_table)[labels.array])
@@ -105,9 +102,6 @@ def test_datasets_are_read_as_the_network_sees_them(tmp_path: Path) -> None:
     )
     structure = labels.array[0][tuple(first.spine_pixels.T)]
     assert (structure > 0).all()
-    check_not_empty(stacks, [dataset, other])
-    with pytest.raises(DatasetError, match="holds no case of the split train"):
-        check_not_empty(stacks[:2], [dataset, other])
 
 
 def test_labels_come_to_the_network_grid_by_the_nearest_voxel() -> None:

@@ -16,7 +16,7 @@ from lumbarseg.training.initial_weights import InitialWeights
 from lumbarseg.training.networks import PlanarUNet
 from lumbarseg.training.targets import Targets
 from lumbarseg.training.validation import (
-    StructureScore,
+    CaseStructureScore,
     TorchPredictor,
     ValidationExam,
     ValidationReport,
@@ -35,8 +35,10 @@ def model() -> TorchPredictor:
 
 @pytest.fixture(scope="module")
 def exam() -> ValidationExam:
-    drawn = demo_exam(193)
-    return ValidationExam("p", 0, drawn.image, drawn.labels.array, {0: ("background",), **own_label_table()})
+    phantom_exam = demo_exam(193)
+    return ValidationExam(
+        "p", 0, phantom_exam.image, phantom_exam.labels.array, {0: ("background",), **own_label_table()}
+    )
 
 
 def test_a_whole_exam_is_scored_by_name(model: TorchPredictor, exam: ValidationExam) -> None:
@@ -47,11 +49,11 @@ def test_a_whole_exam_is_scored_by_name(model: TorchPredictor, exam: ValidationE
     assert means["L3"][0] > 0.85
     assert means["sacrum"][0] > 0.7
     assert report.mean_dice == pytest.approx(np.mean([row.dice for row in report.scores]))
-    shifted = replace(exam, labels=_renamed(exam.labels))
-    wrong = validate(model, [shifted], Targets.parse(["L3", "spine"]))
+    renamed = replace(exam, labels=_renamed(exam.labels))
+    wrong = validate(model, [renamed], Targets.parse(["L3", "spine"]))
     assert wrong.name_errors == {"p": ["L3 as L4"]}
     assert wrong.dataset_means(0)["L3"][0] < 0.1
-    assert wrong.dataset_means(0)["body"][0] > 0.8  # as one tag, names do not matter
+    assert wrong.dataset_means(0)["body"][0] > 0.8  # as one structure, names do not matter
     assert set(wrong.dataset_means(0)) == {"L3", "body"}
 
 
@@ -68,8 +70,8 @@ def test_an_exam_in_which_nothing_can_be_named_scores_nothing(model: TorchPredic
 
 
 def test_the_score_is_a_mean_of_exams_then_of_datasets() -> None:
-    def row(exam: str, group: int, name: str, dice: float) -> StructureScore:
-        return StructureScore(exam, group, name, dice, 1.0)
+    def row(exam: str, group: int, name: str, dice: float) -> CaseStructureScore:
+        return CaseStructureScore(exam, group, name, dice, 1.0)
 
     rows = (row("a", 0, "L1", 1.0), row("a", 0, "L2", 0.5), row("b", 0, "L1", 0.25), row("c", 1, "L1", 0.1))
     report = ValidationReport(rows, {})

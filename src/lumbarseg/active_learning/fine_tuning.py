@@ -13,13 +13,14 @@ from lumbarseg.errors import DatasetError
 from lumbarseg.training.checkpoint import CHECKPOINT_FILE
 from lumbarseg.training.export import checkpoint_to_export, export_model
 from lumbarseg.training.initial_weights import InitialWeights
-from lumbarseg.training.presets import TABLE
+from lumbarseg.training.presets import PRESETS
+from lumbarseg.training.recorder import ValidationCallback
 from lumbarseg.training.settings import TrainingSettings
-from lumbarseg.training.trainer import ValidationCallback, train
+from lumbarseg.training.trainer import train
 
 from .sampling_weights import dataset_weights, with_case_weights
 
-_FINE_TUNING_PRESET, _FROM_SCRATCH_PRESET = "fine", "chu-5"
+_FINE_TUNING_PRESET, _FROM_SCRATCH_PRESET = "fine", "few-exams"
 
 
 def fine_tune(
@@ -67,12 +68,11 @@ def fine_tuning_settings(initial_weights: Path | str | None, overrides: Mapping[
     From scratch, the preset for few exams is used.
     """
     if initial_weights is None:
-        settings = TABLE[_FROM_SCRATCH_PRESET].settings_for(with_weights=False)
-        return replace(settings, targets=(), **overrides)
+        return replace(PRESETS[_FROM_SCRATCH_PRESET].settings, **overrides)
     weights = InitialWeights.load(initial_weights)
     method = {"method": "deepedit" if weights.spec.clicks else "segmentation"}
     network = {"channels": weights.channels, "network": weights.network, "depth": weights.spec.depth}
-    settings = TABLE[_FINE_TUNING_PRESET].settings_for(with_weights=True)
+    settings = PRESETS[_FINE_TUNING_PRESET].settings
     return replace(settings, **{**method, **overrides, **network})
 
 

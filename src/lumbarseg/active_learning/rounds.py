@@ -29,7 +29,7 @@ from .model_registry import ModelRegistry
 from .validation_patients import load_validation_patients
 
 if TYPE_CHECKING:  # torch is optional
-    from lumbarseg.training.trainer import ValidationCallback
+    from lumbarseg.training.recorder import ValidationCallback
 
 PLAN_FILE, CANDIDATE_FILE, RUN_FOLDER = "round.json", "candidate.onnx", "run"
 NO_MODEL = "none"

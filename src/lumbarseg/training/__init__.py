@@ -1,1 +1,1 @@
-"""From prepared datasets to a model file; the only room that knows torch."""
+"""Training: from prepared datasets to a model file. The only room that imports torch."""

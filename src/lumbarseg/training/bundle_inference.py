@@ -1,6 +1,7 @@
-"""What runs inside a MONAI bundle: the package's preparation, network and restoring as MONAI's transforms and inferer.
+"""What runs inside a MONAI bundle: preprocessing, network and postprocessing as MONAI's transforms and inferer.
 
-This file and those that it imports are copied into the bundle, see `bundle`: it runs with MONAI, without the package.
+This file and those that it imports are copied into the bundle (see `monai_bundle`), which runs with MONAI and without
+this package.
 """
 
 from __future__ import annotations
@@ -28,47 +29,47 @@ _SHAPE, _AFFINE, _FILE = "source_shape", "source_affine", "filename_or_obj"
 
 
 def load_card(path: str) -> ModelCard:
-    """The card of the model, from its JSON file."""
+    """Read the model card from its JSON file."""
     return ModelCard.from_metadata({METADATA_KEY: Path(path).read_text(encoding="utf-8")})
 
 
-def load_network(settings: Mapping[str, Any]) -> nn.Module:
-    """The network of these settings, with weights yet to be loaded."""
+def create_network(settings: Mapping[str, Any]) -> nn.Module:
+    """Build the network of these settings; its weights are loaded later."""
     return build_network(TrainingSettings.from_dict(dict(settings)))
 
 
 class Preprocessd(MapTransform):
-    """(1, I, J, K) on the exam's grid to (1, slices, A, S) as the network reads it; the exam's grid is kept with it."""
+    """Preprocess images (1, I, J, K) to (1, slices, A, S); the metadata keep the exam's grid."""
 
     def __init__(self, keys: Any, spec: PreprocessingSpec) -> None:
         super().__init__(keys)
         self.spec = spec
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A copy of `data` with its images prepared."""
+        """Return a copy of `data` with preprocessed images."""
         out = dict(data)
         for key in self.key_iterator(out):
             image = out[key]
             volume = Volume(image[0].cpu().numpy(), image.affine.cpu().numpy())
-            found = preprocess(volume, self.spec)
+            prepared = preprocess(volume, self.spec)
             meta = {
                 _FILE: image.meta.get(_FILE, ""),
                 _SHAPE: torch.tensor(volume.array.shape),
                 _AFFINE: torch.tensor(volume.affine),
             }
-            out[key] = MetaTensor(torch.from_numpy(found.array[None]), torch.tensor(found.grid.affine), meta)
+            out[key] = MetaTensor(torch.from_numpy(prepared.array[None]), torch.tensor(prepared.grid.affine), meta)
         return out
 
 
 class RestoreClassesd(MapTransform):
-    """Probabilities (classes, slices, A, S) to a map of classes (1, I, J, K), uint8, on the own grid of an exam."""
+    """Turn probabilities (classes, slices, A, S) into a class map (1, I, J, K) uint8 on the exam's own grid."""
 
     def __init__(self, keys: Any, spec: PreprocessingSpec, image: str = "image") -> None:
         super().__init__(keys)
         self.spec, self.image = spec, image
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A copy of `data` with its answers restored."""
+        """Return a copy of `data` with class maps."""
         out = dict(data)
         image = out[self.image]
         i, j, k = (int(n) for n in image.meta[_SHAPE])
@@ -76,34 +77,34 @@ class RestoreClassesd(MapTransform):
         source = Grid((i, j, k), affine.cpu().numpy())
         for key in self.key_iterator(out):
             prepared = PreparedImage(image[0].cpu().numpy(), network_grid(source, self.spec), source, self.spec)
-            found = classes_on_source_grid(out[key].cpu().numpy(), prepared)
-            out[key] = MetaTensor(torch.from_numpy(found[None]), affine, {_FILE: image.meta[_FILE]})
+            classes = classes_on_source_grid(out[key].cpu().numpy(), prepared)
+            out[key] = MetaTensor(torch.from_numpy(classes[None]), affine, {_FILE: image.meta[_FILE]})
         return out
 
 
 class SliceInferer(Inferer):
-    """Every slice with its neighbours through the network, or overlapping blocks of slices for a 3-D network."""
+    """Runs the network on every slice with its neighbours, or a 3-D network on overlapping blocks of slices."""
 
     def __init__(self, card: ModelCard) -> None:
         super().__init__()
         self.card = card
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *_: Any, **__: Any) -> Tensor:
-        """inputs: (N, 1, slices, A, S) to probabilities (N, classes, slices, A, S)."""
+        """Return probabilities (N, classes, slices, A, S) of inputs (N, 1, slices, A, S)."""
         model = _TorchPredictor(self.card, network, inputs.device)
         return torch.stack([torch.from_numpy(predict(model, image[0].cpu().numpy())) for image in inputs])
 
 
 @dataclass(frozen=True)
 class _TorchPredictor:
-    """A network of torch as `predict` asks it."""
+    """A torch network with the interface that `predict` needs."""
 
     card: ModelCard
     network: Callable[..., Tensor]
     device: torch.device
 
     def run(self, windows: Array) -> Array:
-        """windows: (N, inputs, A, S) float32 to logits."""
+        """Return logits of windows (N, inputs, A, S) float32."""
         with torch.no_grad():
-            found: Array = self.network(torch.from_numpy(windows).to(self.device)).float().cpu().numpy()
-        return found
+            logits: Array = self.network(torch.from_numpy(windows).to(self.device)).float().cpu().numpy()
+        return logits

@@ -1,12 +1,12 @@
-"""A training run at one moment: everything needed to go on as if nothing had happened."""
+"""Checkpoints: everything that a training run needs to continue as if it had never stopped."""
 
 from __future__ import annotations
 
 import math
 import os
 import pickle
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,13 @@ from .networks import build_network
 from .settings import TrainingSettings
 
 FORMAT_VERSION = 1
-CHECKPOINT_FILE = "checkpoint.pt"
-BEST_FILE = "best.pt"
-"""The last moment of a run in its folder, and the one that was best on held-out exams."""
+CHECKPOINT_FILE, BEST_FILE = "checkpoint.pt", "best.pt"
+"""Files of a run's folder: its last checkpoint, and the one with the best validation score."""
 
 Weights = dict[str, Tensor]
 
 _READ_ERRORS = (EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
-"""What torch's reader runs into in bytes that are no checkpoint."""
+"""What torch's reader raises for bytes that are no checkpoint."""
 
 _FORMER_KEYS = {
     "model": "weights",
@@ -45,16 +44,28 @@ _FORMER_KEYS = {
     "lowest": "lowest_structure",
     "best": "best_validation",
 }
-"""Keys of checkpoints written before the names of today."""
+"""Keys in checkpoints from before the rename, and the keys of today."""
+
+
+@dataclass(frozen=True)
+class BestValidation:
+    """The best validation so far. dice: of each structure; exams: rows as in result.json; waited: validations since."""
+
+    score: float = 0.0
+    step: int = 0
+    seconds: float = 0.0
+    dice: dict[str, float] = field(default_factory=dict)
+    exams: list[dict[str, Any]] = field(default_factory=list)
+    waited: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One moment of a run. data: names and checksums of the datasets; about: what is known of the run.
+    """The state of a run after `step` steps.
 
-    elapsed: seconds of work; known: classes that the network was taught, none meaning all; targets, lowest: as in
-    the card; best: score, step, how many validations ago, Dice by structure and by exam; teacher: weights that the run
-    must not stray from, if any.
+    ema_weights : exponential moving average of `weights`; dataset_digests : names and checksums of the datasets;
+    details : more for the model card; elapsed_seconds : of training; trained_names, targets, lowest_structure : as in
+    the model card; teacher_weights : of the network whose predictions are distilled, if any
     """
 
     settings: TrainingSettings
@@ -71,19 +82,20 @@ class Checkpoint:
     trained_names: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     lowest_structure: tuple[str, float] | None = None
-    best_validation: Mapping[str, Any] = field(default_factory=dict)
+    best_validation: BestValidation = field(default_factory=BestValidation)
     teacher_weights: Weights = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint atomically: after a kill or with a full disk, the previous one stays."""
+        """Write the checkpoint; if the process is killed or the disk is full, the file from before stays."""
         values = {**vars(self), "format": FORMAT_VERSION, "classes": [str(kind) for kind in CLASSES]}
         values |= {"settings": self.settings.to_dict(), "spec": self.spec.to_dict()}
+        values |= {"best_validation": asdict(self.best_validation)}
         try:
             with atomic_write(path) as file:
                 torch.save(values, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (FileError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+        except (FileError, RuntimeError) as error:  # torch raises RuntimeError when it cannot write
             previous = "the previous one is kept" if path.exists() else "there is none yet"
             cause = error.__cause__
             reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else "the disk may be full"
@@ -93,7 +105,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read a checkpoint, without running anything in it; ModelError when it is none."""
+        """Read a checkpoint without executing code in it; raise ModelError if it is none."""
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
@@ -102,63 +114,64 @@ class Checkpoint:
             raise ModelError(f"{path}: no checkpoint of a training run") from error
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT_VERSION:
             raise ModelError(f"{path}: no checkpoint of a training run, or of another version")
-        values = {_FORMER_KEYS.get(name, name): value for name, value in values.items()}
         if values.pop("classes", None) != [str(kind) for kind in CLASSES]:
             raise ModelError(f"{path}: made for other tissue classes")
+        values = {_FORMER_KEYS.get(name, name): value for name, value in values.items()}
         try:
-            values |= {
-                "settings": TrainingSettings.from_dict(values["settings"]),
-                "spec": PreprocessingSpec.from_dict(values["spec"]),
-            }
+            values["settings"] = TrainingSettings.from_dict(values["settings"])
+            values["spec"] = PreprocessingSpec.from_dict(values["spec"])
+            values["best_validation"] = BestValidation(**values.get("best_validation", {}))
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ModelError(f"{path}: the checkpoint is incomplete: {error}") from error
 
     def ema_network(self) -> nn.Module:
-        """The network with its averaged weights, ready to answer."""
+        """Return the network with its averaged weights, in evaluation mode."""
         network = build_network(self.settings)
         network.load_state_dict(self.ema_weights)
         return network.eval()
 
 
 def load_mean_checkpoint(paths: Path | Sequence[Path]) -> Checkpoint:
-    """A checkpoint; of several the last one, with the mean of the averaged weights of all.
+    """Return a checkpoint; of several the last one, with the mean of their averaged weights.
 
-    Of runs that began with one another's weights the mean often serves exams of other scanners better than each of
-    them (Wortsman et al., Model soups, ICML 2022); of strangers it is noise. Weights for clicks are the mean of the
-    runs that read clicks. ModelError where they are not of one kind.
+    The mean of runs that were initialised from one another often segments exams of other scanners better than each of
+    them (Wortsman et al., Model soups, ICML 2022); the mean of unrelated runs is noise. The weights for clicks are the
+    mean of the runs that read clicks. Raise ModelError if the networks differ.
     """
     paths = [paths] if isinstance(paths, Path) else paths
-    runs = [Checkpoint.load(path) for path in paths]
-    last = runs[-1]
-    for run, path in zip(runs, paths, strict=True):
-        if _compatibility_key(run) != _compatibility_key(last):
-            raise ModelError(f"{path}: another network than {paths[-1]}, or taught other structures: they have no mean")
-    if len(runs) == 1:
+    checkpoints = [Checkpoint.load(path) for path in paths]
+    last = checkpoints[-1]
+    for checkpoint, path in zip(checkpoints, paths, strict=True):
+        if _compatibility_key(checkpoint) != _compatibility_key(last):
+            raise ModelError(
+                f"{path}: another network or other trained structures than {paths[-1]}: no mean is possible"
+            )
+    if len(checkpoints) == 1:
         return last
-    weights = [fit_input_channels(run.ema_weights, last.spec.inputs, fill=math.nan) for run in runs]
-    average = {
+    weights = [fit_input_channels(one.ema_weights, last.spec.inputs, fill=math.nan) for one in checkpoints]
+    mean_weights = {
         name: torch.stack([one[name].double() for one in weights]).nanmean(dim=0).to(value.dtype)
         for name, value in last.ema_weights.items()
     }
-    data = {name: digest for run in runs for name, digest in run.dataset_digests.items()}
     return replace(
         last,
-        ema_weights=average,
-        dataset_digests=data,
-        details={**last.details, "mean_of_steps": [run.step for run in runs]},
+        ema_weights=mean_weights,
+        dataset_digests={name: digest for one in checkpoints for name, digest in one.dataset_digests.items()},
+        details={**last.details, "mean_of_steps": [one.step for one in checkpoints]},
     )
 
 
-def _compatibility_key(run: Checkpoint) -> tuple[Any, ...]:
-    """What runs must share for their weights to mean the same; some may read clicks, and some not."""
-    plain = replace(run.spec, clicks=None)
-    shapes = {name: tuple(value.shape) for name, value in fit_input_channels(run.ema_weights, plain.inputs).items()}
-    return run.settings.network, shapes, plain, run.trained_names, run.targets
+def _compatibility_key(checkpoint: Checkpoint) -> tuple[Any, ...]:
+    """Return what must be equal for a mean of weights; some of the networks may read clicks, and some not."""
+    spec = replace(checkpoint.spec, clicks=None)
+    weights = fit_input_channels(checkpoint.ema_weights, spec.inputs)
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    return checkpoint.settings.network, shapes, spec, checkpoint.trained_names, checkpoint.targets
 
 
 class ExponentialMovingAverage:
-    """Exponential average of a network's weights and of the buffers of its batch norms."""
+    """The exponential moving average of a network's weights and of the buffers of its batch norms."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.weights: Weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
@@ -166,7 +179,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take the network's weights in; the first steps count less, so that the start is soon forgotten."""
+        """Add the network's weights; the decay is lower in the first steps, to forget the initial weights soon."""
         decay = min(self.decay, step / (step + 10))
         for name, value in network.state_dict().items():
             if value.is_floating_point():

@@ -1,4 +1,4 @@
-"""What a run learns from and is measured on, read into memory once."""
+"""The training and validation data of a run, loaded into memory once."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from lumbarseg.preprocessing import PreprocessingSpec
 
 from .settings import TrainingSettings
 from .targets import Targets
-from .training_volumes import PartialLabelCodec, TrainingVolume, case_sample_weight, check_not_empty, load_volumes
+from .training_volumes import PartialLabelCodec, TrainingVolume, case_sample_weight, load_volumes
 from .validation import ValidationExam, load_validation_exams
 
 LowestStructure = tuple[str, float]
-_MIN_SHARE_OF_EXAMS = 0.95  # of the exams must end at the same body, or disc, for a model to count from it
-_SLAB_THICKNESS_MM = 4.0  # mm; thinner slices are seen as slabs of about this
+"""The name of a structure, and the fraction of the exams in which it is the lowest."""
+_MIN_SHARE_OF_EXAMS = 0.95  # that must end at the same body, or disc, for a model to count levels from it
+_SLAB_THICKNESS_MM = 4.0  # thinner slices are averaged to slabs of about this
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """codes: what labels mean in this run; names: checksum per dataset; sources: (source, licence) of each.
+    """What a run trains on and is validated on.
 
-    known: classes that the network will know; lowest: see the model's card; left_out: cases without a target.
+    codec : encodes label maps; dataset_digests : checksum of each dataset; sources : (source, licence) of each dataset;
+    known_kinds : classes that the network will know; lowest_structure : as in the model card; excluded_count : cases
+    without a target
     """
 
     codec: PartialLabelCodec
@@ -42,20 +45,19 @@ class TrainingData:
 
     @property
     def exam_counts(self) -> str:
-        """How many there are, for a person."""
-        return f"{len(self.train)} exams to train on, {len(self.val)} held out"
+        """Return the numbers of exams as text."""
+        return f"{len(self.train)} training exams, {len(self.val)} validation exams"
 
     @property
     def trained_names(self) -> tuple[str, ...]:
-        """Names of the known classes; none where all are."""
-        return (
-            () if self.known_kinds >= set(CLASSES) else tuple(str(kind) for kind in CLASSES if kind in self.known_kinds)
-        )
+        """Return the names of the known classes; none when all are known."""
+        names = tuple(str(kind) for kind in CLASSES if kind in self.known_kinds)
+        return () if len(names) == len(CLASSES) else names
 
     @property
     def slice_count(self) -> int:
-        """Of all training exams, thin ones counted as slabs."""
-        return sum(max(1, round(len(s.image) * min(1.0, s.slice_thickness / _SLAB_THICKNESS_MM))) for s in self.train)
+        """Return the number of training slices; exams with thin slices count one slice per slab."""
+        return sum(max(1, round(len(v.image) * min(1.0, v.slice_thickness / _SLAB_THICKNESS_MM))) for v in self.train)
 
 
 def load_training_data(
@@ -64,68 +66,70 @@ def load_training_data(
     spec: PreprocessingSpec,
     known_before: frozenset[Kind] | None = None,
 ) -> TrainingData:
-    """Read the datasets into memory; DatasetError when one has nothing to train on.
+    """Load the datasets into memory; raise DatasetError if one of them has no training case.
 
-    before: classes that the network knows already, None for one that begins from nothing.
+    known_before : classes that the initial weights know, None for a run from scratch
     """
     if not datasets:
         raise DatasetError("no dataset to train on; give at least one folder")
     targets = Targets.parse(settings.targets)
-    chosen = targets.select_datasets(datasets)
-    tables = [case.label_table for dataset in chosen for case in dataset.cases()]
-    taught = targets.trained_kinds(case.label_table for dataset in chosen for case in dataset.cases("train"))
-    known = taught | {Kind.BACKGROUND} | (known_before or frozenset())
-    targets = targets.with_annotated_arches(tables)
-    codes = PartialLabelCodec.from_tables(tables, taught, known)
-    stacks = load_volumes(chosen, "train", codes, spec)
-    check_not_empty(stacks, chosen)
-    names = {f"{i} {dataset.name}": _dataset_digest(dataset) for i, dataset in enumerate(chosen)}
-    pairs = [{(case.source, case.licence) for case in dataset.cases("train")} for dataset in chosen]
-    sources = {name: [list(pair) for pair in sorted(found)] for name, found in zip(names, pairs, strict=True)}
-    lowest = _common_lowest_structure(stacks) if Kind.SACRUM not in known else None
-    left_out = sum(len(d.all_cases) for d in datasets) - sum(len(d.all_cases) for d in chosen)
+    selected = targets.select_datasets(datasets)
+    empty = [dataset.folder for dataset in selected if not dataset.cases("train")]
+    if empty:
+        raise DatasetError(f"{empty[0]}: has no case in the split train")
+    tables = [case.label_table for dataset in selected for case in dataset.cases()]
+    trained_kinds = targets.trained_kinds(case.label_table for d in selected for case in d.cases("train"))
+    known_kinds = trained_kinds | {Kind.BACKGROUND} | (known_before or frozenset())
+    codec = PartialLabelCodec.from_tables(tables, trained_kinds, known_kinds)
+    volumes = load_volumes(selected, "train", codec, spec)
+    names = [f"{i} {dataset.name}" for i, dataset in enumerate(selected)]
     return TrainingData(
-        codes,
-        targets,
-        stacks,
-        load_validation_exams(chosen, settings.validation_cases),
-        names,
-        sources,
-        known,
-        lowest,
-        left_out,
+        codec,
+        targets.with_annotated_arches(tables),
+        volumes,
+        load_validation_exams(selected, settings.validation_cases),
+        {name: _dataset_digest(dataset) for name, dataset in zip(names, selected, strict=True)},
+        {name: _sources(dataset) for name, dataset in zip(names, selected, strict=True)},
+        known_kinds,
+        _common_lowest_structure(volumes) if Kind.SACRUM not in known_kinds else None,
+        sum(len(d.all_cases) for d in datasets) - sum(len(d.all_cases) for d in selected),
     )
 
 
 def describe_limits(data: TrainingData) -> list[str]:
-    """What a person should know of the data before the first step."""
+    """Return what the user should know of the data before the first step, one line each."""
     lines = []
     if data.excluded_count:
-        lines.append(f"{data.excluded_count} exams left out: none of the targets was drawn in them")
+        lines.append(f"{data.excluded_count} exams are not used: they annotate none of the targets")
     if not data.val:
-        lines.append("no exam is held out, so there is no best moment to keep and no early end; see --fold")
+        lines.append("no validation exams, so no best weights are kept and the run does not stop early; see --fold")
     unknown = [str(kind) for kind in CLASSES if kind not in data.known_kinds]
     if unknown:
-        lines.append(f"not taught, so never found: {', '.join(unknown)}")
+        lines.append(f"not trained, so never predicted: {', '.join(unknown)}")
     if not data.known_kinds & {Kind.BODY, Kind.DISC}:
-        lines.append("without bodies or discs nothing is named, so `segment` will refuse; --init shipped knows them")
+        lines.append(
+            "without bodies or discs there are no level names, so `segment` will refuse; --init shipped has them"
+        )
     elif Kind.SACRUM not in data.known_kinds:
         kind = Kind.BODY if Kind.BODY in data.known_kinds else Kind.DISC
-        anchor = (
-            f"from the lowest {kind}, taken for {data.lowest_structure[0]}" if data.lowest_structure else "as a guess"
-        )
-        lines.append(f"without the sacrum, names will be counted {anchor}")
+        lowest = data.lowest_structure
+        anchor = f"from the lowest {kind}, assumed to be {lowest[0]}" if lowest else "from a guess"
+        lines.append(f"without the sacrum, levels will be counted {anchor}")
     return lines
 
 
 def _common_lowest_structure(volumes: Sequence[TrainingVolume]) -> LowestStructure | None:
-    """The body, or disc, at which nearly all exams end, and the share of them."""
-    name, times = Counter(stack.lowest_structure for stack in volumes).most_common(1)[0]
-    return (name, times / len(volumes)) if name and times >= _MIN_SHARE_OF_EXAMS * len(volumes) else None
+    """Return the body, or disc, at which nearly all exams end."""
+    name, count = Counter(volume.lowest_structure for volume in volumes).most_common(1)[0]
+    return (name, count / len(volumes)) if name and count >= _MIN_SHARE_OF_EXAMS * len(volumes) else None
+
+
+def _sources(dataset: Dataset) -> list[list[str]]:
+    return [list(pair) for pair in sorted({(case.source, case.licence) for case in dataset.cases("train")})]
 
 
 def _dataset_digest(dataset: Dataset) -> str:
-    """Of what a run learns from a dataset: names, checksums, tables and weights of its training cases."""
+    """Return a checksum of the names, files, label tables and sample weights of the training cases."""
     facts = [
         (case.name, case.checksums, case.label_table, *_custom_sample_weight(case)) for case in dataset.cases("train")
     ]
@@ -133,5 +137,5 @@ def _dataset_digest(dataset: Dataset) -> str:
 
 
 def _custom_sample_weight(case: Case) -> tuple[float, ...]:
-    """The weight of a case that has one: runs without any keep the checksums that they began with."""
+    """Return the sample weight of a case that has one, so digests of runs without any stay what they were."""
     return () if case_sample_weight(case) == 1 else (case_sample_weight(case),)

@@ -1,8 +1,8 @@
-"""Several processes that train one network, as torchrun starts them: on several cards, or on several computers.
+"""Training in several processes that torchrun started, on one computer or on several.
 
-Each makes its own samples of every batch. Sums over the batch are taken over all processes before anything is computed
-from them, in the loss as in batch norms: so loss and gradients are those of one process with the whole batch, but for
-rounding. Only the first process validates and writes.
+Each process computes the loss of its own samples of every batch, and DistributedDataParallel averages the gradients.
+Sums over the batch in the losses, and the statistics of batch norms, are taken over all processes, so losses and
+weights are those of one process with the whole batch, except for rounding. Only rank 0 validates and writes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import LumbarsegError, ModelError
 
 from .precision import default_device
 
-_TORCHRUN_DEFAULTS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # as torchrun says them
-_TIMEOUT = timedelta(hours=2)  # how long the others wait while the first one validates
+_TORCHRUN_DEFAULTS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+_TIMEOUT = timedelta(hours=2)  # how long the other processes wait while rank 0 validates
+_CONNECTION_ERRORS = ("Connection", "connection", "gloo", "NCCL", "Socket", "Broken pipe")
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of a run: this one's number, how many they are, and where this one computes."""
+    """The processes of a run: the rank and the device of this one, and how many there are."""
 
     rank: int = 0
     world_size: int = 1
@@ -37,157 +39,144 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that validates and writes."""
+        """Return whether this is rank 0, which validates and writes."""
         return self.rank == 0
 
     @property
     def is_single(self) -> bool:
-        """Whether there is no other process."""
+        """Return whether there is no other process."""
         return self.world_size == 1
 
     @property
     def sample_slice(self) -> slice:
-        """Which samples of a batch are its own."""
+        """Return which samples of a batch this process computes."""
         return slice(self.rank, None, self.world_size)
 
     @property
     def description(self) -> str:
-        """The number of processes, for a person; "" for one."""
+        """Return the number of processes as text, empty for one."""
         return "" if self.is_single else f", {self.world_size} processes"
 
     def sum_over_processes(self, value: Tensor) -> Tensor:
-        """The sum over all processes of what each computes a loss from; that loss is the same in all of them."""
-        return value if self.is_single else _Total.apply(value)
+        """Return the sum of `value` over all processes, for a loss that is computed alike in all of them.
+
+        The gradient is that of this process's own summand, times the number of processes: DistributedDataParallel
+        takes the mean of the gradients, and the gradient of the whole batch is their sum.
+        """
+        if self.is_single:
+            return value
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total + self.world_size * (value - value.detach())
 
     def broadcast(self, *values: float) -> list[float]:
-        """What the first process says, in all of them."""
+        """Return the values of rank 0 in every process."""
         if self.is_single:
             return list(values)
         row = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.broadcast(row, 0)
-        return [float(value) for value in row]
+        return row.tolist()
 
-    def gradients(self, network: nn.Module) -> None:
-        """Add up the gradients of all processes."""
+    def synchronise_batch_norms(self, network: nn.Module) -> nn.Module:
+        """Return the network with batch norms over the samples of all processes; weights and their names stay.
+
+        On CUDA these are torch's SyncBatchNorm, which refuses tensors of the CPU.
+        """
         if self.is_single:
-            return
-        grads = [value.grad for value in network.parameters() if value.grad is not None]
-        flat = torch.cat([grad.flatten() for grad in grads])
-        dist.all_reduce(flat)
-        for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(part.view(grad.shape))
-
-    def joined(self, network: nn.Module) -> nn.Module:
-        """The network with batch norms that see the whole batch; names and weights stay."""
-        if not self.is_single:
-            for module in network.modules():
-                for name, child in module.named_children():
-                    if type(child) is nn.BatchNorm2d:
-                        setattr(module, name, _Norm.of(child))
+            return network
+        if self.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        for module in network.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = _CpuSyncBatchNorm
         return network
+
+    def parallelise(self, network: nn.Module) -> nn.Module:
+        """Return the module whose forward pass averages gradients over the processes in the backward pass."""
+        if self.is_single:
+            return network
+        return DistributedDataParallel(network, broadcast_buffers=False)
 
 
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """This process alone, or among those that torchrun started; ModelError when another one of them ends early."""
+    """Join the processes that torchrun started, if any; raise ModelError if another one ends early."""
     rank, local, world = (int(os.environ.get(name, value)) for name, value in _TORCHRUN_DEFAULTS.items())
-    where = default_device()
     if world == 1:
         yield ProcessGroup()
         return
-    if where.type == "cuda":
-        if local >= torch.cuda.device_count():
-            raise ModelError(
-                f"process {rank} of {world} has no card of its own: {torch.cuda.device_count()} are here; "
-                "start so many with torchrun --nproc-per-node, or hide them with CUDA_VISIBLE_DEVICES="
-            )
-        where = torch.device("cuda", local)
-        torch.cuda.set_device(where)
-    dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    device = _device_of(rank, local, world)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
-        yield ProcessGroup(rank, world, where)
-        dist.barrier()  # nobody hangs up while another still listens
+        yield ProcessGroup(rank, world, device)
+        dist.barrier()  # no process may leave while another still communicates
     except LumbarsegError as error:
         raise type(error)(f"process {rank} of {world}: {error}" if rank else str(error)) from error
     except RuntimeError as error:
-        if not _is_connection_error(error):
+        if not isinstance(error, dist.DistError) and not any(text in str(error) for text in _CONNECTION_ERRORS):
             raise
         raise ModelError(
-            f"process {rank} of {world}: another process of this run has ended, and tells why itself; "
-            "the last checkpoint is kept: go on with --resume"
+            f"process {rank} of {world}: another process of this run has ended and prints the reason itself; "
+            "the last checkpoint is kept: continue with --resume"
         ) from error
     finally:
         dist.destroy_process_group()
 
 
+def _device_of(rank: int, local_rank: int, world_size: int) -> torch.device:
+    """Return the device of a process: a graphics card of its own, or the CPU."""
+    if default_device().type == "cpu":
+        return default_device()
+    if local_rank >= torch.cuda.device_count():
+        raise ModelError(
+            f"process {rank} of {world_size} has no graphics card of its own: there are {torch.cuda.device_count()}; "
+            "start one process per card with torchrun --nproc-per-node, or hide the cards with CUDA_VISIBLE_DEVICES="
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
 def is_main_process() -> bool:
-    """Whether this process is the first of a run, or its only one."""
+    """Return whether this process is rank 0 of a run, or its only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def cpu_threads() -> int:
-    """Cores for the arithmetic of this process, of those that all processes of this computer share."""
+    """Return the number of threads for the arithmetic of this process: its share of the CPUs of this computer."""
     return max(1, available_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def _is_connection_error(error: Exception) -> bool:
-    """Whether an error says that a process cannot be reached any more."""
-    signs = ("Connection", "connection", "gloo", "NCCL", "Socket", "Broken pipe")
-    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
-
-
-class _Total(torch.autograd.Function):
-    """A sum over processes that all go on to compute the same from it: each one's part has the same gradient."""
+class _SumOverProcesses(torch.autograd.Function):
+    """A sum over processes from which each computes something else, so the gradients are summed as well."""
 
     @staticmethod
     def forward(_: Any, value: Tensor) -> Tensor:
-        out = value.clone()
-        dist.all_reduce(out)
-        return out
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
 
     @staticmethod
-    def backward(_: Any, *grads: Tensor) -> Tensor:
-        return grads[0]
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
-class _Shared(torch.autograd.Function):
-    """A sum over processes from which each computes something of its own: gradients are summed, too."""
-
-    @staticmethod
-    def forward(_: Any, value: Tensor) -> Tensor:
-        out = value.clone()
-        dist.all_reduce(out)
-        return out
-
-    @staticmethod
-    def backward(_: Any, *grads: Tensor) -> Tensor:
-        out = grads[0].clone()
-        dist.all_reduce(out)
-        return out
-
-
-class _Norm(nn.BatchNorm2d):
-    """A batch norm over the samples of all processes; torch's own does so on graphics cards alone."""
-
-    @classmethod
-    def of(cls, norm: nn.BatchNorm2d) -> _Norm:
-        """With the weights and statistics of another."""
-        out = cls(norm.num_features, norm.eps, norm.momentum)
-        out.load_state_dict(norm.state_dict())
-        return out
+class _CpuSyncBatchNorm(nn.BatchNorm2d):
+    """A batch norm over the samples of all processes, on the CPU."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, C, A, S) of this process, normalised by what all of them show."""
+        """Normalise images (N, C, A, S) of this process by the mean and variance over all processes."""
         if not self.training:
             return super().forward(images)
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         x = images.float()
-        count = torch.tensor(float(x.numel() / x.shape[1]), device=x.device)
+        count = torch.tensor(float(x.numel() / x.shape[1]))
         dist.all_reduce(count)
-        mean = _Shared.apply(x.sum((0, 2, 3))) / count
+        mean = _SumOverProcesses.apply(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        var = _Shared.apply(centred.square().sum((0, 2, 3))) / count
+        var = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)

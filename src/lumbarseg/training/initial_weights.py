@@ -1,4 +1,4 @@
-"""Weights to begin with: of another run's checkpoint, or read back from a model file."""
+"""Initial weights of a run: of another run's checkpoint, or read back from a model file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from lumbarseg.preprocessing import PreprocessingSpec
 
 from .checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint, Weights
 from .networks import PlanarUNet
+from .settings import TrainingSettings
 
-_BATCH_NORM_EPSILON = 1e-5  # of torch's batch norm
+_BATCH_NORM_EPSILON = 1e-5  # torch's default
 _CONV_OUTPUT = re.compile(r"^/(?:[^/]+/)*([^/]+)/Conv_output_0$")
 _INHERITED_KEYS = ("name", "data", "licences", "sources", "init")
-"""What a new model's card repeats of the one that it began with."""
+"""Details of the first model's card that a new model's card repeats."""
 
 
 @dataclass(frozen=True, eq=False)
 class InitialWeights:
-    """A network to begin with. known: classes that it was taught; origin: for the new model's card.
+    """A network to start from.
 
-    folded: its batch norms are part of the convolutions and stand as identities; see `calibrate`.
+    known_kinds : classes that it was trained on; provenance : for the new model's card; has_folded_norms : its batch
+    norms are folded into the convolutions and stand as identities, see `calibrate_batch_norms`
     """
 
     path: Path
@@ -44,29 +46,37 @@ class InitialWeights:
 
     @classmethod
     def load(cls, source: Path | str) -> InitialWeights:
-        """The word "shipped", a run's folder or checkpoint, or a model file; ModelError when it is none."""
+        """Load "shipped" (the installed model), a run's folder or checkpoint, or a model file; ModelError otherwise."""
         path = bundled_model_path() if str(source) == "shipped" else Path(source)
         if path.is_dir():
             path = path / (BEST_FILE if (path / BEST_FILE).is_file() else CHECKPOINT_FILE)
         return _from_model_file(path) if path.suffix.lower() == ".onnx" else _from_checkpoint(path)
 
+    def check_network(self, settings: TrainingSettings) -> None:
+        """Raise ModelError if the weights are not those of the network of these settings."""
+        if (self.network, self.channels) != (settings.network, settings.channels):
+            raise ModelError(
+                f"{self.path}: is a {self.network} network with channels {self.channels}, "
+                f"the new run a {settings.network} one with {settings.channels}"
+            )
+
 
 def _from_checkpoint(path: Path) -> InitialWeights:
-    run = Checkpoint.load(path)
-    origin = {"file": path.parent.name, "step": run.step, **_inherited_metadata(run.details)}
+    checkpoint = Checkpoint.load(path)
+    settings = checkpoint.settings
     return InitialWeights(
         path,
-        run.settings.network,
-        run.settings.channels,
-        run.spec,
-        run.ema_weights,
-        parse_known_kinds(run.trained_names),
-        origin,
+        settings.network,
+        settings.channels,
+        checkpoint.spec,
+        checkpoint.ema_weights,
+        parse_known_kinds(checkpoint.trained_names),
+        {"file": path.parent.name, "step": checkpoint.step, **_inherited_details(checkpoint.details)},
     )
 
 
 def _from_model_file(path: Path) -> InitialWeights:
-    """A model file's weights under the names of `PlanarUNet`, each batch norm an identity with the folded bias."""
+    """Read a model file's weights under the names of `PlanarUNet`, each batch norm an identity with the folded bias."""
     import onnx
 
     try:
@@ -78,26 +88,25 @@ def _from_model_file(path: Path) -> InitialWeights:
         raise ModelError(f"{path}: {error}") from error
     network = str(card.details.get("settings", {}).get("network", "planar"))
     if network != "planar":
-        raise ModelError(f"{path}: holds the network {network!r}, whose weights cannot be read back; begin with a RUN")
+        raise ModelError(f"{path}: holds the network {network!r}, whose weights cannot be read back; start from a RUN")
     graph = onnx.load_from_string(data).graph
-    values = {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
+    tensors = {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
     weights: Weights = {}
     for node in graph.node:
         if node.op_type == "Conv":
             layer = _CONV_OUTPUT.match(node.output[0])
-            if not layer or not set(node.input[1:]) <= set(values) or len(node.input) != 3:
-                raise ModelError(f"{path}: its network is none that this program trains; begin with another or none")
-            weights |= _convolution_weights(layer[1], values[node.input[1]], values[node.input[2]])
-    downs = sorted(n for n in weights if re.fullmatch(r"down\.\d+\.0\.weight", n))
-    channels = tuple(len(weights[f"down.{i}.0.weight"]) for i in range(len(downs)))
+            if not layer or len(node.input) != 3 or not set(node.input[1:]) <= set(tensors):
+                raise _unknown_network(path)
+            weights |= _convolution_weights(layer[1], tensors[node.input[1]], tensors[node.input[2]])
+    levels = sum(re.fullmatch(r"down\.\d+\.0\.weight", name) is not None for name in weights)
+    channels = tuple(len(weights[f"down.{i}.0.weight"]) for i in range(levels))
     _check_shapes(path, channels, card.spec.inputs, weights)
-    known = parse_known_kinds(card.trained_names)
-    origin = {"file": path.name, "digest": card.digest, **_inherited_metadata(card.details)}
-    return InitialWeights(path, network, channels, card.spec, weights, known, origin, has_folded_norms=True)
+    provenance = {"file": path.name, "digest": card.digest, **_inherited_details(card.details)}
+    return InitialWeights(path, network, channels, card.spec, weights, card.trained_kinds, provenance, True)
 
 
 def _convolution_weights(name: str, weight: Tensor, bias: Tensor) -> Weights:
-    """A convolution with a bias as one without, and its batch norm; the last one has none."""
+    """Return a convolution with a bias as one without and a batch norm; the last convolution has no batch norm."""
     if name == "head":
         return {"head.weight": weight, "head.bias": bias}
     block, index = name.rsplit(".", 1)
@@ -114,42 +123,46 @@ def _convolution_weights(name: str, weight: Tensor, bias: Tensor) -> Weights:
 
 def _check_shapes(path: Path, channels: tuple[int, ...], inputs: int, weights: Weights) -> None:
     if not channels:
-        raise ModelError(f"{path}: its network is none that this program trains; begin with another or none")
-    wanted = {name: value.shape for name, value in PlanarUNet(channels, inputs).state_dict().items()}
-    if wanted != {name: value.shape for name, value in weights.items()}:
-        raise ModelError(f"{path}: its network is none that this program trains; begin with another or none")
+        raise _unknown_network(path)
+    expected = {name: value.shape for name, value in PlanarUNet(channels, inputs).state_dict().items()}
+    if expected != {name: value.shape for name, value in weights.items()}:
+        raise _unknown_network(path)
+
+
+def _unknown_network(path: Path) -> ModelError:
+    return ModelError(f"{path}: its network is not one that this program trains; start from another model, or none")
 
 
 def parse_known_kinds(names: Iterable[str]) -> frozenset[Kind]:
-    """Classes of a card or checkpoint; none named means all."""
-    return kinds_from_names(names) if list(names) else frozenset(CLASSES)
+    """Return the classes that a card or checkpoint lists; all if it lists none."""
+    return kinds_from_names(names) or frozenset(CLASSES)
 
 
-def _inherited_metadata(about: dict[str, Any]) -> dict[str, Any]:
-    return {name: about[name] for name in _INHERITED_KEYS if name in about}
+def _inherited_details(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: details[name] for name in _INHERITED_KEYS if name in details}
 
 
 @torch.no_grad()
 def calibrate_batch_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give batch norms that are identities the statistics of `batches`, (N, inputs, A, S); answers stay the same.
+    """Give batch norms that are identities the statistics of `batches`, (N, inputs, A, S); predictions stay the same.
 
-    Without it the first step in training mode would normalise what was folded, and throw the weights away.
+    Otherwise the first step in training mode would normalise what was folded, and destroy the weights.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    seen: dict[nn.BatchNorm2d, list[Tensor]] = {norm: [] for norm in norms}
+    moments: dict[nn.BatchNorm2d, list[Tensor]] = {norm: [] for norm in norms}
 
-    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, nn.BatchNorm2d)
         values = inputs[0].double()
-        seen[module].append(torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))]))
+        moments[module].append(torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))]))
 
-    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(record) for norm in norms]
     network.eval()
     for images in batches:
         network(images)
     for hook in hooks:
         hook.remove()
-    for norm, rows in seen.items():
+    for norm, rows in moments.items():
         mean, square = torch.stack(rows).mean(0).to(norm.bias.dtype)
         assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(mean)

@@ -1,10 +1,10 @@
-"""How large a network, a sample and a batch a memory budget allows.
+"""The largest network, crop and batch that a memory budget allows.
 
-A step needs, in float32, what the network keeps for its gradient, which grows with the voxels of a batch; three times
-the largest of that while a gradient passes; 24 bytes per parameter (weight, gradient, two of the optimiser, the average
-and its copy while it answers); and about 1 GB for the program and its data. What is kept is not guessed but counted, on
-a small sample. The peaks of real steps lay 0 to 12 % under this sum for unet, dynunet and segresnet. Half precision
-needs less: the estimate is the larger one, so that a budget means the same everywhere.
+A step in float32 needs the activations that are saved for the gradient, which grow with the voxels of a batch; three
+times the largest of them while a gradient passes; 24 bytes per parameter (weight, gradient, two of the optimizer, the
+average and its copy for validation); and about 1 GB for the program and its data. The activations are counted on a
+small sample. The peaks of real steps were 0 to 12 % below this sum for unet, dynunet and segresnet. Half precision
+needs less: the estimate is that of float32, so a budget means the same everywhere.
 """
 
 from __future__ import annotations
@@ -25,73 +25,73 @@ from .losses import LabelSets, segmentation_loss
 from .networks import build_network, input_channel_count
 from .settings import TrainingSettings, depth_multiple
 
-DEFAULT_BUDGET_GB = 8.0  # GB, of a common graphics card
+DEFAULT_BUDGET_GB = 8.0  # a common graphics card
 _PROGRAM_BYTES = 1.0e9
 _BYTES_PER_PARAMETER = 24
-_GRADIENT_COPIES = 3  # of the largest that is kept
-_ATTENTION_FACTOR = 1.8  # of a step of swinunetr to what it keeps: the weights of its windows come and go
-_LEARNING_RATES = {"unet": 1e-3, "dynunet": 1e-3, "segresnet": 5e-4, "swinunetr": 3e-4}  # unless told otherwise
+_GRADIENT_COPIES = 3  # of the largest activation
+_ATTENTION_FACTOR = 1.8  # of a step of swinunetr to its saved activations, because of temporary attention weights
+_LEARNING_RATES = {"unet": 1e-3, "dynunet": 1e-3, "segresnet": 5e-4, "swinunetr": 3e-4}  # defaults
 
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """What is chosen together."""
+    """The settings that are chosen together."""
 
     channels: tuple[int, ...]
     batch_size: int
     crop_size: int
 
 
-def _doubling_channels(first: int, levels: int) -> tuple[int, ...]:
-    return tuple(first * 2**level for level in range(levels))
+def _doubling_channels(first: int) -> tuple[int, ...]:
+    return tuple(first * 2**level for level in range(4))
 
 
-_LARGEST_BATCHES = ((2, 160), (2, 192), *((batch, 192) for batch in (4, 6, 8, 12, 16, 24)))
-"""Batch and crop of the widest networks."""
+_LARGEST = ((2, 160), (2, 192), *((batch_size, 192) for batch_size in (4, 6, 8, 12, 16, 24)))
+"""Batch and crop sizes of the widest networks."""
 _UNET_SIZES = (
-    *(TrainingSize((8, 16, 32, 64, 96), 2, crop) for crop in (96, 128)),
-    *(TrainingSize((16, 32, 64, 128, 160), 2, crop) for crop in (96, 128, 160)),
-    *(TrainingSize((24, 48, 96, 160, 224), 2, crop) for crop in (128, 160, 192)),
-    *(TrainingSize((32, 64, 128, 256, 320), batch, crop) for batch, crop in _LARGEST_BATCHES),
+    *(TrainingSize((8, 16, 32, 64, 96), 2, crop_size) for crop_size in (96, 128)),
+    *(TrainingSize((16, 32, 64, 128, 160), 2, crop_size) for crop_size in (96, 128, 160)),
+    *(TrainingSize((24, 48, 96, 160, 224), 2, crop_size) for crop_size in (128, 160, 192)),
+    *(TrainingSize((32, 64, 128, 256, 320), *largest) for largest in _LARGEST),
 )
 _SIZES = {
     "unet": _UNET_SIZES,
     "dynunet": _UNET_SIZES,
     "segresnet": (
-        *(TrainingSize(_doubling_channels(8, 4), 2, crop) for crop in (96, 128)),
-        *(TrainingSize(_doubling_channels(16, 4), 2, crop) for crop in (96, 128, 160, 192)),
-        *(TrainingSize(_doubling_channels(24, 4), 2, crop) for crop in (160, 192)),
-        *(TrainingSize(_doubling_channels(32, 4), batch, crop) for batch, crop in _LARGEST_BATCHES),
+        *(TrainingSize(_doubling_channels(8), 2, crop_size) for crop_size in (96, 128)),
+        *(TrainingSize(_doubling_channels(16), 2, crop_size) for crop_size in (96, 128, 160, 192)),
+        *(TrainingSize(_doubling_channels(24), 2, crop_size) for crop_size in (160, 192)),
+        *(TrainingSize(_doubling_channels(32), *largest) for largest in _LARGEST),
     ),
     "swinunetr": tuple(
-        TrainingSize((width,), batch, crop)
-        for width, batch, crop in ((12, 4, 128), (12, 8, 128), (24, 8, 128), (24, 8, 192), (36, 8, 192), (48, 12, 192))
+        TrainingSize((width,), batch_size, crop_size)
+        for width, batch_size, crop_size in (
+            *((12, 4, 128), (12, 8, 128), (24, 8, 128)),
+            *((24, 8, 192), (36, 8, 192), (48, 12, 192)),
+        )
     ),
 }
 
 
 def settings_for_budget(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
-    """`base` with `changes`, and with the largest sizes of the table that its budget allows, by `estimate`.
+    """Return `settings` with `changes`, and with the largest sizes of the table that the budget allows.
 
-    What `changes` name stays. A planar network keeps its channels and crop, so that it may begin with other weights:
-    only its batch shrinks. ModelError when the smallest is too large.
+    Settings in `changes` are not replaced. A planar network keeps its channels and crop size, so that it can begin with
+    given weights: only its batch shrinks. Raise ModelError if the smallest size needs more than the budget.
     """
     network = changes.get("network", settings.network)
     budget = changes.get("memory_gb") or settings.memory_gb or DEFAULT_BUDGET_GB
     if network == "planar":
-        options = [
-            TrainingSize(settings.channels, batch, settings.crop_size)
-            for batch in range(2, max(3, settings.batch_size + 1))
-        ]
+        batch_sizes = range(2, max(3, settings.batch_size + 1))
+        sizes = [TrainingSize(settings.channels, batch_size, settings.crop_size) for batch_size in batch_sizes]
     else:
-        options = list(_SIZES[network])
-    rate = (
-        _LEARNING_RATES.get(network, settings.learning_rate)
-        if settings.learning_rate == TrainingSettings.learning_rate
-        else settings.learning_rate
-    )
-    for size in reversed(options):
-        candidate = replace(settings, **{"learning_rate": rate, **vars(size), **changes, "memory_gb": budget})
+        sizes = list(_SIZES[network])
+    learning_rate = settings.learning_rate
+    if learning_rate == TrainingSettings.learning_rate:
+        learning_rate = _LEARNING_RATES.get(network, learning_rate)
+    for size in reversed(sizes):
+        values = {"learning_rate": learning_rate, **vars(size), **changes, "memory_gb": budget}
+        candidate = replace(settings, **values)
         needed = estimate_step_bytes(candidate)
         if needed <= budget * 1e9:
             return candidate
@@ -102,42 +102,42 @@ def settings_for_budget(settings: TrainingSettings, changes: Mapping[str, Any]) 
 
 
 def estimate_step_bytes(settings: TrainingSettings) -> float:
-    """Bytes that a training step of these settings needs."""
-    parameters, voxel = _count_parameters_and_bytes(
-        replace(settings, batch_size=2, crop_size=2 * settings.in_plane_multiple, steps=1, targets=())
-    )
-    return _PROGRAM_BYTES + _BYTES_PER_PARAMETER * parameters + voxel * settings.slices_per_step * settings.crop_size**2
+    """Return the bytes that a training step of these settings needs."""
+    crop_size = 2 * settings.in_plane_multiple
+    sample = replace(settings, batch_size=2, crop_size=crop_size, steps=1, targets=())
+    parameters, voxel_bytes = _count_parameters_and_bytes(sample)
+    voxels = settings.slices_per_step * settings.crop_size**2
+    return _PROGRAM_BYTES + _BYTES_PER_PARAMETER * parameters + voxel_bytes * voxels
 
 
 @cache
 def _count_parameters_and_bytes(settings: TrainingSettings) -> tuple[int, float]:
-    """Parameters of the network, and bytes that a step keeps and passes on per voxel."""
+    """Return the number of parameters, and the bytes per voxel of activations and of gradients that pass."""
     network = build_network(settings).train()
-    own = {value.data_ptr() for value in network.parameters()}
-    kept: dict[int, Tensor] = {}  # held, or a freed tensor's place would be taken for that of the next
+    parameters = {value.data_ptr() for value in network.parameters()}
+    saved: dict[int, Tensor] = {}  # holds the tensors, or the memory of a freed one would be counted as the next one
 
-    def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in own and tensor.numel():
-            kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+    def save(tensor: Tensor) -> Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in parameters and tensor.numel():
+            saved.setdefault(address, tensor)
         return tensor
 
     slices = (depth_multiple(settings.channels),) if settings.depth else ()
     shape = (2, *slices, settings.crop_size, settings.crop_size)
-    sets = LabelSets.of(torch.eye(len(CLASSES), dtype=torch.bool))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    label_sets = LabelSets.from_allowed(torch.eye(len(CLASSES), dtype=torch.bool))
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         logits = network(torch.zeros(shape).unsqueeze(1).expand(2, input_channel_count(settings), *shape[1:]))
-        segmentation_loss(logits, torch.zeros(shape, dtype=torch.long), sets, settings.dice_weight)
-    sizes = [tensor.untyped_storage().nbytes() for tensor in kept.values()]
-    parameters = sum(value.numel() for value in network.parameters())
-    more = _ATTENTION_FACTOR if settings.network == "swinunetr" else 1.0
-    return parameters, more * (sum(sizes) + _GRADIENT_COPIES * max(sizes)) / math.prod(shape)
+        segmentation_loss(logits, torch.zeros(shape, dtype=torch.long), label_sets, settings.dice_weight)
+    sizes = [tensor.untyped_storage().nbytes() for tensor in saved.values()]
+    factor = _ATTENTION_FACTOR if settings.network == "swinunetr" else 1.0
+    voxel_bytes = factor * (sum(sizes) + _GRADIENT_COPIES * max(sizes)) / math.prod(shape)
+    return sum(value.numel() for value in network.parameters()), voxel_bytes
 
 
 def memory_advice(settings: TrainingSettings) -> str:
-    """What a person may lower when memory was not enough."""
-    one = f"--batch-size (now {settings.batch_size}) or --crop-size (now {settings.crop_size})"
-    return (
-        one
-        if settings.network == "planar"
-        else f"--memory (now {settings.memory_gb or DEFAULT_BUDGET_GB:g}GB) in a new run, {one}"
-    )
+    """Return which options to lower when memory was not enough."""
+    sizes = f"--batch-size (now {settings.batch_size}) or --crop-size (now {settings.crop_size})"
+    if settings.network == "planar":
+        return sizes
+    return f"--memory (now {settings.memory_gb or DEFAULT_BUDGET_GB:g}GB) in a new run, {sizes}"

@@ -1,8 +1,8 @@
-"""MONAI's networks, set up for slices that are three to five times as thick as a pixel is wide.
+"""MONAI's networks, configured for slices that are three to five times as thick as a pixel is wide.
 
-The first two halvings are in plane alone; the slices of a block are halved when a pixel of the grid is as large as they
-are thick. SwinUNETR halves every axis five times, which a stack of fifteen slices does not bear: it is taken in two
-dimensions and reads a slice with its neighbours, as the planar network does.
+The first two levels halve only the plane; the slices of a block are halved once a pixel of the level is as large as
+they are thick. SwinUNETR halves every axis five times, too often for an exam of fifteen slices: it is used in 2-D and
+reads a slice with its neighbours, as the planar network does.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import ModelError
 
 IN_PLANE_LEVELS = 2
-"""Halvings before the slices of a block are halved, too."""
+"""Levels that halve only the plane."""
 _INSTANCE_NORM = ("instance", {"affine": True})  # a batch holds one to four blocks: too few for batch norm
-_SPACING_MM = (4.0, 1.0, 1.0)  # mm; SegResNet takes its strides from it
+_SPACING_MM = (4.0, 1.0, 1.0)  # SegResNet derives its strides from it
 
 
 class FastInstanceNorm(nn.InstanceNorm3d):
-    """Instance norm that leaves channels last in memory; torch's own copies them to the front and back.
+    """Instance norm that keeps channels last in memory; torch's own copies them to the front and back.
 
-    Batch norm of one sample at a time is the same arithmetic, and spares a tenth to a quarter of a step on a processor.
+    Batch norm of one sample at a time is the same arithmetic, and saves a tenth to a quarter of a step on a CPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, D, A, S) to the same shape, each channel of each sample with mean 0 and variance 1, then scaled."""
+        """Normalise each channel of each sample of x (N, C, D, A, S) to mean 0 and variance 1, then scale it."""
         if not self.training or x.device.type != "cpu":
             return super().forward(x)
-        return torch.cat(
-            [functional.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in x.split(1)]
-        )
+        samples = x.split(1)
+        norm = functional.batch_norm
+        return torch.cat([norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in samples])
 
 
 def _with_fast_instance_norm(network: nn.Module) -> nn.Module:
-    """The network with its instance norms as above; their weights and names stay."""
+    """Return the network with its instance norms as above; their weights and names stay."""
     for module in network.modules():
         if type(module) is nn.InstanceNorm3d:
             module.__class__ = FastInstanceNorm
@@ -44,24 +44,31 @@ def _with_fast_instance_norm(network: nn.Module) -> nn.Module:
 
 
 def build_unet(channels: tuple[int, ...]) -> nn.Module:
-    """MONAI's U-Net with one residual unit per level."""
+    """Build MONAI's U-Net with one residual unit per level."""
     from monai.networks.nets.unet import UNet
 
-    strides = _strides(channels)
-    return _with_fast_instance_norm(UNet(3, 1, len(CLASSES), channels, strides, num_res_units=1, norm=_INSTANCE_NORM))  # type: ignore[arg-type]
+    network = UNet(
+        3,
+        1,
+        len(CLASSES),
+        channels,
+        _strides(channels),
+        num_res_units=1,
+        norm=_INSTANCE_NORM,  # type: ignore[arg-type]
+    )
+    return _with_fast_instance_norm(network)
 
 
 def build_dynunet(channels: tuple[int, ...]) -> nn.Module:
-    """The network of nnU-Net: flat kernels as long as only the plane is halved."""
+    """Build the network of nnU-Net: flat kernels as long as only the plane is halved."""
     from monai.networks.nets.dynunet import DynUNet
 
     strides = _strides(channels)
-    kernels = [(1, 3, 3) if level < IN_PLANE_LEVELS else (3, 3, 3) for level in range(len(channels))]
     network = DynUNet(
         3,
         1,
         len(CLASSES),
-        kernel_size=kernels,
+        kernel_size=[(1, 3, 3) if level < IN_PLANE_LEVELS else (3, 3, 3) for level in range(len(channels))],
         strides=[(1, 1, 1), *strides],
         upsample_kernel_size=strides,
         filters=channels,
@@ -71,24 +78,23 @@ def build_dynunet(channels: tuple[int, ...]) -> nn.Module:
 
 
 def build_segresnet(channels: tuple[int, ...]) -> nn.Module:
-    """SegResNet, of the kind that halves by resolution; its channels double from level to level."""
+    """Build the SegResNet whose strides follow the spacing; its channels double from level to level."""
     from monai.networks.nets.segresnet_ds import SegResNetDS
 
-    blocks = tuple(1 if level == 0 else 2 for level in range(len(channels) - 1))
     network = SegResNetDS(
         3,
         init_filters=channels[0],
         in_channels=1,
         out_channels=len(CLASSES),
         norm=_INSTANCE_NORM,
-        blocks_down=(*blocks, 4),
+        blocks_down=(*(1 if level == 0 else 2 for level in range(len(channels) - 1)), 4),
         resolution=_SPACING_MM,
     )
     return _with_fast_instance_norm(network)
 
 
 def build_swinunetr(channels: tuple[int, ...], inputs: int) -> nn.Module:
-    """SwinUNETR in the plane, five halvings; its one width, a multiple of 12, doubles with each."""
+    """Build SwinUNETR in 2-D with five halvings; its one width, a multiple of 12, doubles with each."""
     from monai.networks.nets.swin_unetr import SwinUNETR
     from monai.utils.module import optional_import
 

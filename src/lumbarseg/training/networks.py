@@ -1,4 +1,4 @@
-"""The networks: five neighbouring sagittal slices in, tissue classes of the middle one out; or a block of slices."""
+"""The networks: from five neighbouring sagittal slices to the classes of the middle one, or from a block to its own."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class ConvBlock(nn.Sequential):
 class PlanarUNet(nn.Module):
     """A U-Net at half resolution: pixels are folded into channels before it and unfolded after it.
 
-    images: (N, inputs, A, S) float32 at 1 mm, five slices and then clicks if it reads them, A and S multiples of
-    2 ** len(channels), to logits (N, 6, A, S).
+    Ronneberger et al., U-Net, MICCAI 2015; Shi et al., pixel shuffle, CVPR 2016. The plane must be a multiple of
+    2 ** len(channels).
     """
 
     def __init__(self, channels: tuple[int, ...], inputs: int = INPUT_SLICES) -> None:
@@ -46,7 +46,7 @@ class PlanarUNet(nn.Module):
         self.head = nn.Conv2d(channels[0], len(CLASSES) * 4, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, inputs, A, S) float32 to logits (N, 6, A, S)."""
+        """Return logits (N, 6, A, S) of images (N, inputs, A, S) float32 at 1 mm: five slices, then clicks if any."""
         x = functional.pixel_unshuffle(images, 2)  # (N, 5, A, S) -> (N, 20, A/2, S/2)
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
@@ -57,18 +57,25 @@ class PlanarUNet(nn.Module):
         return functional.pixel_shuffle(self.head(x), 2)  # (N, 24, A/2, S/2) -> (N, 6, A, S)
 
 
+_BLOCK_NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
+    "unet": monai_networks.build_unet,
+    "dynunet": monai_networks.build_dynunet,
+    "segresnet": monai_networks.build_segresnet,
+}
+
+
 def input_channel_count(settings: TrainingSettings) -> int:
-    """Channels that the network of these settings reads: slices, and one per class for clicks; one of a block."""
+    """Return the number of input channels: slices, and one per class for clicks; one for a block of slices."""
     if settings.depth:
         return 1
     return INPUT_SLICES + (len(CLASSES) if settings.method == "deepedit" else 0)
 
 
 def build_network(settings: TrainingSettings) -> nn.Module:
-    """The network of these settings, with weights drawn from their seed.
+    """Build the network of these settings with random weights of their seed.
 
-    A planar one, and MONAI's swinunetr, turn (N, inputs, A, S) into logits (N, 6, A, S); MONAI's other networks
-    (N, 1, D, A, S) into (N, 6, D, A, S).
+    The planar network and MONAI's swinunetr map (N, inputs, A, S) to logits (N, 6, A, S), MONAI's other networks
+    (N, 1, D, A, S) to (N, 6, D, A, S).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -77,10 +84,3 @@ def build_network(settings: TrainingSettings) -> nn.Module:
         if settings.network == "swinunetr":
             return monai_networks.build_swinunetr(settings.channels, input_channel_count(settings))
         return _BLOCK_NETWORKS[settings.network](settings.channels)
-
-
-_BLOCK_NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
-    "unet": monai_networks.build_unet,
-    "dynunet": monai_networks.build_dynunet,
-    "segresnet": monai_networks.build_segresnet,
-}

@@ -1,12 +1,12 @@
-"""Structures that nobody drew, though their kind was drawn: unknown where they can lie, and background elsewhere.
+"""Structures that a dataset does not annotate although it annotates their kind: unknown where they can lie.
 
-A label table says so with a structure's name beside "background". A kind's name there means drawn nowhere, and so does
-the sacrum's or the canal's, which have no neighbours to lie between.
+A label table states this by a structure's name beside "background". A kind's name there means that the kind is
+annotated nowhere, and so does the sacrum's or the canal's, which have no neighbours to lie between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 import numpy as np
@@ -22,102 +22,92 @@ Zones = list[tuple[Kind, Array]]
 
 
 def allowed_everywhere(names: tuple[str, ...]) -> frozenset[Kind]:
-    """What a row allows everywhere."""
+    """Return the kinds that a row of a label table allows in the whole image."""
     if "background" not in names:
         return kinds_from_names(names)
     return kinds_from_names(name for name in names if name not in _POSITIONED_STRUCTURES)
 
 
 def possible_sets(names: tuple[str, ...]) -> Iterator[frozenset[Kind]]:
-    """All that a row may allow at some place."""
-    extra = (
-        sorted({_POSITIONED_STRUCTURES[name].kind for name in names if name in _POSITIONED_STRUCTURES})
-        if "background" in names
-        else []
-    )
+    """Yield every set of kinds that a row of a label table may allow somewhere in an image."""
+    extra = sorted({s.kind for s in _positioned(names)}) if "background" in names else []
     for count in range(len(extra) + 1):
         for kinds in combinations(extra, count):
             yield allowed_everywhere(names) | frozenset(kinds)
 
 
 def unannotated_zones(labels: Array, table: LabelTable, value: int) -> Zones:
-    """Where voxels of `value` may be more than `base` says: kind, and (S,) bool along the last axis, which points up.
+    """Return where voxels of `value` may be more than `allowed_everywhere`: kinds, and (S,) bool along the last axis.
 
-    labels: (..., S). An undrawn structure may lie between the middles of its drawn neighbours; above the highest and
-    below the lowest there is no limit.
+    labels : (..., S), the last axis pointing up. A structure that is not annotated may lie between the centres of its
+    annotated neighbours; above the highest and below the lowest there is no limit.
     """
     if "background" not in table.get(value, ()):
         return []
-    missing = [_POSITIONED_STRUCTURES[name] for name in table[value] if name in _POSITIONED_STRUCTURES]
-    middles = mean_heights(labels, table) if missing else {}
+    missing = _positioned(table[value])
+    centres = mean_heights(labels, table) if missing else {}
     heights = np.arange(labels.shape[-1])
-    out: Zones = []
+    zones: Zones = []
     for structure in missing:
-        own = structure.name.removesuffix(" arch")
-        others = {_head_to_foot_rank(s): at for s, at in middles.items() if s.name.removesuffix(" arch") != own}
-        above = [at for rank, at in others.items() if rank < _head_to_foot_rank(structure)]
-        below = [at for rank, at in others.items() if rank > _head_to_foot_rank(structure)]
-        high, low = min(above, default=np.inf), max(below, default=-np.inf)
-        out.append((structure.kind, (heights < high) & (heights > low)))
-    return out
+        rank, level = _head_to_foot_rank(structure), structure.name.removesuffix(" arch")
+        others = {_head_to_foot_rank(s): at for s, at in centres.items() if s.name.removesuffix(" arch") != level}
+        upper = min((height for other, height in others.items() if other < rank), default=np.inf)
+        lower = max((height for other, height in others.items() if other > rank), default=-np.inf)
+        zones.append((structure.kind, (heights < upper) & (heights > lower)))
+    return zones
 
 
 def mean_heights(labels: Array, table: LabelTable) -> dict[Structure, float]:
-    """Middle of each drawn body and disc that has a name of its own, in voxels along the last axis, which points up."""
-    out = {}
+    """Return the mean height of each annotated body and disc with a label of its own, in voxels along the last axis."""
+    heights = {}
     axes = tuple(range(labels.ndim - 1))
     for value, names in table.items():
-        parts = [
-            _POSITIONED_STRUCTURES[name]
-            for name in names
-            if name in _POSITIONED_STRUCTURES and _POSITIONED_STRUCTURES[name].kind is not Kind.ARCH
-        ]
-        if len(parts) != 1 or any(name not in (parts[0].name, f"{parts[0].name} arch") for name in names):
+        structures = [s for s in _positioned(names) if s.kind is not Kind.ARCH]
+        if len(structures) != 1 or any(n not in (structures[0].name, f"{structures[0].name} arch") for n in names):
             continue
-        rows = (labels == value).sum(axis=axes)
-        if rows.any():
-            out[parts[0]] = float((rows * np.arange(len(rows))).sum() / rows.sum())
-    return out
+        voxels = (labels == value).sum(axis=axes)
+        if voxels.any():
+            heights[structures[0]] = float((voxels * np.arange(len(voxels))).sum() / voxels.sum())
+    return heights
 
 
 def find_lowest_structure(labels: Array, table: LabelTable, kind: Kind = Kind.BODY) -> str:
-    """Name of the lowest body or disc in view, "" where the labels do not tell, for one below it may be undrawn."""
-    found = [s for s in mean_heights(labels, table) if s.kind is kind]
-    if not found:
+    """Return the name of the lowest body or disc in view; "" where one below it may not be annotated."""
+    candidates = [s for s in mean_heights(labels, table) if s.kind is kind]
+    if not candidates:
         return ""
-    last = max(found, key=_head_to_foot_rank)
-    silent = [
-        _POSITIONED_STRUCTURES[name]
-        for names in table.values()
-        if "background" in names
-        for name in names
-        if name in _POSITIONED_STRUCTURES
-    ]
+    lowest = max(candidates, key=_head_to_foot_rank)
+    unannotated = [s for names in table.values() if "background" in names for s in _positioned(names)]
     unnamed = any(kind in names or "unknown" in names for v, names in table.items() if (labels == v).any())
     hidden = any(
-        s.kind is kind and _head_to_foot_rank(s) > _head_to_foot_rank(last) and "L6" not in s.name for s in silent
+        s.kind is kind and _head_to_foot_rank(s) > _head_to_foot_rank(lowest) and "L6" not in s.name
+        for s in unannotated
     )
-    return "" if unnamed or hidden else last.name
-
-
-def _head_to_foot_rank(structure: Structure) -> int:
-    """Position from head to foot; an arch hangs beside its body."""
-    if structure.kind is Kind.ARCH:
-        return 10 * LEVELS.index(structure.name.removesuffix(" arch"))
-    return structure.order
+    return "" if unnamed or hidden else lowest.name
 
 
 def make_zones_explicit(labels: Array, table: LabelTable) -> tuple[Array, LabelTable]:
-    """The same labels with a value of its own for each zone, and a table that names no undrawn structure any more."""
-    out, rows = labels.copy(), dict(table)
+    """Return the labels with a value for each zone, and a table that lists no unannotated structures any more."""
+    explicit, rows = labels.copy(), dict(table)
     for value, names in table.items():
-        found = unannotated_zones(labels, table, value)
-        if not found:
+        zones = unannotated_zones(labels, table, value)
+        if not zones:
             continue
         rows[value] = tuple(name for name in names if name not in _POSITIONED_STRUCTURES)
-        here = [tuple(sorted({kind.value for kind, inside in found if inside[s]})) for s in range(labels.shape[-1])]
-        for extra in sorted(set(here) - {()}):
-            free = min(set(range(256)) - set(rows))
-            rows[free] = (*rows[value], *extra)
-            out[(labels == value) & np.array([kinds == extra for kinds in here])] = free
-    return out, rows
+        kinds_at = [tuple(sorted({kind.value for kind, inside in zones if inside[s]})) for s in range(labels.shape[-1])]
+        for extra in sorted(set(kinds_at) - {()}):
+            free_value = min(set(range(256)) - set(rows))
+            rows[free_value] = (*rows[value], *extra)
+            explicit[(labels == value) & np.array([kinds == extra for kinds in kinds_at])] = free_value
+    return explicit, rows
+
+
+def _positioned(names: Iterable[str]) -> list[Structure]:
+    return [_POSITIONED_STRUCTURES[name] for name in names if name in _POSITIONED_STRUCTURES]
+
+
+def _head_to_foot_rank(structure: Structure) -> int:
+    """Return the position from head to foot; an arch has about the rank of its body."""
+    if structure.kind is Kind.ARCH:
+        return 10 * LEVELS.index(structure.name.removesuffix(" arch"))
+    return structure.order

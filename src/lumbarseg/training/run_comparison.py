@@ -1,9 +1,9 @@
-"""Runs side by side: what each learned, at what cost, beside the founding page's own figures."""
+"""Training runs side by side: their scores and their cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from lumbarseg.metrics.structure_names import anatomical_sort_key
 
-from .presets import TABLE, ProjectPageResult
-
 RunResult = Mapping[str, Any]
+"""The result.json of a run."""
 _EXPERIMENT_FIELDS = ("preset", "targets", "method", "network", "init", "seed", "datasets")
 """What the folds of one experiment have in common."""
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One run, or the folds of one. tags: how many were asked for, 0 for all that was drawn; train: exams, mean of the
-    folds; held_out: exams that were scored, in all folds together; mixed: those of them with mixed-up names.
+    """One run, or the folds of one experiment.
 
-    dice: by structure; mean: over the exams; both are means of the folds at their best moments, and None or empty where
-    nothing was held out. finished: whether each run has reached its end.
+    target_count : 0 for everything that is annotated; training_exams : mean of the folds; scored_exams : of all folds
+    together; dice : of each structure; mean_dice : over the exams. Both are means of the folds at their best
+    validation, empty or None without validation exams. name_errors : exams with wrong level names; finished : whether
+    each run has ended
     """
 
     name: str
@@ -40,46 +40,39 @@ class ComparisonRow:
     mean_dice: float | None
     name_errors: int
     finished: bool
-    founding: ProjectPageResult | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def compare_runs(runs: Sequence[tuple[Path, RunResult]]) -> list[ComparisonRow]:
-    """One line for each experiment, in the order of its first run; folds of one experiment share a line."""
-    groups: dict[tuple[Any, ...], list[tuple[Path, RunResult]]] = {}
+    """Return one row for each experiment, in the order of its first run; folds of one experiment share a row."""
+    experiments: dict[tuple[Any, ...], list[tuple[Path, RunResult]]] = {}
     for path, result in runs:
-        turn = 0
-        while any(other["fold"] == result["fold"] for _, other in groups.get(_experiment_key(result, turn), [])):
-            turn += 1
-        groups.setdefault(_experiment_key(result, turn), []).append((path, result))
-    return [_comparison_row(group) for group in groups.values()]
+        repetition = 0
+        while any(r["fold"] == result["fold"] for _, r in experiments.get(_experiment_key(result, repetition), [])):
+            repetition += 1
+        experiments.setdefault(_experiment_key(result, repetition), []).append((path, result))
+    return [_comparison_row(experiment) for experiment in experiments.values()]
 
 
 def structure_names(rows: Sequence[ComparisonRow]) -> list[str]:
-    """Every structure that some line has a Dice for, by kind and from head to foot."""
-    return sorted({name for line in rows for name in line.dice}, key=anatomical_sort_key)
+    """Return every structure with a Dice in one of the rows, by kind and from head to foot."""
+    return sorted({name for row in rows for name in row.dice}, key=anatomical_sort_key)
 
 
 def _experiment_key(result: RunResult, repetition: int) -> tuple[Any, ...]:
-    """Equal for folds of one experiment; turn: which of several runs of the same fold."""
+    """Return a key that is equal for the folds of one experiment; `repetition` counts runs of the same fold."""
     return (*(str(result[name]) for name in _EXPERIMENT_FIELDS), result["fold"].partition("/")[2], repetition)
 
 
-def _comparison_row(group: Sequence[tuple[Path, RunResult]]) -> ComparisonRow:
-    results = sorted((result for _, result in group), key=lambda result: str(result["fold"]))
+def _comparison_row(experiment: Sequence[tuple[Path, RunResult]]) -> ComparisonRow:
+    results = sorted((result for _, result in experiment), key=lambda result: str(result["fold"]))
     first = results[0]
-    moments = [result["best"] if "score" in result["best"] else result["last"] for result in results]
-    scores = [moment["score"] for moment in moments if moment]
-    names = dict.fromkeys(name for moment in moments if moment for name in moment["dice"])
-    dice = {n: _mean(moment["dice"][n] for moment in moments if moment and n in moment["dice"]) for n in names}
-    preset = TABLE.get(first["preset"])
-    single = group[0][0].resolve().name if len(group) == 1 and not first["preset"] else ""
+    validations = [v for r in results if (v := r["best"] if "score" in r["best"] else r["last"])]
+    scores = [validation["score"] for validation in validations]
+    names = sorted({name for validation in validations for name in validation["dice"]}, key=anatomical_sort_key)
+    folder_name = experiment[0][0].resolve().name if len(experiment) == 1 else ""
     return ComparisonRow(
-        name=first["preset"] or single or " ".join(first["targets"]) or "all that was drawn",
-        runs=tuple(str(path) for path, _ in group),
+        name=first["preset"] or folder_name or " ".join(first["targets"]) or "all annotated structures",
+        runs=tuple(str(path) for path, _ in experiment),
         folds=tuple(result["fold"] for result in results if result["fold"]),
         method=first["method"],
         target_count=len(first["targets"]),
@@ -87,24 +80,23 @@ def _comparison_row(group: Sequence[tuple[Path, RunResult]]) -> ComparisonRow:
         scored_exams=sum(_scored_exam_count(result) for result in results),
         epochs=_mean(result["epochs"] for result in results),
         minutes=_mean(result["minutes"] for result in results),
-        dice={name: dice[name] for name in sorted(dice, key=anatomical_sort_key)},
+        dice={name: _mean(v["dice"][name] for v in validations if name in v["dice"]) for name in names},
         mean_dice=_mean(scores) if scores else None,
-        name_errors=sum(_name_error_count(moment) for moment in moments),
+        name_errors=sum(_name_error_count(validation) for validation in validations),
         finished=all(result["finished"] for result in results),
-        founding=preset.project_page_result if preset else None,
     )
 
 
 def _scored_exam_count(result: RunResult) -> int:
-    """Exams that were scored: of those held out, the ones that show a target."""
+    """Return the number of validation exams that annotate a target."""
     return len(result["best"]["exams"]) if "exams" in result["best"] else int(result["exams"]["held_out"])
 
 
-def _name_error_count(moment: RunResult) -> int:
-    if "exams" in moment:
-        return sum(bool(exam["wrong"]) for exam in moment["exams"])
-    return int(moment.get("mixed", 0))
+def _name_error_count(validation: RunResult) -> int:
+    if "exams" in validation:
+        return sum(bool(exam["wrong"]) for exam in validation["exams"])
+    return int(validation.get("mixed", 0))
 
 
-def _mean(values: Any) -> float:
+def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))

@@ -1,39 +1,45 @@
-"""What came of a run so far, as plain values for its folder, for its page and for `lumbarseg compare`."""
+"""The summary of a run (result.json) for its page and for `lumbarseg compare`: its settings, its cost, its scores."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lumbarseg.errors import ModelError
 
 from .history import History, dice_by_structure
 
 if TYPE_CHECKING:
     from .data import TrainingData
-    from .trainer import TrainingState
+    from .state import TrainingState
+
+RESULT_FILE = "result.json"
 
 
-def summarize_run(run: TrainingState, data: TrainingData, history: History, finished: bool) -> dict[str, Any]:
-    """What was asked, what it cost, and the best moment on held-out exams; `last` is the latest validation."""
-    settings = run.settings
-    names = [name.partition(" ")[2] for name in data.dataset_digests]
-    best = {key: value for key, value in run.best_validation.items() if key != "waited"}
+def summarize_run(state: TrainingState, data: TrainingData, history: History, finished: bool) -> dict[str, Any]:
+    """Return the content of result.json; `best` is the best validation, `last` the latest one."""
+    settings, best = state.settings, asdict(state.best_validation)
+    del best["waited"]
     return {
-        "preset": run.details.get("preset", ""),
+        "preset": state.details.get("preset", ""),
         "targets": list(data.targets.names),
         "method": settings.method,
         "network": settings.network,
-        "init": run.details.get("init", {}).get("file", "none"),
+        "init": state.details.get("init", {}).get("file", "none"),
         "fold": settings.fold,
         "seed": settings.seed,
-        "datasets": names,
+        "datasets": [name.partition(" ")[2] for name in data.dataset_digests],
         "exams": {"train": len(data.train), "held_out": len(data.val), "left_out": data.excluded_count},
         "slices": data.slice_count,
-        "step": run.step,
-        "epochs": run.step * settings.batch_size / data.slice_count,
-        "minutes": run.elapsed_seconds / 60,
+        "step": state.step,
+        "epochs": state.step * settings.batch_size / data.slice_count,
+        "minutes": state.elapsed_seconds / 60,
         "finished": finished,
-        "precision": run.precision,
-        "device": str(run.device),
-        "best": best,
+        "precision": state.precision,
+        "device": str(state.device),
+        "best": best if best["step"] else {},
         "last": _last_validation(history),
         "settings": settings.to_dict(),
     }
@@ -44,5 +50,20 @@ def _last_validation(history: History) -> dict[str, Any]:
     if not rows:
         return {}
     row = rows[-1]
-    told: dict[str, Any] = {name: row[name] for name in ("score", "mixed", "seconds") if name in row}
-    return {"step": int(row["step"]), **told, "dice": dice_by_structure(row)}
+    numbers: dict[str, Any] = {name: row[name] for name in ("score", "mixed", "seconds") if name in row}
+    return {"step": int(row["step"]), **numbers, "dice": dice_by_structure(row)}
+
+
+def read_result(run_folder: Path) -> dict[str, Any]:
+    """Read the result.json of a run's folder; raise ModelError if there is none."""
+    path = run_folder / RESULT_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: not found; give the folder of a run that was validated or has ended") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    missing = [name for name in ("targets", "settings", "best") if not isinstance(values, dict) or name not in values]
+    if missing:
+        raise ModelError(f"{path}: no result of a run: it has no {missing[0]!r}")
+    return dict(values)

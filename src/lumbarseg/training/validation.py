@@ -1,12 +1,12 @@
-"""How good a network is on held-out exams: whole exams through the whole pipeline, scored by name.
+"""How good a network is on validation exams: whole exams through the whole pipeline, scored by name.
 
-What is measured is what a person would get: prepared, answered, taken apart, named. An exam in which nothing can be
-named scores 0; what its source did not draw counts neither way.
+This measures what a user would get: preprocessed, predicted, separated into instances, named. An exam in which no level
+can be named scores 0; structures that its source does not annotate do not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +26,12 @@ from .partial_annotations import make_zones_explicit
 from .precision import autocast, to_channels_last
 from .targets import Targets
 
-_MAX_WORST_CASES = 3  # of the worst exams
+_MAX_WORST_CASES = 3
 
 
 @dataclass(frozen=True, eq=False)
 class ValidationExam:
-    """A held-out exam. labels: (I, J, K) uint8, values of `table`; group: of which dataset."""
+    """A validation exam. dataset_index: of its dataset; labels: (I, J, K) uint8, values of `table`."""
 
     name: str
     dataset_index: int
@@ -42,7 +42,7 @@ class ValidationExam:
 
 @dataclass(frozen=True)
 class CaseStructureScore:
-    """One structure of one exam. dice: by name; ratio: found to drawn volume."""
+    """One structure of one exam. dice: by name; volume_ratio: predicted to annotated volume."""
 
     exam: str
     dataset_index: int
@@ -51,9 +51,23 @@ class CaseStructureScore:
     volume_ratio: float
 
 
+@dataclass(frozen=True)
+class ExamScore:
+    """One exam. dice: mean over its structures; wrong: level names that are wrong, "L4 as L5"."""
+
+    exam: str
+    dataset_index: int
+    dice: float
+    wrong: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the score as a row of result.json."""
+        return {"exam": self.exam, "group": self.dataset_index, "dice": self.dice, "wrong": self.wrong}
+
+
 @dataclass(frozen=True, eq=False)
 class WorstCase:
-    """An exam that came out badly. found: (I, J, K) uint8, the package's values; dice: mean; wrong: mixed-up names."""
+    """A validation exam with a low score. prediction: (I, J, K) uint8, labels of this package."""
 
     exam: ValidationExam
     prediction: Array
@@ -63,7 +77,7 @@ class WorstCase:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """A validation. wrong: names that were mixed up, per exam, "L4 as L5"; worst: few exams, the worst first."""
+    """A validation. name_errors: wrong level names of each exam that has any; worst_cases: the worst exam first."""
 
     scores: tuple[CaseStructureScore, ...]
     name_errors: dict[str, list[str]]
@@ -71,45 +85,42 @@ class ValidationReport:
 
     @property
     def mean_dice(self) -> float:
-        """Mean Dice of the targets, first over each exam, then over each dataset, then over the datasets."""
-        groups: dict[int, dict[str, list[float]]] = {}
-        for row in self.scores:
-            groups.setdefault(row.dataset_index, {}).setdefault(row.exam, []).append(row.dice)
-        exams = [[float(np.mean(dices)) for dices in group.values()] for group in groups.values()]
-        return float(np.mean([np.mean(group) for group in exams])) if exams else 0.0
+        """Return the mean Dice of the targets, first over each exam, then each dataset, then the datasets."""
+        exams = self.exam_scores()
+        datasets = sorted({exam.dataset_index for exam in exams})
+        return _mean(_mean(exam.dice for exam in exams if exam.dataset_index == index) for index in datasets)
 
     @property
     def summary_line(self) -> str:
-        """The score and the names that were mixed up, for a person."""
-        mixed = "".join(f"; {exam}: {', '.join(names)}" for exam, names in self.name_errors.items())
-        return f"mean Dice of held-out exams {self.mean_dice:.4f}{mixed}"
+        """Return the score and the wrong level names as text."""
+        wrong = "".join(f"; {exam}: {', '.join(names)}" for exam, names in self.name_errors.items())
+        return f"mean Dice of validation exams {self.mean_dice:.4f}{wrong}"
 
     def dataset_means(self, dataset_index: int) -> dict[str, tuple[float, float]]:
-        """Structure to mean Dice and mean volume ratio over the exams of a dataset."""
-        rows = [row for row in self.scores if row.dataset_index == dataset_index]
-        names = dict.fromkeys(row.name for row in rows)
-        return {name: _mean_dice_and_ratio([row for row in rows if row.name == name]) for name in names}
+        """Return the mean Dice and the mean volume ratio of each structure over the exams of a dataset."""
+        rows: dict[str, list[CaseStructureScore]] = {}
+        for row in self.scores:
+            if row.dataset_index == dataset_index:
+                rows.setdefault(row.name, []).append(row)
+        return {n: (_mean(r.dice for r in own), _mean(r.volume_ratio for r in own)) for n, own in rows.items()}
 
     def dice_by_structure(self) -> dict[str, float]:
-        """Structure to mean Dice, first over the exams of each dataset, then over the datasets."""
-        groups = [self.dataset_means(group) for group in sorted({row.dataset_index for row in self.scores})]
-        names = dict.fromkeys(name for means in groups for name in means)
-        return {name: float(np.mean([means[name][0] for means in groups if name in means])) for name in names}
+        """Return the mean Dice of each structure, first over the exams of each dataset, then over the datasets."""
+        datasets = [self.dataset_means(index) for index in sorted({row.dataset_index for row in self.scores})]
+        names = dict.fromkeys(name for means in datasets for name in means)
+        return {name: _mean(means[name][0] for means in datasets if name in means) for name in names}
 
-    def exam_rows(self) -> list[dict[str, Any]]:
-        """Each exam with its number of dataset, mean Dice and mixed-up names, as plain values."""
-        dices: dict[tuple[int, str], list[float]] = {}
+    def exam_scores(self) -> list[ExamScore]:
+        """Return the score of each exam."""
+        dices: dict[tuple[str, int], list[float]] = {}
         for row in self.scores:
-            dices.setdefault((row.dataset_index, row.exam), []).append(row.dice)
-        return [
-            {"exam": exam, "group": group, "dice": float(np.mean(values)), "wrong": self.name_errors.get(exam, [])}
-            for (group, exam), values in dices.items()
-        ]
+            dices.setdefault((row.exam, row.dataset_index), []).append(row.dice)
+        return [ExamScore(*key, _mean(values), self.name_errors.get(key[0], [])) for key, values in dices.items()]
 
 
 @dataclass(frozen=True, eq=False)
 class TorchPredictor:
-    """A network in training, answering as a model file would."""
+    """A network in training that predicts as a model file would."""
 
     card: ModelCard
     network: nn.Module
@@ -117,45 +128,47 @@ class TorchPredictor:
 
     @torch.no_grad()
     def run(self, windows: Array) -> Array:
-        """windows: (N, inputs, A, S) float32 to (N, classes, A, S) float32; (N, 1, D, A, S) where it has depth."""
-        where = next(self.network.parameters()).device
-        images = to_channels_last(torch.from_numpy(np.ascontiguousarray(windows)).to(where))
-        with autocast(self.precision, where):
+        """Return logits (N, classes, A, S) float32 of windows (N, inputs, A, S), or both with a depth as third axis."""
+        device = next(self.network.parameters()).device
+        images = to_channels_last(torch.from_numpy(np.ascontiguousarray(windows)).to(device))
+        with autocast(self.precision, device):
             return self.network(images).float().cpu().numpy()
 
 
 def load_validation_exams(datasets: Sequence[Dataset], max_per_dataset: int) -> list[ValidationExam]:
-    """The held-out exams; most: at most so many per dataset, spread evenly, 0 for all."""
-    out = []
-    for group, dataset in enumerate(datasets):
+    """Load the validation exams: at most `max_per_dataset` of each dataset, spread evenly, 0 for all."""
+    exams = []
+    for index, dataset in enumerate(datasets):
         cases = dataset.cases("val")
         if max_per_dataset and len(cases) > max_per_dataset:
             cases = [cases[i] for i in np.linspace(0, len(cases) - 1, max_per_dataset).astype(int)]
         for case in cases:
             image, labels = read_case(case)
-            out.append(ValidationExam(case.name, group, image, *make_zones_explicit(labels.array, case.label_table)))
-    return out
+            exams.append(ValidationExam(case.name, index, image, *make_zones_explicit(labels.array, case.label_table)))
+    return exams
 
 
 def validate(model: TorchPredictor, exams: Sequence[ValidationExam], targets: Targets) -> ValidationReport:
-    """Segment each exam and score the targets, or everything where there are none."""
-    results: list[CaseStructureScore] = []
-    wrong: dict[str, list[str]] = {}
+    """Segment each exam and score the targets, or every annotated structure where there are no targets."""
+    scores: list[CaseStructureScore] = []
+    name_errors: dict[str, list[str]] = {}
     worst: list[WorstCase] = []
     for exam in exams:
-        found = _segment_or_empty(model, exam)
-        rows = list(_score_exam(found, exam, targets))
+        prediction = _segment_or_empty(model, exam)
+        rows = list(_score_exam(prediction, exam, targets))
         own = [
             CaseStructureScore(exam.name, exam.dataset_index, row.name, row.dice, row.volume_ratio)
             for row in rows
             if row.dice is not None and row.volume_ratio is not None
         ]
-        results += own
-        wrong[exam.name] = find_wrong_names(rows)
+        wrong = find_wrong_names(rows)
+        if wrong:
+            name_errors[exam.name] = wrong
         if own:
-            poor = WorstCase(exam, found, float(np.mean([row.dice for row in own])), tuple(wrong[exam.name]))
-            worst = sorted([*worst, poor], key=lambda one: one.dice)[:_MAX_WORST_CASES]
-    return ValidationReport(tuple(results), {name: rows for name, rows in wrong.items() if rows}, tuple(worst))
+            case = WorstCase(exam, prediction, _mean(row.dice for row in own), tuple(wrong))
+            worst = sorted([*worst, case], key=lambda case: case.dice)[:_MAX_WORST_CASES]
+        scores += own
+    return ValidationReport(tuple(scores), name_errors, tuple(worst))
 
 
 def _segment_or_empty(model: TorchPredictor, exam: ValidationExam) -> Array:
@@ -171,5 +184,7 @@ def _score_exam(prediction: Array, exam: ValidationExam, targets: Targets) -> It
             yield from score_structures(prediction, exam.labels, table)
 
 
-def _mean_dice_and_ratio(rows: Sequence[CaseStructureScore]) -> tuple[float, float]:
-    return float(np.mean([row.dice for row in rows])), float(np.mean([row.volume_ratio for row in rows]))
+def _mean(values: Iterable[float]) -> float:
+    """Return the mean, 0 of no values."""
+    numbers = list(values)
+    return float(np.mean(numbers)) if numbers else 0.0

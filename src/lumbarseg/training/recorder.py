@@ -1,0 +1,123 @@
+"""What a run writes after its steps: progress, validation scores, history, TensorBoard log, checkpoints."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from lumbarseg.io import write_json
+from lumbarseg.progress import ProgressBar
+
+from .checkpoint import BEST_FILE, CHECKPOINT_FILE, BestValidation
+from .data import TrainingData, describe_limits
+from .deepedit import add_empty_click_channels
+from .history import HISTORY_FILE, LOG_INTERVAL, History
+from .learning_rate import fraction_done, learning_rate_at
+from .run_summary import RESULT_FILE, summarize_run
+from .sampling import Batch
+from .state import TrainingState, create_card, create_checkpoint
+from .tensorboard_log import TensorBoardLog
+from .validation import TorchPredictor, ValidationReport, WorstCase, validate
+
+ValidationCallback = Callable[[Path, Sequence[WorstCase]], None]
+"""Is called with the run's folder after each validation, and with its worst exams where the score is a new best."""
+_LOG_FOLDER = "log"
+
+
+class RunRecorder:
+    """Writes the files of a run in the main process."""
+
+    def __init__(
+        self, state: TrainingState, data: TrainingData, run_folder: Path, on_validation: ValidationCallback | None
+    ) -> None:
+        self.state, self.data, self.folder, self.on_validation = state, data, run_folder, on_validation
+        self.history = History.read(run_folder / HISTORY_FILE, state.step)
+        self.log = TensorBoardLog(run_folder / _LOG_FOLDER, state.step)
+        group = state.process_group.description
+        self._print(f"{data.exam_counts}; {state.precision} on {state.device}{group}")
+        for line in describe_limits(data):
+            self._print(line)
+        self.progress = ProgressBar("steps", state.settings.steps, state.step)
+        self.saved_at = time.monotonic()
+        self.start = self.saved_at - state.elapsed_seconds
+
+    def __enter__(self) -> RunRecorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.close()
+        self.log.close()
+
+    def record_step(self, loss: float, batch: Batch) -> bool:
+        """Record a step; return whether it was the last one."""
+        state, settings = self.state, self.state.settings
+        state.elapsed_seconds = time.monotonic() - self.start
+        self.progress.advance(f"loss {loss:.4f}")
+        values = {"loss": loss, "rate": learning_rate_at(settings, state.step - 1, state.elapsed_seconds)}
+        last = fraction_done(settings, state.step, state.elapsed_seconds) >= 1
+        validation_due = bool(self.data.val) and (last or state.step % settings.validation_interval == 0)
+        if state.step % LOG_INTERVAL == 0:
+            self.log.log_scalars(state.step, values)
+        if last or validation_due or state.step % LOG_INTERVAL == 0:
+            self.history.add(state.step, {"seconds": state.elapsed_seconds, **values})
+        worst: tuple[WorstCase, ...] = ()
+        if validation_due:
+            worst = self._validate()
+            last = last or 0 < settings.patience <= state.best_validation.waited
+        if last or state.step % settings.image_interval == 0:
+            images = add_empty_click_channels(batch[0], state.spec.inputs)
+            self.log.log_predictions(state.step, state.ema_network(), (images, batch[1]), self.data.codec)
+        if last or validation_due:
+            self._write_result(last, worst)
+        if last or time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
+            self.save_checkpoint()
+        return last
+
+    def save_checkpoint(self) -> None:
+        """Write the history and the checkpoint."""
+        self.history.write(self.folder / HISTORY_FILE)
+        create_checkpoint(self.state, self.data).save(self.folder / CHECKPOINT_FILE)
+        self.saved_at = time.monotonic()
+
+    def _validate(self) -> tuple[WorstCase, ...]:
+        """Validate, record the scores and keep the best weights; return the worst exams of a new best score."""
+        state = self.state
+        model = TorchPredictor(create_card(state, self.data), state.ema_network(), state.precision)
+        report = validate(model, self.data.val, self.data.targets)
+        first = not self.history.validations()
+        self._record_scores(report)
+        if report.mean_dice > state.best_validation.score:
+            exams = [score.to_dict() for score in report.exam_scores()]
+            state.best_validation = BestValidation(
+                report.mean_dice, state.step, state.elapsed_seconds, report.dice_by_structure(), exams
+            )
+            create_checkpoint(state, self.data).save(self.folder / BEST_FILE)
+            return report.worst_cases
+        state.best_validation = replace(state.best_validation, waited=state.best_validation.waited + 1)
+        return report.worst_cases if first else ()
+
+    def _record_scores(self, report: ValidationReport) -> None:
+        step, score = self.state.step, report.mean_dice
+        for index, name in enumerate(self.data.dataset_digests):
+            for structure, (dice, ratio) in report.dataset_means(index).items():
+                label = f"{name} {structure}"
+                self.log.log_scalars(step, {f"dice/{label}": dice, f"volume ratio/{label}": ratio})
+        self.log.log_scalars(step, {"score": score})
+        self.history.add(step, {"score": score, "mixed": len(report.name_errors), **report.dice_by_structure()})
+        self._print(f"step {step}  {report.summary_line}")
+
+    def _write_result(self, finished: bool, worst: tuple[WorstCase, ...]) -> None:
+        self.history.write(self.folder / HISTORY_FILE)
+        write_json(self.folder / RESULT_FILE, summarize_run(self.state, self.data, self.history, finished))
+        if self.on_validation:
+            self.on_validation(self.folder, worst)
+
+    @staticmethod
+    def _print(text: str) -> None:
+        ProgressBar.write(text, file=sys.stderr)
