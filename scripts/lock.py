@@ -1,6 +1,6 @@
-"""Write requirements/*.txt from the environment that runs this: every package the project needs, at its exact version.
+"""Write requirements/*.txt from the environment that runs this: every package that is needed, with its exact version.
 
-python scripts/lock.py        after the newer versions were installed by hand and the suite passed with them
+python scripts/lock.py        after newer versions were installed and all tests passed with them
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE, TEST = ROOT / "requirements" / "core.txt", ROOT / "requirements" / "test.txt"
 
 
-def closure(wanted: list[str]) -> dict[str, str]:
-    """Names and versions of `wanted` and of everything they need in turn; a local version part (+cpu) is left out."""
-    found: dict[str, str] = {}
-    todo = [Requirement(line) for line in wanted]
-    while todo:
-        requirement = todo.pop()
+def closure(requirements: list[str]) -> dict[str, str]:
+    """Return names and versions of requirements and of all that they need in turn; local version parts (+cpu) are left out."""
+    versions: dict[str, str] = {}
+    queue = [Requirement(line) for line in requirements]
+    while queue:
+        requirement = queue.pop()
         name = canonicalize_name(requirement.name)
         installed = distribution(name)
         extras = requirement.extras or {""}
-        if name in found and not requirement.extras:
+        if name in versions and not requirement.extras:
             continue
-        found[name] = installed.version.partition("+")[0]
+        versions[name] = installed.version.partition("+")[0]
         for line in installed.requires or []:
             needed = Requirement(line)
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
-                todo.append(needed)
-    return found
+                queue.append(needed)
+    return versions
 
 
 def main() -> None:
-    """Both lock files: what answers needs, and what the whole suite needs."""
+    """Write both lock files: of the core, and of all tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for path, wanted in (
+    for path, requirements in (
         (CORE, project["dependencies"]),
         (TEST, project["dependencies"] + extras["dicom"] + extras["cluster"] + extras["train"] + extras["dev"]),
     ):
-        lines = [f"{name}=={version}" for name, version in sorted(closure(wanted).items())]
+        lines = [f"{name}=={version}" for name, version in sorted(closure(requirements).items())]
         path.write_text("# written by scripts/lock.py\n" + "\n".join(lines) + "\n")
 
 

@@ -2,8 +2,8 @@
 
     .venv-serve/bin/python scripts/lock_serve.py     after tests/serve passed in it
 
-MONAI Label's own list cannot be followed (docs/annotate.md), so everything installed is written down but what tests and
-pip alone need. A local version part (+cpu) is left out.
+MONAI Label's own requirements cannot be installed (docs/annotate.md), so all installed packages are written down, except
+those that only tests and pip need. Local version parts (+cpu) are left out.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ TOOLS = {"pip", "wheel", "pytest", "iniconfig", "pluggy", "pygments", "dcmqi", "
 
 
 def main() -> None:
-    """The lock file."""
-    found = {d.metadata["Name"]: d.version.partition("+")[0] for d in distributions()}
-    rows = sorted((name.lower(), f"{name}=={version}") for name, version in found.items() if name.lower() not in TOOLS)
+    """Write the lock file."""
+    versions = {d.metadata["Name"]: d.version.partition("+")[0] for d in distributions()}
+    rows = sorted((name.lower(), f"{name}=={version}") for name, version in versions.items() if name.lower() not in TOOLS)
     LOCK.write_text("# written by scripts/lock_serve.py\n" + "".join(f"{row}\n" for _, row in rows))
 
 

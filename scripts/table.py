@@ -11,7 +11,7 @@ OPEN, CLOSE = "<!-- table -->", "<!-- end of table -->"
 
 
 def rows() -> str:
-    """Every structure but the posterior elements, from head to foot, as a table in Markdown."""
+    """Return the structures without posterior elements, from head to foot, as a Markdown table."""
     lines = ["| value | structure | kind | SNOMED CT |", "|--:|---|---|---|"]
     shown = [s for s in STRUCTURES if s.kind is not Kind.ARCH]
     lines += [f"| {s.label} | {s.name} | {s.kind} | {s.code or '-'} |" for s in shown]
@@ -19,7 +19,7 @@ def rows() -> str:
 
 
 def filled(text: str) -> str:
-    """The page with the table between its marks."""
+    """Return the page with the table between its marks."""
     before, _, rest = text.partition(OPEN)
     return f"{before}{OPEN}\n{rows()}\n{CLOSE}{rest.partition(CLOSE)[2]}"
 

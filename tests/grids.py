@@ -1,4 +1,4 @@
-"""Grids in every place that a scanner or a program may put them, for property tests."""
+"""Grids with all orientations and positions, for property tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def affine_of(
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
     turn: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Array:
-    """An affine whose axes point as `axes` says, all turned by a rotation vector in degrees."""
+    """Return an affine whose axes point as `axes` says, all turned by a rotation vector in degrees."""
     directions = np.array([_DIRECTIONS[letter] for letter in axes], np.float64).T
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_rotvec(turn, degrees=True).as_matrix() @ directions * spacing
@@ -31,12 +31,12 @@ def affine_of(
 
 def affines(turn: float = 180.0) -> st.SearchStrategy[Array]:
     """Affines of any axis order, anisotropic, turned about each axis by up to `turn` degrees."""
-    step, place, angle = st.floats(0.3, 6.0), st.floats(-300.0, 300.0), st.floats(-turn, turn)
+    step, offset, angle = st.floats(0.3, 6.0), st.floats(-300.0, 300.0), st.floats(-turn, turn)
     return st.builds(
         affine_of,
         st.sampled_from(AXIS_ORDERS),
         st.tuples(step, step, step),
-        st.tuples(place, place, place),
+        st.tuples(offset, offset, offset),
         st.tuples(angle, angle, angle),
     )
 

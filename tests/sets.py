@@ -1,4 +1,4 @@
-"""Small prepared datasets of blobs: enough for everything about training but its result."""
+"""Small prepared datasets of squares, to test everything about training but its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TABLE: dict[int, tuple[str, ...]] = {
     4: ("sacrum",),
     5: ("arch",),
 }
-WHOLE: dict[int, tuple[str, ...]] = {
+COMPLETE_VERTEBRAE: dict[int, tuple[str, ...]] = {
     0: ("background", "sacrum"),
     1: ("body", "arch"),
     2: ("disc",),
@@ -28,7 +28,7 @@ WHOLE: dict[int, tuple[str, ...]] = {
 
 
 def exam(seed: int, values: int = 6, shape: tuple[int, int, int] = (6, 48, 56)) -> tuple[Volume, Volume]:
-    """An image and its labels 0..values-1 in squares; the brightness of a square tells its label."""
+    """Return an image and its labels 0..values-1 in squares; the brightness of a square depends on its label."""
     rng = np.random.default_rng(seed)
     squares = rng.integers(0, values, (1, shape[1] // 8, shape[2] // 8)).repeat(8, 1).repeat(8, 2)
     labels = np.broadcast_to(squares, shape).astype(np.uint8)
@@ -41,7 +41,7 @@ def exam(seed: int, values: int = 6, shape: tuple[int, int, int] = (6, 48, 56)) 
 def write(
     folder: Path, train: int = 3, val: int = 1, table: Mapping[int, tuple[str, ...]] = TABLE, seed: int = 0
 ) -> Dataset:
-    """A dataset of blobs with `train` and `val` cases."""
+    """Write a dataset with `train` and `val` cases."""
     create_dataset(folder, folder.name, table)
     values = min(set(range(256)) - set(table))
     for i in range(train + val):

@@ -29,12 +29,12 @@ def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1 - docstring
 
 
-LENGTHS = {place: lines for path in FILES for place, lines in function_lengths(path).items()}
+LENGTHS = {function: lines for path in FILES for function, lines in function_lengths(path).items()}
 
 
 @pytest.mark.xfail(reason="parsers of segment and train, draw_spine", strict=False)
 def test_no_function_is_long() -> None:
-    assert {place: lines for place, lines in LENGTHS.items() if lines > MAX_FUNCTION} == {}
+    assert {function: lines for function, lines in LENGTHS.items() if lines > MAX_FUNCTION} == {}
 
 
 def test_nine_functions_in_ten_are_short() -> None:

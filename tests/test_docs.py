@@ -33,8 +33,8 @@ def test_the_pages_show_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_pages_is_understood(command: str) -> None:
-    words = shlex.split(command.partition(" > ")[0])
-    assert callable(build_parser(words[1]).parse_args(words[1:]).run)
+    arguments = shlex.split(command.partition(" > ")[0])
+    assert callable(build_parser(arguments[1]).parse_args(arguments[1:]).run)
 
 
 def test_the_table_of_labels_is_the_one_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from lumbarseg import errors
 CLASSES = {name: cls for name, cls in vars(errors).items() if inspect.isclass(cls)}
 
 
-def drawn_tree() -> dict[str, str]:
-    """Return the parent of each error that the docstring draws; the root has the parent Exception."""
+def documented_tree() -> dict[str, str]:
+    """Return the parent of each error in the docstring; the root has the parent Exception."""
     parents: dict[str, str] = {}
     path = [(-1, "Exception")]
     for line in (errors.__doc__ or "").splitlines():
@@ -28,12 +28,12 @@ def drawn_tree() -> dict[str, str]:
     return parents
 
 
-def test_the_drawing_is_the_tree_of_classes() -> None:
-    assert drawn_tree() == {name: cls.__mro__[1].__name__ for name, cls in CLASSES.items()}
+def test_the_documented_tree_is_that_of_the_classes() -> None:
+    assert documented_tree() == {name: cls.__mro__[1].__name__ for name, cls in CLASSES.items()}
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_error_says_when_it_is_raised(name: str) -> None:
+def test_every_error_has_a_docstring(name: str) -> None:
     assert inspect.getdoc(CLASSES[name])
 
 

@@ -61,8 +61,8 @@ def test_the_wheel_holds_the_model_the_licence_and_no_stray_file(wheel: Path) ->
 def test_it_runs_where_only_the_core_is_installed(installed: Path, tmp_path: Path) -> None:
     assert run(installed / "lumbarseg", "--version", cwd=tmp_path).startswith("lumbarseg ")
     assert "CC BY 4.0" in run(installed / "lumbarseg", "info", cwd=tmp_path)
-    told = run(installed / "lumbarseg", "demo", "-o", tmp_path / "demo", cwd=tmp_path)
-    assert str(tmp_path / "demo") in told
+    output = run(installed / "lumbarseg", "demo", "-o", tmp_path / "demo", cwd=tmp_path)
+    assert str(tmp_path / "demo") in output
     report = json.loads((tmp_path / "demo" / "demo_report.json").read_text())
     assert [level["name"] for level in report["levels"] if level["name"].startswith("L")]
 

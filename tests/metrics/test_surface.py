@@ -25,10 +25,10 @@ def monais(a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...]) -> SurfaceD
     return SurfaceDistances(float(mean), float(p95), float(largest))
 
 
-def same(ours: SurfaceDistances | None, theirs: SurfaceDistances) -> bool:
-    assert ours is not None
-    figures = [(ours.mean, theirs.mean), (ours.p95, theirs.p95), (ours.largest, theirs.largest)]
-    return all(a == pytest.approx(b, rel=1e-5, abs=1e-5) for a, b in figures)
+def same(measured: SurfaceDistances | None, expected: SurfaceDistances) -> bool:
+    assert measured is not None
+    values = [(measured.mean, expected.mean), (measured.p95, expected.p95), (measured.largest, expected.largest)]
+    return all(a == pytest.approx(b, rel=1e-5, abs=1e-5) for a, b in values)
 
 
 def test_two_points_on_a_line() -> None:
@@ -42,8 +42,8 @@ def test_the_larger_of_both_ways_is_the_95_percent_distance() -> None:
     a[0, 0, 10::2] = True  # 25 points, all of them their own surface
     b[0, 0, 10] = True
     far = compute_surface_distances(a, b, (1, 1, 1))
-    there = np.arange(0, 50, 2)
-    assert far == SurfaceDistances(pytest.approx(there.sum() / 26), pytest.approx(np.percentile(there, 95)), 48)
+    position = np.arange(0, 50, 2)
+    assert far == SurfaceDistances(pytest.approx(position.sum() / 26), pytest.approx(np.percentile(position, 95)), 48)
     assert compute_surface_distances(b, a, (1, 1, 1)) == far
 
 
@@ -52,8 +52,8 @@ def test_a_single_slice_is_measured_in_its_plane() -> None:
     a[0, 4:14, 4:14] = b[0, 5:15, 4:14] = True
     one = compute_surface_distances(a, b, (4.5, 0.8, 0.8))
     assert same(one, monais(a[0], b[0], (0.8, 0.8)))
-    turned = compute_surface_distances(np.moveaxis(a, 0, 2), np.moveaxis(b, 0, 2), (0.8, 0.8, 4.5))
-    assert turned == one
+    transposed = compute_surface_distances(np.moveaxis(a, 0, 2), np.moveaxis(b, 0, 2), (0.8, 0.8, 4.5))
+    assert transposed == one
 
 
 @settings(max_examples=25, deadline=None)

@@ -20,7 +20,7 @@ SETTINGS = TrainingSettings(batch_size=3, crop_size=32, channels=(4, 6))
 @pytest.fixture(scope="module")
 def sampler(tmp_path_factory: pytest.TempPathFactory) -> VolumeSampler:
     folder = tmp_path_factory.mktemp("sets")
-    datasets = [sets.write(folder / "a"), sets.write(folder / "b", train=1, table=sets.WHOLE)]
+    datasets = [sets.write(folder / "a"), sets.write(folder / "b", train=1, table=sets.COMPLETE_VERTEBRAE)]
     codes = PartialLabelCodec.from_tables(dataset.label_table for dataset in datasets)
     return VolumeSampler.from_volumes(load_volumes(datasets, "train", codes, PreprocessingSpec()), (0.75, 0.25))
 
