@@ -1,7 +1,8 @@
-"""What several tests share."""
+"""Settings and fixtures of all tests."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -10,10 +11,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# a shell that begins the suite in the background has Ctrl-C ignored, and what the tests begin inherits that
+EXTRAS = {
+    "training": "torch",
+    "benchmarks/test_active_learning.py": "torch",
+    "benchmarks/test_benchmarks.py": "torch",
+    "cli/test_train.py": "torch",
+    "server/live": "onnx",
+}
+"""Tests that a core install cannot even import, and the library that they need."""
+
+collect_ignore = [path for path, library in EXTRAS.items() if importlib.util.find_spec(library) is None]
+
+# a shell that starts the tests in the background ignores Ctrl-C, and child processes inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# as the command line does before numpy is there: sums of several threads may differ in their last bit from those of one
+# as the command line does before numpy is imported: sums of several threads may differ in their last bit
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
@@ -28,7 +40,7 @@ from lumbarseg.volume import Volume  # noqa: E402
 
 @pytest.fixture(scope="session")
 def real() -> Path:
-    """The folder of real exams; LUMBARSEG_REAL says where it is, else it lies beside the repository."""
+    """Return the folder of real exams: LUMBARSEG_REAL, else shared/real beside the repository."""
     folder = Path(os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
     if not folder.is_dir():
         pytest.skip(f"no real exams at {folder}; set LUMBARSEG_REAL")

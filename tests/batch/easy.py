@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from onnx import helper, numpy_helper
+import pytest
 from tests import tiny
 from tests.segmentation.spines import SpinePlan, build_spine
 
@@ -13,6 +13,10 @@ from lumbarseg.inference.card import ModelCard
 from lumbarseg.io import write_image
 from lumbarseg.preprocessing import Normalisation, PreprocessingSpec
 from lumbarseg.volume import Volume
+
+onnx = pytest.importorskip("onnx")
+helper = onnx.helper
+numpy_helper = onnx.numpy_helper
 
 VALUES = np.array([0.0, 1.0, 0.8, 0.6, 0.4, 0.2])  # of each class; the commonest tissue has the largest
 _SHARP = 100.0

@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("onnx")
 
-import onnx
 from tests import tiny
 from tests.datasets import small_phantoms
 from tests.datasets.layouts.exam import SyntheticExam
@@ -25,6 +24,8 @@ from lumbarseg.inference.card import BLANK_DIGEST
 from lumbarseg.io import write_image
 from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.volume import Volume
+
+onnx = pytest.importorskip("onnx")
 
 TARGETS = {
     "bodies": ("body",),

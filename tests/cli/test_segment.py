@@ -280,7 +280,9 @@ def test_an_interrupt_is_one_line_and_leaves_whole_files(exam: Path, tmp_path: P
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert errors.splitlines() == ["lumbarseg: error: interrupted; files that were written are complete, the rest was not started"]
+    assert errors.splitlines() == [
+        "lumbarseg: error: interrupted; files that were written are complete, the rest was not started"
+    ]
     assert 3 <= len(names(out)) < 180
     assert not [name for name in names(out) if name.endswith(".part")]
     for path in out.glob("*_report.json"):

@@ -18,7 +18,7 @@ from lumbarseg.errors import DatasetError, FileError
 from lumbarseg.metrics.case_scores import score_case
 
 LEVELS = {0: ("background", "L3", "arch"), 1: ("L1",), 2: ("L2", "L2 arch"), 3: ("L1-L2",)}
-TABLES = {"kinds": sets.TABLE, "whole": sets.WHOLE, "levels": LEVELS}
+TABLES = {"kinds": sets.TABLE, "whole": sets.COMPLETE_VERTEBRAE, "levels": LEVELS}
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_case_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    create_dataset(tmp_path / "set", "mine", sets.WHOLE)
+    create_dataset(tmp_path / "set", "mine", sets.COMPLETE_VERTEBRAE)
     image, labels = sets.exam(1, values=4)
     facts = {"patient": "p7", "contrast": "T1", "split": "val", "warnings": ["tilted"], "age": 61}
     write_case(tmp_path / "set", "a-1", image, labels, facts)
@@ -34,7 +34,7 @@ def test_a_case_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert (case.name, case.patient, case.contrast, case.split) == ("a-1", "p7", "T1", "val")
     assert case.warnings == ("tilted",)
     assert case.metadata == {"age": 61}
-    assert case.label_table == dataset.label_table == sets.WHOLE
+    assert case.label_table == dataset.label_table == sets.COMPLETE_VERTEBRAE
     assert case.voxel_counts == dict(
         zip(*(part.tolist() for part in np.unique(labels.array, return_counts=True)), strict=True)
     )

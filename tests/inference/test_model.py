@@ -6,15 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from tests import tiny
 
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import Model, ModelCard, bundled_model_path
 from lumbarseg.inference import model as module
 from lumbarseg.preprocessing import PreprocessingSpec
+
+onnx = pytest.importorskip("onnx")
+TensorProto = onnx.TensorProto
+helper = onnx.helper
+numpy_helper = onnx.numpy_helper
 
 WINDOWS = np.random.default_rng(3).random((3, 5, 32, 64)).astype(np.float32)
 KERNEL = numpy_helper.from_array(np.ones((6, 5, 3, 3), np.float32), "weights")

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
+import pytest
 from tests.io.itk import ras_affine, ras_array
 
 from lumbarseg.volume import Array, Grid
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 
 def find_program() -> str | None:

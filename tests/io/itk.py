@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
+import pytest
 
 from lumbarseg.volume import Array, Volume
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK
 from tests.grids import AXIS_ORDERS, affine_of, filled
 from tests.io.itk import itk_image
 from tests.io.make_dicom import write_series
@@ -18,6 +17,8 @@ from tests.io.make_dicom import write_series
 from lumbarseg.errors import FileError
 from lumbarseg.io import read_exam, read_image, read_labels, write_image
 from lumbarseg.volume import Grid, Volume
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 SUFFIXES = [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK
 from hypothesis import given, settings
 from tests.grids import AXIS_ORDERS, affine_of, filled, grids
 from tests.io.itk import ras_affine, ras_array
@@ -20,6 +19,8 @@ from lumbarseg.anatomy import Kind, labels_of_kind, structure_by_label, structur
 from lumbarseg.errors import FileError
 from lumbarseg.io import nifti, read_exam, read_image, read_labels, write_image, write_labels
 from lumbarseg.volume import Grid, Volume
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,7 +8,6 @@ from typing import Any
 import nrrd
 import numpy as np
 import pytest
-import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.grids import affine_of, filled, grids
@@ -17,6 +16,8 @@ from tests.io.itk import itk_image
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.io import read_exam, read_image, read_labels
 from lumbarseg.volume import Grid
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 SAGITTAL = affine_of("PIL", (0.6, 0.6, 4.4), (30, 120, 200))
 NUMBERS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)

@@ -15,7 +15,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import onnx
 import pytest
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
@@ -30,6 +29,8 @@ from lumbarseg.inference.card import BLANK_DIGEST, ModelCard
 from lumbarseg.io import write_image
 from lumbarseg.packaging.offline_pack import CHECKSUM_FILE, PACK_FOLDER, write_pack
 from lumbarseg.packaging.targets import Target, current_platform
+
+onnx = pytest.importorskip("onnx")
 
 CURRENT_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHER_TARGETS = [

@@ -35,7 +35,7 @@ def settings() -> TrainingSettings:
 @pytest.fixture(scope="session")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
     folder = tmp_path_factory.mktemp("sets")
-    return [sets.write(folder / "a"), sets.write(folder / "b", val=0, table=sets.WHOLE, seed=9)]
+    return [sets.write(folder / "a"), sets.write(folder / "b", val=0, table=sets.COMPLETE_VERTEBRAE, seed=9)]
 
 
 @pytest.fixture(scope="session")

@@ -30,19 +30,19 @@ def ramp_volume(slices: int, thickness: float = 1.0) -> TrainingVolume:
 
 
 def test_the_first_code_is_unknown_and_tables_share_codes() -> None:
-    codes = PartialLabelCodec.from_tables([sets.TABLE, sets.WHOLE])
+    codes = PartialLabelCodec.from_tables([sets.TABLE, sets.COMPLETE_VERTEBRAE])
     assert codes.allowed_sets[0] == frozenset(CLASSES)
     assert len(set(codes.allowed_sets)) == len(codes.allowed_sets) == 1 + 6 + 2
-    assert codes.lookup_table(sets.WHOLE)[9] == 0
-    assert codes.lookup_table(sets.WHOLE)[2] == codes.lookup_table(sets.TABLE)[2]
-    assert codes.allowed_sets[codes.lookup_table(sets.WHOLE)[1]] == {Kind.BODY, Kind.ARCH}
+    assert codes.lookup_table(sets.COMPLETE_VERTEBRAE)[9] == 0
+    assert codes.lookup_table(sets.COMPLETE_VERTEBRAE)[2] == codes.lookup_table(sets.TABLE)[2]
+    assert codes.allowed_sets[codes.lookup_table(sets.COMPLETE_VERTEBRAE)[1]] == {Kind.BODY, Kind.ARCH}
     assert codes.allowed.shape == (9, 6)
     assert codes.allowed[0].all()
 
 
 def test_codes_do_not_depend_on_the_order_of_tables() -> None:
-    assert PartialLabelCodec.from_tables([sets.TABLE, sets.WHOLE]) == PartialLabelCodec.from_tables(
-        [sets.WHOLE, sets.TABLE, sets.TABLE]
+    assert PartialLabelCodec.from_tables([sets.TABLE, sets.COMPLETE_VERTEBRAE]) == PartialLabelCodec.from_tables(
+        [sets.COMPLETE_VERTEBRAE, sets.TABLE, sets.TABLE]
     )
 
 
@@ -88,7 +88,7 @@ def test_a_wider_kernel_reaches_into_the_neighbours() -> None:
 
 def test_datasets_are_read_as_the_network_sees_them(tmp_path: Path) -> None:
     dataset = sets.write(tmp_path / "a", train=2, val=1)
-    other = sets.write(tmp_path / "b", train=1, val=1, table=sets.WHOLE)
+    other = sets.write(tmp_path / "b", train=1, val=1, table=sets.COMPLETE_VERTEBRAE)
     codes = PartialLabelCodec.from_tables([dataset.label_table, other.label_table])
     volumes = load_volumes([dataset, other], "train", codes, PreprocessingSpec())
     assert [(s.name, s.dataset_index) for s in volumes] == [("case-0", 0), ("case-1", 0), ("case-0", 1)]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.grids import AXIS_ORDERS, affine_of, filled
@@ -17,6 +16,8 @@ from tests.io.make_dicom import T1, write_enhanced, write_series
 from lumbarseg.errors import FileError, LumbarsegError
 from lumbarseg.io import find_exams, read_exam
 from lumbarseg.volume import Grid, Volume
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 AFFINE = affine_of("PIR", (0.6, 0.7, 4.4), (25, 90, 130), (4, -7, 9))
 SAGITTAL = Volume(filled(Grid((20, 24, 9), np.eye(4))).array, AFFINE)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -26,6 +25,8 @@ from tests.io.make_dicom import write_series
 from lumbarseg.errors import FileError
 from lumbarseg.io import read_exam
 from lumbarseg.volume import Array, Volume
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 gdcm = pytest.importorskip("gdcm")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK
 from hypothesis import given, settings
 from pydicom.uid import generate_uid
 from tests.grids import filled, grids
@@ -20,6 +19,8 @@ from tests.io.make_dicom import AXIAL, LOCALISER, T1, T2, Protocol, write_series
 from lumbarseg.errors import FileError
 from lumbarseg.io import read_exam
 from lumbarseg.volume import Grid, Volume
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 
 def study(folder: Path) -> Path:

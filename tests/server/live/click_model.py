@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import pytest
 
 from lumbarseg.inference import bundled_model_path
 from lumbarseg.inference.card import BLANK_DIGEST, insert_digest
 from lumbarseg.inference.model import read_verified_card
+
+onnx = pytest.importorskip("onnx")
+TensorProto = onnx.TensorProto
+helper = onnx.helper
+numpy_helper = onnx.numpy_helper
 
 GAIN, THRESHOLD = 50.0, 0.4
 
