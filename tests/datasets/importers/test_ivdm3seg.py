@@ -90,7 +90,7 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
         "03": "its image is missing: 03[_-]inn",
         "04": "discs, 7 or more are expected",
         "05": "holds the values 0, 1, 2; one value",
-        "06": "2 such files of one exam",
+        "06": "2 images of one exam",
     }
     assert set(done.refused) == set(told)
     for name, text in told.items():
