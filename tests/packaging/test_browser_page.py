@@ -1,4 +1,4 @@
-"""The page itself: how it is put together, and what it does in a real browser."""
+"""The browser page: how it is assembled, and what it does in a real browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DOWNLOAD_ALLOWED = bool(
 )  # as `make test-page` does: then packages are fetched over the network
 
 
-def modules(testing: bool) -> Path:
+def node_modules_or_skip(testing: bool) -> Path:
     """The packages of npm, or a plain reason to skip."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed, which fetches the page's viewer and engine")
@@ -47,8 +47,8 @@ def modules(testing: bool) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    modules(testing=False)
+def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    node_modules_or_skip(testing=False)
     return write_page(bundled_model_path(), tmp_path_factory.mktemp("page") / "lumbarseg.html").path
 
 
@@ -58,19 +58,19 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = synthetic_exam(193).image
     path = tmp_path_factory.mktemp("phantom") / "phantom.nii.gz"
     sagittal = image.grid.axis_codes.index(next(letter for letter in image.grid.axis_codes if letter in "LR"))
-    chosen = [slice(None)] * 3
-    chosen[sagittal] = slice(3, -3)
+    selection = [slice(None)] * 3
+    selection[sagittal] = slice(3, -3)
     affine = image.affine.copy()
     affine[:3, 3] += 3 * affine[:3, sagittal]
-    write_image(Volume(image.array[tuple(chosen)], affine), path)
+    write_image(Volume(image.array[tuple(selection)], affine), path)
     return path
 
 
-def driven(made: Path, steps: list[dict[str, Any]], **plan: Any) -> dict[str, Any]:
+def drive_page(page_path: Path, steps: list[dict[str, Any]], **plan: Any) -> dict[str, Any]:
     if browser.chromium() is None:
         pytest.skip("Chromium is not installed, in which the page is tried")
-    modules(testing=True)
-    return browser.drive(made, steps, **plan)
+    node_modules_or_skip(testing=True)
+    return browser.drive(page_path, steps, **plan)
 
 
 def agreement(labels: np.ndarray, truth: np.ndarray) -> float:
@@ -78,8 +78,8 @@ def agreement(labels: np.ndarray, truth: np.ndarray) -> float:
     return float((labels == truth)[(labels > 0) | (truth > 0)].mean())
 
 
-def test_the_page_is_self_contained(made: Path) -> None:
-    text = made.read_text(encoding="utf-8")
+def test_the_page_is_self_contained(page_path: Path) -> None:
+    text = page_path.read_text(encoding="utf-8")
     assert f'content="{CONTENT_SECURITY_POLICY}"' in text and "{{" not in text.split("<script")[0]
     assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", text.replace("data:", ""))
     model = re.search(r'id="model">([^<]+)<', text)
@@ -92,12 +92,12 @@ def test_the_page_is_self_contained(made: Path) -> None:
     assert text.lower().count("</script") == frame.count("</script")
 
 
-def test_the_page_is_reproducible(made: Path, tmp_path: Path) -> None:
-    assert write_page(bundled_model_path(), tmp_path / "again.html").path.read_bytes() == made.read_bytes()
+def test_the_page_is_reproducible(page_path: Path, tmp_path: Path) -> None:
+    assert write_page(bundled_model_path(), tmp_path / "again.html").path.read_bytes() == page_path.read_bytes()
 
 
 def test_the_command_writes_a_page_with_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    modules(testing=False)
+    node_modules_or_skip(testing=False)
     model, out = tiny.write(tmp_path / "mine.onnx"), tmp_path / "new" / "mine.html"
     assert main(["page", str(model), "-o", str(out), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -117,7 +117,7 @@ def test_invalid_models_and_outputs_raise_errors(tmp_path: Path) -> None:
     square.write_bytes(tiny.sealed(tiny.proto(), tiny.ModelCard(PreprocessingSpec(tile=64))))
     with pytest.raises(ModelError, match="tiles of a fixed size"):
         write_page(square, tmp_path / "page.html")
-    modules(testing=False)
+    node_modules_or_skip(testing=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError):
         write_page(model, tmp_path / "file" / "page.html")
@@ -176,14 +176,14 @@ def test_scripts_are_escaped() -> None:
 
 
 def test_the_javascript_contains_no_level_names() -> None:
-    named = re.compile(r"""["'`](?:T(?:1[0-2]|[1-9])|L[1-6]|S1)(?:-\w\d+)?(?: arch)?["'`]""")
+    level_name = re.compile(r"""["'`](?:T(?:1[0-2]|[1-9])|L[1-6]|S1)(?:-\w\d+)?(?: arch)?["'`]""")
     for path in npm_packages.page_source_folder().glob("*.js"):
-        assert not named.search(path.read_text(encoding="utf-8")), f"{path.name}: ask anatomy.js for it"
+        assert not level_name.search(path.read_text(encoding="utf-8")), f"{path.name}: ask anatomy.js for it"
     assert '"L5"' in page_tables.tables_script()
 
 
 @pytest.mark.slow
-def test_the_page_segments_renames_cancels_and_rejects(made: Path, phantom: Path, tmp_path: Path) -> None:
+def test_the_page_segments_renames_cancels_and_rejects(page_path: Path, phantom: Path, tmp_path: Path) -> None:
     (tmp_path / "noise.nii").write_bytes(b"no exam " * 100)
     ct = read_image(phantom)
     write_image(Volume(ct.array - 1000, ct.affine), tmp_path / "ct.nii.gz")
@@ -198,7 +198,7 @@ def test_the_page_segments_renames_cancels_and_rejects(made: Path, phantom: Path
         {"open": str(tmp_path / "noise.nii")},
         {"open": str(tmp_path / "ct.nii.gz")},
     ]
-    report = driven(made, steps)
+    report = drive_page(page_path, steps)
     assert all(address.startswith(browser.OWN) for address in report["requests"]), report["requests"]
     assert not [line for line in report["messages"] if line.startswith("error")], report["messages"]
     model = Model.load(bundled_model_path(), "cpu")
@@ -208,11 +208,11 @@ def test_the_page_segments_renames_cancels_and_rejects(made: Path, phantom: Path
         labels = read_labels(Path(saved[name]))
         assert labels.grid.same_as(volume.grid)
         assert agreement(labels.array, truth[lowest].labels.array) >= 0.999
-    first, other, back, _, again, clicked, noise, air = report["steps"]
-    assert first["names"] == back["names"] == again["names"] == [level.name for level in truth[None].levels]
+    first, other, back, _, second, location, noise, air = report["steps"]
+    assert first["names"] == back["names"] == second["names"] == [level.name for level in truth[None].levels]
     assert other["names"] == [level.name for level in truth["L6"].levels]
     assert "not a NIfTI file" in noise["refused"] and "looks like CT" in air["refused"]
-    assert re.match(r"Selected: \S", clicked["here"])
+    assert re.match(r"Selected: \S", location["here"])
     volumes = {row.name: row.volume for row in measure_structures(truth[None].labels)}
     row = next(text for text in first["sizes"] if text.startswith("L3"))
     assert f"{volumes['L3']:.1f}" in row
@@ -226,14 +226,14 @@ def test_the_page_segments_renames_cancels_and_rejects(made: Path, phantom: Path
         ({"flags": ["--disable-3d-apis"]}, "WebGL2"),
     ],
 )
-def test_missing_browser_features_are_named(made: Path, plan: dict[str, Any], expected: str) -> None:
-    assert expected in driven(made, [], **plan)["unable"]
+def test_missing_browser_features_are_named(page_path: Path, plan: dict[str, Any], expected: str) -> None:
+    assert expected in drive_page(page_path, [], **plan)["unable"]
 
 
 @pytest.mark.slow
-def test_a_real_exam_is_labelled_as_by_the_command(made: Path, real: Path, tmp_path: Path) -> None:
+def test_a_real_exam_is_labelled_as_by_the_command(page_path: Path, real: Path, tmp_path: Path) -> None:
     path = real / "siegen" / "10_image.nii.gz"
-    report = driven(made, [{"open": str(path), "save": str(tmp_path / "labels.nii.gz")}])
+    report = drive_page(page_path, [{"open": str(path), "save": str(tmp_path / "labels.nii.gz")}])
     assert all(address.startswith(browser.OWN) for address in report["requests"])
     expected = segment(read_image(path), Model.load(bundled_model_path(), "cpu"))
     assert agreement(read_labels(tmp_path / "labels.nii.gz").array, expected.labels.array) >= 0.995

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the folders of programs
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
     """A pack for this computer with one wheel that is none, in a folder with blanks in its name."""
-    return written(tmp_path / "from a stick", Target(current_platform(), CURRENT_PYTHON))
+    return write_pack_folder(tmp_path / "from a stick", Target(current_platform(), CURRENT_PYTHON))
 
 
-def written(folder: Path, *targets: Target) -> Path:
+def write_pack_folder(folder: Path, *targets: Target) -> Path:
     folder.mkdir(parents=True)
     wheel = folder / "lumbarseg-7-py3-none-any.whl"
     zip_archive.write_zip({"lumbarseg-7.dist-info/METADATA": b"Name: lumbarseg\nVersion: 7\n"}, wheel)
@@ -40,13 +40,13 @@ def written(folder: Path, *targets: Target) -> Path:
     return folder
 
 
-def install(unpacked: Path, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def install(unpacked: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {"HOME": str(unpacked.parent / "my home"), "PATH": "/usr/bin:/bin", "PYTHON": sys.executable, **environment}
-    command = ["sh", str(unpacked / "install.sh"), *map(str, words)]
+    command = ["sh", str(unpacked / "install.sh"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
-def refused(result: subprocess.CompletedProcess[str]) -> str:
+def error_line(result: subprocess.CompletedProcess[str]) -> str:
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith("lumbarseg: error: ")
@@ -56,13 +56,13 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
 def test_a_changed_file_prevents_the_installation(unpacked: Path) -> None:
     (unpacked / "licences").mkdir()
     (unpacked / "README.txt").write_text("changed")
-    assert "README.txt: does not match its checksum" in refused(install(unpacked))
+    assert "README.txt: does not match its checksum" in error_line(install(unpacked))
     assert not (unpacked.parent / "my home").exists()
 
 
 def test_a_missing_file_prevents_the_installation(unpacked: Path) -> None:
     (unpacked / "wheels" / "lumbarseg-7-py3-none-any.whl").unlink()
-    assert "lumbarseg-7-py3-none-any.whl: missing" in refused(install(unpacked))
+    assert "lumbarseg-7-py3-none-any.whl: missing" in error_line(install(unpacked))
 
 
 def test_sha256sum_accepts_the_checksums(unpacked: Path) -> None:
@@ -74,8 +74,10 @@ def test_sha256sum_accepts_the_checksums(unpacked: Path) -> None:
 
 
 def test_a_pack_for_other_computers_names_its_targets(tmp_path: Path) -> None:
-    unpacked = written(tmp_path / "pack", Target("windows", CURRENT_PYTHON), Target(current_platform(), OTHER))
-    line = refused(install(unpacked, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin"))
+    unpacked = write_pack_folder(
+        tmp_path / "pack", Target("windows", CURRENT_PYTHON), Target(current_platform(), OTHER)
+    )
+    line = error_line(install(unpacked, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin"))
     assert f"this pack is made for Windows AMD64, Python {CURRENT_PYTHON}" in line
     assert "; this is " in line
 
@@ -85,22 +87,22 @@ def test_the_shell_script_names_the_required_python(unpacked: Path, tmp_path: Pa
     tools.mkdir()
     for name in ("sh", "dirname"):
         (tools / name).symlink_to(f"/usr/bin/{name}" if Path(f"/usr/bin/{name}").exists() else f"/bin/{name}")
-    line = refused(install(unpacked, PATH=str(tools), PYTHON=""))
+    line = error_line(install(unpacked, PATH=str(tools), PYTHON=""))
     assert f"no Python found here; this pack needs Python {CURRENT_PYTHON}" in line
 
 
 def test_a_folder_with_other_files_is_left_unchanged(unpacked: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "pyvenv.cfg").write_text("somebody's environment")
-    assert "mine: contains other files" in refused(install(unpacked, tmp_path / "mine"))
+    assert "mine: contains other files" in error_line(install(unpacked, tmp_path / "mine"))
     assert (tmp_path / "mine" / "pyvenv.cfg").read_text() == "somebody's environment"
     (tmp_path / "file").write_text("x")
-    assert "file: this is a file" in refused(install(unpacked, tmp_path / "file"))
+    assert "file: this is a file" in error_line(install(unpacked, tmp_path / "file"))
 
 
 def test_a_failed_installation_leaves_no_files(unpacked: Path, tmp_path: Path) -> None:
     """The pack's wheel is none, and pip is not among them."""
-    refused(install(unpacked, tmp_path / "here"))
+    error_line(install(unpacked, tmp_path / "here"))
     assert not (tmp_path / "here").exists()
 
 
@@ -110,7 +112,7 @@ def test_wrong_arguments_print_the_usage(unpacked: Path) -> None:
 
 
 def test_installer_placeholders_and_line_endings(tmp_path: Path) -> None:
-    unpacked = written(tmp_path / "pack", Target("windows", "3.11"), Target("macos", "3.13"))
+    unpacked = write_pack_folder(tmp_path / "pack", Target("windows", "3.11"), Target("macos", "3.13"))
     texts = {path.name: path.read_bytes() for path in unpacked.iterdir() if path.is_file()}
     assert not re.search(rb"@[A-Z]+@", b"".join(texts.values()))
     assert texts["install.bat"].count(b"\r\n") == texts["install.bat"].count(b"\n")

@@ -57,7 +57,7 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         (["--platform", "solaris"], "no pack for platform 'solaris'; choose from linux"),
         (["--python", "3.9"], "no pack for Python '3.9'; choose from 3.11, 3.12, 3.13"),
@@ -68,14 +68,18 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_bad_input_fails_before_any_download(
-    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     data = tiny.write(tmp_path / "liar.onnx").read_bytes()
     (tmp_path / "liar.onnx").write_bytes(data.replace(b'"seed": 0', b'"seed": 1'))
-    named = [word for word in words if word.endswith(".onnx") or word.startswith("-")]
-    assert main(["pack", *words, *(["--python", "3.11"] if not named else [])]) == 1
+    options = [word for word in arguments if word.endswith(".onnx") or word.startswith("-")]
+    assert main(["pack", *arguments, *(["--python", "3.11"] if not options else [])]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lumbarseg: error: ") and expected in line
     assert [path.name for path in tmp_path.iterdir()] == ["liar.onnx"]
@@ -107,8 +111,8 @@ def test_a_pack_installs_and_runs_offline_for_another_user(own_model: Path, else
     except RuntimeError as error:
         pytest.skip(str(error))
     with needing_the_index():
-        made = offline.make_pack(elsewhere / "my pack.zip", offline.version_of(other.python), own_model)
-    assert made["bytes"] < 250e6
+        pack = offline.make_pack(elsewhere / "my pack.zip", offline.version_of(other.python), own_model)
+    assert pack["bytes"] < 250e6
     write_image(synthetic_exam(193).image, elsewhere / "spine.nii.gz")
     like, _ = offline.use_pack(other, elsewhere / "my pack.zip", elsewhere / "spine.nii.gz")
     assert like["answer"].endswith("L1 L2 L3 L4 L5")
@@ -150,8 +154,8 @@ def supported(target: Target) -> set[Tag]:
 @pytest.mark.slow
 def test_wheels_fit_their_target_in_the_installed_version(other_pack: Path) -> None:
     about = json.loads((other_pack / "pack.json").read_text())
-    there = {path.name for path in (other_pack / "wheels").iterdir()}
-    assert there == {name for target in about["targets"] for name in target["wheels"]}
+    names = {path.name for path in (other_pack / "wheels").iterdir()}
+    assert names == {name for target in about["targets"] for name in target["wheels"]}
     for target, report in zip(OTHER_TARGETS, about["targets"], strict=True):
         wheels = {parse_wheel_filename(name)[0]: parse_wheel_filename(name) for name in report["wheels"]}
         assert {"lumbarseg", "pip", "onnxruntime", "numpy", "scipy"} <= set(wheels)
@@ -165,8 +169,16 @@ def test_wheels_fit_their_target_in_the_installed_version(other_pack: Path) -> N
 @pytest.mark.parametrize("target", OTHER_TARGETS[:2], ids=str)
 def test_pip_resolves_all_dependencies_from_the_pack(target: Target, other_pack: Path, tmp_path: Path) -> None:
     """Of this Python: pip reads conditions of requirements as if the target's were the one that runs it."""
-    words = ["install", "--dry-run", "--no-index", "--find-links", other_pack / "wheels", "--target", tmp_path / "x"]
-    command = [sys.executable, "-m", "pip", *map(str, words), *target.pip_options, "lumbarseg"]
+    arguments = [
+        "install",
+        "--dry-run",
+        "--no-index",
+        "--find-links",
+        other_pack / "wheels",
+        "--target",
+        tmp_path / "x",
+    ]
+    command = [sys.executable, "-m", "pip", *map(str, arguments), *target.pip_options, "lumbarseg"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_CONFIG_FILE": os.devnull})
     assert done.returncode == 0, done.stderr
     assert "onnxruntime-" + version("onnxruntime") in done.stdout.replace("\n", " ")

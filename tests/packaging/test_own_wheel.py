@@ -22,24 +22,24 @@ def installed(site: Path) -> Distribution:
 
 
 def pip_install(wheel: Path, site: Path) -> Distribution:
-    words = ["install", "-q", "--no-index", "--no-deps", "--no-compile", "--target", site, wheel]
-    subprocess.run([sys.executable, "-m", "pip", *map(str, words)], check=True, capture_output=True)
+    arguments = ["install", "-q", "--no-index", "--no-deps", "--no-compile", "--target", site, wheel]
+    subprocess.run([sys.executable, "-m", "pip", *map(str, arguments)], check=True, capture_output=True)
     return installed(site)
 
 
 def test_a_rebuilt_wheel_installs_the_same_files(tmp_path: Path) -> None:
     wheel = own_wheel.rebuild_wheel(distribution(PACKAGE), tmp_path)
-    again = own_wheel.rebuild_wheel(pip_install(wheel, tmp_path / "site"), tmp_path / "second")
-    assert wheel.name == again.name == f"{PACKAGE}-{distribution(PACKAGE).version}-py3-none-any.whl"
-    assert wheel.read_bytes() == again.read_bytes()
+    second = own_wheel.rebuild_wheel(pip_install(wheel, tmp_path / "site"), tmp_path / "second")
+    assert wheel.name == second.name == f"{PACKAGE}-{distribution(PACKAGE).version}-py3-none-any.whl"
+    assert wheel.read_bytes() == second.read_bytes()
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         record = next(name for name in names if name.endswith("/RECORD"))
         listed = [row[0] for row in csv.reader(io.StringIO(archive.read(record).decode()))]
     assert sorted(listed) == sorted(names)
     assert not [name for name in names if "__pycache__" in name or ".." in name or name.endswith("/INSTALLER")]
-    kept = {str(file) for file in distribution(PACKAGE).files or () if file.suffix == ".py"}
-    assert kept <= set(names)
+    modules = {str(file) for file in distribution(PACKAGE).files or () if file.suffix == ".py"}
+    assert modules <= set(names)
 
 
 def test_an_installation_without_a_file_list_raises_an_error(tmp_path: Path) -> None:

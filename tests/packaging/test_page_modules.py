@@ -67,8 +67,8 @@ def test_numpy_and_ndimage_functions_match(tmp_path: Path) -> None:
     assert result["components"] == ndimage.label(mask)[0].ravel().tolist()
     plane = ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[True]], [[False]]])
     assert result["componentsInPlane"] == ndimage.label(mask, plane)[0].ravel().tolist()
-    whole = np.abs(np.rint(values * 10)).astype(np.uint8)
-    assert result["maximumFilter"] == ndimage.grey_dilation(whole, size=(3, 5, 5)).ravel().tolist()
+    bytes_array = np.abs(np.rint(values * 10)).astype(np.uint8)
+    assert result["maximumFilter"] == ndimage.grey_dilation(bytes_array, size=(3, 5, 5)).ravel().tolist()
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -103,10 +103,10 @@ def test_a_slice_without_thickness_gets_the_assumed_thickness(tmp_path: Path) ->
 
 
 def test_damaged_files_raise_errors(tmp_path: Path) -> None:
-    write_image(volume("RAS", (5, 20, 20)), tmp_path / "whole.nii.gz")
-    write_image(volume("RAS", (5, 20, 20)), tmp_path / "whole.nii")
-    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "whole.nii.gz").read_bytes()[:900])
-    (tmp_path / "cut.nii").write_bytes((tmp_path / "whole.nii").read_bytes()[:900])
+    write_image(volume("RAS", (5, 20, 20)), tmp_path / "bytes_array.nii.gz")
+    write_image(volume("RAS", (5, 20, 20)), tmp_path / "bytes_array.nii")
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "bytes_array.nii.gz").read_bytes()[:900])
+    (tmp_path / "cut.nii").write_bytes((tmp_path / "bytes_array.nii").read_bytes()[:900])
     (tmp_path / "none.nii").write_bytes(b"no exam at all" * 50)
     nan = np.full((4, 4, 4), np.nan, np.float32)
     nibabel.Nifti1Image(nan, np.eye(4)).to_filename(tmp_path / "nan.nii")
@@ -114,8 +114,8 @@ def test_damaged_files_raise_errors(tmp_path: Path) -> None:
     nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.diag([999.0, 1, 1, 1])).to_filename(tmp_path / "far.nii")
     names = ("cut.nii.gz", "cut.nii", "none.nii", "nan.nii", "four.nii", "far.nii")
     result = run_jobs([{"action": "read", "file": str(tmp_path / each)} for each in names], tmp_path)
-    words = ("gzip", "truncated", "not a NIfTI", "NaN", "4-D", "of a person")
-    assert all(word in row["error"] for word, row in zip(words, result, strict=True)), result
+    messages = ("gzip", "truncated", "not a NIfTI", "NaN", "4-D", "of a person")
+    assert all(word in row["error"] for word, row in zip(messages, result, strict=True)), result
     for each in names:
         with pytest.raises(LumbarsegError):
             read_image(tmp_path / each)
@@ -212,8 +212,8 @@ def page_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Jo
     jobs, probability_maps = [], []
     for number, (plan, card, options) in enumerate(PLANS.values()):
         classes = build_spine(plan, number).classes
-        if trained := set(card.trained_names):
-            classes = np.where(np.isin(classes, [CLASSES.index(k) for k in trained]), classes, 0)
+        if trained_names := set(card.trained_names):
+            classes = np.where(np.isin(classes, [CLASSES.index(k) for k in trained_names]), classes, 0)
         probabilities = np.stack([ndimage.uniform_filter((classes == c) * 1.0, (1, 3, 3)) for c in range(6)]) + 0.01
         probabilities = (probabilities / probabilities.sum(axis=0)).astype(np.float32)
         axes = AXES[number % len(AXES)]

@@ -51,11 +51,11 @@ def test_macos_tags_start_with_the_newest() -> None:
 
 
 def test_pip_options_select_wheels_of_the_target_only() -> None:
-    words = Target("windows", "3.13").pip_options
-    assert "--only-binary=:all:" in words
-    assert words[words.index("--platform") + 1] == "win_amd64"
-    assert words[words.index("--abi") + 1] == "cp313"
-    assert words[words.index("--python-version") + 1] == "3.13"
+    options = Target("windows", "3.13").pip_options
+    assert "--only-binary=:all:" in options
+    assert options[options.index("--platform") + 1] == "win_amd64"
+    assert options[options.index("--abi") + 1] == "cp313"
+    assert options[options.index("--python-version") + 1] == "3.13"
 
 
 def test_targets_combine_platforms_and_pythons_without_duplicates() -> None:

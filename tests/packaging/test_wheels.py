@@ -14,7 +14,7 @@ from lumbarseg.packaging.targets import PLATFORMS, Target
 LINUX, WINDOWS = Target("linux", "3.11"), Target("windows", "3.13")
 
 
-def made(folder: Path, name: str, *requirements: str) -> Path:
+def make_wheel(folder: Path, name: str, *requirements: str) -> Path:
     lines = [f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {text}" for text in requirements)]
     path = folder / f"{name}-1.0-py3-none-any.whl"
     texts = {
@@ -27,7 +27,7 @@ def made(folder: Path, name: str, *requirements: str) -> Path:
 
 
 def test_markers_are_evaluated_for_the_target(tmp_path: Path) -> None:
-    wheel = made(
+    wheel = make_wheel(
         tmp_path,
         "thing",
         "everywhere",
@@ -52,7 +52,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that takes the place of the package index."""
     folder = tmp_path / "index"
     folder.mkdir()
-    made(folder, "pip")
+    make_wheel(folder, "pip")
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -62,11 +62,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_indirect_dependencies_are_collected(tmp_path: Path, index: Path) -> None:
-    made(index, "first", "second[extra]", "for-windows; os_name == 'nt'")
-    made(index, "second", "third; extra == 'extra'", "first")  # and back again
-    made(index, "third")
-    made(index, "for_windows", "third")
-    own = made(tmp_path, "own", "first>=1")
+    make_wheel(index, "first", "second[extra]", "for-windows; os_name == 'nt'")
+    make_wheel(index, "second", "third; extra == 'extra'", "first")  # and back again
+    make_wheel(index, "third")
+    make_wheel(index, "for_windows", "third")
+    own = make_wheel(tmp_path, "own", "first>=1")
     names = {}
     for target in (LINUX, WINDOWS):
         folder = tmp_path / target.platform
@@ -78,20 +78,20 @@ def test_indirect_dependencies_are_collected(tmp_path: Path, index: Path) -> Non
 
 def test_missing_wheels_are_named_with_the_target(tmp_path: Path, index: Path) -> None:
     with pytest.raises(PackagingError, match=r"^first>=1 has no wheel for windows, Python 3\.13$"):
-        wheels.collect_wheels(made(tmp_path, "own", "first>=1"), WINDOWS, tmp_path)
-    made(index, "first", "second>1.0")
-    made(index, "second")
+        wheels.collect_wheels(make_wheel(tmp_path, "own", "first>=1"), WINDOWS, tmp_path)
+    make_wheel(index, "first", "second>1.0")
+    make_wheel(index, "second")
     with pytest.raises(PackagingError, match=r"second>1\.0 has no wheel"):
-        wheels.collect_wheels(made(tmp_path, "own", "first>=1"), WINDOWS, tmp_path)
+        wheels.collect_wheels(make_wheel(tmp_path, "own", "first>=1"), WINDOWS, tmp_path)
 
 
 def test_conflicting_requirements_raise_an_error(tmp_path: Path, index: Path) -> None:
-    made(index, "first", "second>1.0")
-    made(index, "second")
+    make_wheel(index, "first", "second>1.0")
+    make_wheel(index, "second")
     with pytest.raises(
         PackagingError, match=r"second>1\.0 is required for linux, Python 3\.11, but second 1\.0 was downloaded"
     ):
-        wheels.collect_wheels(made(tmp_path, "own", "first", "second"), LINUX, tmp_path)
+        wheels.collect_wheels(make_wheel(tmp_path, "own", "first", "second"), LINUX, tmp_path)
 
 
 def test_an_unreachable_index_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

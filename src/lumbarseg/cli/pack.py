@@ -13,8 +13,8 @@ from . import console, options
 
 DESCRIPTION = (
     "Writes one ZIP file with the wheels of the core installation, a model, installers for Linux, macOS and Windows,\n"
-    "checksums and licences. On a computer without a network, unzip it and run install.sh or install.bat. This command\n"
-    "needs a network, because pip downloads the wheels."
+    "checksums and licences. On a computer without a network, unzip it and run install.sh or install.bat.\n"
+    "This command needs a network, because pip downloads the wheels."
 )
 EXAMPLE = "lumbarseg pack mine.onnx -o lumbarseg-offline.zip --platform windows --python 3.12"
 _TARGET_OPTIONS = {"--platform": ("NAME", PLATFORMS), "--python": ("VERSION", PYTHON_VERSIONS)}

@@ -11,8 +11,8 @@ from lumbarseg.packaging.browser_page import write_page
 from . import console, options
 
 DESCRIPTION = (
-    "Writes one HTML file that contains a model. Opened from disk in a current browser, it segments NIfTI files, shows\n"
-    "the named spine in three planes and in 3-D and saves the label map; no data leave the computer.\n"
+    "Writes one HTML file that contains a model. Opened from disk in a current browser, it segments NIfTI files,\n"
+    "shows the named spine in three planes and in 3-D and saves the label map; no data leave the computer.\n"
     "This command needs Node.js and, the first time, a network: npm downloads the viewer and the inference engine."
 )
 EXAMPLE = "lumbarseg page -o lumbarseg.html"

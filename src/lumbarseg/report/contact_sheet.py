@@ -67,8 +67,8 @@ def render_tile_picture(image: Volume, labels: Volume, structures: Sequence[Stru
     height, width = base.shape[:2]
     picture = Image.new("RGB", (width + TILE_LAYOUT.panel_width, height), BACKGROUND)
     picture.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
-    named = [anchor for anchor in anchors if anchor[0].name]
-    draw_names(ImageDraw.Draw(picture, "RGBA"), named, (height, width), TILE_LAYOUT)
+    named_anchors = [anchor for anchor in anchors if anchor[0].name]
+    draw_names(ImageDraw.Draw(picture, "RGBA"), named_anchors, (height, width), TILE_LAYOUT)
     return _encode(picture, "JPEG", quality=88, subsampling=0)
 
 

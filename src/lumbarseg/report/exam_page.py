@@ -111,8 +111,8 @@ def _viewer_instructions_html(labels_file: str) -> str:
         return ""
     return (
         f"<h2>Open the label map</h2>\n<p><code>{escape(labels_file)}</code> has the grid of the exam and contains "
-        "names and colours. In 3D Slicer: drop the exam and the label map on the window and load the latter as Segmentation. "
-        "In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p>\n"
+        "names and colours. In 3D Slicer: drop the exam and the label map on the window and load the latter as "
+        "Segmentation. In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p>\n"
     )
 
 

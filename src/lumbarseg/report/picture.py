@@ -90,66 +90,45 @@ def render_slice(
     image, labels : in RAS order on one grid
     structures : what the values of `labels` mean
     """
-    view = _SagittalView.through_column(labels, structures, layout)
-    base = _scale_to_grey(view.sample_linear(image.array), view.size)
-    slice_labels = view.sample_nearest(labels.array)
+    track = _slice_at_row(labels, structures)
+    rows = np.arange(labels.array.shape[2])[::-1]
+    low = np.floor(track).astype(int)
+    high = np.minimum(low + 1, len(image.array) - 1)
+    share = (track - low).astype(np.float32)[:, None]
+    plane = (1 - share) * image.array[low, ::-1, rows] + share * image.array[high, ::-1, rows]
+    slice_labels = labels.array[np.rint(track).astype(int), ::-1, rows]
+    height_mm, width_mm = plane.shape * np.array(labels.grid.spacing)[[2, 1]]
+    zoom = min(layout.max_height / height_mm, layout.max_width / width_mm)
+    base = _scale_to_grey(plane, (max(8, round(width_mm * zoom)), max(8, round(height_mm * zoom))))
     present = set(np.unique(slice_labels).tolist())
     shown = [structure for structure in structures if structure.label in present]
     has_bodies = any(structure.kind is Kind.BODY for structure in shown)
-    named = _NAMED_KINDS if has_bodies else (*_NAMED_KINDS, Kind.DISC)
+    named_kinds = _NAMED_KINDS if has_bodies else (*_NAMED_KINDS, Kind.DISC)
     min_sacrum = _MIN_SACRUM_PIXELS * (layout.max_height / FULL_SIZE.max_height) ** 2
-    pixels_per_sample = view.size[0] * view.size[1] / slice_labels.size
+    pixels_per_sample = base[..., 0].size / slice_labels.size
     anchors = []
-    for structure in sorted(shown, key=lambda s: s.kind in named):
+    for structure in sorted(shown, key=lambda s: s.kind in named_kinds):
         mask = slice_labels == structure.label
         anchor = _draw_outline(base, mask, structure)
         is_fragment = structure.kind is Kind.SACRUM and np.count_nonzero(mask) * pixels_per_sample <= min_sacrum
-        if structure.kind in named and not is_fragment:
+        if structure.kind in named_kinds and not is_fragment:
             anchors.append(anchor)
     return base, sorted(anchors, key=lambda anchor: anchor[1][1])
 
 
-@dataclass(frozen=True, eq=False)
-class _SagittalView:
-    """A curved sagittal plane (K, J) through a RAS volume, superior up and anterior left.
+def _slice_at_row(labels: Volume, structures: Sequence[Structure]) -> Array:
+    """Return the slice coordinate, (K,) from top to bottom, of a view through the middle of the column.
 
-    slice_at_row : (K,) slice coordinate of each row
-    size : (width, height) in pixels
+    The view is flat if the column stays within a slice.
     """
-
-    slice_at_row: Array
-    size: tuple[int, int]
-
-    @classmethod
-    def through_column(cls, labels: Volume, structures: Sequence[Structure], layout: PictureLayout) -> _SagittalView:
-        """Return the view through the middle of the column, flat if the column stays within a slice."""
-        slices, depth, height = labels.array.shape
-        centres = _body_and_disc_centres(labels.array, structures)
-        track = np.full(height, (slices - 1) / 2)
-        if centres:
-            heights, positions = (np.array(v) for v in zip(*sorted(centres), strict=True))
-            track = np.interp(np.arange(height), heights, positions)
-            if np.ptp(track) < _STRAIGHT_RANGE:
-                track = np.full(height, round(float(np.median(track))))
-        width_mm, height_mm = depth * labels.grid.spacing[1], height * labels.grid.spacing[2]
-        zoom = min(layout.max_height / height_mm, layout.max_width / width_mm)
-        size = (max(8, round(width_mm * zoom)), max(8, round(height_mm * zoom)))
-        return cls(np.clip(track, 0, slices - 1)[::-1], size)
-
-    def sample_linear(self, array: Array) -> Array:
-        """Return (K, J) float32, interpolated linearly between two slices."""
-        low = np.floor(self.slice_at_row).astype(int)
-        high = np.minimum(low + 1, len(array) - 1)
-        share = (self.slice_at_row - low).astype(np.float32)[:, None]
-        return (1 - share) * self._take_rows(array, low) + share * self._take_rows(array, high)
-
-    def sample_nearest(self, array: Array) -> Array:
-        """Return (K, J) labels of the nearest slice."""
-        return self._take_rows(array, np.rint(self.slice_at_row).astype(int))
-
-    @staticmethod
-    def _take_rows(array: Array, slices: Array) -> Array:
-        return array[slices, ::-1, np.arange(array.shape[2])[::-1]]
+    slices, _, height = labels.array.shape
+    centres = np.array(sorted(_body_and_disc_centres(labels.array, structures)))
+    track = np.full(height, (slices - 1) / 2)
+    if len(centres):
+        track = np.interp(np.arange(height), centres[:, 0], centres[:, 1])
+        if np.ptp(track) < _STRAIGHT_RANGE:
+            track = np.full(height, round(float(np.median(track))))
+    return np.clip(track, 0, slices - 1)[::-1]
 
 
 def _body_and_disc_centres(labels: Array, structures: Sequence[Structure]) -> list[tuple[float, float]]:

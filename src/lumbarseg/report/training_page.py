@@ -135,7 +135,7 @@ def _format_score(value: float | None) -> str:
 def _worst_exams_html(worst: Sequence[WorstExam]) -> str:
     if not worst:
         return ""
-    figures = []
+    exam_figures = []
     for exam in worst:
         errors = f", confused: {', '.join(exam.level_errors)}" if exam.level_errors else ""
         pictures = (("prediction", exam.prediction_jpeg), ("reference", exam.reference_jpeg))
@@ -144,10 +144,10 @@ def _worst_exams_html(worst: Sequence[WorstExam]) -> str:
             for title, jpeg in pictures
         )
         caption = escape(f"{exam.exam}: Dice {exam.dice:.3f}{errors}")
-        figures.append(
+        exam_figures.append(
             f'<figure class="exam"><figcaption>{caption}</figcaption><div class="pair">{pair}</div></figure>\n'
         )
-    return f'<h2>Worst validation exams</h2>\n<div class="exams">\n{"".join(figures)}</div>\n'
+    return f'<h2>Worst validation exams</h2>\n<div class="exams">\n{"".join(exam_figures)}</div>\n'
 
 
 def _exams_html(result: RunResult) -> str:
