@@ -69,8 +69,8 @@ class ServeError(LumbarsegError):
 
 def printable_line(text: object) -> str:
     """Return `text` as one line of printable characters."""
-    joined = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else "?" for c in joined)
+    single_line = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else "?" for c in single_line)
 
 
 def describe_error(error: BaseException) -> str:

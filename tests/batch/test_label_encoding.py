@@ -120,7 +120,7 @@ def test_a_value_of_another_program_is_a_whole_vertebra(posterior: str, modifier
 
 
 @pytest.mark.parametrize(("posterior", "body"), [("separate", True), ("merge", False), ("omit", True)])
-def test_in_our_own_values_it_is_what_was_asked_for(posterior: str, body: bool, tmp_path: Path) -> None:
+def test_the_default_scheme_follows_the_posterior_choice(posterior: str, body: bool, tmp_path: Path) -> None:
     path = write(segmented_exam(posterior=posterior), tmp_path, "seg-nrrd")
     rows = {row["name"]: row for row in slicerio.read_segmentation(str(path))["segments"]}
     assert ("typeModifier" in rows["L4"]["terminology"]) == body
@@ -129,7 +129,7 @@ def test_in_our_own_values_it_is_what_was_asked_for(posterior: str, body: bool, 
     assert rows["L4"]["status"] == "inprogress"
 
 
-def test_labels_of_a_file_mean_what_report_and_header_say(tmp_path: Path) -> None:
+def test_values_of_a_file_match_report_and_header(tmp_path: Path) -> None:
     segmented = segmented_exam("spineps")
     array = read_labels(write(segmented, tmp_path)).array
     meanings, _ = label_encoding.describe_labels(segmented.labels.array, "spineps", "separate")
@@ -149,7 +149,7 @@ def test_nothing_is_changed_in_place() -> None:
     assert label_encoding.encode_labels(segmented.labels, DEFAULT_SCHEME) is segmented.labels
 
 
-def test_a_table_has_every_structure_or_says_so() -> None:
+def test_a_label_table_has_unique_values() -> None:
     for scheme in SCHEMES:
         rows = label_encoding.label_table(scheme, "separate")
         assert len({row.label for row in rows}) == len(rows)
@@ -158,8 +158,8 @@ def test_a_table_has_every_structure_or_says_so() -> None:
 
 
 def test_the_command_writes_all_of_it(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--format", "seg-nrrd,itksnap", "--scheme", "mrspineseg"]
-    assert main(["segment", str(exam), "-o", str(tmp_path), *words]) == 0
+    options = ["--format", "seg-nrrd,itksnap", "--scheme", "mrspineseg"]
+    assert main(["segment", str(exam), "-o", str(tmp_path), *options]) == 0
     assert "the scheme mrspineseg has no value for canal: left out" in capsys.readouterr().out
     assert {path.name.removeprefix("spine") for path in tmp_path.iterdir()} == {
         *("_labels.nii.gz", ".seg.nrrd", "_labels.txt", "_report.json", ".png")

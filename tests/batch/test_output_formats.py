@@ -20,8 +20,8 @@ def test_every_format_has_a_file_of_its_own_and_a_writer(tmp_path: Path) -> None
     assert set(files) - {"report"} == set(output_formats._WRITERS)
 
 
-def parsed_formats(*words: str) -> tuple[str, ...]:
-    args = build_parser("segment").parse_args(["segment", "exam.nii.gz", "-o", "out", *words])
+def parsed_formats(*options: str) -> tuple[str, ...]:
+    args = build_parser("segment").parse_args(["segment", "exam.nii.gz", "-o", "out", *options])
     return segment._batch_options(args).exam.formats
 
 

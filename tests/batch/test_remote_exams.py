@@ -1,4 +1,4 @@
-"""`segment` on DICOM: objects beside the answer, a study on a server answered and its objects sent back."""
+"""`segment` on DICOM: objects beside the answer, a study on a server results and its objects sent back."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ pytest.importorskip("highdicom")
 dicomweb_client = pytest.importorskip("dicomweb_client")
 
 
-def segment(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [*PROGRAM, "segment", *map(str, words)]
+def segment(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*PROGRAM, "segment", *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
 
 
@@ -43,7 +43,7 @@ def study(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answered(study: Path, model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(study: Path, model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
     done = segment(study, "-o", out, "--model", model_file, "--format", "nifti,dicom-sr,dicom-labelmap", "--json")
     assert done.returncode in (0, 3), done.stderr
@@ -54,27 +54,27 @@ def answered(study: Path, model_file: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.skipif(dcmqi.find_program() is None, reason="dcmqi is not installed")
 @pytest.mark.parametrize("suffix", [".seg.dcm", ".labelmap.dcm"])
-def test_dcmqi_reads_what_nifti_holds(study: Path, answered: Path, suffix: str, tmp_path: Path) -> None:
-    labels = np.asarray(nibabel.load(answered / f"{study.name}_labels.nii.gz").dataobj)
-    names = json.loads((answered / f"{study.name}_report.json").read_text())["labels"]
+def test_dcmqi_reads_the_labels_of_the_nifti_file(study: Path, results: Path, suffix: str, tmp_path: Path) -> None:
+    labels = np.asarray(nibabel.load(results / f"{study.name}_labels.nii.gz").dataobj)
+    names = json.loads((results / f"{study.name}_report.json").read_text())["labels"]
     values = {name: int(value) for value, name in names.items()}
     grid = read_exam(study).volume.grid
-    found, told = dcmqi.read(answered / f"{study.name}{suffix}", tmp_path / "read", grid)
-    assert {item["SegmentLabel"] for item in told} == set(values)
-    for item in told:
-        assert np.array_equal(found == item["labelID"], labels == values[item["SegmentLabel"]])
+    dicom_objects, info = dcmqi.read(results / f"{study.name}{suffix}", tmp_path / "read", grid)
+    assert {item["SegmentLabel"] for item in info} == set(values)
+    for item in info:
+        assert np.array_equal(dicom_objects == item["labelID"], labels == values[item["SegmentLabel"]])
 
 
-def test_the_report_has_the_measurements_of_the_answer(study: Path, answered: Path) -> None:
-    facts = json.loads((answered / f"{study.name}_report.json").read_text())
-    text = pydicom.dcmread(answered / f"{study.name}.sr.dcm").to_json()
+def test_the_dicom_report_has_the_measurements(study: Path, results: Path) -> None:
+    facts = json.loads((results / f"{study.name}_report.json").read_text())
+    text = pydicom.dcmread(results / f"{study.name}.sr.dcm").to_json()
     for row in facts["measurements"]:
         assert f'"lumbarseg {row["name"]}"' in text
         assert f"[{row['volume_ml']}]" in text
     assert facts["model"]["digest"] in text
 
 
-def test_what_is_no_dicom_is_refused_before_it_is_segmented(exam: Path, model_file: Path, tmp_path: Path) -> None:
+def test_an_exam_without_dicom_is_refused_before_it_is_segmented(exam: Path, model_file: Path, tmp_path: Path) -> None:
     done = segment(exam, "-o", tmp_path, "--model", model_file, "--format", "dicom-seg")
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
@@ -90,12 +90,12 @@ def server(study: Path, tmp_path: Path) -> Iterator[str]:
 
 
 @needs_orthanc
-def test_a_study_on_a_server_is_answered_and_its_objects_sent_back(
-    server: str, study: Path, answered: Path, model_file: Path, tmp_path: Path
+def test_a_study_on_a_server_is_segmented_and_its_objects_sent_back(
+    server: str, study: Path, results: Path, model_file: Path, tmp_path: Path
 ) -> None:
     address = f"dicomweb:{server}/studies/{STUDY}"
-    words = ("--model", model_file, "--store", "--format", "nifti,dicom-sr", "--json")
-    done = segment(address, "-o", tmp_path / "out", *words)
+    options = ("--model", model_file, "--store", "--format", "nifti,dicom-sr", "--json")
+    done = segment(address, "-o", tmp_path / "out", *options)
     assert done.returncode in (0, 3), done.stderr
     (row,) = json.loads(done.stdout)["exams"]
     assert row["exam"] == address
@@ -103,32 +103,32 @@ def test_a_study_on_a_server_is_answered_and_its_objects_sent_back(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"{STUDY}{suffix}" for suffix in ("_labels.nii.gz", "_report.json", ".png", ".seg.dcm", ".sr.dcm")
     }
-    mine, theirs = (
+    mine, expected_labels = (
         np.asarray(nibabel.load(path).dataobj)
-        for path in (tmp_path / "out" / f"{STUDY}_labels.nii.gz", answered / f"{study.name}_labels.nii.gz")
+        for path in (tmp_path / "out" / f"{STUDY}_labels.nii.gz", results / f"{study.name}_labels.nii.gz")
     )
-    assert np.array_equal(mine, theirs)
+    assert np.array_equal(mine, expected_labels)
     assert json.loads((tmp_path / "out" / f"{STUDY}_report.json").read_text())["exam"]["file"] == address
-    found = dicomweb_client.DICOMwebClient(server).search_for_series(STUDY, fields=["Modality"])
-    assert sorted(row["00080060"]["Value"][0] for row in found) == ["MR", "MR", "SEG", "SR"]
+    dicom_objects = dicomweb_client.DICOMwebClient(server).search_for_series(STUDY, fields=["Modality"])
+    assert sorted(row["00080060"]["Value"][0] for row in dicom_objects) == ["MR", "MR", "SEG", "SR"]
 
 
 @needs_orthanc
-def test_without_a_folder_nothing_stays_here(server: str, model_file: Path) -> None:
+def test_without_an_output_folder_no_file_is_kept(server: str, model_file: Path) -> None:
     address = f"dicomweb:{server}/studies/{STUDY}"
     done = segment(address, "--model", model_file, "--store")
     assert done.returncode in (0, 3), done.stderr
     assert done.stdout.startswith(address)
     assert "stored on the server: dicom-seg" in done.stdout
     assert "/tmp" not in done.stdout
-    gone = segment(f"dicomweb:{server}/studies/1.2.3", "--model", model_file, "--store")
-    assert gone.returncode == 1
-    assert "the server has no such study" in gone.stderr
-    assert len(gone.stderr.strip().splitlines()) == 1
+    missing = segment(f"dicomweb:{server}/studies/1.2.3", "--model", model_file, "--store")
+    assert missing.returncode == 1
+    assert "the server has no such study" in missing.stderr
+    assert len(missing.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "line"),
+    ("options", "code", "line"),
     [
         (("exam.nii.gz", "--store"), 1, "exam.nii.gz: is not on a server"),
         (("exam.nii.gz",), 2, "-o DIR is missing"),
@@ -137,8 +137,8 @@ def test_without_a_folder_nothing_stays_here(server: str, model_file: Path) -> N
         (("dicomweb:https://me:hunter2@h/studies/1", "-o", "out"), 2, "LUMBARSEG_DICOMWEB_USER"),
     ],
 )
-def test_what_cannot_be_meant(words: tuple[str, ...], code: int, line: str) -> None:
-    done = segment(*words)
+def test_impossible_commands_are_one_line(options: tuple[str, ...], code: int, line: str) -> None:
+    done = segment(*options)
     assert done.returncode == code
     assert line in done.stderr
     assert "hunter2" not in done.stderr

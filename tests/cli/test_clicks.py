@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Path:
-    """Two steps from the shipped weights: it still answers as they do, and reads clicks."""
+    """Two steps from the shipped weights: it still predicts as they do, and reads clicks."""
     data, run = str(folder / "data"), str(folder / "run")
     assert main(["phantom", data, "-n", "1", "--seed", "8", "--jobs", "1"]) == 0
     few = ["--steps", "2", "--batch-size", "2", "--crop-size", "96", "--learning-rate", "1e-4"]
@@ -36,7 +36,7 @@ def model(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answered(exam: Path, model: Path, folder: Path) -> Volume:
+def labels_before(exam: Path, model: Path, folder: Path) -> Volume:
     assert main(["segment", str(exam), "-o", str(folder / "plain"), "--model", str(model)]) == 0
     return read_labels(folder / "plain" / "spine_labels.nii.gz")
 
@@ -47,29 +47,29 @@ def centre(labels: Volume, name: str) -> tuple[float, float, float]:
     return float(x), float(y), float(z)
 
 
-def test_clicks_refine_an_answer(
-    exam: Path, model: Path, answered: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_clicks_correct_a_result(
+    exam: Path, model: Path, labels_before: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    click = Click(centre(answered, "L3-L4"), "L3-L4", positive=False)
+    click = Click(centre(labels_before, "L3-L4"), "L3-L4", positive=False)
     (tmp_path / "clicks.json").write_text(clicks_json([click]))
-    words = ["segment", str(exam), "-o", str(tmp_path), "--model", str(model)]
-    assert main([*words, "--clicks", str(tmp_path / "clicks.json"), "--json"]) in (0, 3)
-    found = read_labels(tmp_path / "spine_labels.nii.gz")
-    voxel = tuple(np.rint(found.grid.to_index(np.array(click.point))).astype(int))
-    assert answered.array[voxel] == structure_by_name("L3-L4").label
-    assert found.array[voxel] != structure_by_name("L3-L4").label
+    arguments = ["segment", str(exam), "-o", str(tmp_path), "--model", str(model)]
+    assert main([*arguments, "--clicks", str(tmp_path / "clicks.json"), "--json"]) in (0, 3)
+    labels_after = read_labels(tmp_path / "spine_labels.nii.gz")
+    voxel = tuple(np.rint(labels_after.grid.to_index(np.array(click.point))).astype(int))
+    assert labels_before.array[voxel] == structure_by_name("L3-L4").label
+    assert labels_after.array[voxel] != structure_by_name("L3-L4").label
     assert json.loads(capsys.readouterr().out)["exams"][0]["error"] is None
 
 
 def test_clicks_of_slicer_are_read_in_their_own_space(
-    exam: Path, model: Path, answered: Volume, tmp_path: Path
+    exam: Path, model: Path, labels_before: Volume, tmp_path: Path
 ) -> None:
-    x, y, z = centre(answered, "L4")
+    x, y, z = centre(labels_before, "L4")
     point = {"label": "L3-1", "position": [-x, -y, z], "positionStatus": "defined"}
     markups = {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [point]}]}
     (tmp_path / "L3.mrk.json").write_text(json.dumps(markups))
-    words = ["segment", str(exam), "-o", str(tmp_path), "--model", str(model)]
-    assert main([*words, "--clicks", str(tmp_path / "L3.mrk.json")]) in (0, 3)
+    arguments = ["segment", str(exam), "-o", str(tmp_path), "--model", str(model)]
+    assert main([*arguments, "--clicks", str(tmp_path / "L3.mrk.json")]) in (0, 3)
     report = json.loads((tmp_path / "spine_report.json").read_text())
     assert report["anchor"] == "given by the user"
     at = {level["name"]: level["centre_mm"][2] for level in report["levels"]}
@@ -77,13 +77,13 @@ def test_clicks_of_slicer_are_read_in_their_own_space(
 
 
 def test_what_cannot_be_is_one_line(
-    exam: Path, model: Path, answered: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exam: Path, model: Path, labels_before: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "clicks.json"
-    file.write_text(clicks_json([Click(centre(answered, "L3"), "L3")]))
+    file.write_text(clicks_json([Click(centre(labels_before, "L3"), "L3")]))
 
-    def refused(*words: str) -> str:
-        assert main(["segment", str(exam), *words, "-o", str(tmp_path / "out")]) == 1
+    def refused(*arguments: str) -> str:
+        assert main(["segment", str(exam), *arguments, "-o", str(tmp_path / "out")]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         return line
 

@@ -1,4 +1,4 @@
-"""`lumbarseg info`: what a model, an exam or a dataset is."""
+"""`lumbarseg info`: describe a model, an exam or a dataset."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.terminology import slicer_terminology
 
 
-def test_the_shipped_model_tells_its_data_licences_scores_and_limits(
-    model_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_model_of_the_package_is_described(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
-    told = capsys.readouterr().out
-    assert str(model_file) in told
-    assert "SPIDER" in told
-    assert "CC BY 4.0" in told
+    output = capsys.readouterr().out
+    assert str(model_file) in output
+    assert "SPIDER" in output
+    assert "CC BY 4.0" in output
     for word in ("licences", "scores", "limits"):
-        assert f"\n{word}:" in told, word
+        assert f"\n{word}:" in output, word
 
 
-def test_any_model_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_model_file_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = ModelCard(
         PreprocessingSpec(),
         details={"seed": 7, "data": ["phantoms of this program, drawn by the seed", "mine"], "scores": {}},
     )
     path = tiny.write(tmp_path / "m.onnx", card)
     assert main(["info", str(path)]) == 0
-    told = capsys.readouterr().out
-    assert "\nseed: 7" in told
-    assert "  - phantoms of this program" in told
+    output = capsys.readouterr().out
+    assert "\nseed: 7" in output
+    assert "  - phantoms of this program" in output
     assert main(["info", str(path), "--json"]) == 0
-    told_to_programs = json.loads(capsys.readouterr().out)
-    assert told_to_programs["preparation"]["pixel"] == 1.0
-    assert told_to_programs["devices"][0] == "cpu"
+    values = json.loads(capsys.readouterr().out)
+    assert values["preparation"]["pixel"] == 1.0
+    assert values["devices"][0] == "cpu"
 
 
-def test_an_exam_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exam_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save_nifti(tmp_path / "a.nii.gz", np.ones((448, 400, 16), np.int16), SAGITTAL)
     assert main(["info", str(path)]) == 0
-    told = capsys.readouterr().out
-    assert "slices: sagittal, 4.40 mm apart" in told
-    assert "axes: PIL" in told
-    assert "pixels: 269, 240" in told
+    output = capsys.readouterr().out
+    assert "slices: sagittal, 4.40 mm apart" in output
+    assert "axes: PIL" in output
+    assert "pixels: 269, 240" in output
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all"])
-def test_what_is_no_model_is_one_line(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_model_is_one_line(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     assert main(["info", str(tmp_path / "m.onnx")]) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""The frame of the command line: help, exit codes, and one line for whatever goes wrong."""
+"""The command line: help, exit codes, and one line for every error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_help_page_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"example:\n  lumbarseg {command} " in capsys.readouterr().out.replace(
         "lumbarseg demo\n", "lumbarseg demo \n"
@@ -30,19 +30,19 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
 
 def test_the_help_page_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert {line.split()[0] for line in told.splitlines() if line.startswith("    ") and line[4] != " "} == set(
+    output = capsys.readouterr().out
+    assert {line.split()[0] for line in output.splitlines() if line.startswith("    ") and line[4] != " "} == set(
         COMMANDS
     )
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"lumbarseg {__version__}\n"
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         [],
         ["dance"],
@@ -51,12 +51,12 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ["segment", "x.nii", "-o", "o", "--posterior-elements", "none"],
     ],
 )
-def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
     assert "usage: lumbarseg" in capsys.readouterr().err
 
 
-class _Fault:
+class _Raise:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
@@ -65,7 +65,7 @@ class _Fault:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "output"),
     [
         (ValueError("odd"), 1, "a fault of this program: ValueError: odd"),
         (MemoryError(), 1, "not enough memory"),
@@ -74,30 +74,32 @@ class _Fault:
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_whatever_goes_wrong_is_one_line(
-    error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_every_error_is_one_line(
+    error: BaseException, code: int, output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("LUMBARSEG_DEBUG", raising=False)
-    monkeypatch.setattr(info, "run", _Fault(error))
+    monkeypatch.setattr(info, "run", _Raise(error))
     assert main(["info"]) == code
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"lumbarseg: error: {told}")
+    assert line.startswith(f"lumbarseg: error: {output}")
 
 
-def test_a_fault_shows_its_trace_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_mode_raises_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUMBARSEG_DEBUG", "1")
-    monkeypatch.setattr(info, "run", _Fault(ValueError("odd")))
+    monkeypatch.setattr(info, "run", _Raise(ValueError("odd")))
     with pytest.raises(ValueError, match="odd"):
         main(["info"])
 
 
-def test_a_reader_who_leaves_early_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     path = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
     command = f"'{sys.executable}' -m lumbarseg info | true"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert result.stderr == ""
 
 
-def test_commands_of_the_parser_and_of_this_list_are_the_same() -> None:
-    told = build_parser().format_help()
-    assert sum(line.startswith("    ") and not line.startswith("     ") for line in told.splitlines()) == len(COMMANDS)
+def test_the_parser_has_these_commands() -> None:
+    output = build_parser().format_help()
+    assert sum(line.startswith("    ") and not line.startswith("     ") for line in output.splitlines()) == len(
+        COMMANDS
+    )

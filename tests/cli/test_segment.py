@@ -1,4 +1,4 @@
-"""`lumbarseg segment`: what it writes and says, and that one bad exam does not stop the others."""
+"""`lumbarseg segment`: what it writes and prints; one bad exam does not stop the others."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
-def whole(folder: Path, stem: str) -> None:
-    """The three files of an exam are there and can be read to their end."""
+def assert_complete(folder: Path, stem: str) -> None:
+    """Assert that the three files of an exam can be read to their end."""
     assert np.unique(read_labels(folder / f"{stem}_labels.nii.gz").array).size > 5
     assert json.loads((folder / f"{stem}_report.json").read_text())["levels"]
     with Image.open(folder / f"{stem}.png") as picture:
@@ -42,51 +42,51 @@ def whole(folder: Path, stem: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def answered(exam: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results_folder(exam: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("answered")
     assert main(["segment", str(exam), "-o", str(folder)]) == 0
     return folder
 
 
-def test_it_writes_labels_report_and_picture(answered: Path) -> None:
-    assert names(answered) == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
-    whole(answered, "spine")
+def test_it_writes_labels_report_and_picture(results_folder: Path) -> None:
+    assert names(results_folder) == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
+    assert_complete(results_folder, "spine")
 
 
-def test_the_labels_lie_on_the_exams_own_grid(answered: Path, exam: Path) -> None:
-    ours, theirs = nib.load(answered / "spine_labels.nii.gz"), nib.load(exam)
-    assert ours.shape == theirs.shape
-    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-6)
-    assert ours.get_data_dtype() == np.uint8
+def test_the_labels_lie_on_the_exams_own_grid(results_folder: Path, exam: Path) -> None:
+    labels_image, exam_image = nib.load(results_folder / "spine_labels.nii.gz"), nib.load(exam)
+    assert labels_image.shape == exam_image.shape
+    np.testing.assert_allclose(labels_image.affine, exam_image.affine, atol=1e-6)
+    assert labels_image.get_data_dtype() == np.uint8
 
 
-def test_the_levels_are_the_phantoms_own(answered: Path, phantom: Phantom) -> None:
-    rows = score_structures(read_labels(answered / "spine_labels.nii.gz").array, phantom.labels.array)
+def test_the_levels_match_the_ground_truth(results_folder: Path, phantom: Phantom) -> None:
+    rows = score_structures(read_labels(results_folder / "spine_labels.nii.gz").array, phantom.labels.array)
     lumbar = {row.name: row for row in rows if row.name in LUMBAR_LEVELS}
     assert set(lumbar) == set(LUMBAR_LEVELS)
     assert all(row.is_named_right and row.dice > 0.8 for row in lumbar.values())
 
 
-def test_the_report_names_levels_from_head_to_foot(answered: Path) -> None:
-    report = json.loads((answered / "spine_report.json").read_text())
-    found = [level["name"] for level in report["levels"]]
-    assert found[-5:] == list(LUMBAR_LEVELS)
-    assert found == [
-        structure_by_label(v).name for v in labels_of_kind(Kind.BODY) if structure_by_label(v).name in found
+def test_the_report_names_levels_from_head_to_foot(results_folder: Path) -> None:
+    report = json.loads((results_folder / "spine_report.json").read_text())
+    level_names = [level["name"] for level in report["levels"]]
+    assert level_names[-5:] == list(LUMBAR_LEVELS)
+    assert level_names == [
+        structure_by_label(v).name for v in labels_of_kind(Kind.BODY) if structure_by_label(v).name in level_names
     ]
     assert "sacrum" in report["anchor"]
 
 
-def test_it_tells_names_anchor_and_files(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_names_anchor_and_files(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["segment", str(exam), "-o", str(tmp_path), "--timings"]) == 0
-    told = capsys.readouterr().out
-    assert "L1 L2 L3 L4 L5" in told
-    assert "counted from: sacrum" in told
-    assert str(tmp_path / "spine_labels.nii.gz") in told
-    assert {"model", "read", "network", "segment", "write"} <= {line.split()[0] for line in told.splitlines()}
+    output = capsys.readouterr().out
+    assert "L1 L2 L3 L4 L5" in output
+    assert "counted from: sacrum" in output
+    assert str(tmp_path / "spine_labels.nii.gz") in output
+    assert {"model", "read", "network", "segment", "write"} <= {line.split()[0] for line in output.splitlines()}
 
 
-def test_json_is_for_programs(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "missing.nii.gz"
     assert main(["segment", str(exam), str(missing), "-o", str(tmp_path / "o"), "--json"]) == 1
     good, bad = json.loads(capsys.readouterr().out)["exams"]
@@ -96,19 +96,21 @@ def test_json_is_for_programs(exam: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("choice", ["merge", "omit"])
-def test_posterior_elements_are_as_asked_for(choice: str, answered: Path, exam: Path, tmp_path: Path) -> None:
+def test_posterior_elements_are_merged_or_omitted(
+    choice: str, results_folder: Path, exam: Path, tmp_path: Path
+) -> None:
     assert main(["segment", str(exam), "-o", str(tmp_path), "--posterior-elements", choice]) == 0
-    apart, asked = (read_labels(folder / "spine_labels.nii.gz").array for folder in (answered, tmp_path))
-    arches = np.isin(apart, labels_of_kind(Kind.ARCH))
+    separate, labels = (read_labels(folder / "spine_labels.nii.gz").array for folder in (results_folder, tmp_path))
+    arches = np.isin(separate, labels_of_kind(Kind.ARCH))
     assert arches.any()
-    assert (asked[~arches] == apart[~arches]).all()
-    l3, of_l3 = structure_by_name("L3").label, apart == arch_of_level("L3").label
+    assert (labels[~arches] == separate[~arches]).all()
+    l3, of_l3 = structure_by_name("L3").label, separate == arch_of_level("L3").label
     assert of_l3.any()
-    assert (asked[of_l3] == (l3 if choice == "merge" else 0)).all()
-    assert not np.isin(asked, labels_of_kind(Kind.ARCH)).any()
+    assert (labels[of_l3] == (l3 if choice == "merge" else 0)).all()
+    assert not np.isin(labels, labels_of_kind(Kind.ARCH)).any()
 
 
-def test_the_user_may_name_the_lowest(headless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_user_names_the_lowest_level(headless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["segment", str(headless), "-o", str(tmp_path), "--json"]) == 3
     guess = json.loads(capsys.readouterr().out)["exams"][0]
     assert guess["uncertain"]
@@ -116,31 +118,31 @@ def test_the_user_may_name_the_lowest(headless: Path, tmp_path: Path, capsys: py
     assert main(["segment", str(headless), "-o", str(tmp_path), "--json", "--strict"]) == 1
     capsys.readouterr()
     assert main(["segment", str(headless), "-o", str(tmp_path), "--json", "--lowest", "L4"]) == 0
-    named = json.loads(capsys.readouterr().out)["exams"][0]
-    assert not named["uncertain"]
-    whole_levels = [level["name"] for level in named["levels"] if not level["partial"]]
-    assert whole_levels[-1] == "L4"
-    point = ",".join(str(value) for value in named["levels"][1]["centre_mm"])
+    renamed = json.loads(capsys.readouterr().out)["exams"][0]
+    assert not renamed["uncertain"]
+    complete_levels = [level["name"] for level in renamed["levels"] if not level["partial"]]
+    assert complete_levels[-1] == "L4"
+    point = ",".join(str(value) for value in renamed["levels"][1]["centre_mm"])
     assert main(["segment", str(headless), "-o", str(tmp_path), "--json", "--pin", f"T9@{point}"]) == 0
     assert json.loads(capsys.readouterr().out)["exams"][0]["levels"][1]["name"] == "T9"
 
 
-@pytest.mark.parametrize("words", [["--lowest", "X"], ["--pin", "L3"], ["--pin", "L3@1,2"], ["--pin", "L9@1,2,3"]])
-def test_a_name_that_is_none_is_wrong_usage(words: list[str], exam: Path, tmp_path: Path) -> None:
-    assert main(["segment", str(exam), "-o", str(tmp_path), *words]) == 2
+@pytest.mark.parametrize("arguments", [["--lowest", "X"], ["--pin", "L3"], ["--pin", "L3@1,2"], ["--pin", "L9@1,2,3"]])
+def test_an_invalid_level_name_is_wrong_usage(arguments: list[str], exam: Path, tmp_path: Path) -> None:
+    assert main(["segment", str(exam), "-o", str(tmp_path), *arguments]) == 2
     assert not names(tmp_path)
 
 
 def bad_exams(folder: Path, exam: Path) -> list[Path]:
-    """One exam of each kind that cannot be answered."""
+    """Write one exam of each kind that cannot be segmented; return their paths."""
     good = nib.load(exam)
     array, affine = np.asarray(good.dataobj), good.affine
     content = exam.read_bytes()
     holes = array.astype(np.float32)
     holes[3, 3, 3] = np.nan
     noise = np.random.default_rng(0).normal(500, 50, (12, 120, 120)).astype(np.float32)
-    written = {"truncated": content[: len(content) // 2], "empty": b"", "text": b"dear reader, this is no exam\n" * 30}
-    for name, data in written.items():
+    contents = {"truncated": content[: len(content) // 2], "empty": b"", "text": b"dear reader, this is no exam\n" * 30}
+    for name, data in contents.items():
         (folder / f"{name}.nii.gz").write_bytes(data)
     arrays = {
         "nan": holes,
@@ -162,7 +164,7 @@ def bad_exams(folder: Path, exam: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_each_bad_exam_is_one_line_and_the_good_one_is_answered(
+def test_each_bad_exam_is_one_line_and_the_good_one_is_segmented(
     exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -176,7 +178,7 @@ def test_each_bad_exam_is_one_line_and_the_good_one_is_answered(
     assert names(out) == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
 
 
-def test_nothing_is_left_where_nothing_was_answered(exam: Path, tmp_path: Path) -> None:
+def test_a_failed_exam_leaves_no_files(exam: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     bad = bad_exams(tmp_path / "in", exam)
     assert main(["segment", str(bad[0]), "-o", str(tmp_path / "out")]) == 1
@@ -185,9 +187,9 @@ def test_nothing_is_left_where_nothing_was_answered(exam: Path, tmp_path: Path) 
 
 def test_headers_that_disagree_are_a_warning(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = nib.load(exam)
-    moved = image.affine.copy()
-    moved[:3, 3] += 30
-    image.set_qform(moved, 1)
+    shifted = image.affine.copy()
+    shifted[:3, 3] += 30
+    image.set_qform(shifted, 1)
     nib.save(image, tmp_path / "two.nii.gz")
     assert main(["segment", str(tmp_path / "two.nii.gz"), "-o", str(tmp_path / "out")]) == 3
     assert "warning: sform and qform disagree" in capsys.readouterr().out
@@ -199,17 +201,17 @@ def test_a_folder_of_dicom_is_an_exam(phantom: Phantom, tmp_path: Path) -> None:
     image = reorient(phantom.image, "PIR")
     write_series(tmp_path / "study", Volume(np.rint(image.array).astype(np.int16), image.affine))
     assert main(["segment", str(tmp_path / "study"), "-o", str(tmp_path / "out")]) == 0
-    whole(tmp_path / "out", "study")
+    assert_complete(tmp_path / "out", "study")
     (note,) = json.loads((tmp_path / "out" / "study_report.json").read_text())["exam"]["notes"]
     assert "T2_TSE_SAG" in note and "sagittal" in note
 
 
-def test_one_of_several_volumes_is_chosen(exam: Path, tmp_path: Path) -> None:
+def test_volume_selects_one_of_several(exam: Path, tmp_path: Path) -> None:
     image = nib.load(exam)
     array = np.asarray(image.dataobj)
     save_nifti(tmp_path / "series.nii.gz", np.stack([np.zeros_like(array), array], axis=-1), image.affine)
     assert main(["segment", str(tmp_path / "series.nii.gz"), "-o", str(tmp_path / "out"), "--volume", "1"]) == 0
-    whole(tmp_path / "out", "series")
+    assert_complete(tmp_path / "out", "series")
 
 
 def test_exams_of_one_name_do_not_replace_each_other(
@@ -218,15 +220,15 @@ def test_exams_of_one_name_do_not_replace_each_other(
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "spine.nii.gz").write_bytes(exam.read_bytes())
-    words = ["segment", str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "a"), "-o", str(tmp_path / "out")]
-    assert main(words) == 1
+    arguments = ["segment", str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "a"), "-o", str(tmp_path / "out")]
+    assert main(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "b" / "spine.nii.gz") in line
     assert "which has the same name" in line
-    whole(tmp_path / "out", "spine")
+    assert_complete(tmp_path / "out", "spine")
 
 
-def test_an_exam_of_this_call_is_never_replaced(exam: Path, tmp_path: Path) -> None:
+def test_an_exam_of_the_batch_is_never_replaced(exam: Path, tmp_path: Path) -> None:
     for name in ("x.nii.gz", "x_labels.nii.gz"):
         (tmp_path / name).write_bytes(exam.read_bytes())
     before = (tmp_path / "x_labels.nii.gz").read_bytes()
@@ -234,15 +236,15 @@ def test_an_exam_of_this_call_is_never_replaced(exam: Path, tmp_path: Path) -> N
     assert (tmp_path / "x_labels.nii.gz").read_bytes() == before
 
 
-def test_a_model_that_is_none_is_one_line(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_model_is_one_line(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
-    words = ["segment", str(exam), "-o", str(tmp_path / "out"), "--model", str(tmp_path / "m.onnx")]
-    assert main(words) == 1
+    arguments = ["segment", str(exam), "-o", str(tmp_path / "out"), "--model", str(tmp_path / "m.onnx")]
+    assert main(arguments) == 1
     assert capsys.readouterr().err.startswith(f"lumbarseg: error: {tmp_path / 'm.onnx'}: ")
     assert not names(tmp_path / "out")
 
 
-def test_a_file_where_the_folder_should_be_is_told(
+def test_a_file_in_place_of_the_output_folder_is_reported(
     exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").write_text("mine")
@@ -267,7 +269,7 @@ def test_a_full_disk_leaves_no_half_file(exam: Path, tmp_path: Path) -> None:
     assert not names(out)
 
 
-def test_an_interrupt_is_one_line_and_leaves_whole_files(exam: Path, tmp_path: Path) -> None:
+def test_an_interrupt_is_one_line_and_leaves_complete_files(exam: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for i in range(60):
@@ -296,7 +298,7 @@ def test_two_runs_on_one_folder_leave_whole_files(exam: Path, tmp_path: Path) ->
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT) for _ in range(2)]
     assert [child.wait(timeout=120) for child in both] == [0, 0]
     assert names(tmp_path / "out") == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
-    whole(tmp_path / "out", "spine")
+    assert_complete(tmp_path / "out", "spine")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +313,7 @@ def test_no_lumbar_name_is_claimed_where_there_is_none(
     assert row["error"] or row["warnings"]
 
 
-def test_a_header_with_front_and_back_exchanged_is_handled_and_told(real: Path, tmp_path: Path) -> None:
+def test_a_header_with_front_and_back_exchanged_is_a_warning(real: Path, tmp_path: Path) -> None:
     image = real / "chu" / "Img_04.nii.gz"
     assert main(["segment", str(image), "-o", str(tmp_path)]) == 3
     report = json.loads((tmp_path / "Img_04_report.json").read_text())

@@ -65,12 +65,12 @@ def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> D
     write_labels(phantom.labels, files["truth"])
     exam = LoadedExam(phantom.image, [], {"format": "synthetic", "seed": seed}, files["exam"])
     model = loading.result()
-    found = segment(exam.volume, model)
-    segmented = describe_segmentation("demo.nii.gz", exam, found, model, ExamOptions(), StageTimer())
+    segmentation = segment(exam.volume, model)
+    segmented = describe_segmentation("demo.nii.gz", exam, segmentation, model, ExamOptions(), StageTimer())
     files |= output_paths(folder, "demo") | {"page": folder / "demo_report.html"}
     write_outputs(segmented, exam, {name: files[name] for name in ("labels", "picture")})
     write_json(files["report"], segmented.report)
-    scores = [row for row in score_structures(found.labels.array, phantom.labels.array) if row.dice is not None]
+    scores = [row for row in score_structures(segmentation.labels.array, phantom.labels.array) if row.dice is not None]
     page = render_exam_page(
         segmented.report, [segmented.picture], [score.to_dict() for score in scores], files["labels"].name
     )

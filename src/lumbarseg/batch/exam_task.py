@@ -156,21 +156,21 @@ class ExamTask:
 
     def _previous_result(self, job: ExamJob, digest: str) -> ExamResult | None:
         """Return the result of an earlier run; None where the exam must be segmented (again)."""
-        found = read_report(job.output_files["report"])
-        if not found or (self.overwrite and found[1].run != self.run_id):
+        previous = read_report(job.output_files["report"])
+        if not previous or (self.overwrite and previous[1].run != self.run_id):
             return None
-        report, record = found
+        report, record = previous
         modified = record.modified_files(job.output_files)
         options_digest = values_digest(asdict(self.options))
         matches = record.matches(digest, self.model_digest, options_digest, lumbarseg.__version__)
         if record.missing_files(job.output_files) or not digest or not (matches or modified):
             return None
-        kept = [
+        kept_notes = [
             f"{path}: was changed since it was written, so it is kept; --overwrite replaces it" for path in modified
         ]
-        warnings = [*record.warnings, *kept]
+        warnings = [*record.warnings, *kept_notes]
         lines = [f"warning: {text}" for text in warnings]
-        if not kept:
+        if not kept_notes:
             lines = ["unchanged since it was segmented; --overwrite segments it again", *lines]
         result = self._result(job, report | {"warnings": warnings, "left_out": record.left_out})
         return replace(result, skipped=record.run != self.run_id, text_lines=tuple(lines))
@@ -207,7 +207,9 @@ def describe_segmentation(
 
 def _render_picture(exam: LoadedExam, segmentation: Segmentation, timer: StageTimer) -> bytes:
     with timer("picture"):
-        return render_picture(exam.volume, segmentation.labels, segmentation.levels, caption(segmentation), segmentation.flips)
+        return render_picture(
+            exam.volume, segmentation.labels, segmentation.levels, caption(segmentation), segmentation.flips
+        )
 
 
 def _timed_inference(model: Model, timer: StageTimer, windows: Array) -> Array:

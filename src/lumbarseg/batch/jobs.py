@@ -50,7 +50,7 @@ def find_jobs(sources: Sequence[Path | ExamJob], output_dir: Path, formats: Sequ
 
     A source that is a job already only gets its output files.
     """
-    seen: set[Path] = set()
+    resolved_paths: set[Path] = set()
     names: dict[str, Path] = {}
     inputs = {path.resolve() for path in sources if isinstance(path, Path)}
     for source in sources:
@@ -63,9 +63,9 @@ def find_jobs(sources: Sequence[Path | ExamJob], output_dir: Path, formats: Sequ
             yield ExamJob(source, str(source), error=str(error))
             continue
         for exam in exams:
-            if exam.resolve() in seen:
+            if exam.resolve() in resolved_paths:
                 continue
-            seen.add(exam.resolve())
+            resolved_paths.add(exam.resolve())
             stem = exam_name(exam)
             files = output_paths(output_dir, stem, formats)
             other = names.setdefault(stem.casefold(), exam)

@@ -65,8 +65,8 @@ def describe_labels(labels: Array, scheme: str, posterior: str) -> tuple[dict[st
     """
     counts, values = count_labels(labels), scheme_values(scheme)
     present = [structure.name for structure in STRUCTURES if counts[structure.label]]
-    written = {values[name] for name in present}
-    names = {str(row.label): row.name for row in label_table(scheme, posterior) if row.label in written}
+    present_values = {values[name] for name in present}
+    names = {str(row.label): row.name for row in label_table(scheme, posterior) if row.label in present_values}
     return names, tuple(name for name in present if not values[name])
 
 
@@ -90,10 +90,10 @@ def structure_measurements(
 
     A vertebra merged with its posterior elements has the volume of both.
     """
-    found = {row["name"]: {key: row[key] for key in row if key in keys} for row in report["measurements"]}
+    measurements = {row["name"]: {key: row[key] for key in row if key in keys} for row in report["measurements"]}
     if posterior == "merge":
         for level in LEVELS:
-            body, arch = found.get(level), found.pop(arch_of_level(level).name, None)
+            body, arch = measurements.get(level), measurements.pop(arch_of_level(level).name, None)
             if body and arch:
-                found[level] = body | {"volume_ml": round(body["volume_ml"] + arch["volume_ml"], 3)}
-    return found
+                measurements[level] = body | {"volume_ml": round(body["volume_ml"] + arch["volume_ml"], 3)}
+    return measurements

@@ -66,8 +66,8 @@ class ResultRecord:
 
     def modified_files(self, files: Mapping[str, Path]) -> list[Path]:
         """Return the files of the result whose content is no longer what was written."""
-        known = [(path, self.files[name]) for name, path in files.items() if name in self.files and path.is_file()]
-        return [path for path, digest in known if content_digest(path) != digest]
+        recorded = [(path, self.files[name]) for name, path in files.items() if name in self.files and path.is_file()]
+        return [path for path, digest in recorded if content_digest(path) != digest]
 
 
 def read_report(path: Path) -> tuple[dict[str, Any], ResultRecord] | None:
@@ -122,6 +122,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def _detached_data_files(header: Path) -> list[Path] | None:
     """Return the files of voxels that a header names; None where it names a list, a pattern or a file elsewhere."""
     with open_for_reading(header) as stream:
-        named = [match.decode("utf-8", "replace") for match in _DETACHED.findall(stream.read(1_000_000))]
-    files = [header.parent / name for name in named if name.upper() != "LOCAL"]
+        data_names = [match.decode("utf-8", "replace") for match in _DETACHED.findall(stream.read(1_000_000))]
+    files = [header.parent / name for name in data_names if name.upper() != "LOCAL"]
     return files if all(path.is_file() and path.parent == header.parent for path in files) else None

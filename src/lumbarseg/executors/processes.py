@@ -89,7 +89,7 @@ class ProcessExecutor:
                 for worker in pool.wait():
                     task, worker.task = worker.task, None
                     try:
-                        answer = worker.pipe.recv()
+                        message = worker.pipe.recv()
                     except (EOFError, OSError):
                         cause = pool.replace(worker)
                         if task and task.attempts < MAX_ATTEMPTS:
@@ -99,7 +99,7 @@ class ProcessExecutor:
                         continue
                     worker.is_ready = True
                     if task:
-                        result, error = answer
+                        result, error = message
                         yield task.index, on_failure(task.item, error) if error else result
 
     def _assign_tasks(self, pool: _WorkerPool[T], new_tasks: Iterator[_Task[T]], retries: deque[_Task[T]]) -> None:
@@ -181,11 +181,11 @@ def _worker_loop(pipe: Connection, function: Callable[[Any], Any]) -> None:
         while True:
             item = pipe.recv()
             try:
-                answer: tuple[Any, Exception | None] = (function(item), None)
+                message: tuple[Any, Exception | None] = (function(item), None)
             except Exception as error:
                 error.add_note(traceback.format_exc())
-                answer = (None, error)
-            pipe.send(answer)
+                message = (None, error)
+            pipe.send(message)
 
 
 @contextmanager
