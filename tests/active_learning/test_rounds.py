@@ -49,7 +49,7 @@ FIRST = RoundOptions(initial_model="none", training_settings=SMALL)
 
 
 @pytest.fixture(scope="module")
-def trained(studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def first_app(studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Studies of five finished exams and an app after one round."""
     home = tmp_path_factory.mktemp("rounds")
     folder, app = studies(home / "studies", 5), home / "app"
@@ -66,8 +66,8 @@ def validation_cases(training_round: TrainingRound) -> set[str]:
     return {name for name, split in training_round.splits.items() if split == "val"}
 
 
-def test_round_stores_candidate_and_comparison(trained: tuple[Path, Path]) -> None:
-    _, app = trained
+def test_round_stores_candidate_and_comparison(first_app: tuple[Path, Path]) -> None:
+    _, app = first_app
     (finished,) = find_rounds(app)
     assert finished.stage == "done"
     details = Model.load(finished.folder / CANDIDATE_FILE).card.details
@@ -94,20 +94,20 @@ def test_progress_of_training(tmp_path: Path, steps: int, minutes: float, row: s
     assert running.training_progress() == pytest.approx(progress)
 
 
-def test_progress_of_finished_training_is_one(trained: tuple[Path, Path]) -> None:
-    (finished,) = find_rounds(trained[1])
+def test_progress_of_finished_training_is_one(first_app: tuple[Path, Path]) -> None:
+    (finished,) = find_rounds(first_app[1])
     assert finished.training_progress() == 1
 
 
-def test_no_round_without_new_exams(trained: tuple[Path, Path]) -> None:
-    folder, app = trained
+def test_no_round_without_new_exams(first_app: tuple[Path, Path]) -> None:
+    folder, app = first_app
     result = run_round(folder, app, FIRST)
     assert (result.number, result.comparison) == (1, None)
     assert len(find_rounds(app)) == 1
 
 
-def test_validation_patients_are_never_trained_on(trained: tuple[Path, Path], studies: Studies) -> None:
-    _, app = trained
+def test_validation_patients_are_never_trained_on(first_app: tuple[Path, Path], studies: Studies) -> None:
+    _, app = first_app
     first = find_rounds(app)[0]
     run_round(studies(app.parent / "more", 9), app, FIRST, new_round=True)
     second = find_rounds(app)[-1]
@@ -177,8 +177,8 @@ def test_failed_round_is_left(studies: Studies, tmp_path: Path) -> None:
     assert run_round(folder, app, FIRST).number == 2
 
 
-def test_models_share_validation_patients(trained: tuple[Path, Path]) -> None:
-    folder, app = trained
+def test_models_share_validation_patients(first_app: tuple[Path, Path]) -> None:
+    folder, app = first_app
     run_round(folder, app, replace(FIRST, model="other"))
     first, other = (find_rounds(app, model)[0] for model in ("lumbar_spine", "other"))
     assert first.splits == other.splits
@@ -197,8 +197,8 @@ def test_model_name_must_stay_in_the_folder(name: str) -> None:
         RoundOptions(model=name)
 
 
-def test_concurrent_round_is_an_error(trained: tuple[Path, Path]) -> None:
-    folder, app = trained
+def test_concurrent_round_is_an_error(first_app: tuple[Path, Path]) -> None:
+    folder, app = first_app
     with exclusive_folder(app / "learn"), pytest.raises(DatasetError, match="another program is writing here"):
         run_round(folder, app, FIRST)
 

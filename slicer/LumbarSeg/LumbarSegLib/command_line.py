@@ -73,17 +73,17 @@ def python_version_problem(version: Sequence[int]) -> str:
     """Return why lumbarseg does not run on a Python version, "" if it does."""
     if tuple(version[:2]) >= MIN_PYTHON:
         return ""
-    found, needed = (".".join(str(part) for part in v[:2]) for v in (version, MIN_PYTHON))
-    return f"this 3D Slicer has Python {found} and lumbarseg needs {needed}: use 3D Slicer 5.10 or newer"
+    version_text, needed = (".".join(str(part) for part in v[:2]) for v in (version, MIN_PYTHON))
+    return f"this 3D Slicer has Python {version_text} and lumbarseg needs {needed}: use 3D Slicer 5.10 or newer"
 
 
 def package_source(path: str, module: Path) -> str:
     """Return what pip installs: the chosen file or folder, else the source tree that contains the module."""
     if path.strip():
-        chosen = Path(path.strip()).expanduser()
-        if not (chosen.is_dir() or (chosen.is_file() and chosen.suffix in (".whl", ".gz", ".zip"))):
-            raise CommandError(f"{chosen}: neither a wheel nor a folder; choose lumbarseg-....whl or the source tree")
-        return str(chosen)
+        source = Path(path.strip()).expanduser()
+        if not (source.is_dir() or (source.is_file() and source.suffix in (".whl", ".gz", ".zip"))):
+            raise CommandError(f"{source}: neither a wheel nor a folder; choose lumbarseg-....whl or the source tree")
+        return str(source)
     for folder in module.resolve().parents:
         if (folder / "pyproject.toml").is_file() and (folder / "src" / "lumbarseg").is_dir():
             return str(folder)

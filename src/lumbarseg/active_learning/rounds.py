@@ -320,7 +320,8 @@ def corrected_dataset_folder(app: Path, model: str) -> Path:
 def find_rounds(app: Path, model: str = "") -> list[TrainingRound]:
     """List the rounds of an app, the oldest first, of one model or of all."""
     folders = sorted(path.parent for path in (app / "learn" / "rounds").glob(f"[0-9]*/{PLAN_FILE}"))
-    return [found for found in map(TrainingRound.load, folders) if model in ("", found.options.model)]
+    rounds = map(TrainingRound.load, folders)
+    return [one for one in rounds if model in ("", one.options.model)]
 
 
 def find_unfinished_round(app: Path, model: str = "") -> TrainingRound | None:
@@ -331,7 +332,7 @@ def find_unfinished_round(app: Path, model: str = "") -> TrainingRound | None:
 
 def find_last_round(app: Path, model: str) -> TrainingRound | None:
     """Return the last round of a model that is done."""
-    return next((found for found in reversed(find_rounds(app, model)) if found.stage == DONE), None)
+    return next((one for one in reversed(find_rounds(app, model)) if one.stage == DONE), None)
 
 
 def _exam_checksums(dataset: Dataset) -> dict[str, dict[str, str]]:

@@ -97,5 +97,5 @@ def _result_lines(result: RoundResult, current: ModelVersion | None) -> list[str
         lines.append(f"difference {mean:+.4f}, 95 % interval over patients {low:+.4f} to {high:+.4f}")
     if result.published:
         return [*lines, f"{result.model_path}: version {result.version} is in use"]
-    kept = f"version {current.number}" if current else "the model before"
-    return [*lines, f"not published, because it is worse: {kept} stays in use"]
+    in_use = f"version {current.number}" if current else "the model before"
+    return [*lines, f"not published, because it is worse: {in_use} stays in use"]
