@@ -39,7 +39,7 @@ test-page: $(TEST)/package.stamp
 	LUMBARSEG_PAGE=1 $(TEST)/bin/python -m pytest tests/packaging/test_browser_page.py tests/packaging/test_page_modules.py
 
 test-serve: $(SERVE)/tools.stamp
-	PYTHONPATH=src $(SERVE)/bin/python -m pytest tests/serve $(ARGS)
+	PYTHONPATH=src $(SERVE)/bin/python -m pytest tests/server $(ARGS)
 
 lint: $(TEST)/package.stamp
 	$(TEST)/bin/ruff format --check .

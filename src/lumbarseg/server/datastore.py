@@ -130,10 +130,12 @@ def validated_label(image: Path, label: Path, info: Mapping[str, Any]) -> Iterat
 
 @contextmanager
 def client_errors(path: Path, name: str) -> Iterator[None]:
-    """Convert errors about a file to ServeError (422), which names it as the client knows it."""
+    """Convert errors about a file to ServeError, which names it as the client knows it; 404 if it was removed."""
     try:
         yield
-    except LumbarsegError as error:
+    except (LumbarsegError, OSError) as error:
+        if not path.exists():
+            raise ServeError(f"{name} was removed; fetch the list again", 404) from error
         raise ServeError(str(error).replace(str(path), name), 422) from error
 
 

@@ -24,7 +24,7 @@ from lumbarseg.segmentation import Segmentation, UserLevels, override_with_click
 from lumbarseg.volume import Volume
 
 from .clicks import parse_clicks
-from .datastore import read_exam_image
+from .datastore import client_errors, read_exam_image
 from .label_values import described_segment, encode_by_position, offered_structures, result_structures
 from .models import AUTOMATIC_MODEL, CLICK_MODEL, ModelFolder
 
@@ -43,10 +43,8 @@ class SegmentationCache:
 
     def segment(self, path: Path, model: Model, lowest: str | None) -> Segmentation:
         """Segment the exam of a file, or return the cached result; ServeError and SegmentError when that fails."""
-        try:
+        with client_errors(path, path.name):
             key = (*file_fingerprint(path), model.card.digest, lowest)
-        except OSError as error:
-            raise ServeError(f"{path.name}: this exam has been removed; fetch the list again", 404) from error
         with self._lock:  # one exam at a time: the network uses all cores
             result = self._segmentations.get(key)
             if result is None:

@@ -28,6 +28,7 @@ from lumbarseg.inference import Model
 from lumbarseg.io import atomic_write, read_labels
 from lumbarseg.io.dicom import seg
 
+from .app import LumbarApp
 from .datastore import client_errors, read_exam_image, safe_exam_name, validate_tag
 from .dicomweb_datastore import DicomwebSeriesDatastore
 from .models import AUTOMATIC_MODEL
@@ -60,6 +61,11 @@ def parse_params(params: str, forbidden: Collection[str] = ()) -> dict[str, Any]
     return values
 
 
+def _lumbar_app() -> LumbarApp:
+    app: LumbarApp = app_instance()
+    return app
+
+
 @router.post("/infer/{model}")
 def segment_exam(
     background_tasks: BackgroundTasks,
@@ -73,7 +79,7 @@ def segment_exam(
 ) -> Any:
     """Segment an exam of the datastore, of a session, or one that is sent with the request."""
     options = parse_params(params, _RESERVED_PARAMS)
-    app = app_instance()
+    app = _lumbar_app()
     app.models.load(model)
     path = ""
     if session_id:
@@ -89,7 +95,7 @@ def segment_exam(
 
 def _segment_to_dicom_seg(background_tasks: BackgroundTasks, model: str, image: str, params: dict[str, Any]) -> Any:
     """Segment a series of a DICOM server, as DICOM SEG."""
-    app = app_instance()
+    app = _lumbar_app()
     store = app.datastore()
     if not isinstance(store, DicomwebSeriesDatastore) or not image:
         raise ServeError("DICOM SEG is only available for series of a DICOMweb server", 422)
@@ -112,7 +118,7 @@ def segment_batch(
     run_sync: bool = False,
 ) -> Any:
     """Segment every exam of the datastore, or those without a label."""
-    app_instance().models.load(model)
+    _lumbar_app().models.load(model)
     validate_tag(str((params or {}).get("label_tag", "original")))
     return batch_infer.run(model, images, params, run_sync)
 
@@ -135,7 +141,7 @@ def add_label(
     parse_params(params)
     if validate_tag(tag or "final") == "original":
         raise ServeError("the tag original is reserved for results of models; save the label as final", 403)
-    app_instance().datastore().get_image_uri(image)
+    _lumbar_app().datastore().get_image_uri(image)
     return datastore.save_label(background_tasks, image, params, tag, label)
 
 
@@ -154,14 +160,14 @@ def create_session(
     try:
         read_exam_image(path, path.name)
     except ServeError:
-        app_instance().sessions().remove_session(created["session_id"])
+        _lumbar_app().sessions().remove_session(created["session_id"])
         raise
     return created
 
 
 def _check_session(session_id: str) -> None:
     """Raise ServeError when there is no such session."""
-    if not _SESSION_ID.fullmatch(session_id) or not app_instance().sessions().get_session(session_id):
+    if not _SESSION_ID.fullmatch(session_id) or not _lumbar_app().sessions().get_session(session_id):
         raise ServeError("this session has expired or never existed; send the exam again", 404)
 
 
@@ -184,7 +190,7 @@ def start_training(
     model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False
 ) -> Any:
     """Start training a model on final labels, in a process of its own; 429 while another training runs."""
-    app = app_instance()
+    app = _lumbar_app()
     app.trainer(model).check(params or {}, app.datastore())
     if run_sync:
         raise ServeError("training takes minutes; start it without run_sync, and query its state with GET /train/", 422)
@@ -208,16 +214,16 @@ def start_default_training(params: dict[str, Any] | None = None) -> Any:
 @router.get("/model/info/{model}")
 def get_model_info(model: str) -> Any:
     """Return digest and time of a model file."""
-    app_instance().models.load(model)
-    return app_instance().model_info(model)
+    _lumbar_app().models.load(model)
+    return _lumbar_app().model_info(model)
 
 
 @router.get("/model/{model}")
 def download_model(model: str) -> Any:
     """Download a model file, for `lumbarseg segment --model`."""
-    app = app_instance()
+    app = _lumbar_app()
     app.models.load(model)
-    return FileResponse(app.models.path(model), media_type="application/octet-stream", filename=f"{model}.onnx")
+    return FileResponse(app.models.model_path(model), media_type="application/octet-stream", filename=f"{model}.onnx")
 
 
 @router.put("/model/{model}")
@@ -232,7 +238,7 @@ def upload_model(background_tasks: BackgroundTasks, model: str, file: Upload) ->
         temporary.write(file.file.read())
     with client_errors(Path(temporary.name), str(file.filename)):
         loaded = Model.load(temporary.name)
-    app = app_instance()
+    app = _lumbar_app()
     with atomic_write(app.models.upload_path(model)) as stream:
         stream.write(Path(temporary.name).read_bytes())
     app.reload_models()
@@ -242,10 +248,10 @@ def upload_model(background_tasks: BackgroundTasks, model: str, file: Upload) ->
 @router.delete("/model/{model}")
 def delete_model(model: str) -> Any:
     """Remove a model of the app's folder, as NAME.removed; the shipped one cannot be removed."""
-    app = app_instance()
-    path = app.models.target(model) if _MODEL_NAME.fullmatch(model) else None
+    app = _lumbar_app()
+    path = app.models.upload_path(model) if _MODEL_NAME.fullmatch(model) else None
     if path is None or not path.is_file():
         raise ServeError(f"there is no model {model!r} in the app's folder", 404)
     path.rename(path.with_suffix(".removed"))
-    app.refresh()
+    app.reload_models()
     return {}
