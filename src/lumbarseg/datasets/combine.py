@@ -264,11 +264,8 @@ def _combine_case(target: Path, copy_images: bool, task: _CombinedCase) -> CaseR
         renumbered = _renumbered(io.read_labels(task.case.labels), task)
     except (LumbarsegError, OSError, MemoryError) as error:
         return CaseResult(task.name, refused=error_text(error))
-    try:
-        io.write_labels(renumbered, labels, label_structures(task.label_table))
-        _link_or_copy(task.case.image, image, copy_images)
-    except FileError as error:
-        return CaseResult(task.name, fatal_error=str(error))
+    io.write_labels(renumbered, labels, label_structures(task.label_table))
+    _link_or_copy(task.case.image, image, copy_images)
     checksums = {"image": task.case.checksums["image"], "labels": file_checksum(labels)}
     return CaseResult(task.name, task.finished(target, checksums, count_voxels(renumbered.array)))
 

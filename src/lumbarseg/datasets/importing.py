@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lumbarseg.errors import DatasetError, FileError, LumbarsegError
+from lumbarseg.errors import DatasetError, LumbarsegError
 
 from . import splits
 from .dataset import FILE_NAME, Dataset, create_dataset, file_checksum, write_case_files
@@ -193,9 +193,7 @@ def _import_case(importer: Importer, source: Path, dataset: Dataset, task: _Task
         metadata["table"] = loaded.label_table
     try:
         return CaseResult(case.name, write_case_files(dataset, case.name, loaded.image, loaded.labels, metadata))
-    except FileError as error:
-        return CaseResult(case.name, fatal_error=str(error))
-    except LumbarsegError as error:
+    except DatasetError as error:
         return CaseResult(case.name, refused=_relative_to_source(str(error), source))
 
 

@@ -61,6 +61,14 @@ def parse_label_name(text: str) -> ParsedLabelName | None:
     return _parse_vertebra(levels[0], tokens) if levels else _parse_tissue(tokens)
 
 
+def structures_of_name(name: str) -> tuple[str, ...]:
+    """Return what a segment of this name may be, () where it is unknown: "L4", "disc L4/5", "L4 or L4 arch"."""
+    if any(structure.name == name.strip() for structure in STRUCTURES):
+        return (name.strip(),)
+    parsed = [parse_label_name(part) for part in name.split(" or ")]
+    return tuple(dict.fromkeys(s for p in parsed if p for s in p.structures)) if all(parsed) else ()
+
+
 def _find_levels(text: str, tokens: set[str]) -> list[str]:
     """Return the levels in a text from head to foot, "S1" for the sacrum beside a vertebra."""
     matches = _LEVEL.findall(_SHORT_DISC.sub(r"l\1 l\2", text))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lumbarseg.errors import DatasetError, FileError
+from lumbarseg.errors import DatasetError
 from lumbarseg.executors import local_executor
 
 from .dataset import Case, Dataset, add_cases
@@ -32,14 +32,12 @@ class CaseResult:
     ----------
     refused : why the case cannot be used
     changed : why the case that is in the dataset already was left as it is
-    fatal_error : why no other case can be written either
     """
 
     name: str
     case: Case | None = None
     refused: str = ""
     changed: str = ""
-    fatal_error: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,8 @@ def process_cases(
     """
     results: list[CaseResult] = []
     unsaved, reasons, saved_at = [], dict(refused or {}), time.monotonic()
-    fatal_errors: list[str] = []
-    remaining = (task for task in tasks if not fatal_errors)
     try:
-        for result in local_executor(jobs, len(tasks)).map(function, remaining):
-            if result.fatal_error:
-                fatal_errors.append(result.fatal_error)
-                continue
+        for result in local_executor(jobs, len(tasks)).map(function, tasks):
             results.append(result)
             unsaved += [result.case] if result.case else []
             reasons |= {result.name: result.refused} if result.refused else {}
@@ -109,8 +102,6 @@ def process_cases(
                 unsaved, saved_at = [], time.monotonic()
     finally:
         add_cases(folder, unsaved, reasons)
-    if fatal_errors:
-        raise FileError(fatal_errors[0])
     return results
 
 

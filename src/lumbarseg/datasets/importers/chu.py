@@ -30,6 +30,8 @@ BODIES = tuple(levels_upward(LUMBAR_LEVELS[-1], 7))
 _BODY_ROWS: LabelTable = {structure_by_name(level).label: (level,) for level in BODIES}
 LABEL_TABLE: LabelTable = {0: unannotated_names(_BODY_ROWS.values()), **_BODY_ROWS}
 
+CITATION = "Chu et al., PLoS ONE 10(11):e0143327, 2015; Zenodo 22304"
+LICENCE = "Zenodo record; confirm before redistribution"
 KNOWN_FAULTS = {
     **label_grid.KNOWN_FAULTS,
     **orientation.KNOWN_FAULTS,
@@ -131,12 +133,4 @@ def _check_distances(bodies: Volume, path: Path) -> None:
         )
 
 
-IMPORTER = Importer(
-    "chu",
-    LABEL_TABLE,
-    "Chu et al., PLoS ONE 10(11):e0143327, 2015; Zenodo 22304",
-    "Zenodo record; confirm before redistribution",
-    list_cases,
-    load_case,
-    KNOWN_FAULTS,
-)
+IMPORTER = Importer("chu", LABEL_TABLE, CITATION, LICENCE, list_cases, load_case, KNOWN_FAULTS)

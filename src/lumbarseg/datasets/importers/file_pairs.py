@@ -15,6 +15,7 @@ from lumbarseg.io.discovery import IMAGE_SUFFIXES
 _PATTERN_FIELD = re.compile(r"\{(\w+)(?::([^{}]+))?\}|(\*\*/)|(\*)|(\?)|(\[[^\]/]+\])")
 _INVALID_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 _SUFFIX = "(?:" + "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES) + ")"
+_LABEL_SUFFIX = rf"(?:\.seg\.nrrd|{_SUFFIX})"
 _MACOS_FOLDER = "__MACOSX"  # in ZIP files made on macOS
 
 Refusals = list[tuple[str, str]]
@@ -114,7 +115,7 @@ def _matching_paths(source: Path, pattern: str, with_folders: bool) -> list[tupl
         raise DatasetError(f"{pattern}: does not say where the name of an exam is; write {{name}} there")
     has_suffix = pattern.lower().endswith(IMAGE_SUFFIXES)
     exact = _compile_pattern(pattern, "")
-    file_pattern = exact if has_suffix else _compile_pattern(pattern, _SUFFIX)
+    file_pattern = exact if has_suffix else _compile_pattern(pattern, _SUFFIX if with_folders else _LABEL_SUFFIX)
     matching = []
     for relative in walk_paths(source):
         path = source / relative

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from lumbarseg import io
-from lumbarseg.anatomy import STRUCTURES, structure_by_name
+from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.errors import DatasetError, LumbarsegError
 from lumbarseg.io.label_names import read_label_names
 from lumbarseg.volume import Array, Volume
 
 from .. import monailabel_datastore, orientation
-from ..label_names import parse_label_name
+from ..label_names import structures_of_name
 from ..label_table import UNKNOWN, LabelTable, count_voxels, require_explained
 from ..monailabel_datastore import FINAL, ORIGINAL, DatastoreExam, StoredLabel, names_of_values
 from ..schemes import unannotated_names
@@ -140,7 +140,7 @@ def _value_names(label: StoredLabel, labels: Volume, options: MonaiLabelOptions)
         require_explained(present, options.label_table, label.path, "add it to the table given with --table")
         return {value: names for value, names in options.label_table.items() if value}, []
     names, shifted = names_of_values(label, present, in_file)
-    rows = {value: _structures_of_name(name) for value, name in names.items() if value}
+    rows = {value: structures_of_name(name) or _UNKNOWN_NAMES for value, name in names.items() if value}
     warnings = [shifted] if shifted else []
     unknown = sorted({names[value] for value, row in rows.items() if row == _UNKNOWN_NAMES and value in present})
     warnings += [f"unnamed: {name!r}" for name in unknown]
@@ -157,15 +157,6 @@ def _client_label_names(label: StoredLabel) -> set[str]:
     info = label.info.get("label_info")
     rows = info if isinstance(info, list) else []
     return {str(row.get("name", "")).strip() for row in rows if isinstance(row, dict)}
-
-
-def _structures_of_name(name: str) -> tuple[str, ...]:
-    """Return what a segment of this name may be: a structure's exact name, else one that can be parsed."""
-    try:
-        return (structure_by_name(name.strip()).name,)
-    except LumbarsegError:
-        parsed = parse_label_name(name.strip())
-    return parsed.structures if parsed else _UNKNOWN_NAMES
 
 
 def _own_label_table(rows: Mapping[int, tuple[str, ...]]) -> tuple[LabelTable, Array]:
@@ -190,7 +181,9 @@ def _compare_with_original(case: SourceCase, own: Volume, table: LabelTable, ima
     try:
         stored, _ = labels_on_image_grid(io.read_labels(path), image, path)
         names, _ = names_of_values(label, count_voxels(stored.array), read_label_names(path))
-        _, lookup = _own_label_table({value: _structures_of_name(name) for value, name in names.items() if value})
+        _, lookup = _own_label_table(
+            {value: structures_of_name(name) or _UNKNOWN_NAMES for value, name in names.items() if value}
+        )
     except LumbarsegError:
         return {}
     dice, changed = _difference(lookup[stored.array], own.array, table)

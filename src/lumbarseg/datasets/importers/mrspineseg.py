@@ -16,6 +16,8 @@ from .importer import Importer, LoadedCase, SourceCase, SourceListing
 from .label_grid import read_labels_on_grid
 from .own_labels import to_own_labels
 
+CITATION = "MRSpineSeg 2021: Pang et al., IEEE Trans Med Imaging 40(1):262, 2021"
+LICENCE = "signed agreement; research only, no redistribution"
 KNOWN_FAULTS = label_grid.KNOWN_FAULTS
 
 _SOURCE_TABLE = SCHEMES["mrspineseg"]
@@ -53,12 +55,4 @@ def _case_label_table(present: set[int]) -> LabelTable:
     return {0: unannotated_names(rows.values()), **rows}
 
 
-IMPORTER = Importer(
-    "mrspineseg",
-    LABEL_TABLE,
-    "MRSpineSeg 2021: Pang et al., IEEE Trans Med Imaging 40(1):262, 2021",
-    "signed agreement; research only, no redistribution",
-    list_cases,
-    load_case,
-    KNOWN_FAULTS,
-)
+IMPORTER = Importer("mrspineseg", LABEL_TABLE, CITATION, LICENCE, list_cases, load_case, KNOWN_FAULTS)

@@ -10,18 +10,19 @@ from pathlib import Path
 from lumbarseg import io
 from lumbarseg.errors import DatasetError
 
-from ..label_table import LabelTable, read_label_table
+from ..label_table import LabelTable, count_voxels, read_label_table, require_explained
 from ..schemes import SCHEMES
-from . import label_grid, spineps
+from . import label_grid, spineps, stored_names
 from .file_pairs import Refusals, clean_case_name, find_pairs, image_files, image_path, patients_from_names
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .label_grid import read_labels_on_grid
+from .label_grid import labels_on_image_grid
+from .stored_names import apply_stored_names
 
-KNOWN_FAULTS = {**label_grid.KNOWN_FAULTS, **spineps.KNOWN_FAULTS}
+KNOWN_FAULTS = {**label_grid.KNOWN_FAULTS, **stored_names.KNOWN_FAULTS, **spineps.KNOWN_FAULTS}
 
 PathPatterns = tuple[tuple[str, str], ...]
 
-_SAME_FOLDER: PathPatterns = (("{name}_image", "{name}_labels"),)
+_SAME_FOLDER: PathPatterns = (("{name}_image", "{name}_labels"), ("{name}", "{name}.seg.nrrd"))
 _CONTRAST = re.compile(r"(?:^|_)(T1|T2|PD|STIR)w?$")
 
 
@@ -139,7 +140,8 @@ def _first_matching_pairs(source: Path, patterns: PathPatterns) -> tuple[dict[st
 
 
 def _load_case(case: SourceCase, table: LabelTable) -> LoadedCase:
-    image = io.read_image(image_path(case.files[0]))
-    suggestion = "give a table that does with --table"
-    labels, warnings = read_labels_on_grid(case.files[-1], image, table, suggestion)
-    return LoadedCase(image, labels, warnings=warnings)
+    image, path = io.read_image(image_path(case.files[0])), case.files[-1]
+    labels, name_warnings = apply_stored_names(io.read_labels(path), path, table)
+    require_explained(count_voxels(labels.array), table, path, "give a table that does with --table")
+    labels, warnings = labels_on_image_grid(labels, image, path)
+    return LoadedCase(image, labels, warnings=(*name_warnings, *warnings))

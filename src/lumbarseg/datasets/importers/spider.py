@@ -23,6 +23,8 @@ from .own_labels import PARTIAL_OFFSET, to_own_labels
 _PARTIAL, _DISC_OFFSET = 100, 200  # added to a vertebra's count: partly in view, and the disc below it
 _SOURCE_TABLE = {**SCHEMES["spider"], _DISC_OFFSET: (Kind.DISC.value,)}  # 200: a disc below the lowest that is counted
 LABEL_TABLE, _TO_OWN_LABEL = to_own_labels(_SOURCE_TABLE)
+CITATION = "SPIDER: van der Graaf et al., Sci Data 11:264, 2024; Zenodo 10159290"
+LICENCE = "CC BY 4.0"
 KNOWN_FAULTS = {
     **label_grid.KNOWN_FAULTS,
     "stir": "a series called T2 that is STIR, as its description says; its contrast was set to STIR",
@@ -148,12 +150,4 @@ def _integer_text(text: str) -> str:
         return text
 
 
-IMPORTER = Importer(
-    "spider",
-    LABEL_TABLE,
-    "SPIDER: van der Graaf et al., Sci Data 11:264, 2024; Zenodo 10159290",
-    "CC BY 4.0",
-    list_cases,
-    load_case,
-    KNOWN_FAULTS,
-)
+IMPORTER = Importer("spider", LABEL_TABLE, CITATION, LICENCE, list_cases, load_case, KNOWN_FAULTS)
