@@ -8,7 +8,7 @@ const [, , folder, plan] = process.argv;
 const load = (name) => import(pathToFileURL(`${folder}/${name}.js`));
 const { percentile, percentiles, roundEven } = await load("numpy");
 const { gaussianFilter1d, label, maximumFilter } = await load("ndimage");
-const { readNifti, decompress, writeLabels } = await load("nifti");
+const { readNifti, decompress, replaceAffine, writeLabels } = await load("nifti");
 const { preprocess, classesOnSourceGrid } = await load("preprocessing");
 const { buildResult, findLumbarInstances } = await load("pipeline");
 const { estimateFlips } = await load("orientation");
@@ -28,6 +28,8 @@ const actions = {
     writeArray(out, "f32", array);
     return { shape, affine, notes };
   },
+  replaceAffine: async ({ file, affine, out }) =>
+    writeArray(out, "nii", replaceAffine(await decompress(readBytes(file), "exam"), affine)),
   write: async ({ file, shape, affine, out }) =>
     writeArray(out, "nii", writeLabels(readArray(file, Uint8Array), shape, affine)),
   preprocess: async ({ file, card, out }) => {

@@ -93,6 +93,20 @@ def test_nifti_headers_are_read_as_in_python(tmp_path: Path, version: int) -> No
         assert np.array_equal(read_array(job, "f32", np.float32), expected.array.ravel(order="F"))
 
 
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_the_viewer_gets_a_corrected_affine(tmp_path: Path, kind: type) -> None:
+    affine = affine_of("PIL", (1.0, 2.0, 3.0), (9, 8, 7), (10.0, 20.0, 5.0))
+    corrected = np.diag([1.0, -1.0, -1.0, 1.0]) @ affine
+    image = kind(np.arange(210, dtype=np.int16).reshape(5, 6, 7), affine)
+    image.set_qform(affine, 1)
+    image.to_filename(tmp_path / "exam.nii.gz")
+    job = {"action": "replaceAffine", "file": str(tmp_path / "exam.nii.gz"), "affine": corrected.tolist()}
+    run_jobs([job], tmp_path)
+    result = nibabel.load(f"{job['out']}.nii")
+    assert (result.header["qform_code"], result.header["sform_code"]) == (0, 1)
+    assert np.allclose(result.affine, corrected) and np.array_equal(result.dataobj, image.dataobj)
+
+
 def test_a_slice_without_thickness_gets_the_assumed_thickness(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(np.ones((1, 30, 40), np.float32), None)
     image.header.set_sform(np.array([[0, 1, 0, 3], [0, 0, 1.2, 4], [0, 0.1, 0, 5], [0, 0, 0, 1]]), 1)

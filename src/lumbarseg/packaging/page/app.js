@@ -1,6 +1,7 @@
 // The user interface: it opens files, shows pictures and tables, changes level names and saves. The workers compute.
 
 import { structureByLabel } from "./anatomy.js";
+import { decompress, replaceAffine } from "./nifti.js";
 import { setOpacity, showExam, showLabels } from "./viewer.js";
 import { keyNumbers, legend, levelTable, measurementTable, namingReasons, tableCsv } from "./result_tables.js";
 
@@ -82,7 +83,7 @@ async function openFile(file) {
 const handlers = {
   progress: ({ stage, share }) => showProgress(stage, share),
   error: ({ message }) => showError(message),
-  result: async ({ file, report }) => {
+  result: async ({ file, report, viewAffine }) => {
     const isNewExam = state.report === null || $("result").hidden;
     Object.assign(state, { report, labelsFile: file });
     setBusy(false);
@@ -90,7 +91,7 @@ const handlers = {
     showTables(report);
     performance.mark("named");
     // one after the other: names may change while pictures are being drawn
-    pictures = pictures.then(() => drawPictures(isNewExam, report));
+    pictures = pictures.then(() => drawPictures(isNewExam, report, viewAffine));
     await pictures;
     performance.mark("shown");
     document.title = `${state.name} - lumbarseg`;
@@ -100,10 +101,13 @@ const handlers = {
 
 let pictures = Promise.resolve();
 
-async function drawPictures(isNewExam, report) {
+/** Show exam and labels in the orientation of the anatomy, also where the header is wrong. */
+async function drawPictures(isNewExam, report, viewAffine) {
+  const forViewer = async (file) =>
+    viewAffine ? replaceAffine(await decompress(new Uint8Array(file), state.name), viewAffine).buffer : file;
   try {
-    if (isNewExam) await showExam(state.bytes, showLocation);
-    await showLabels(state.labelsFile, Number($("opacity").value));
+    if (isNewExam) await showExam(await forViewer(state.bytes), showLocation);
+    await showLabels(await forViewer(state.labelsFile), Number($("opacity").value));
   } catch (error) {
     showWarnings([...report.notes, `the pictures cannot be shown (${error.message}); tables and label map are complete`]);
   }

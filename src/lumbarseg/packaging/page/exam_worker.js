@@ -4,7 +4,7 @@
 import { measureStructures } from "./measurement.js";
 import { decompress, readNifti, writeLabels } from "./nifti.js";
 import { buildResult, segmentExam } from "./pipeline.js";
-import { LumbarsegError } from "./volume.js";
+import { LumbarsegError, reverseWorldAxes } from "./volume.js";
 
 class CancelledError extends Error {}
 
@@ -53,15 +53,17 @@ async function openExam({ bytes, fileName, number }) {
   postResult(number, null);
 }
 
-/** Post the label map and report of the last exam. pinnedLevel: [name, number] chosen by the user, or null. */
+/** Post the label map and report of the last exam. pinnedLevel: [name, number] chosen by the user, or null.
+ * viewAffine: the corrected affine for the viewer, where the header swaps directions; else null. */
 function postResult(number, pinnedLevel) {
   const { state, shape, affine, notes } = lastExam;
   const { labels, ...result } = buildResult(state, pinnedLevel);
   const { rows: measurements, lordosis } = measureStructures(labels, shape, affine, state.flips);
   const file = writeLabels(labels, shape, affine).buffer;
+  const viewAffine = state.flips.includes(true) ? reverseWorldAxes(affine, state.flips) : null;
   const extra = { measurements, lordosis, discsOnly: state.instances.discsOnly, namedByUser: pinnedLevel !== null };
   const report = { ...result, ...extra, notes: [...notes, ...result.notes] };
-  self.postMessage({ kind: "result", number, file, report }, [file]);
+  self.postMessage({ kind: "result", number, file, report, viewAffine }, [file]);
 }
 
 const handlers = {

@@ -62,6 +62,6 @@ function checkLevelOrder(labels) {
   const present = STRUCTURES.filter((s) => s.kind === CLASSES[BODY] && isPresent[s.label]).map((s) => s.name);
   const positions = present.map((name) => LEVELS.indexOf(name));
   if (positions.length && positions.at(-1) - positions[0] + 1 !== positions.length) {
-    throw new LumbarsegError(`the segmentation would have a gap in its level order (${present.join(", ")}); please report it`);
+    throw new LumbarsegError(`the segmentation would have a gap in its order (${present.join(", ")}); please report it`);
   }
 }

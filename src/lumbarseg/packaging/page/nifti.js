@@ -174,6 +174,24 @@ function swapBytes(raw, size) {
   for (let at = 0; at < raw.length; at += size) raw.subarray(at, at + size).reverse();
 }
 
+/** Return the bytes of a decompressed file with another affine in its header, as sform. */
+export function replaceAffine(bytes, affine) {
+  const out = bytes.slice();
+  const view = new DataView(out.buffer);
+  const isFirst = String.fromCharCode(...bytes.subarray(344, 347)) === "n+1";
+  const little = view.getInt32(0, true) === (isFirst ? 348 : 540);
+  const [code, rows, size] = isFirst ? [252, 280, 4] : [344, 400, 8];
+  const setCode = (at, value) => (isFirst ? view.setInt16(at, value, little) : view.setInt32(at, value, little));
+  setCode(code, 0); // qform
+  setCode(code + size / 2, 1); // sform
+  affine.slice(0, 3).flat().forEach((value, n) => {
+    const at = rows + size * n;
+    if (isFirst) view.setFloat32(at, value, little);
+    else view.setFloat64(at, value, little);
+  });
+  return out;
+}
+
 /** Return a label map as the bytes of a .nii file with sform, qform, and names and colours in header extensions. */
 export function writeLabels(labels, shape, affine, structures = STRUCTURES) {
   const isPresent = new Uint8Array(256);

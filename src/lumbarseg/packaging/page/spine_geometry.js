@@ -3,7 +3,7 @@
 import { CONSTANTS, STRUCTURES } from "./anatomy.js";
 import { clamp, cross, maximum, roundEven, unit } from "./numpy.js";
 import { toContiguous, reorient } from "./resampling.js";
-import { spacingOf } from "./volume.js";
+import { reverseWorldAxes, spacingOf } from "./volume.js";
 
 const { SLAB, MARGIN, CUT } = CONSTANTS.measurement;
 const scaled = (a, factor) => a.map((value) => value * factor);
@@ -29,16 +29,10 @@ function labelBoxes(array, [I, J, K]) {
   return boxes;
 }
 
-/** Return the volume with the anterior and superior world axes reversed where `flips` is true. */
-function reverseWorldAxes(volume, flips) {
-  const signs = [1, ...flips.map((flip) => (flip ? -1 : 1)), 1];
-  return { ...volume, affine: volume.affine.map((row, r) => scaled(row, signs[r])) };
-}
-
 /** Labels in RAS order and their regions. matrix (2, 3) and base: from voxels to [anterior, superior] in mm. */
 export class SpineGeometry {
   constructor(volume, flips) {
-    const canonical = reorient(reverseWorldAxes(volume, flips), "RAS");
+    const canonical = reorient({ ...volume, affine: reverseWorldAxes(volume.affine, flips) }, "RAS");
     this.array = toContiguous(canonical);
     this.shape = canonical.shape;
     this.spacing = spacingOf(canonical.affine);

@@ -30,4 +30,10 @@ export function voxelToWorld(affine, index) {
   return [0, 1, 2].map((r) => affine[r][0] * index[0] + affine[r][1] * index[1] + affine[r][2] * index[2] + affine[r][3]);
 }
 
+/** Return an affine with the anterior and superior world axes reversed where `flips` is true. */
+export function reverseWorldAxes(affine, flips) {
+  const signs = [1, ...flips.map((flip) => (flip ? -1 : 1)), 1];
+  return affine.map((row, r) => row.map((value) => value * signs[r]));
+}
+
 export const voxelCount = (shape) => shape[0] * shape[1] * shape[2];
