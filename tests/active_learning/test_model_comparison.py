@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_candidate_must_not_be_worse_in_dice_names_and_failures(
 ) -> None:
     comparison = compare_case_rows(candidate, current)
     assert comparison.accepted == accepted
-    assert ModelComparison.from_dict(comparison.to_dict()) == comparison
+    assert ModelComparison.from_dict(asdict(comparison)) == comparison
 
 
 def test_exams_without_a_scored_structure_are_ignored() -> None:

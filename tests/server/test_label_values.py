@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumbarseg.anatomy import STRUCTURES, Kind, structure_by_name
-from lumbarseg.errors import ServeError
+from lumbarseg.errors import LumbarsegError, ServeError
 from lumbarseg.resampling import reorient
 from lumbarseg.server.label_values import (
     align_to_grid,
@@ -79,11 +79,11 @@ def test_idx_is_used_where_positions_do_not_fit() -> None:
         ([{"name": "L3"}], "value 2, which label_info does not explain"),
         ("L3", "must be a list"),
         ([{"idx": 1}], "must be a list"),
-        ([{"name": "L3", "idx": "1"}], "integer"),
+        ([{"name": "L3", "idx": "1"}], "whole number"),
     ],
 )
 def test_label_info_must_explain_all_values(info: object, reason: str) -> None:
-    with pytest.raises(ServeError, match=reason):
+    with pytest.raises(LumbarsegError, match=reason):
         resolve_label_names(info, np.array([[[0, 1, 2]]], np.uint8))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,9 @@ class ModelComparison:
     difference: tuple[float, float | None, float | None] | None = None
     exams: tuple[dict[str, Any], ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelComparison:
-        """Create a comparison from the values of `to_dict`."""
+        """Create a comparison from its values as JSON."""
         difference = values["difference"]
         return cls(**{**values, "exams": tuple(values["exams"]), "difference": difference and tuple(difference)})
 

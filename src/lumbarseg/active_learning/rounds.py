@@ -259,7 +259,7 @@ def _finish_round(app: Path, current: TrainingRound, on_validation: ValidationCa
     version = None
     if comparison.accepted:
         name = current.folder.relative_to(app / "learn").as_posix()
-        info = {"round": name, "published": _timestamp(), "comparison": comparison.to_dict()}
+        info = {"round": name, "published": _timestamp(), "comparison": asdict(comparison)}
         version = registry.publish(candidate, info).number
     current = current.updated(stage=DONE, finished=_timestamp(), version=version)
     counts = current.count("train"), len(comparison.exams)

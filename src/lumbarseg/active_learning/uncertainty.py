@@ -50,10 +50,6 @@ class UncertaintyScore:
     not_segmented: bool = False
     unusable: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class ScoreComponent:
@@ -203,7 +199,7 @@ def rank_exams(
         if key not in cache and time_limit is not None and time.monotonic() - start > time_limit:
             not_scored.append(name)
             continue
-        values = cache.pop(key, {}) or _score_file(name, path, model, second_model).to_dict()
+        values = cache.pop(key, {}) or asdict(_score_file(name, path, model, second_model))
         cache[key] = values  # the last used scores are last
         scores.append(UncertaintyScore(**{**values, "reasons": tuple(values["reasons"])}))
         if on_exam_done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from lumbarseg.active_learning.pseudo_label_importer import group_exams_by_folder
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     with console.progress_bar("exams", len(exams)) as bar:
         ranked = rank_exams(exams, model, second_model, args.cache, args.seconds, bar.advance)
     if args.json:
-        scores = [score.to_dict() for score in ranked.scores]
+        scores = [asdict(score) for score in ranked.scores]
         console.print_json({"exams": scores, "not_scored": list(ranked.not_scored)})
         return console.EXIT_OK
     for score in ranked.scores:

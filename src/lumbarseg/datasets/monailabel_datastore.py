@@ -213,14 +213,18 @@ def _label_info_rows(label: StoredLabel) -> list[tuple[str, int]] | None:
         info = [{"name": name, "idx": number} for name, number in names.items()]
     if info is None:
         return None
+    rows = parse_label_info(info, label.path.name)
+    return [row for row in rows if row[0] not in _SCRIBBLE_NAMES and row != ("background", 0)]
+
+
+def parse_label_info(info: Any, name: str) -> list[tuple[str, int]]:
+    """Return names and numbers of the rows of `label_info`; DatasetError, with the label's name, when malformed."""
     if not isinstance(info, list) or not all(isinstance(r, dict) and isinstance(r.get("name"), str) for r in info):
-        raise DatasetError(f'{label.path.name}: label_info must be a list of {{"name": ..., "idx": ...}}')
+        raise DatasetError(f'{name}: label_info must be a list of {{"name": ..., "idx": ...}}')
     rows = [(row["name"], row.get("idx", position)) for position, row in enumerate(info, start=1)]
     if not all(type(number) is int for _, number in rows):
-        raise DatasetError(f"{label.path.name}: label_info: idx must be a whole number")
-    return [
-        (name, number) for name, number in rows if name not in _SCRIBBLE_NAMES and (name, number) != ("background", 0)
-    ]
+        raise DatasetError(f"{name}: label_info: idx must be a whole number")
+    return rows
 
 
 def _require_names(names: LabelNames, values: set[int], label: StoredLabel) -> LabelNames:

@@ -16,6 +16,7 @@ import numpy as np
 
 from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, STRUCTURES, Kind, Structure, arch_of_level, structure_by_name
 from lumbarseg.datasets.label_names import parse_label_name
+from lumbarseg.datasets.monailabel_datastore import parse_label_info
 from lumbarseg.datasets.schemes import disc_below
 from lumbarseg.errors import LumbarsegError, ServeError
 from lumbarseg.io.seg_nrrd import Segment
@@ -68,9 +69,10 @@ def resolve_label_names(label_info: Any, labels: Array) -> dict[int, str]:
     label_info: a list of {"name", "idx"}, or None for package values. The n-th name is that of value n, because 3D
     Slicer exports so; its `idx` also counts segments that were left out and is used only where positions do not fit.
 
-    Raises ServeError when the list is malformed or does not explain every value.
+    Raises DatasetError when the list is malformed, ServeError when it does not explain every value.
     """
-    rows = _label_info_rows(label_info)
+    rows = parse_label_info(label_info, "the label") if label_info is not None else []
+    rows = [row for row in rows if row[0] not in _IGNORED_NAMES]
     if not rows:
         return {s.label: s.name for s in STRUCTURES}
     present = {int(value) for value in np.unique(labels)} - {0}
@@ -83,19 +85,6 @@ def resolve_label_names(label_info: Any, labels: Array) -> dict[int, str]:
         return dict(zip(numbers, names, strict=True))
     unexplained = min(present - set(positions) or present)
     raise ServeError(f"the label holds the value {unexplained}, which label_info does not explain", 422)
-
-
-def _label_info_rows(label_info: Any) -> list[tuple[str, int]]:
-    """Return names and numbers of `label_info` without background and scribbles."""
-    if label_info is None:
-        return []
-    rows = label_info if isinstance(label_info, list) else [None]
-    if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
-        raise ServeError('label_info must be a list of {"name": ..., "idx": ...}')
-    numbered = [(row["name"], row.get("idx", position)) for position, row in enumerate(rows, start=1)]
-    if not all(type(number) is int for _, number in numbered):
-        raise ServeError("label_info: idx must be an integer")
-    return [(name, number) for name, number in numbered if name not in _IGNORED_NAMES]
 
 
 def to_package_labels(labels: Array, names: Mapping[int, str]) -> Array:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +16,7 @@ from lumbarseg.errors import ServeError
 from lumbarseg.io import atomic_write
 
 from . import environment
-from .access_control import LOOPBACK_HOSTS
+from .access_control import LOOPBACK_HOSTS, AccessRules
 
 APP_MAIN = '"""App that MONAI Label loads."""\n\nfrom lumbarseg.server.app import LumbarApp  # noqa: F401\n'
 """Content of apps/lumbarseg/main.py, which every app folder must contain."""
@@ -59,6 +59,7 @@ class ServerOptions:
     def environment_variables(self) -> dict[str, str]:
         """Return the environment variables that configure the server process."""
         app = self.app.resolve()
+        rules = AccessRules(self.token, self.origins, self.is_local, allow_proxy=self.is_dicomweb)
         return {
             "MONAI_LABEL_APP_DIR": str(app),
             "MONAI_LABEL_STUDIES": self.studies if self.is_dicomweb else str(Path(self.studies).resolve()),
@@ -69,11 +70,7 @@ class ServerOptions:
             "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(app / "dicom"),
             "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "30",
             "MONAI_LABEL_SERVER_PORT": str(self.port),
-            "LUMBARSEG_SERVE_HOST": self.host.strip("[]"),
-            "LUMBARSEG_SERVE_PORT": str(self.port),
-            "LUMBARSEG_SERVE_TOKEN": self.token,
-            "LUMBARSEG_SERVE_ORIGINS": " ".join(self.origins),
-            "LUMBARSEG_SERVE_LOCAL": "1" if self.is_local else "",
+            "LUMBARSEG_SERVE": json.dumps({"host": self.host.strip("[]"), "port": self.port, "rules": asdict(rules)}),
         }
 
 

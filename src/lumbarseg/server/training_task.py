@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,11 @@ class TrainingTask(TrainTask):
         if last.comparison is None:  # 3D Slicer shows epoch and best_metric as progress bars
             return state | {"epoch": round(100 * last.training_progress()), "total_epochs": 100}
         dice = last.comparison.candidate if last.comparison.accepted else last.comparison.current
-        return state | {"comparison": last.comparison.to_dict(), "best_metric": dice or 0}
+        return state | {"comparison": asdict(last.comparison), "best_metric": dice or 0}
 
     def check(self, request: Mapping[str, Any], datastore: Datastore) -> None:
         """Raise ServeError when there is nothing to train on, or an option is invalid."""
-        _TrainingOptions.parse(request)
+        _training_settings(request)
         finished = len(datastore.get_labeled_images())
         if finished < MIN_PATIENTS:
             raise ServeError(f"{finished} exams have a final label, {MIN_PATIENTS} are needed: save more labels", 409)
@@ -61,13 +61,12 @@ class TrainingTask(TrainTask):
         """Run a round, or finish the interrupted one; return its result."""
         self.check(request, datastore)
         exit_with_parent()
-        options = _TrainingOptions.parse(request)
-        settings: dict[str, Any] = {"steps": options.steps} if options.steps else {"minutes": options.minutes}
+        settings, new_round = _training_settings(request), bool(request.get("new_round"))
         if self.name == CLICK_MODEL:
             settings["method"] = "deepedit"
         round_options = RoundOptions(model=self.name, training_settings=settings)
         try:
-            result = run_round(datastore.folder, self.app, round_options, options.new_round, None, _log_exam)
+            result = run_round(datastore.folder, self.app, round_options, new_round, None, _log_exam)
         except LumbarsegError as error:
             raise ServeError(str(error), 409) from error
         reason = result.comparison.reason if result.comparison else "no exam was finished since the last round"
@@ -86,23 +85,14 @@ def _log_exam(name: str, total: int) -> None:
     _log.info("imported %s, one of %d finished exams", name, total)
 
 
-@dataclass(frozen=True)
-class _TrainingOptions:
-    """Options of a training request."""
-
-    minutes: float
-    steps: int
-    new_round: bool
-
-    @classmethod
-    def parse(cls, request: Mapping[str, Any]) -> _TrainingOptions:
-        """Parse the options of a request; ServeError for an invalid one."""
-        minutes, steps = request.get("minutes", _DEFAULT_MINUTES), request.get("steps", 0)
-        if type(minutes) not in (int, float) or not 0 < minutes <= _MAX_MINUTES:
-            raise ServeError(f"minutes: {minutes!r} is not a valid duration", 422)
-        if type(steps) is not int or not 0 <= steps <= 10**7:
-            raise ServeError(f"steps: {steps!r} is not a valid number of steps", 422)
-        return cls(float(minutes), steps, bool(request.get("new_round")))
+def _training_settings(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training settings of a request; ServeError for an invalid one."""
+    minutes, steps = request.get("minutes", _DEFAULT_MINUTES), request.get("steps", 0)
+    if type(minutes) not in (int, float) or not 0 < minutes <= _MAX_MINUTES:
+        raise ServeError(f"minutes: {minutes!r} is not a valid duration", 422)
+    if type(steps) is not int or not 0 <= steps <= 10**7:
+        raise ServeError(f"steps: {steps!r} is not a valid number of steps", 422)
+    return {"steps": steps} if steps else {"minutes": float(minutes)}
 
 
 def exit_with_parent() -> None:

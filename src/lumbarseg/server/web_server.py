@@ -1,6 +1,6 @@
 """The server process: MONAI Label with the lumbarseg app behind access control, started by `server.launcher`.
 
-It is configured by the environment variables LUMBARSEG_SERVE_* and MONAI_LABEL_*. It reports its state to the process
+It is configured by the environment variables LUMBARSEG_SERVE and MONAI_LABEL_*. It reports its state to the process
 that started it, one JSON object per line on standard output, and ends with that process.
 """
 
@@ -98,12 +98,8 @@ def main() -> None:
     """Serve until the process that started this one ends or closes its end of standard input."""
     import uvicorn
 
-    rules = AccessRules(
-        token=os.environ.get("LUMBARSEG_SERVE_TOKEN", ""),
-        origins=tuple(os.environ.get("LUMBARSEG_SERVE_ORIGINS", "").split()),
-        is_local=os.environ.get("LUMBARSEG_SERVE_LOCAL") == "1",
-        allow_proxy=os.environ["MONAI_LABEL_STUDIES"].startswith("http"),
-    )
+    options = json.loads(os.environ["LUMBARSEG_SERVE"])
+    rules = AccessRules(**options["rules"])
     configure_logging(Path(os.environ["MONAI_LABEL_APP_DIR"]))
     send_message(stage="starting MONAI Label")
     with contextlib.redirect_stdout(io.StringIO()):
@@ -120,14 +116,7 @@ def main() -> None:
                 send_message(ready=port, models=list(info["models"]), exams=info["datastore"])
 
     server = Server(
-        uvicorn.Config(
-            application,
-            host=os.environ["LUMBARSEG_SERVE_HOST"],
-            port=int(os.environ["LUMBARSEG_SERVE_PORT"]),
-            log_config=None,
-            access_log=True,
-            lifespan="on",
-        )
+        uvicorn.Config(application, host=options["host"], port=options["port"], log_config=None, lifespan="on")
     )
     threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
     server.run()
