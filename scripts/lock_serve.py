@@ -18,7 +18,9 @@ TOOLS = {"pip", "wheel", "pytest", "iniconfig", "pluggy", "pygments", "dcmqi", "
 def main() -> None:
     """Write the lock file."""
     versions = {d.metadata["Name"]: d.version.partition("+")[0] for d in distributions()}
-    rows = sorted((name.lower(), f"{name}=={version}") for name, version in versions.items() if name.lower() not in TOOLS)
+    rows = sorted(
+        (name.lower(), f"{name}=={version}") for name, version in versions.items() if name.lower() not in TOOLS
+    )
     LOCK.write_text("# written by scripts/lock_serve.py\n" + "".join(f"{row}\n" for _, row in rows))
 
 
