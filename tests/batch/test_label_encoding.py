@@ -14,9 +14,8 @@ from tests.report.segmented_phantom import phantom, phantom_segmentation
 
 from lumbarseg.anatomy import STRUCTURES, Kind, arch_of_level, structure_by_name
 from lumbarseg.batch import label_encoding
-from lumbarseg.batch.jobs import output_paths
 from lumbarseg.batch.options import DEFAULT_SCHEME, SCHEMES, ExamOptions
-from lumbarseg.batch.output_formats import SegmentedExam, write_outputs
+from lumbarseg.batch.output_formats import SegmentedExam, output_paths, write_outputs
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import read_case
 from lumbarseg.datasets.importers import get_importer, paired_files

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lumbarseg.batch import output_formats
-from lumbarseg.batch.jobs import output_paths
 from lumbarseg.batch.options import FORMAT_SUFFIXES
+from lumbarseg.batch.output_formats import output_paths
 from lumbarseg.cli import segment
 from lumbarseg.cli.main import build_parser, main
 

@@ -20,9 +20,8 @@ from lumbarseg.segmentation import segment
 
 from .exam_result import SUMMARY_KEYS
 from .exam_task import StageTimer, describe_segmentation
-from .jobs import output_paths
 from .options import ExamOptions
-from .output_formats import SegmentedExam, write_outputs
+from .output_formats import SegmentedExam, output_paths, write_outputs
 
 _VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # field of view from foot to head, and its part below the middle of L5
 

@@ -1,20 +1,45 @@
-"""What became of one exam of a batch."""
+"""One exam of a batch, and what became of it."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from lumbarseg.errors import LumbarsegError, describe_bug, describe_error
-
-from .jobs import ExamJob
+from lumbarseg.io.dicom.web import StudyAddress
 
 SUMMARY_KEYS = ("anchor", "confidence", "uncertain", "levels", "warnings", "left_out")
 """Entries of the report that a result carries."""
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class ExamJob:
+    """An exam to segment and the files of its result, or the reason why it cannot be started.
+
+    Attributes
+    ----------
+    path : where the exam is read from
+    name : what the user calls it: a path, or an address
+    output_files : "labels" (NIfTI) or another format, "report" and "picture"
+    error : why it cannot be started
+    address : the study on a server that `path` was fetched from
+    """
+
+    path: Path
+    name: str
+    output_files: dict[str, Path] = field(default_factory=dict)
+    error: str | None = None
+    address: StudyAddress | None = None
+
+    def absolute(self) -> ExamJob:
+        """Return the job with absolute paths, for a process that works in another folder."""
+        files = {name: path.absolute() for name, path in self.output_files.items()}
+        return replace(self, path=self.path.absolute(), output_files=files)
 
 
 @dataclass(frozen=True)

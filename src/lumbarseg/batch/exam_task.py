@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lumbarseg
 from lumbarseg.errors import ModelError
@@ -20,22 +20,22 @@ from lumbarseg.measurement import measure_structures
 from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.picture import caption, render_picture
 from lumbarseg.segmentation import LevelPin, Segmentation, UserLevels, segment, segment_with_clicks
-from lumbarseg.volume import Array
 
-from .exam_result import SUMMARY_KEYS, ExamResult, failed_result
-from .jobs import ExamJob
+from .exam_result import SUMMARY_KEYS, ExamJob, ExamResult, failed_result
 from .label_encoding import apply_posterior_choice, describe_labels
 from .options import DICOM_FORMATS, ExamOptions
 from .output_formats import SegmentedExam, write_outputs
 from .result_record import REPORT_KEY, ResultRecord, content_digest, read_report, values_digest
 
+R = TypeVar("R")
 
+
+@dataclass
 class StageTimer:
     """Seconds per stage of one exam, and since it was started; stages that run at the same time each count in full."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.start = time.perf_counter()
+    seconds: dict[str, float] = field(default_factory=dict)
+    start: float = field(default_factory=time.perf_counter)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -45,6 +45,11 @@ class StageTimer:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def measure(self, stage: str, function: Callable[..., R], *arguments: Any) -> R:
+        """Call a function; add its time to that of a stage."""
+        with self(stage):
+            return function(*arguments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +123,7 @@ class ExamTask:
     def segment(self, loaded: ExamInput) -> Segmentation:
         """Segment an exam; count the time in the network on its own."""
         model, _ = self.load_model()
-        model = replace(model, run=partial(_timed_inference, model, loaded.timer))
+        model = replace(model, run=partial(loaded.timer.measure, "network", model.run))
         pins = tuple(LevelPin(*pin) for pin in self.options.pins)
         user_levels = UserLevels(self.options.lowest_level, pins)
         with loaded.timer("segment"):
@@ -185,11 +190,14 @@ def describe_segmentation(
 ) -> SegmentedExam:
     """Measure a segmentation, build its report and draw its picture; nothing is written."""
     with ThreadPoolExecutor(1) as pool:  # the picture is drawn in the meantime
-        picture = pool.submit(_render_picture, exam, segmentation, timer)
+        arguments = (exam.volume, segmentation.labels, segmentation.levels, caption(segmentation))
+        picture = pool.submit(timer.measure, "picture", render_picture, *arguments)
         with timer("measure"):
             source = ReportSource(name, model.path.stem, model.card.digest, tuple(exam.notes))
             report = build_report(segmentation, measure_structures(segmentation.labels, segmentation.flips), source)
-    labels = apply_posterior_choice(segmentation.labels, options.posterior)
+    labels = segmentation.labels
+    if options.posterior != "separate":
+        labels = apply_posterior_choice(labels, options.posterior)
     report["exam"]["about"] = exam.metadata
     report["scheme"] = options.scheme
     report["labels"], left_out = describe_labels(labels.array, options.scheme, options.posterior)
@@ -203,15 +211,3 @@ def describe_segmentation(
         left_out,
         options,
     )
-
-
-def _render_picture(exam: LoadedExam, segmentation: Segmentation, timer: StageTimer) -> bytes:
-    with timer("picture"):
-        return render_picture(
-            exam.volume, segmentation.labels, segmentation.levels, caption(segmentation), segmentation.flips
-        )
-
-
-def _timed_inference(model: Model, timer: StageTimer, windows: Array) -> Array:
-    with timer("network"):
-        return model.run(windows)

@@ -5,7 +5,7 @@ A new format has a suffix in `options.FORMAT_SUFFIXES` and a function in `_WRITE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from lumbarseg.segmentation import Segmentation
 from lumbarseg.volume import Volume
 
 from .label_encoding import described_segments, encode_labels, label_table, structure_measurements
-from .options import DEFAULT_SCHEME, ExamOptions
+from .options import DEFAULT_FORMATS, DEFAULT_SCHEME, FORMAT_SUFFIXES, ExamOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,13 @@ class SegmentedExam:
         return (*lines, *(f"warning: {text}" for text in self.warnings))
 
 
+def output_paths(folder: Path, stem: str, formats: Iterable[str] = DEFAULT_FORMATS) -> dict[str, Path]:
+    """Return the files that a result becomes: "labels" (NIfTI) or other formats by name, "report", "picture"."""
+    suffixes = {"labels" if name == "nifti" else name: FORMAT_SUFFIXES[name] for name in formats}
+    suffixes |= {"report": "_report.json", "picture": ".png"}
+    return {name: folder / f"{stem}{suffix}" for name, suffix in suffixes.items()}
+
+
 def write_outputs(segmented: SegmentedExam, exam: LoadedExam, files: Mapping[str, Path]) -> None:
     """Write label maps and picture. files: paths by format; "labels" for NIfTI, "picture"."""
     for name, path in files.items():
@@ -68,7 +75,9 @@ def write_outputs(segmented: SegmentedExam, exam: LoadedExam, files: Mapping[str
 
 def _write_nifti(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
     options = segmented.options
-    labels = encode_labels(segmented.labels, options.scheme)
+    labels = segmented.labels
+    if options.scheme != DEFAULT_SCHEME:
+        labels = encode_labels(labels, options.scheme)
     write_labels(labels, path, label_table(options.scheme, options.posterior))
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from lumbarseg.segmentation import Segmentation
 
-from .exam_result import ExamResult
+from .exam_result import ExamJob, ExamResult
 from .exam_task import ExamInput, ExamTask
-from .jobs import ExamJob
 
 LARGE_EXAM_VOXELS = 2**25
 """From this size on an exam is alone in memory: nothing is read or written at the same time."""

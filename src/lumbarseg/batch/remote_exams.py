@@ -11,8 +11,7 @@ from pathlib import Path
 from lumbarseg.errors import LumbarsegError, SegmentError, describe_error
 from lumbarseg.io.dicom import web
 
-from .exam_result import ExamResult, failed_result
-from .jobs import ExamJob
+from .exam_result import ExamJob, ExamResult, failed_result
 from .options import DICOM_FORMATS, BatchOptions
 
 

@@ -16,13 +16,13 @@ from lumbarseg.errors import FileError, LumbarsegError, SegmentError
 from lumbarseg.executors import DaskExecutor, ProcessExecutor
 from lumbarseg.inference import default_model_path
 from lumbarseg.inference.model import read_card
-from lumbarseg.io import atomic_write
+from lumbarseg.io import atomic_write, exam_name, find_exams
 from lumbarseg.io.file_access import open_for_reading
 
-from .exam_result import ExamResult, failed_result, not_started_result
+from .exam_result import ExamJob, ExamResult, failed_result, not_started_result
 from .exam_task import ExamTask
-from .jobs import ExamJob, find_jobs
 from .options import BatchOptions
+from .output_formats import output_paths
 from .overlapped import OverlappedExecutor
 from .remote_exams import fetched_exams, store_result
 from .summary import open_json_lines, write_table
@@ -125,6 +125,42 @@ class BatchRun:
                 self.not_started.append(job)
             else:
                 yield job
+
+
+def find_jobs(sources: Sequence[Path | ExamJob], output_dir: Path, formats: Sequence[str]) -> Iterator[ExamJob]:
+    """Yield each exam of the sources once; those whose files would replace another's have an error.
+
+    A source that is a job already only gets its output files.
+    """
+    resolved_paths: set[Path] = set()
+    names: dict[str, Path] = {}
+    inputs = {path.resolve() for path in sources if isinstance(path, Path)}
+    for source in sources:
+        if isinstance(source, ExamJob):
+            yield replace(source, output_files=output_paths(output_dir, source.path.name, formats))
+            continue
+        try:
+            exams = find_exams([source])
+        except LumbarsegError as error:
+            yield ExamJob(source, str(source), error=str(error))
+            continue
+        for exam in exams:
+            if exam.resolve() in resolved_paths:
+                continue
+            resolved_paths.add(exam.resolve())
+            stem = exam_name(exam)
+            files = output_paths(output_dir, stem, formats)
+            other = names.setdefault(stem.casefold(), exam)
+            if other != exam:
+                problem = (
+                    f"its result would replace that of {other}, which has the same name; use another -o or rename it"
+                )
+            elif inputs & {path.resolve() for path in files.values()}:
+                problem = "its result would replace an exam of this batch; use another -o"
+            else:
+                yield ExamJob(exam, str(exam), files)
+                continue
+            yield ExamJob(exam, str(exam), error=f"{exam}: {problem}")
 
 
 def _has_space(folder: Path) -> bool:
