@@ -81,14 +81,14 @@ def pairs_on_one_grid(results: Mapping[str, Segmentation]) -> Iterable[tuple[str
 
 def count_boxes_with_disc(results: Mapping[str, Segmentation], boxes: Iterable[Mapping[str, str]]) -> tuple[int, int]:
     """Return how many hand-drawn boxes hold a disc, and how many there are. Slices are (1, anterior, up)."""
-    found = total = 0
+    comparison = total = 0
     for box in boxes:
         total += 1
         if box["file"] in results:
             rows = results[box["file"]].labels.array[0].T[::-1, ::-1]  # from the top; anterior on the left
             x0, y0, x1, y1 = (int(float(box[key])) for key in ("x0", "y0", "x1", "y1"))
-            found += bool(np.isin(rows[y0:y1, x0:x1], _DISCS).sum() >= _MIN_DISC_PIXELS)
-    return found, total
+            comparison += bool(np.isin(rows[y0:y1, x0:x1], _DISCS).sum() >= _MIN_DISC_PIXELS)
+    return comparison, total
 
 
 def main() -> None:
@@ -112,7 +112,7 @@ def main() -> None:
     uncertain = sum(result.uncertain for result in results.values())
     refused = len(trusted) - len(results)
     differences = [d for pair in pairs for d in pair.height_differences_mm]
-    figures = {
+    scores = {
         "slices": len(trusted),
         "uncertain": uncertain,
         "refused": refused,
@@ -125,8 +125,8 @@ def main() -> None:
         "disc_dice": float(np.mean([p.disc_dice for p in pairs if p.names_agree])),
         "height_difference_sd_mm": float(np.std(differences)),
     }
-    print("\n".join(f"{name}: {value:.4g}" for name, value in figures.items()))
-    report = {"machine": machine.machine_facts(), "model": model.card.digest, "figures": figures}
+    print("\n".join(f"{name}: {value:.4g}" for name, value in scores.items()))
+    report = {"machine": machine.machine_facts(), "model": model.card.digest, "figures": scores}
     args.output.write_text(json.dumps(report | {"pairs": [asdict(p) for p in pairs]}, indent=1) + "\n")
 
 

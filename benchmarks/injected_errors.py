@@ -54,17 +54,17 @@ class InjectedError:
     """An exam with an error, in RAS orientation.
 
     truth : its labels
-    judged : names of the structures that count
+    structures : names of the structures that count
     """
 
     image: Volume
     truth: Array
-    judged: tuple[str, ...]
+    structures: tuple[str, ...]
 
     def dice(self, prediction: Array, plane: int | None = None) -> float:
         """Return the mean Dice by name of the structures that count, in all slices or in one."""
         region = slice(None) if plane is None else plane
-        values = [structure_by_name(name).label for name in self.judged]
+        values = [structure_by_name(name).label for name in self.structures]
         return float(
             np.mean([compute_dice(prediction[region] == value, self.truth[region] == value) for value in values])
         )
@@ -107,7 +107,7 @@ def orientation_variants(image: Volume) -> dict[str, Volume]:
 def worst_position(prediction: Array, error: InjectedError) -> Click:
     """Return the true name and the innermost voxel of the largest wrong region."""
     sizes, best = 0, np.zeros(prediction.shape, bool)
-    for value in (structure_by_name(name).label for name in error.judged):
+    for value in (structure_by_name(name).label for name in error.structures):
         for wrong in ((error.truth == value) & (prediction != value), (prediction == value) & (error.truth != value)):
             parts, count = ndimage.label(wrong)
             counts = np.bincount(parts.ravel(), minlength=2)[1:]

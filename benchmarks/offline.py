@@ -29,7 +29,7 @@ from lumbarseg.packaging.targets import PYTHON_VERSIONS
 Row = dict[str, Any]
 RESULTS = Path(__file__).resolve().parent / "results" / "offline.json"
 PAGE = readme.README.parent / "docs" / "offline.md"
-NOBODY_ID = 65534
+UNPRIVILEGED_ID = 65534
 CANDIDATES = ("/usr/bin/python3", "/usr/local/bin/python3", *(f"/usr/bin/python{python}" for python in PYTHON_VERSIONS))
 PROBE_SCRIPT = """
 import json, os, socket
@@ -58,7 +58,7 @@ class OfflineUser:
     def command(self, command: Sequence[str | Path]) -> list[str]:
         """Return the command line that runs `command` as that user: no network, their home, a clean environment."""
         isolation = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-current-user"]
-        other = ["setpriv", f"--reuid={NOBODY_ID}", f"--regid={NOBODY_ID}", "--clear-groups", "--"]
+        other = ["setpriv", f"--reuid={UNPRIVILEGED_ID}", f"--regid={UNPRIVILEGED_ID}", "--clear-groups", "--"]
         search = f"{self.home}/.local/bin:{self.python.parent}:/usr/bin:/bin"
         clean = ["env", "-i", "-C", self.home, f"HOME={self.home}", f"PATH={search}", "LANG=C.UTF-8"]
         return [str(word) for word in (*isolation, *(other if os.geteuid() == 0 else ()), *clean, *command)]
@@ -82,7 +82,7 @@ def create_offline_user(folder: Path, python: Path | None = None) -> OfflineUser
     home = folder / "another home"
     home.mkdir()
     if os.geteuid() == 0:
-        os.chown(home, NOBODY_ID, NOBODY_ID)
+        os.chown(home, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
     why = "none is there"
     for candidate in [python] if python else map(Path, CANDIDATES):
         try:

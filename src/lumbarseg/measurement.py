@@ -24,7 +24,9 @@ from lumbarseg.volume import Array, Volume
 _STEP = 0.5  # mm, of the samples in a structure's own frame
 _SLAB = 2.0  # mm to either side: thin slices are averaged, a thick one stands alone
 _MARGIN = 2.0  # mm to the border of the exam, below which a structure counts as cut off: labels fade out there
-_CUT = 0.25  # share of its largest width that a structure must have there; a corner or a sliver does not count
+_MIN_BORDER_FRACTION = (
+    0.25  # share of its largest width that a structure must have there; a corner or a sliver does not count
+)
 _COLUMN = (Kind.BODY, Kind.DISC, Kind.SACRUM)
 _FRONT, _MIDDLE, _BACK = (0.84, 0.96), (0.4, 0.6), (0.04, 0.16)  # bands of the depth, from behind
 _RIMS = ((0.08, 0.25), (0.75, 0.92))  # bands of the depth that the line of an endplate goes through
@@ -260,7 +262,7 @@ def _ends_inside(mask: Array, spacing: tuple[float, float, float]) -> bool:
     for axis in (1, 2):
         widths = mask.sum(axis=(0, 3 - axis))
         edge = 1 + int(_MARGIN / spacing[axis])
-        if max(widths[:edge].max(), widths[-edge:].max()) >= _CUT * max(widths.max(), 1):
+        if max(widths[:edge].max(), widths[-edge:].max()) >= _MIN_BORDER_FRACTION * max(widths.max(), 1):
             return False
     return True
 

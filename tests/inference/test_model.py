@@ -180,7 +180,7 @@ def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
         Model.load(tiny.write(tmp_path / "tiny.onnx"), "abacus")
 
 
-def test_the_package_contains_a_model_or_an_error_says_what_to_do() -> None:
+def test_the_package_contains_a_model_or_an_error_suggests_a_way_out() -> None:
     try:
         path = bundled_model_path()
     except ModelError as error:

@@ -32,7 +32,7 @@ def mesh_of_boxes(scale: float = 1.0, centre: tuple[float, float, float] = (0, 0
     return mesh
 
 
-def written(folder: Path, mesh: Any, name: str = "L3.ply") -> Path:
+def library_folder(folder: Path, mesh: Any, name: str = "L3.ply") -> Path:
     path = folder / "person" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     mesh.export(path)
@@ -41,7 +41,7 @@ def written(folder: Path, mesh: Any, name: str = "L3.ply") -> Path:
 
 @pytest.mark.parametrize("name", ["L3.ply", "L3.stl", "L3.obj"])
 def test_a_mesh_has_the_dimensions_of_its_vertebra(tmp_path: Path, name: str) -> None:
-    shape = read_mesh_shape(written(tmp_path, mesh_of_boxes(), name))
+    shape = read_mesh_shape(library_folder(tmp_path, mesh_of_boxes(), name))
     assert (shape.level, shape.source) == ("L3", "person")
     assert shape.width == pytest.approx(44, abs=2.5)
     assert shape.depth == pytest.approx(34, abs=2.5)
@@ -60,8 +60,8 @@ def test_a_mesh_has_the_dimensions_of_its_vertebra(tmp_path: Path, name: str) ->
         (lambda: mesh_of_boxes(arch=False), "nothing lies behind the body"),
     ],
 )
-def test_a_mesh_that_cannot_be_placed_is_refused(tmp_path: Path, mesh: Any, message: str) -> None:
-    path = written(tmp_path, mesh())
+def test_a_mesh_without_a_position_is_refused(tmp_path: Path, mesh: Any, message: str) -> None:
+    path = library_folder(tmp_path, mesh())
     with pytest.raises(FileError, match=message) as caught:
         read_shapes(tmp_path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -71,7 +71,7 @@ def test_an_open_mesh_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
     mesh = mesh_of_boxes()
     mesh.update_faces(np.arange(len(mesh.faces)) > 0)
     with pytest.raises(FileError, match="an open surface; close its holes"):
-        read_mesh_shape(written(tmp_path, mesh))
+        read_mesh_shape(library_folder(tmp_path, mesh))
     damaged = tmp_path / "L4.ply"
     damaged.write_bytes(b"ply\nformat nonsense")
     with pytest.raises(FileError, match="cannot be read as a mesh"):
@@ -128,13 +128,13 @@ def test_an_unknown_folder_layout_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_phantom_with_real_vertebrae_is_the_same_again_and_labels_their_parts(tmp_path: Path) -> None:
-    written(tmp_path, mesh_of_boxes())
+    library_folder(tmp_path, mesh_of_boxes())
     library = read_shapes(tmp_path)
     recipe = draw_recipe(np.random.default_rng(6), shape_sources=library.sources)
-    again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
-    assert again == recipe
+    repeated = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert repeated == recipe
     phantom = render_phantom(recipe, library)
-    assert np.array_equal(phantom.labels.array, render_phantom(again, library).labels.array)
+    assert np.array_equal(phantom.labels.array, render_phantom(repeated, library).labels.array)
     shown = set(np.unique(phantom.labels.array))
     assert {structure_by_name("L3").label, arch_of_level("L3").label} <= shown
     assert phantom.ground_truth["shapes"] == ["person"]

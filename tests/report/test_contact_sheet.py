@@ -21,8 +21,8 @@ from .segmented_phantom import phantom
 
 @pytest.fixture(scope="module")
 def volumes() -> tuple[Volume, Volume]:
-    made = phantom()
-    return reorient(made.image, "RAS"), reorient(made.labels, "RAS")
+    sheet = phantom()
+    return reorient(sheet.image, "RAS"), reorient(sheet.labels, "RAS")
 
 
 def decode(data: bytes) -> Array:
@@ -67,11 +67,11 @@ def tiles(count: int) -> tuple[SheetTile, ...]:
 
 def test_findings_have_their_colours() -> None:
     findings = (("error", "order: L2 lies below L3"), ("warning", "specks: one"), ("note", "small"))
-    made = ContactSheet("set", {"cases": "1"}, (), (SheetTile("a", ("train",), findings),))
-    picture = decode(next(contact_sheet.render_png_pages(made)))
+    sheet = ContactSheet("set", {"cases": "1"}, (), (SheetTile("a", ("train",), findings),))
+    picture = decode(next(contact_sheet.render_png_pages(sheet)))
     assert count_pixels(picture, (255, 104, 104)) > 1000  # frame and text
     assert count_pixels(picture, (255, 190, 92)) > 20
-    quiet = decode(next(contact_sheet.render_png_pages(replace(made, tiles=(SheetTile("a", ("train",)),)))))
+    quiet = decode(next(contact_sheet.render_png_pages(replace(sheet, tiles=(SheetTile("a", ("train",)),)))))
     assert count_pixels(quiet, (255, 104, 104)) == 0
 
 

@@ -63,10 +63,10 @@ def test_front_is_left_and_proportions_are_true() -> None:
 @pytest.mark.parametrize("wrong", [(1, -1, 1), (1, 1, -1), (1, -1, -1)])
 def test_a_header_with_wrong_axes_does_not_turn_the_picture(wrong: tuple[int, int, int]) -> None:
     image, labels = phantom().image, phantom().labels
-    turned = np.diag([*wrong, 1.0]) @ labels.affine
+    rotated = np.diag([*wrong, 1.0]) @ labels.affine
     data = picture.render_picture(
-        Volume(image.array, turned),
-        Volume(labels.array, turned),
+        Volume(image.array, rotated),
+        Volume(labels.array, rotated),
         phantom_segmentation().levels,
         picture.caption(phantom_segmentation()),
         (wrong[1] < 0, wrong[2] < 0),

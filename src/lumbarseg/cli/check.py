@@ -51,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
     with console.progress_bar("cases") as bar:
         report = check_datasets(datasets, args.jobs, bar.advance, render_case if args.output else None)
     folder = args.output if args.output != Path() else args.datasets[0] / "check"
-    written = _write_report(folder, report) if args.output else []
+    files = _write_report(folder, report) if args.output else []
     if args.json:
         console.print_json(report.to_dict())
     else:
         _print_report(report)
-        for path in written:
+        for path in files:
             print(f"written: {path}")
     if report.count("error") or (args.strict and report.count("warning")):
         return console.EXIT_ERROR

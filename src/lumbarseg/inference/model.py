@@ -87,8 +87,8 @@ def default_model_path() -> Path:
     An offline pack (`lumbarseg.packaging`) puts its own model into share/lumbarseg of the environment that it makes;
     elsewhere it is the model that the package contains.
     """
-    packed = sorted((Path(sys.prefix) / "share" / "lumbarseg").glob("*.onnx"))
-    return packed[0] if packed else bundled_model_path()
+    onnxruntime_model = sorted((Path(sys.prefix) / "share" / "lumbarseg").glob("*.onnx"))
+    return onnxruntime_model[0] if onnxruntime_model else bundled_model_path()
 
 
 def read_model_bytes(path: Path) -> bytes:

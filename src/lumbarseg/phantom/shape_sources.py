@@ -46,15 +46,15 @@ def read_shapes(folder: Path) -> ShapeLibrary:
         Where the folder holds no vertebra, a mesh is open, in another unit or in another frame, or a label map has no
         vertebra or no canal.
     """
-    found = read_label_map_shapes(folder)
+    loaded = read_label_map_shapes(folder)
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in MESH_SUFFIXES and p.stem in LEVELS):
-        found.setdefault(path.parent.name, {})[path.stem] = read_mesh_shape(path)
-    if not found:
+        loaded.setdefault(path.parent.name, {})[path.stem] = read_mesh_shape(path)
+    if not loaded:
         raise FileError(
             f"{folder}: no vertebra in it; expected meshes SOURCE/L3.ply (.stl, .obj) in mm with the origin in the body's "
             "centre, or label maps PERSON/segmentations/vertebrae_L3.nii.gz"
         )
-    return ShapeLibrary(found)
+    return ShapeLibrary(loaded)
 
 
 def read_mesh_shape(path: Path) -> VertebraShape:
@@ -90,24 +90,24 @@ def read_label_map_shapes(folder: Path) -> dict[str, dict[str, VertebraShape]]:
     FileError
         Where a label map holds no vertebra, or no spinal canal beside its vertebrae.
     """
-    found = {}
+    loaded = {}
     for segmentations in sorted(folder.rglob("segmentations")):
         masks = {path.name.removesuffix(".nii.gz"): path for path in sorted(segmentations.glob("*.nii.gz"))}
-        wanted = {name: path for name, path in masks.items() if name == _CANAL or name.startswith(_PREFIX)}
+        selected = {name: path for name, path in masks.items() if name == _CANAL or name.startswith(_PREFIX)}
         person = segmentations.parent
-        volumes = {name: read_labels(path) for name, path in wanted.items()}
-        found[person.name] = person_shapes({n: (v, v.array > 0) for n, v in volumes.items()}, person.name, person)
+        volumes = {name: read_labels(path) for name, path in selected.items()}
+        loaded[person.name] = person_shapes({n: (v, v.array > 0) for n, v in volumes.items()}, person.name, person)
     for path in sorted(folder.rglob("*_labels.nii.gz")):
         table = path.parent / "labels.json"
         if table.exists():
             names = {str(name): int(value) for value, name in json.loads(table.read_text(encoding="utf-8")).items()}
             volume = read_labels(path)
-            wanted_names = [name for name in names if name == _CANAL or name.startswith(_PREFIX)]
+            selected_names = [name for name in names if name == _CANAL or name.startswith(_PREFIX)]
             person_name = path.name.removesuffix("_labels.nii.gz")
-            found[person_name] = person_shapes(
-                {name: (volume, volume.array == names[name]) for name in wanted_names}, person_name, path
+            loaded[person_name] = person_shapes(
+                {name: (volume, volume.array == names[name]) for name in selected_names}, person_name, path
             )
-    return found
+    return loaded
 
 
 def person_shapes(masks: Mapping[str, tuple[Volume, Array]], source: str, path: Path) -> dict[str, VertebraShape]:
@@ -179,8 +179,8 @@ def _body_frame(points: Array, canal: Array) -> tuple[Array, Array]:
 
 def _plane_slopes(points: Array, side: int) -> Array:
     """Return the slopes (along x, along y) of the upper (side 1) or lower endplate of a body near its axis."""
-    cells, where = np.unique(np.rint(points[:, :2] / 1.5), axis=0, return_inverse=True)
+    cells, cell_index = np.unique(np.rint(points[:, :2] / 1.5), axis=0, return_inverse=True)
     ends = np.full(len(cells), -np.inf)
-    np.maximum.at(ends, where.ravel(), side * points[:, 2])
+    np.maximum.at(ends, cell_index.ravel(), side * points[:, 2])
     design = np.column_stack([cells * 1.5, np.ones(len(cells))])
     return np.linalg.lstsq(design, side * ends, rcond=None)[0][:2]

@@ -157,12 +157,12 @@ def shape_field(
     """Return the distance field of a real vertebra in the place of body `index`; None outside of the canvas."""
     body = spine.bodies[index]
     frame = np.array(body.frame)
-    where = canvas.box(np.array(body.centre) - frame[:, 1] * 25, np.array([66.0, 66.0, 56.0]))
-    if where is None:
+    around_body = canvas.box(np.array(body.centre) - frame[:, 1] * 25, np.array([66.0, 66.0, 56.0]))
+    if around_body is None:
         return None
-    position = canvas.local_coordinates(where, body.centre, frame)
+    position = canvas.local_coordinates(around_body, body.centre, frame)
     distance = library.distance(choice, index, body, spine.canal_depth, position)
-    return ShapeField(where, position, distance)
+    return ShapeField(around_body, position, distance)
 
 
 def _paint_shape_arch(canvas: Canvas, body: Body, field: ShapeField) -> None:

@@ -48,8 +48,8 @@ class VertebraShape:
 
     def sample(self, x: Array, y: Array, z: Array) -> Array:
         """Return the signed distance at positions in the shape's frame, mm; linear, 20 mm outside of the field."""
-        where = np.stack([(c - o) / PITCH for c, o in zip((x, y, z), self.origin, strict=True)])
-        return ndimage.map_coordinates(self.distance, where, order=1, mode="constant", cval=20.0, prefilter=False)
+        indices = np.stack([(c - o) / PITCH for c, o in zip((x, y, z), self.origin, strict=True)])
+        return ndimage.map_coordinates(self.distance, indices, order=1, mode="constant", cval=20.0, prefilter=False)
 
     def warped_distance(
         self, body: Body, canal_depth: float, warp: Warp, position: tuple[Array, Array, Array]
@@ -104,10 +104,10 @@ def choice_from_dict(values: dict[str, Any]) -> ShapeChoice:
 
 def draw_shapes(rng: Generator, sources: Sequence[str], count: int) -> ShapeChoice:
     """Draw one or two sources with their weights, and a warp for each of `count` bodies."""
-    chosen = tuple(
+    selected = tuple(
         str(s) for s in rng.choice(sorted(sources), min(len(sources), int(rng.integers(1, 3))), replace=False)
     )
-    first = float(rng.uniform(0.2, 0.8)) if len(chosen) == 2 else 1.0
+    first = float(rng.uniform(0.2, 0.8)) if len(selected) == 2 else 1.0
     side, length, transverse, tilt = rng.normal(0, 0.04), *rng.normal(1, 0.1, 2), rng.normal(0, 0.06)
     warps = tuple(
         Warp(
@@ -120,7 +120,7 @@ def draw_shapes(rng: Generator, sources: Sequence[str], count: int) -> ShapeChoi
         )
         for _ in range(count)
     )
-    return ShapeChoice(chosen, (first, 1 - first)[: len(chosen)], warps)
+    return ShapeChoice(selected, (first, 1 - first)[: len(selected)], warps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,12 +205,12 @@ def _index(origin: Array, axis: int, value: float, count: int) -> int:
 def _extents(distance: Array, origin: Array) -> tuple[tuple[float, float], ...]:
     """Return where the axes through the origin leave the body: (low, high) mm per axis."""
     centre = [_index(origin, axis, 0.0, distance.shape[axis]) for axis in range(3)]
-    found = []
+    loaded = []
     for axis in range(3):
         line = distance[tuple(slice(None) if a == axis else centre[a] for a in range(3))]
         first, last = _run_about(line, centre[axis])
-        found.append((float(origin[axis] + first * PITCH), float(origin[axis] + last * PITCH)))
-    return tuple(found)
+        loaded.append((float(origin[axis] + first * PITCH), float(origin[axis] + last * PITCH)))
+    return tuple(loaded)
 
 
 def _rim_extent(distance: Array, origin: Array, axis: int) -> float:

@@ -67,8 +67,8 @@ def find_disc_planes(coordinates: CurveCoordinates, classes: Array, thick: bool)
     scores, slopes = _plane_scores(coordinates, classes, core, thick)
     low, high = (int(v) for v in np.percentile(coordinates.along[core].clip(0), [0.5, 99.5]))
     positions = [low + position for position in _best_chain(scores[low : high + 1])]
-    shares = np.clip(scores / (1 + _PLANE_BONUS), 0, 1)
-    return [DiscPlane(p + 0.5, float(slopes[p, 0]), float(slopes[p, 1]), float(shares[p])) for p in positions]
+    fractions = np.clip(scores / (1 + _PLANE_BONUS), 0, 1)
+    return [DiscPlane(p + 0.5, float(slopes[p, 0]), float(slopes[p, 1]), float(fractions[p])) for p in positions]
 
 
 def _plane_scores(coordinates: CurveCoordinates, classes: Array, core: Array, thick: bool) -> tuple[Array, Array]:

@@ -98,15 +98,15 @@ def _planes_one_per_level(planes: list[DiscPlane]) -> list[DiscPlane]:
     usual = float(np.median(np.diff([plane.position for plane in full])))
     if usual < _MIN_LUMBAR_SPACING:
         return planes
-    kept = full[:1]
+    remaining = full[:1]
     for plane in full[1:]:
-        previous, gap = kept[-1].position, plane.position - kept[-1].position
+        previous, gap = remaining[-1].position, plane.position - remaining[-1].position
         steps = int(gap / usual + 0.5)
         for step in range(1, steps):  # levels without a disc
             position = previous + step * gap / steps
-            kept.append(min(planes, key=lambda candidate: abs(candidate.position - position)))
-        kept.append(plane)
-    return kept
+            remaining.append(min(planes, key=lambda candidate: abs(candidate.position - position)))
+        remaining.append(plane)
+    return remaining
 
 
 def fit_centerline_to_discs(mask: Array, spacing: Array) -> Centerline | None:
@@ -117,9 +117,9 @@ def fit_centerline_to_discs(mask: Array, spacing: Array) -> Centerline | None:
     components = connected_components(mask)
     if not components.count:
         return None
-    kept = components.sizes[1:] >= _MIN_COMPONENT_SHARE * components.sizes.max()
-    points = instance_centers(components.numbers, components.count)[kept] * spacing
-    points, sizes = _longest_row(points, components.sizes[1:][kept])
+    remaining = components.sizes[1:] >= _MIN_COMPONENT_SHARE * components.sizes.max()
+    points = instance_centers(components.numbers, components.count)[remaining] * spacing
+    points, sizes = _longest_row(points, components.sizes[1:][remaining])
     curve = _fit_polynomial(points, sizes, spacing)
     distance = np.abs([np.interp(p[2], curve[:, 2], curve[:, 1]) - p[1] for p in points])
     near = distance <= MAX_DISTANCE

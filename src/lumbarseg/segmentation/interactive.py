@@ -214,19 +214,21 @@ def _assign_levels_after_clicks(
     """
     before = state.assignment.names
     number, old_number = _largest_overlap(instances.level_map, state.instances.level_map)
-    kept = lowest_name(before[old_number - 1], number)
-    named = {lowest_name(level, n): click for level, n, click in _named_by_clicks(instances, state.prediction, clicks)}
-    if len(named) > 1:
-        first, second = (click.describe() for click in list(named.values())[:2])
+    lowest_before = lowest_name(before[old_number - 1], number)
+    clicks_by_lowest = {
+        lowest_name(level, n): click for level, n, click in _named_by_clicks(instances, state.prediction, clicks)
+    }
+    if len(clicks_by_lowest) > 1:
+        first, second = (click.describe() for click in list(clicks_by_lowest.values())[:2])
         raise SegmentError(f"clicks contradict each other about the names: {first}, and {second}")
-    if not named:
-        return replace(state.assignment, names=names_upward(kept, instances.count)), ()
-    lowest, click = next(iter(named.items()))
-    if state.assignment.anchor == "given by the user" and lowest != kept:
+    if not clicks_by_lowest:
+        return replace(state.assignment, names=names_upward(lowest_before, instances.count)), ()
+    lowest, click = next(iter(clicks_by_lowest.items()))
+    if state.assignment.anchor == "given by the user" and lowest != lowest_before:
         raise SegmentError(f"--lowest or --pin and the click on {click.describe()} disagree")
     names = names_upward(lowest, instances.count)
     assignment = LevelAssignment(names, "given by the user", 1.0, ("named by a click",), ())
-    if lowest == kept:
+    if lowest == lowest_before:
         return assignment, ()
     return assignment, names_upward(lowest_name(names[number - 1], old_number), state.instances.count)
 

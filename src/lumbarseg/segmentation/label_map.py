@@ -50,12 +50,12 @@ def render_label_map(
     -------
     (I, J, K) uint8 labels
     """
-    named = np.zeros((len(anatomy.CLASSES), *prediction.prepared.grid.shape), np.uint8)
+    classes = np.zeros((len(anatomy.CLASSES), *prediction.prepared.grid.shape), np.uint8)
     for channel, numbers, labels in _label_tables(instances, names):
-        named[channel] = flip_axes(_dilate_labels(labels[numbers]), prediction.flips)
+        classes[channel] = flip_axes(_dilate_labels(labels[numbers]), prediction.flips)
     out = np.zeros(exam_classes.shape, np.uint8)
     inside = np.nonzero(exam_classes)
-    out[inside] = named[(exam_classes[inside], *nearest_network_voxels(inside, prediction.prepared))]
+    out[inside] = classes[(exam_classes[inside], *nearest_network_voxels(inside, prediction.prepared))]
     return out
 
 

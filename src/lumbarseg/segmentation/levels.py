@@ -153,14 +153,14 @@ def locate_user_levels(user_levels: UserLevels | None, instances: Instances, gri
     """
     if user_levels is None:
         return []
-    named = [(user_levels.lowest, _lowest_complete_body(instances))] if user_levels.lowest else []
+    known_levels = [(user_levels.lowest, _lowest_complete_body(instances))] if user_levels.lowest else []
     pinned: NamedBody | None = None
     for pin in user_levels.pins:
         body = (pin.name, _nearest_body(pin, instances, grid))
         if pinned and lowest_name(*pinned) != lowest_name(*body):
             raise SegmentError(f"--pin {pinned[0]} and --pin {pin.name} contradict each other; give one of them")
         pinned = body
-    return [*named, pinned] if pinned else named
+    return [*known_levels, pinned] if pinned else known_levels
 
 
 def _nearest_body(pin: LevelPin, instances: Instances, grid: Grid) -> int:

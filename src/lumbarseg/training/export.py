@@ -63,8 +63,8 @@ def export_model(
 
 
 def _create_card(checkpoint: Checkpoint, details: Mapping[str, Any], bias: Sequence[float] | None) -> ModelCard:
-    trained = checkpoint.trained_names or CLASSES
-    excluded = [0.0 if kind in trained else EXCLUDED_CLASS_LOGIT for kind in CLASSES]
+    trained_names = checkpoint.trained_names or CLASSES
+    excluded = [0.0 if kind in trained_names else EXCLUDED_CLASS_LOGIT for kind in CLASSES]
     return ModelCard(
         checkpoint.spec,
         bias=tuple(float(b) + e for b, e in zip(bias or (0.0,) * len(CLASSES), excluded, strict=False)),

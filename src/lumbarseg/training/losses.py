@@ -59,9 +59,9 @@ def marginal_cross_entropy(
     """
     allowed = label_sets.allowed[codes].movedim(-1, 1)  # (N, C, A, S)
     inside = logits.masked_fill(~allowed, -torch.inf).logsumexp(1)
-    known = codes != 0
-    loss = torch.where(known, logits.logsumexp(1) - inside, 0.0)
-    return batch_sum(loss.sum()) / batch_sum(known.sum()).clamp(min=1)
+    has_label = codes != 0
+    loss = torch.where(has_label, logits.logsumexp(1) - inside, 0.0)
+    return batch_sum(loss.sum()) / batch_sum(has_label.sum()).clamp(min=1)
 
 
 def set_dice_loss(logits: Tensor, codes: Tensor, label_sets: LabelSets, batch_sum: BatchSum = local_sum) -> Tensor:
@@ -92,11 +92,11 @@ def distillation_loss(
     unknown. logits, teacher_logits : (N, C, A, S) float32; codes : (N, A, S) integer
     """
     allowed = label_sets.allowed[codes].movedim(-1, 1)
-    known = codes != 0
+    has_label = codes != 0
     teacher = teacher_logits.masked_fill(~allowed, -torch.inf).log_softmax(1)
     student = logits.masked_fill(~allowed, -torch.inf).log_softmax(1)
     divergence = torch.where(allowed, teacher.exp() * (teacher - student), 0.0).sum(1)
-    return batch_sum(torch.where(known, divergence, 0.0).sum()) / batch_sum(known.sum()).clamp(min=1)
+    return batch_sum(torch.where(has_label, divergence, 0.0).sum()) / batch_sum(has_label.sum()).clamp(min=1)
 
 
 def segmentation_loss(

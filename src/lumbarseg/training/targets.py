@@ -40,10 +40,10 @@ class Targets:
     names: StructureNames = ()
 
     @classmethod
-    def parse(cls, words: Iterable[str]) -> Targets:
+    def parse(cls, keywords: Iterable[str]) -> Targets:
         """Parse keywords and names ("all", "L1 L2", "L4-L5"); raise DatasetError for a word that is neither."""
         names: list[str] = []
-        for word in _split_words(words):
+        for word in _split_words(keywords):
             if word in KEYWORDS:
                 names += KEYWORDS[word]
                 continue
@@ -68,8 +68,8 @@ class Targets:
         label that stands for one of several tissues (a whole vertebra) adds all of them.
         """
         annotated = _annotated_kind_sets(tables) - {frozenset(CLASSES)}
-        trained = (self.kinds | _LEVEL_KINDS) & frozenset().union(*annotated)
-        return frozenset(trained.union(*(kinds for kinds in annotated if kinds & trained)))
+        kinds_of_model = (self.kinds | _LEVEL_KINDS) & frozenset().union(*annotated)
+        return frozenset(kinds_of_model.union(*(kinds for kinds in annotated if kinds & kinds_of_model)))
 
     def with_annotated_arches(self, tables: Iterable[LabelTable]) -> Targets:
         """Add the posterior elements of the target bodies, where a dataset annotates both as one."""
@@ -122,13 +122,13 @@ class Targets:
         if not self.names:
             return table, {}
         kinds = {name for name in self.names if name in tuple(Kind)}
-        named = {name for name in self.names if name not in kinds or name in _STRUCTURE_NAMES}
+        structure_names = {name for name in self.names if name not in kinds or name in _STRUCTURE_NAMES}
         foreground = foreground_rows(table)
         background = {value: names for value, names in table.items() if value not in foreground}
         by_name, by_kind = {}, {}
         for value, names in foreground.items():
             row = set(names)
-            if row & (named | {str(kind) for kind in kinds_from_names(named)}):
+            if row & (structure_names | {str(kind) for kind in kinds_from_names(structure_names)}):
                 by_name[value] = names
             elif row & kinds or {str(kind) for kind in kinds_from_names(names)} & kinds:
                 by_kind[value] = tuple(sorted(kinds_from_names(names)))
@@ -157,10 +157,10 @@ def _annotated_kind_sets(tables: Iterable[LabelTable]) -> set[frozenset[Kind]]:
     return {kinds_from_names(names) for table in tables for names in foreground_rows(table).values()}
 
 
-def _split_words(words: Iterable[str]) -> list[str]:
+def _split_words(keywords: Iterable[str]) -> list[str]:
     """Split at commas and spaces; "L4 arch" is one word."""
     split: list[str] = []
-    for word in " ".join(words).replace(",", " ").split():
+    for word in " ".join(keywords).replace(",", " ").split():
         if word == "arch" and split and f"{split[-1]} arch" in _STRUCTURE_NAMES:
             split[-1] = f"{split[-1]} arch"
         else:

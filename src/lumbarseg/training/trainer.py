@@ -93,9 +93,9 @@ def _prepare_run(
     if initial_weights is not None:
         initial_weights.check_network(settings)
     before = checkpoint or initial_weights
-    known = parse_known_kinds(checkpoint.trained_names) if checkpoint else None
-    known = initial_weights.known_kinds if initial_weights else known
-    data = load_training_data(settings, datasets, before.spec if before else PreprocessingSpec(), known)
+    known_kinds = parse_known_kinds(checkpoint.trained_names) if checkpoint else None
+    known_kinds = initial_weights.known_kinds if initial_weights else known_kinds
+    data = load_training_data(settings, datasets, before.spec if before else PreprocessingSpec(), known_kinds)
     if settings.epochs:
         settings = replace(settings, steps=math.ceil(settings.epochs * data.slice_count / settings.slices_per_step))
     return create_state(settings, data, initial_weights, checkpoint, group), data

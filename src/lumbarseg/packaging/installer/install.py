@@ -16,7 +16,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+PACK_FOLDER = Path(__file__).resolve().parent
 WINDOWS = os.name == "nt"
 CHECKSUM_FILE = "SHA256SUMS"
 MARKER_FILE = "lumbarseg-pack.json"  # in environments of this program, which it may replace
@@ -30,7 +30,7 @@ class InstallError(Exception):
 def main(arguments: list[str]) -> int:
     """Check the pack, install, test the installation and print how to call it; return the exit code."""
     try:
-        pack = json.loads((HERE / "pack.json").read_text(encoding="utf-8"))
+        pack = json.loads((PACK_FOLDER / "pack.json").read_text(encoding="utf-8"))
         wheels = matching_wheels(pack)
         if arguments == ["--fits"]:  # install.sh and install.bat search for a Python with this
             return 0 if wheels else 1
@@ -81,10 +81,10 @@ def default_folder() -> Path:
 
 def verify_checksums() -> None:
     """Compare each file of the pack with its checksum."""
-    lines = (HERE / CHECKSUM_FILE).read_text(encoding="utf-8").splitlines()
+    lines = (PACK_FOLDER / CHECKSUM_FILE).read_text(encoding="utf-8").splitlines()
     print_line(f"checking {len(lines)} files")
     for digest, name in (line.split("  ", 1) for line in lines):
-        path = HERE / name
+        path = PACK_FOLDER / name
         if not path.is_file():
             raise InstallError(f"{path}: missing; unzip the pack again")
         with path.open("rb") as stream:
@@ -101,15 +101,15 @@ def install(wheels: list[str], model: str | None, folder: Path) -> None:
     print_line(f"installing into {folder}")
     try:
         venv.EnvBuilder(clear=True, symlinks=not WINDOWS).create(folder)
-        shutil.copyfile(HERE / "pack.json", folder / MARKER_FILE)
-        paths = [HERE / "wheels" / name for name in wheels]  # by name: other files in the folder are ignored
+        shutil.copyfile(PACK_FOLDER / "pack.json", folder / MARKER_FILE)
+        paths = [PACK_FOLDER / "wheels" / name for name in wheels]  # by name: other files in the folder are ignored
         (pip,) = [path for path in paths if path.name.startswith("pip-")]
         quiet = ["--isolated", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
         run_python(folder, pip / "pip", "install", *quiet, "--no-index", "--no-cache-dir", *paths)
         if model:
             share = folder / "share" / "lumbarseg"
             share.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(HERE / "model" / model, share / model)
+            shutil.copyfile(PACK_FOLDER / "model" / model, share / model)
         print_line("testing the installation")
         run_python(folder, "-c", TEST_SCRIPT)
     except BaseException:

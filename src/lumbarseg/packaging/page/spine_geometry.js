@@ -5,7 +5,7 @@ import { clamp, cross, maximum, roundEven, unit } from "./numpy.js";
 import { toContiguous, reorient } from "./resampling.js";
 import { reverseWorldAxes, spacingOf } from "./volume.js";
 
-const { SLAB, MARGIN, CUT } = CONSTANTS.measurement;
+const { SLAB, MARGIN, MIN_BORDER_FRACTION } = CONSTANTS.measurement;
 const scaled = (a, factor) => a.map((value) => value * factor);
 const dot = (a, b) => a.reduce((total, value, n) => total + value * b[n], 0);
 
@@ -92,7 +92,7 @@ export class SpineGeometry {
     return widths.every((width, n) => {
       const edge = 1 + Math.trunc(MARGIN / this.spacing[n + 1]);
       const borderWidth = Math.max(maximum(width.slice(0, edge)), maximum(width.slice(-edge)));
-      return borderWidth < CUT * Math.max(maximum(width), 1);
+      return borderWidth < MIN_BORDER_FRACTION * Math.max(maximum(width), 1);
     });
   }
 
