@@ -30,10 +30,10 @@ def write_pack_folder(folder: Path, *targets: Target) -> Path:
     folder.mkdir(parents=True)
     wheel = folder / "lumbarseg-7-py3-none-any.whl"
     zip_archive.write_zip({"lumbarseg-7.dist-info/METADATA": b"Name: lumbarseg\nVersion: 7\n"}, wheel)
-    entries = offline_pack._installer_files({target: [wheel] for target in targets}, None) | {
+    entries = offline_pack.installer_files({target: [wheel] for target in targets}, None) | {
         f"wheels/{wheel.name}": wheel
     }
-    for name, content in (entries | {offline_pack.CHECKSUM_FILE: offline_pack._checksum_lines(entries)}).items():
+    for name, content in (entries | {offline_pack.CHECKSUM_FILE: offline_pack.checksum_lines(entries)}).items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())

@@ -75,8 +75,8 @@ def write_pack(model: Path, out: Path, targets: Sequence[Target], report_step: C
             texts = licences.collect_licence_files(wheels.values())
             texts["model.txt"] = licences.describe_model_licence(model_file or "shipped", card).encode()
             entries |= {f"licences/{name}": text for name, text in texts.items()}
-            entries |= _installer_files(wheels_by_target, model_file)
-            entries[CHECKSUM_FILE] = _checksum_lines(entries)
+            entries |= installer_files(wheels_by_target, model_file)
+            entries[CHECKSUM_FILE] = checksum_lines(entries)
             write_zip({f"{PACK_FOLDER}/{name}": content for name, content in entries.items()}, out)
             report_step("written")
     except OSError as error:
@@ -104,7 +104,7 @@ def _wheels_by_target(
     return {target: [by_name[name] for name in names[target]] for target in targets}
 
 
-def _installer_files(wheels_by_target: Mapping[Target, Sequence[Path]], model: str | None) -> dict[str, bytes]:
+def installer_files(wheels_by_target: Mapping[Target, Sequence[Path]], model: str | None) -> dict[str, bytes]:
     """Return the installation scripts with their placeholders filled, and pack.json, which they read."""
     targets = list(wheels_by_target)
     own_wheel = next(path for path in wheels_by_target[targets[0]] if path.name.startswith("lumbarseg-"))
@@ -132,7 +132,7 @@ def _installer_files(wheels_by_target: Mapping[Target, Sequence[Path]], model: s
     return files | {"pack.json": (json.dumps(pack, indent=1) + "\n").encode()}
 
 
-def _checksum_lines(entries: Mapping[str, bytes | Path]) -> bytes:
+def checksum_lines(entries: Mapping[str, bytes | Path]) -> bytes:
     """Return a line for each file in the format of `sha256sum -c`."""
     return "".join(f"{_sha256(content)}  {name}\n" for name, content in sorted(entries.items())).encode()
 

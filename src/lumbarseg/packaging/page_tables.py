@@ -15,16 +15,7 @@ from lumbarseg import measurement, preprocessing
 from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, disc_between
 from lumbarseg.inference import ModelCard, predictor
 from lumbarseg.io import raw_image
-from lumbarseg.segmentation import (
-    centerline,
-    disc_planes,
-    discs_only,
-    instances,
-    levels,
-    orientation,
-    pipeline,
-    sacrum,
-)
+from lumbarseg.segmentation import centerline, disc_planes, discs_only, instances, levels, orientation, pipeline, sacrum
 
 PORTED_MODULES: tuple[ModuleType, ...] = (
     *(raw_image, preprocessing, predictor, measurement),

@@ -11,8 +11,7 @@ import numpy as np
 from lumbarseg import __version__
 from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.measurement import Measurement, lumbar_lordosis
-from lumbarseg.segmentation import Level, Segmentation
-from lumbarseg.volume import Grid
+from lumbarseg.segmentation import Segmentation
 
 NOTICE = "Not a medical device: made for research and teaching, not for diagnosis."
 
@@ -34,7 +33,7 @@ def build_report(
     segmentation: Segmentation, measurements: Sequence[Measurement], source: ReportSource | None = None
 ) -> dict[str, Any]:
     """Return the report of a segmented exam as a dictionary for JSON; keys of values with a unit end with the unit."""
-    source = source or ReportSource()
+    source, grid = source or ReportSource(), segmentation.labels.grid
     measured = {row.name for row in measurements}
     return {
         "format": "lumbarseg report",
@@ -42,11 +41,28 @@ def build_report(
         "program": {"name": "lumbarseg", "version": __version__},
         "notice": NOTICE,
         "model": {"name": source.model, "digest": source.model_digest},
-        "exam": {"file": source.file, **_geometry_dict(segmentation.labels.grid), "notes": list(source.notes)},
+        "exam": {
+            "file": source.file,
+            "shape": list(grid.shape),
+            "spacing_mm": [round(s, 4) for s in grid.spacing],
+            "axes": grid.axis_codes,
+            "affine": np.round(grid.affine, 6).tolist(),
+            "notes": list(source.notes),
+        },
         "anchor": segmentation.anchor,
         "confidence": round(float(segmentation.confidence), 3),
         "uncertain": segmentation.uncertain,
-        "levels": [_level_dict(level) for level in segmentation.levels],
+        "levels": [
+            {
+                "name": level.name,
+                "confidence": round(float(level.confidence), 3),
+                "uncertain": bool(level.uncertain),
+                "partial": bool(level.partial),
+                "reasons": list(level.reasons),
+                "centre_mm": [round(float(c), 1) for c in level.centre],
+            }
+            for level in segmentation.levels
+        ],
         "lordosis_l1_s1_deg": lumbar_lordosis(measurements),
         "measurements": [
             {f"{key}_{_UNITS[key]}" if key in _UNITS else key: value for key, value in row.to_dict().items()}
@@ -54,24 +70,4 @@ def build_report(
         ],
         "labels": {str(s.label): s.name for s in sorted(STRUCTURES, key=lambda s: s.label) if s.name in measured},
         "warnings": list(segmentation.warnings),
-    }
-
-
-def _geometry_dict(grid: Grid) -> dict[str, Any]:
-    return {
-        "shape": list(grid.shape),
-        "spacing_mm": [round(s, 4) for s in grid.spacing],
-        "axes": grid.axis_codes,
-        "affine": np.round(grid.affine, 6).tolist(),
-    }
-
-
-def _level_dict(level: Level) -> dict[str, Any]:
-    return {
-        "name": level.name,
-        "confidence": round(float(level.confidence), 3),
-        "uncertain": bool(level.uncertain),
-        "partial": bool(level.partial),
-        "reasons": list(level.reasons),
-        "centre_mm": [round(float(c), 1) for c in level.centre],
     }

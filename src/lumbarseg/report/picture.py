@@ -24,8 +24,8 @@ _MARGIN = 16  # pixels
 _FILL_OPACITY = {Kind.BODY: 0.16, Kind.DISC: 0.16, Kind.SACRUM: 0.08}
 _OUTLINE_HALF_WIDTH = 1.1  # pixels
 _NAMED_KINDS = (Kind.BODY, Kind.SACRUM)
-_SUBSAMPLING = 3  # in plane, to find the middle slice of a body
-_BAND_COUNT = 8  # of the height; structures taller than two bands are followed band by band
+_SUBSAMPLING = 3  # in plane, to find the middle of the column
+_SMOOTHING = 12.0  # mm along the column
 _MIN_SACRUM_PIXELS = 400  # smaller pieces of the sacrum are not named
 _STRAIGHT_RANGE = 0.8  # slices; a column that deviates less is shown in one slice
 
@@ -121,37 +121,17 @@ def _slice_at_row(labels: Volume, structures: Sequence[Structure]) -> Array:
 
     The view is flat if the column stays within a slice.
     """
-    slices, _, height = labels.array.shape
-    centres = np.array(sorted(_body_and_disc_centres(labels.array, structures)))
-    track = np.full(height, (slices - 1) / 2)
-    if len(centres):
-        track = np.interp(np.arange(height), centres[:, 0], centres[:, 1])
-        if np.ptp(track) < _STRAIGHT_RANGE:
-            track = np.full(height, round(float(np.median(track))))
-    return np.clip(track, 0, slices - 1)[::-1]
-
-
-def _body_and_disc_centres(labels: Array, structures: Sequence[Structure]) -> list[tuple[float, float]]:
-    """Return (row, slice) of the centre of each body and disc.
-
-    A label that fills much of the height, as one label for all bodies does, has one centre per band of the height.
-    """
-    sparse = labels[:, ::_SUBSAMPLING, ::_SUBSAMPLING]
-    boxes = ndimage.find_objects(sparse)
-    band = max(1, sparse.shape[2] // _BAND_COUNT)
-    centres = []
-    for structure in structures:
-        box = boxes[structure.label - 1] if 0 < structure.label <= len(boxes) else None
-        if box is None or structure.kind not in (Kind.BODY, Kind.DISC):
-            continue
-        low, high = box[2].start, box[2].stop
-        starts = range(low, high, band) if high - low > 2 * band else [low]
-        for start, stop in zip(starts, [*starts[1:], high], strict=True):
-            counts = np.count_nonzero(sparse[*box[:2], start:stop] == structure.label, axis=(1, 2))
-            if counts.any():
-                middle = float(np.average(np.arange(len(counts)), weights=counts))
-                centres.append((_SUBSAMPLING * (start + stop - 1) / 2, box[0].start + middle))
-    return centres
+    values = [structure.label for structure in structures if structure.kind in (Kind.BODY, Kind.DISC)]
+    counts = np.isin(labels.array[:, ::_SUBSAMPLING], values).sum(axis=1)  # (I, K)
+    rows = np.flatnonzero(counts.any(axis=0))
+    if not rows.size:
+        return np.full(counts.shape[1], (len(counts) - 1) / 2)
+    moments = np.stack([counts.sum(axis=0), np.arange(len(counts)) @ counts]).astype(float)
+    weights, positions = ndimage.gaussian_filter1d(moments, _SMOOTHING / labels.grid.spacing[2], mode="constant")
+    track = np.interp(np.arange(counts.shape[1]), rows, positions[rows] / weights[rows])
+    if np.ptp(track) < _STRAIGHT_RANGE:
+        track[:] = round(float(np.median(track)))
+    return track[::-1]
 
 
 def _scale_to_grey(plane: Array, size: tuple[int, int]) -> Array:
