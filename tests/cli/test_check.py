@@ -21,8 +21,8 @@ TABLE = {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}}
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("check") / "clean"
     create_dataset(folder, "clean", TABLE)
-    for number, made in enumerate(small_phantoms.exams(2)):
-        write_case(folder, f"case-{number}", made.image, made.labels, {"patient": f"p{number}", "contrast": "T2"})
+    for number, phantom in enumerate(small_phantoms.exams(2)):
+        write_case(folder, f"case-{number}", phantom.image, phantom.labels, {"patient": f"p{number}", "contrast": "T2"})
     return folder
 
 
@@ -31,24 +31,24 @@ def spoiled(tmp_path: Path) -> Path:
     """One good exam, one with a level that is not drawn, one empty."""
     folder = tmp_path / "spoiled"
     create_dataset(folder, "spoiled", TABLE)
-    for number, made in enumerate(small_phantoms.exams(3)):
-        array = made.labels.array.copy()
+    for number, phantom in enumerate(small_phantoms.exams(3)):
+        array = phantom.labels.array.copy()
         array[(array == 3) & (number == 1)] = 0
-        labels = Volume(array * (number != 2), made.labels.affine)
-        write_case(folder, f"case-{number}", made.image, labels, {"split": "val" if number else "train"})
+        labels = Volume(array * (number != 2), phantom.labels.affine)
+        write_case(folder, f"case-{number}", phantom.image, labels, {"split": "val" if number else "train"})
     return folder
 
 
 def test_a_clean_set(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(clean), "--jobs", "1", "--strict"]) == 0
-    told = capsys.readouterr().out
-    assert "result     no errors, no warnings" in told
-    assert "contrasts  2 T2" in told and "patients   2" in told
-    assert "left and right look alike" in told
+    message = capsys.readouterr().out
+    assert "result     no errors, no warnings" in message
+    assert "contrasts  2 T2" in message and "patients   2" in message
+    assert "left and right look alike" in message
     assert not (clean / "check").exists()
 
 
-def test_faults_are_told_by_case(spoiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_listed_by_case(spoiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(spoiled), "--jobs", "1"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "case-2" and lines[1].split()[:2] == ["error", "empty"]
@@ -68,15 +68,15 @@ def test_warnings_alone_have_their_own_exit_code(spoiled: Path) -> None:
 
 def test_json_holds_everything(spoiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", str(spoiled), "--jobs", "1", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert (told["cases"], told["errors"], told["warnings"]) == (3, 1, 1)
-    assert told["splits"] == {"train": 1, "val": 2}
-    assert told["structures"]["L3"] == 1 and told["structures"]["L2"] == 2
-    kinds = {(f["case"], f["check"], f["severity"]) for f in told["findings"]}
+    message = json.loads(capsys.readouterr().out)
+    assert (message["cases"], message["errors"], message["warnings"]) == (3, 1, 1)
+    assert message["splits"] == {"train": 1, "val": 2}
+    assert message["structures"]["L3"] == 1 and message["structures"]["L2"] == 2
+    kinds = {(f["case"], f["check"], f["severity"]) for f in message["findings"]}
     assert {("case-2", "empty", "error"), ("case-1", "gap", "warning")} <= kinds
 
 
-def test_contact_sheets_are_written_where_asked(spoiled: Path, tmp_path: Path) -> None:
+def test_contact_sheets_are_saved_in_the_output_folder(spoiled: Path, tmp_path: Path) -> None:
     assert main(["check", str(spoiled), "--jobs", "1", "-o", str(tmp_path / "out")]) == 1
     assert main(["check", str(spoiled), "--jobs", "1", "-o"]) == 1
     names = ["check.json", "contact.html", "contact.png"]
@@ -99,7 +99,7 @@ def test_the_ten_exams_of_chu_are_clean(real: Path, tmp_path: Path, capsys: pyte
     assert main(["import", "chu", str(real / "chu"), str(tmp_path / "chu"), "--jobs", "2"]) == 0
     capsys.readouterr()
     assert main(["check", str(tmp_path / "chu"), "--jobs", "2", "--json", "--strict"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["cases"], told["errors"], told["warnings"]) == (10, 0, 0)
-    assert sum(count for name, count in told["structures"].items() if name != "body") == 70
-    assert set(told["looks_like"].values()) <= {"", "T2 or STIR"}
+    message = json.loads(capsys.readouterr().out)
+    assert (message["cases"], message["errors"], message["warnings"]) == (10, 0, 0)
+    assert sum(count for name, count in message["structures"].items() if name != "body") == 70
+    assert set(message["looks_like"].values()) <= {"", "T2 or STIR"}

@@ -27,18 +27,18 @@ def two(tmp_path: Path) -> list[str]:
 
 
 def test_two_datasets_become_one(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["combine", *two, "-o", str(tmp_path / "all"), "--jobs", "1"]
-    assert main(words) == 0
+    arguments = ["combine", *two, "-o", str(tmp_path / "all"), "--jobs", "1"]
+    assert main(arguments) == 0
     assert "8 cases (7 train, 1 val); 8 added, 0 unchanged, 0 refused" in capsys.readouterr().out
-    assert main([*words, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["cases"] == {"train": 7, "val": 1}
-    assert (told["added"], len(told["unchanged"])) == ([], 8)
-    assert told["labels"]["54"] == ["L4 arch"]
+    assert main([*arguments, "--json"]) == 0
+    message = json.loads(capsys.readouterr().out)
+    assert message["cases"] == {"train": 7, "val": 1}
+    assert (message["added"], len(message["unchanged"])) == ([], 8)
+    assert message["labels"]["54"] == ["L4 arch"]
 
 
 @pytest.mark.parametrize(
-    ("words", "names"),
+    ("arguments", "names"),
     [
         (["--contrast", "T2", "STIR"], ["exam-1", "exam-2", "exam-3"]),
         (["--structures", "L1 L2", "L4 arch", "--complete"], ["exam-0", "exam-1", "exam-2", "exam-3"]),
@@ -46,8 +46,8 @@ def test_two_datasets_become_one(two: list[str], tmp_path: Path, capsys: pytest.
         (["--split", "val"], ["case-3"]),
     ],
 )
-def test_a_part_is_taken(words: list[str], names: list[str], two: list[str], tmp_path: Path) -> None:
-    assert main(["combine", *two, "-o", str(tmp_path / "part"), "--jobs", "1", *words]) == 0
+def test_a_part_is_taken(arguments: list[str], names: list[str], two: list[str], tmp_path: Path) -> None:
+    assert main(["combine", *two, "-o", str(tmp_path / "part"), "--jobs", "1", *arguments]) == 0
     assert [case.name for case in Dataset.open(tmp_path / "part").cases()] == names
 
 
@@ -61,7 +61,7 @@ def test_every_patient_is_validated_in_one_fold(two: list[str], tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["--contrast", "PD"], "no case with PD; there are (not stated), STIR, T1, T2"),
         (["--structures", "L9"], "'L9' is no structure"),
@@ -69,12 +69,12 @@ def test_every_patient_is_validated_in_one_fold(two: list[str], tmp_path: Path) 
         (["--seed", "1", "--val", "0.6", "--test", "0.6"], "below 1 together"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(
-    words: list[str], told: str, two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_impossible_requests_are_refused_with_one_line(
+    arguments: list[str], message: str, two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["combine", *two, "-o", str(tmp_path / "none"), *words]) == 1
+    assert main(["combine", *two, "-o", str(tmp_path / "none"), *arguments]) == 1
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "none").exists()
 
@@ -90,8 +90,8 @@ def test_a_broken_case_is_left_out_with_a_warning(
 
 
 def test_evaluate_takes_the_same_words(two: list[str]) -> None:
-    def names(*words: str) -> list[tuple[str, str]]:
-        args = build_parser("evaluate").parse_args(["evaluate", "shipped", *two, *words])
+    def names(*arguments: str) -> list[tuple[str, str]]:
+        args = build_parser("evaluate").parse_args(["evaluate", "shipped", *two, *arguments])
         return [
             (dataset, case.name) for dataset, case in evaluate._select_cases(args, [Path(folder) for folder in two])
         ]
@@ -113,8 +113,8 @@ def test_a_fold_is_written_k_of_n(text: str) -> None:
 def test_words_become_a_selection() -> None:
     words_of = argparse.ArgumentParser()
     options.add_selection_options(words_of)
-    words = "--structures L1 L2 --complete --contrast T2 STIR --scanner GE --patient p1 --split val --fold 2/5"
-    args = words_of.parse_args(words.split())
+    arguments = "--structures L1 L2 --complete --contrast T2 STIR --scanner GE --patient p1 --split val --fold 2/5"
+    args = words_of.parse_args(arguments.split())
     assert args.fold == (2, 5)
     assert options.selection_from_args(args) == Selection(("L1", "L2"), ("T2", "STIR"), ("GE",), True, "val", ("p1",))
     assert options.selection_from_args(words_of.parse_args([])) == Selection()

@@ -30,8 +30,8 @@ def pairs(tmp_path: Path) -> Path:
 
 def test_patterns_patients_and_channels_are_passed_on(pairs: Path, tmp_path: Path) -> None:
     patterns = ["--images", "{name:p0*}_image", "--labels", "{name:p0*}_labels", "--patient", "p(.)"]
-    words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", SPACE, "--jobs", "1"]
-    assert main([*words, *patterns]) == 0
+    arguments = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", SPACE, "--jobs", "1"]
+    assert main([*arguments, *patterns]) == 0
     cases = Dataset.open(tmp_path / "set").cases()
     assert len(cases) == 10
     assert {(case.patient, case.source) for case in cases} == {("0", "pairs")}
@@ -39,31 +39,31 @@ def test_patterns_patients_and_channels_are_passed_on(pairs: Path, tmp_path: Pat
 
 def test_pairs_become_a_dataset(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "set"
-    words = ["import", "folder", str(pairs), str(target), "--table", SPACE, "--licence", "CC BY 4.0"]
-    assert main([*words, "--val-fraction", "0.5", "--jobs", "1"]) == 0
+    arguments = ["import", "folder", str(pairs), str(target), "--table", SPACE, "--licence", "CC BY 4.0"]
+    assert main([*arguments, "--val-fraction", "0.5", "--jobs", "1"]) == 0
     assert "12 cases" in capsys.readouterr().out
     cases = Dataset.open(target).cases()
     assert {case.licence for case in cases} == {"CC BY 4.0"}
     assert {case.split for case in cases} == {"train", "val"}
     assert len({case.split for case in cases if case.patient == "p10"}) == 1
     assert main(["info", str(target), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["labels"]["1"] == "body or arch"
-    assert told["patients"] == 11
+    message = json.loads(capsys.readouterr().out)
+    assert message["labels"]["1"] == "body or arch"
+    assert message["patients"] == 11
 
 
 def test_a_table_of_ones_own(pairs: Path, tmp_path: Path) -> None:
     table = {"0": ["background"], "1": ["L5"], "2": ["L4-L5"], "3": ["unknown"]}
     (tmp_path / "table.json").write_text(json.dumps(table))
-    words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
-    assert main([*words, "--jobs", "1"]) == 0
+    arguments = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
+    assert main([*arguments, "--jobs", "1"]) == 0
     assert Dataset.open(tmp_path / "set").label_table[2] == ("L4-L5",)
 
 
 def test_what_does_not_fit_is_one_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "table.json").write_text(json.dumps({"0": ["background"], "1": ["L5"]}))
-    words = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
-    assert main([*words, "--jobs", "1"]) == 3
+    arguments = ["import", "folder", str(pairs), str(tmp_path / "set"), "--table", str(tmp_path / "table.json")]
+    assert main([*arguments, "--jobs", "1"]) == 3
     lines = [line for line in capsys.readouterr().err.splitlines() if "which the label table does not explain" in line]
     assert len(lines) == 12
     assert main(["import", "folder", str(tmp_path), str(tmp_path / "other"), "--preset", "default"]) == 1

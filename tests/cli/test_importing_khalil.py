@@ -29,24 +29,20 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_traps_are_told_by_name_and_a_repaired_one_is_no_warning(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_known_faults_are_reported_by_name(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--jobs", "1", "--val-fraction", "0"]) == 0
     out = capsys.readouterr().out
     assert f"suffix: 1 case (S01_Avanto_sagittal_T2-TSE): {khalil_importer.KNOWN_FAULTS['suffix']}" in out
     assert "3 cases (3 train); 3 added, 0 unchanged, 0 refused" in out
     assert main(["import", "khalil", str(source), str(tmp_path / "out"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["cases"] == {"train": 3}
-    assert len(told["unchanged"]) == 3
-    assert [text.partition(":")[0] for texts in told["warnings"].values() for text in texts] == [
-        "suffix",
-        "mask-header",
-    ]
+    values = json.loads(capsys.readouterr().out)
+    assert values["cases"] == {"train": 3}
+    assert len(values["unchanged"]) == 3
+    warnings = [text for texts in values["warnings"].values() for text in texts]
+    assert {text.partition(":")[0] for text in warnings} == {"suffix", "mask-header"}
 
 
-def test_a_refused_case_is_told_and_shows_in_the_exit_code(
+def test_a_refused_case_is_reported_and_sets_the_exit_code(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(source / "S01" / "Ingenia" / "Labels")
@@ -59,10 +55,10 @@ def test_a_refused_case_is_told_and_shows_in_the_exit_code(
 
 
 def test_a_wrong_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder, told in ((tmp_path, "SUBJECT/SCANNER/FOLDER/*T2*.nii.gz"), (tmp_path / "gone", "no folder")):
+    for folder, message in ((tmp_path, "SUBJECT/SCANNER/FOLDER/*T2*.nii.gz"), (tmp_path / "gone", "no folder")):
         assert main(["import", "khalil", str(folder), str(tmp_path / "out")]) == 1
         (line,) = capsys.readouterr().err.splitlines()
-        assert told in line
+        assert message in line
         assert not (tmp_path / "out").exists()
     assert main(["import", "khalil", str(tmp_path), str(tmp_path / "out"), "--val-fraction", "1"]) == 2
     assert main(["import", "osf", str(tmp_path), str(tmp_path / "out")]) == 2

@@ -33,7 +33,7 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_every_voxel_says_after_what_it_said_before(three: list[Dataset], tmp_path: Path) -> None:
+def test_every_voxel_keeps_its_meaning(three: list[Dataset], tmp_path: Path) -> None:
     before = [state(dataset.folder) for dataset in three]
     done = combine_datasets(three, tmp_path / "all", jobs=1)
     assert [state(dataset.folder) for dataset in three] == before
@@ -58,9 +58,7 @@ def test_every_voxel_says_after_what_it_said_before(three: list[Dataset], tmp_pa
             assert sum(case.voxel_counts.values()) == new.array.size
 
 
-def test_a_structure_has_its_own_value_and_what_is_not_drawn_stays_unknown(
-    three: list[Dataset], tmp_path: Path
-) -> None:
+def test_a_structure_has_its_own_value_and_the_rest_stays_unknown(three: list[Dataset], tmp_path: Path) -> None:
     union = combine_datasets(three, tmp_path / "all", jobs=1).dataset
     assert union.label_table[0] == ("background",)
     assert {union.label_table[1], union.label_table[6], union.label_table[102], union.label_table[255]} == {
@@ -69,24 +67,24 @@ def test_a_structure_has_its_own_value_and_what_is_not_drawn_stays_unknown(
         ("L2", "L2 arch"),
         ("unknown",),
     }
-    rests = {case.name.partition("-")[0]: case.label_table[0] for case in union.cases()}
-    assert rests == {
+    rows = {case.name.partition("-")[0]: case.label_table[0] for case in union.cases()}
+    assert rows == {
         "kinds": ("background",),
         "whole": ("background", "sacrum"),
         "levels": ("background", "arch", "L3"),
     }
 
 
-def test_a_case_is_judged_after_as_it_was_before(three: list[Dataset], tmp_path: Path) -> None:
+def test_a_case_has_the_same_scores_after_combining(three: list[Dataset], tmp_path: Path) -> None:
     union = combine_datasets(three, tmp_path / "all", jobs=1).dataset
     rng = np.random.default_rng(0)
     for dataset in three:
         source = dataset.cases()[0]
         case = next(c for c in union.cases() if c.name == f"{dataset.name}-{source.name}")
         (image, new), (_, old) = read_case(case), read_case(source)
-        found = rng.choice([0, 1, 2, 6, 9, 12, 51], old.array.shape).astype(np.uint8)
-        before = score_case(found, old.array, source.label_table, image.grid.spacing)
-        after = score_case(found, new.array, case.label_table, image.grid.spacing)
+        result = rng.choice([0, 1, 2, 6, 9, 12, 51], old.array.shape).astype(np.uint8)
+        before = score_case(result, old.array, source.label_table, image.grid.spacing)
+        after = score_case(result, new.array, case.label_table, image.grid.spacing)
         for kind in ("structures", "instances"):
             assert sorted(map(str, after[kind])) == sorted(map(str, before[kind]))
         assert after["names_right"] == before["names_right"]
@@ -103,7 +101,7 @@ def test_combining_twice_changes_nothing(three: list[Dataset], tmp_path: Path) -
 def test_one_more_dataset_leaves_the_files_of_the_others(three: list[Dataset], tmp_path: Path) -> None:
     first = combine_datasets(three[:1], tmp_path / "all", jobs=1)
     assert first.added == ("case-0", "case-1", "case-2")
-    before = {path: kept for path, kept in state(tmp_path / "all").items() if path.endswith(".gz")}
+    before = {path: remaining for path, remaining in state(tmp_path / "all").items() if path.endswith(".gz")}
     done = combine_datasets(three, tmp_path / "all", jobs=1)
     assert set(done.unchanged) == {"case-0", "case-1", "case-2"}
     assert len(done.added) == 6
@@ -122,8 +120,8 @@ def test_what_was_interrupted_goes_on(three: list[Dataset], tmp_path: Path) -> N
     done = combine_datasets(three, tmp_path / "all", jobs=1)
     assert (len(done.unchanged), len(done.added)) == (2, 7)
     assert not list((tmp_path / "all").rglob("*.part"))
-    whole = combine_datasets(three, tmp_path / "again", jobs=2).dataset
-    assert [replace(c, image=Path(), labels=Path()) for c in whole.cases()] == [
+    complete = combine_datasets(three, tmp_path / "again", jobs=2).dataset
+    assert [replace(c, image=Path(), labels=Path()) for c in complete.cases()] == [
         replace(c, image=Path(), labels=Path()) for c in done.dataset.cases()
     ]
 
@@ -133,9 +131,9 @@ def test_a_case_that_changed_is_made_again_and_a_broken_one_refused(three: list[
     add_cases(three[0].folder, [write_case_files(three[0], "case-0", *sets.exam(77), {"patient": "p0"})])
     broken = three[1].cases()[0].labels
     broken.write_bytes(broken.read_bytes()[:-20])
-    again = combine_datasets([Dataset.open(d.folder) for d in three], tmp_path / "all", jobs=1)
-    assert again.added == ("kinds-case-0",)
-    assert len(again.unchanged) == 8
+    repeated = combine_datasets([Dataset.open(d.folder) for d in three], tmp_path / "all", jobs=1)
+    assert repeated.added == ("kinds-case-0",)
+    assert len(repeated.unchanged) == 8
     fresh = combine_datasets([Dataset.open(d.folder) for d in three], tmp_path / "fresh", jobs=1)
     assert list(fresh.refused) == ["whole-case-0"]
     assert fresh.refused["whole-case-0"].startswith(f"{broken}: changed since it was written")
@@ -187,8 +185,8 @@ def test_folds_are_those_of_each_dataset_alone(three: list[Dataset], tmp_path: P
 
 
 def test_subsets_are_combined(three: list[Dataset], tmp_path: Path) -> None:
-    wanted = CombineSettings(Selection(structures=("disc",), split="train"))
-    union = combine_datasets(three, tmp_path / "all", wanted, jobs=1).dataset
+    expected = CombineSettings(Selection(structures=("disc",), split="train"))
+    union = combine_datasets(three, tmp_path / "all", expected, jobs=1).dataset
     assert {case.split for case in union.cases()} == {"train"}
     with pytest.raises(DatasetError, match="no case with sacrum or L5"):
         combine_datasets(three[2:], tmp_path / "none", CombineSettings(Selection(structures=("sacrum L5",))), jobs=1)
@@ -197,14 +195,14 @@ def test_subsets_are_combined(three: list[Dataset], tmp_path: Path) -> None:
 def test_what_cannot_be_one_is_refused(three: list[Dataset], tmp_path: Path) -> None:
     target = tmp_path / "all"
     first, second, _ = three
-    for datasets, place, told in (
+    for datasets, folder_root, message in (
         ([], target, "no dataset to combine"),
         ([first, Dataset.open(first.folder)], target, "given twice"),
         ([first, second], second.folder, "is one of the datasets to combine"),
         ([first, second], three[2].folder, "holds case-0, which is not in this combination"),
     ):
-        with pytest.raises(DatasetError, match=told) as caught:
-            combine_datasets(datasets, place, jobs=1)
+        with pytest.raises(DatasetError, match=message) as caught:
+            combine_datasets(datasets, folder_root, jobs=1)
         assert "\n" not in str(caught.value)
     combine_datasets(three, target, jobs=1)
     with pytest.raises(DatasetError, match="holds levels-case-0, which is not in this combination"):
@@ -212,13 +210,13 @@ def test_what_cannot_be_one_is_refused(three: list[Dataset], tmp_path: Path) -> 
 
 
 def test_datasets_of_one_name_go_by_their_folders(tmp_path: Path) -> None:
-    datasets = [sets.write(tmp_path / place / "data", train=1, val=0) for place in ("a", "b")]
+    datasets = [sets.write(tmp_path / folder_root / "data", train=1, val=0) for folder_root in ("a", "b")]
     union = combine_datasets(datasets, tmp_path / "all", jobs=1).dataset
     assert [case.name for case in union.cases()] == ["a-data-case-0", "b-data-case-0"]
     assert [case.patient for case in union.cases()] == ["a-data/p0", "b-data/p0"]
 
 
-def test_a_target_that_cannot_be_written_stops_it_in_one_line(three: list[Dataset], tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_written_stops_it_with_one_line(three: list[Dataset], tmp_path: Path) -> None:
     create_dataset(tmp_path / "all", "all", {0: ("background",)})
     (tmp_path / "all" / "images").write_text("in the way")
     with pytest.raises(FileError, match=r"a file, not a folder|stands where a folder"):

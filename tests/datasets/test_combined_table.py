@@ -66,12 +66,16 @@ def test_values_stay_when_a_dataset_is_added(tables: list[LabelTable]) -> None:
 
 
 def test_a_case_has_the_rows_that_its_source_could_draw() -> None:
-    drawn: LabelTable = {0: ("background",), 1: ("body",), 2: ("disc",)}
-    undrawn: LabelTable = {0: ("disc", "background"), 7: ("body",)}
-    values = assign_values([drawn, undrawn])
-    assert combined_label_table([drawn, drawn, undrawn], values) == {0: ("background",), 152: ("body",), 154: ("disc",)}
-    assert case_label_table(drawn, values) == {0: ("background",), 152: ("body",), 154: ("disc",)}
-    assert case_label_table(undrawn, values) == {0: ("background", "disc"), 152: ("body",)}
+    annotated: LabelTable = {0: ("background",), 1: ("body",), 2: ("disc",)}
+    unannotated: LabelTable = {0: ("disc", "background"), 7: ("body",)}
+    values = assign_values([annotated, unannotated])
+    assert combined_label_table([annotated, annotated, unannotated], values) == {
+        0: ("background",),
+        152: ("body",),
+        154: ("disc",),
+    }
+    assert case_label_table(annotated, values) == {0: ("background",), 152: ("body",), 154: ("disc",)}
+    assert case_label_table(unannotated, values) == {0: ("background", "disc"), 152: ("body",)}
 
 
 def test_more_sets_than_values_are_refused() -> None:

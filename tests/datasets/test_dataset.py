@@ -39,11 +39,11 @@ def test_a_case_comes_back_as_it_was_written(tmp_path: Path) -> None:
         zip(*(part.tolist() for part in np.unique(labels.array, return_counts=True)), strict=True)
     )
     assert case.geometry == {"shape": [6, 48, 56], "spacing": [4.0, 1.0, 1.0], "axes": "RAS"}
-    found, drawn = read_case(case)
-    np.testing.assert_allclose(found.array, image.array, rtol=1e-5)
-    np.testing.assert_array_equal(drawn.array, labels.array)
-    assert found.grid.same_as(image.grid)
-    assert drawn.grid.same_as(labels.grid)
+    result, annotated = read_case(case)
+    np.testing.assert_allclose(result.array, image.array, rtol=1e-5)
+    np.testing.assert_array_equal(annotated.array, labels.array)
+    assert result.grid.same_as(image.grid)
+    assert annotated.grid.same_as(labels.grid)
     verify_checksums(case)
 
 
@@ -52,10 +52,10 @@ def test_cases_are_stored_in_canonical_axes_where_they_were(axes: str, tmp_path:
     create_dataset(tmp_path / "set", "mine", sets.TABLE)
     image, labels = sets.exam(1)
     case = write_case(tmp_path / "set", "a", reorient(image, axes), reorient(labels, axes), {})
-    found, drawn = read_case(case)
-    assert found.grid.axis_codes == drawn.grid.axis_codes == "RAS"
-    assert found.grid.same_as(image.grid)
-    np.testing.assert_array_equal(drawn.array, labels.array)
+    result, annotated = read_case(case)
+    assert result.grid.axis_codes == annotated.grid.axis_codes == "RAS"
+    assert result.grid.same_as(image.grid)
+    np.testing.assert_array_equal(annotated.array, labels.array)
 
 
 def test_a_case_may_have_a_table_of_its_own(folder: Path) -> None:
@@ -68,8 +68,8 @@ def test_a_case_may_have_a_table_of_its_own(folder: Path) -> None:
 
 def test_adding_a_case_leaves_all_other_files_alone(folder: Path) -> None:
     def state() -> dict[Path, tuple[int, bytes]]:
-        found = [path for path in folder.rglob("*.nii.gz") if path.name != "new.nii.gz"]
-        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+        result = [path for path in folder.rglob("*.nii.gz") if path.name != "new.nii.gz"]
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in result}
 
     before = state()
     rows = json.loads((folder / "dataset.json").read_text())["cases"]
@@ -97,7 +97,7 @@ def test_what_cannot_be_written_leaves_the_dataset_as_it_was(folder: Path) -> No
     assert {path.name for path in folder.iterdir()} == {"dataset.json", "images", "labels"}
 
 
-def test_cases_are_told_by_split(folder: Path) -> None:
+def test_cases_by_split(folder: Path) -> None:
     dataset = Dataset.open(folder)
     assert [case.name for case in dataset.cases("train")] == ["case-0", "case-1"]
     assert [case.name for case in dataset.cases("val")] == ["case-2"]
@@ -113,18 +113,18 @@ def test_a_folder_holds_one_dataset(folder: Path) -> None:
 
 def test_bad_cases_are_refused_before_anything_is_written(folder: Path) -> None:
     image, labels = sets.exam(1)
-    moved = Volume(labels.array, labels.affine + np.eye(4)[:, [3, 3, 3, 0]])
-    strange = Volume(np.where(labels.array == 5, 77, labels.array).astype(np.uint8), labels.affine)
-    for name, drawn, facts, told in (
+    shifted = Volume(labels.array, labels.affine + np.eye(4)[:, [3, 3, 3, 0]])
+    unknown = Volume(np.where(labels.array == 5, 77, labels.array).astype(np.uint8), labels.affine)
+    for name, annotated, facts, message in (
         ("../out", labels, {}, "a name may hold"),
         ("a b", labels, {}, "a name may hold"),
-        ("ok", moved, {}, "different grids"),
-        ("ok", strange, {}, "holds the value 77"),
+        ("ok", shifted, {}, "different grids"),
+        ("ok", unknown, {}, "holds the value 77"),
         ("ok", labels, {"table": {0: ["background"]}}, "holds the value 1"),
         ("ok", labels, {"table": {1: ["body"]}}, "the value 0 is missing"),
     ):
-        with pytest.raises(DatasetError, match=told):
-            write_case(folder, name, image, drawn, facts)
+        with pytest.raises(DatasetError, match=message):
+            write_case(folder, name, image, annotated, facts)
     assert len(list(folder.rglob("*.nii.gz"))) == 6
 
 
@@ -157,15 +157,15 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_entry_is_named(name: str, folder: Path) -> None:
-    keys, value, told = WRONG[name]
+    keys, value, message = WRONG[name]
     path = folder / "dataset.json"
     values = json.loads(path.read_text())
-    place = values
+    folder_root = values
     for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = value
+        folder_root = folder_root[key]
+    folder_root[keys[-1]] = value
     path.write_text(json.dumps(values))
-    with pytest.raises(DatasetError, match=told) as caught:
+    with pytest.raises(DatasetError, match=message) as caught:
         Dataset.open(folder)
     assert str(caught.value).startswith(f"{path}: line ")
     assert "\n" not in str(caught.value)
@@ -183,7 +183,7 @@ def test_a_folder_without_dataset_json_is_refused(tmp_path: Path) -> None:
         Dataset.open(tmp_path)
 
 
-def test_files_that_changed_since_are_found(folder: Path) -> None:
+def test_changed_files_are_detected(folder: Path) -> None:
     dataset = Dataset.open(folder)
     for case in dataset.cases():
         verify_checksums(case)
@@ -208,8 +208,8 @@ NAMES = st.sampled_from([*(s.name for s in STRUCTURES), *(str(kind) for kind in 
 @given(st.dictionaries(st.integers(1, 255), st.lists(NAMES, min_size=1, max_size=4)), st.lists(NAMES, min_size=1))
 def test_label_tables_survive_json(table: dict[int, list[str]], rest: list[str]) -> None:
     once = parse_label_table({str(value): names for value, names in ({0: rest} | table).items()}, "here")
-    again = parse_label_table(json.loads(json.dumps(once)), "here")
-    assert again == once == {value: tuple(names) for value, names in ({0: rest} | table).items()}
+    repeated = parse_label_table(json.loads(json.dumps(once)), "here")
+    assert repeated == once == {value: tuple(names) for value, names in ({0: rest} | table).items()}
 
 
 @given(st.dictionaries(st.text(), st.lists(st.text()) | st.text() | st.none() | st.integers()))

@@ -40,14 +40,14 @@ def times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_cases_are_as_their_source_told(source: Path, tmp_path: Path) -> None:
-    told: list[tuple[str, int]] = []
+def test_cases_have_the_metadata_of_their_source(source: Path, tmp_path: Path) -> None:
+    message: list[tuple[str, int]] = []
     done = import_source(
-        pair_importer.IMPORTER, source, tmp_path / "out", jobs=1, on_case_done=lambda *args: told.append(args)
+        pair_importer.IMPORTER, source, tmp_path / "out", jobs=1, on_case_done=lambda *args: message.append(args)
     )
     assert done.added == tuple(NAMES)
     assert (done.unchanged, done.refused) == ((), {})
-    assert told == [(name, 5) for name in NAMES]
+    assert message == [(name, 5) for name in NAMES]
     assert done.cases_by_fault() == {"tilted": ["d-1-tilted"]}
     for seed, case in enumerate(done.dataset.cases()):
         image, labels = read_case(case)
@@ -69,8 +69,8 @@ def test_importing_again_changes_nothing(source: Path, tmp_path: Path) -> None:
     (source / "b-1_labels.nii.gz").unlink()
     first = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1)
     before, stamps = contents(tmp_path / "out"), times(tmp_path / "out")
-    again = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1, seed=5)
-    assert (again.added, again.unchanged, again.refused) == ((), first.added, first.refused)
+    repeated = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1, seed=5)
+    assert (repeated.added, repeated.unchanged, repeated.refused) == ((), first.added, first.refused)
     assert contents(tmp_path / "out") == before
     assert times(tmp_path / "out") == stamps
 
@@ -88,11 +88,11 @@ def test_new_cases_come_to_the_old_ones_and_patients_stay_in_their_split(source:
     splits: dict[str, set[str]] = {}
     for case in grown.dataset.cases():
         splits.setdefault(case.patient, set()).add(case.split)
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(result) == 1 for result in splits.values())
     assert {"train", "val"} == set().union(*splits.values())
 
 
-def test_a_source_that_changed_is_told_and_its_case_left(source: Path, tmp_path: Path) -> None:
+def test_a_changed_source_is_reported_and_its_case_unchanged(source: Path, tmp_path: Path) -> None:
     import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1)
     before = contents(tmp_path / "out")
     pair_importer.write(source, ["c-1"])
@@ -118,7 +118,7 @@ def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path:
     done = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=2)
     assert done.added == ("a-1", "d-1-tilted")
     assert set(done.refused) == {"a-2", "b-1", "c-1", "e-1", "f-1", "g-1", "linked"}
-    for name, told in {
+    for name, message in {
         "a-2": "a-2.nii.gz and copy/a-2.nii.gz: two exams under one name",
         "b-1": "b-1.nii.gz: truncated",
         "c-1": "c-1_labels.nii.gz: missing",
@@ -127,7 +127,7 @@ def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path:
         "g-1": "g-1.nii.gz: a link that leads out of the source",
         "linked": "a folder that is a link and leads out of the source",
     }.items():
-        assert told in done.refused[name]
+        assert message in done.refused[name]
         assert "\n" not in done.refused[name]
         assert str(tmp_path / "source") not in done.refused[name]
     assert Dataset.open(tmp_path / "out").refused == done.refused
@@ -145,8 +145,8 @@ def test_links_within_the_source_are_followed(source: Path, tmp_path: Path) -> N
 
 def test_folders_that_do_not_fit_are_one_line(source: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for wrong, told in (("empty", "no pairs NAME"), ("gone", "no folder")):
-        with pytest.raises(DatasetError, match=told):
+    for wrong, message in (("empty", "no pairs NAME"), ("gone", "no folder")):
+        with pytest.raises(DatasetError, match=message):
             import_source(pair_importer.IMPORTER, tmp_path / wrong, tmp_path / "out")
         assert not (tmp_path / "out").exists()
     create_dataset(tmp_path / "other", "other", {0: ["background"], 1: ["disc"]})
@@ -160,7 +160,7 @@ def test_folders_that_do_not_fit_are_one_line(source: Path, tmp_path: Path) -> N
         import_source(pair_importer.IMPORTER, source, tmp_path / "mine")
 
 
-def begun(code: str, source: Path, target: Path, **how: object) -> subprocess.Popen[str]:
+def start_import(code: str, source: Path, target: Path, **how: object) -> subprocess.Popen[str]:
     text = (
         "import sys; from tests.datasets import pair_importer; from lumbarseg.datasets import importing, workers\n"
         "if __name__ == '__main__':\n"
@@ -193,7 +193,7 @@ def test_an_import_that_is_struck_goes_on_where_it_stopped(blow: signal.Signals,
     names = [f"p{i:02d}-1" for i in range(40)]  # so many that a busy machine strikes before the last, too
     source = pair_importer.write(tmp_path / "source", names)
     target = tmp_path / "struck" / "set"
-    process = begun("importing.import_source(pair_importer.SLOW, *sys.argv[1:], jobs=2)", source, target)
+    process = start_import("importing.import_source(pair_importer.SLOW, *sys.argv[1:], jobs=2)", source, target)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if (target / "dataset.json").exists() and len(Dataset.open(target).cases()) >= 3:
@@ -219,7 +219,7 @@ def test_what_is_done_is_kept_when_the_disk_takes_no_more(source: Path, tmp_path
     pair_importer.write(source, ["c-1"], shape=(60, 128, 128))
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
     target = tmp_path / "out"
-    process = begun(
+    process = start_import(
         "importing.import_source(pair_importer.IMPORTER, *sys.argv[1:], jobs=1)", source, target, preexec_fn=limit
     )
     _, error = process.communicate(timeout=60)

@@ -23,7 +23,7 @@ TEXT = """{
 """
 
 
-def test_the_line_of_a_value_is_found() -> None:
+def test_the_line_of_a_value() -> None:
     assert find_line(TEXT, []) == 1
     assert find_line(TEXT, ["labels", "300"]) == 4
     assert find_line(TEXT, ["cases", "1"]) == 7
@@ -51,7 +51,7 @@ def paths(value: Any, keys: list[str]) -> list[list[str]]:
 
 
 @given(VALUES, st.sampled_from([None, 1]))
-def test_every_value_of_any_json_is_found_where_it_begins(value: Any, indent: int | None) -> None:
+def test_the_line_of_every_value_of_any_json(value: Any, indent: int | None) -> None:
     text = json.dumps(value, indent=indent)
     lines = text.splitlines() or [""]
     for keys in paths(value, []):

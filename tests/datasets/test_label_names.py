@@ -7,24 +7,24 @@ import pytest
 from lumbarseg.anatomy import STRUCTURES, Kind
 from lumbarseg.datasets.label_names import ParsedLabelName, parse_label_name
 
-WHOLE = ("L1", "L1 arch")
+COMPLETE = ("L1", "L1 arch")
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda s: s.name)
 def test_every_structure_is_known_by_its_own_name(structure) -> None:
-    found = parse_label_name(structure.name)
-    assert found is not None and found.partial_kind is None
-    assert found.structures == (structure.name,) or (
-        found.is_bare_level and found.structures == (structure.name, f"{structure.name} arch")
+    result = parse_label_name(structure.name)
+    assert result is not None and result.partial_kind is None
+    assert result.structures == (structure.name,) or (
+        result.is_bare_level and result.structures == (structure.name, f"{structure.name} arch")
     )
 
 
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("vertebrae_L1", WHOLE),
-        ("Vertebra L1", WHOLE),
-        ("L01 vertebra", WHOLE),
+        ("vertebrae_L1", COMPLETE),
+        ("Vertebra L1", COMPLETE),
+        ("L01 vertebra", COMPLETE),
         ("L1_body", ("L1",)),
         ("vertebral body L1", ("L1",)),
         ("L1 posterior elements", ("L1 arch",)),
@@ -63,9 +63,9 @@ def test_a_part_is_not_the_whole(text: str, names: str, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "label1", "tumour", "lumbar spine", "L7", "T13", "disc L4", "T1 L1", "muscle"])
-def test_what_cannot_be_told_is_not_guessed(text: str) -> None:
+def test_an_unknown_name_is_not_guessed(text: str) -> None:
     assert parse_label_name(text) is None
 
 
 def test_a_level_alone_may_be_either() -> None:
-    assert parse_label_name("L1") == ParsedLabelName(WHOLE, is_bare_level=True)
+    assert parse_label_name("L1") == ParsedLabelName(COMPLETE, is_bare_level=True)

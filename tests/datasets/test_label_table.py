@@ -25,7 +25,7 @@ def test_a_structure_keeps_its_name_colour_and_code_under_any_value() -> None:
     }
 
 
-def test_sets_kinds_and_the_unknown_are_told_as_they_are() -> None:
+def test_names_of_sets_kinds_and_the_unknown() -> None:
     table = {
         0: ("background",),
         1: ("L4", "L4 arch"),
@@ -43,22 +43,22 @@ def test_sets_kinds_and_the_unknown_are_told_as_they_are() -> None:
     assert all(not row.code for row in rows.values())
 
 
-def test_what_a_header_says_is_what_the_table_says(tmp_path: Path) -> None:
+def test_the_header_names_the_same_structures_as_the_table(tmp_path: Path) -> None:
     dataset = create_dataset(tmp_path / "set", "mine", sets.TABLE)
     case = write_case_files(dataset, "a", *sets.exam(1), {})
-    told = b"".join(bytes(e.get_content()) for e in nib.load(case.labels).header.extensions).decode()
+    message = b"".join(bytes(e.get_content()) for e in nib.load(case.labels).header.extensions).decode()
     for value, names in sets.TABLE.items():
-        assert (f'Label Key="{value}"' in told) == (value > 0)
-        assert (f"[{names[0]}]" in told) == (value > 0)
-    assert not any(f"[{s.name}]" in told for s in STRUCTURES if s.name not in ("canal", "sacrum"))
+        assert (f'Label Key="{value}"' in message) == (value > 0)
+        assert (f"[{names[0]}]" in message) == (value > 0)
+    assert not any(f"[{s.name}]" in message for s in STRUCTURES if s.name not in ("canal", "sacrum"))
 
 
 def test_whole_numbers_are_stored_in_two_bytes_and_others_as_they_are(tmp_path: Path) -> None:
     dataset = create_dataset(tmp_path / "set", "mine", sets.TABLE)
     image, labels = sets.exam(1)
-    whole = type(image)(np.rint(image.array), image.affine)
-    large = type(image)(whole.array + 40_000, image.affine)
-    for name, volume, kind in (("whole", whole, "int16"), ("real", image, "float32"), ("large", large, "float32")):
+    complete = type(image)(np.rint(image.array), image.affine)
+    large = type(image)(complete.array + 40_000, image.affine)
+    for name, volume, kind in (("whole", complete, "int16"), ("real", image, "float32"), ("large", large, "float32")):
         stored = nib.load(write_case_files(dataset, name, volume, labels, {}).image)
         assert stored.get_data_dtype() == kind
         np.testing.assert_array_equal(np.asarray(stored.dataobj), volume.array)

@@ -17,10 +17,10 @@ from lumbarseg.volume import Volume
 
 from .small_phantoms import exam
 
-WHOLE = (Kind.BODY.value, Kind.ARCH.value)
-NAMED: LabelTable = {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}}
+COMPLETE = (Kind.BODY.value, Kind.ARCH.value)
+NAMED_FILES: LabelTable = {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}}
 TAG: LabelTable = {0: ("background",), 1: ("body",)}
-TISSUES: LabelTable = {0: ("background", "sacrum"), 1: WHOLE, 2: ("disc",), 3: ("canal",)}
+TISSUES: LabelTable = {0: ("background", "sacrum"), 1: COMPLETE, 2: ("disc",), 3: ("canal",)}
 FLIPS = [(1, 1), (-1, 1), (1, -1), (-1, -1)]
 SEQUENCES = ("T2", "T1", "STIR", "GRE", "SPACE")
 
@@ -31,13 +31,13 @@ def phantom(sequence: str, number: int = 0) -> tuple[Volume, Volume]:
     return reorient(one.image, "RAS"), reorient(one.labels, "RAS")
 
 
-def judged(image: Volume, labels: Volume, table: LabelTable, flips: tuple[int, int]) -> OrientationEstimate:
+def estimate(image: Volume, labels: Volume, table: LabelTable, flips: tuple[int, int]) -> OrientationEstimate:
     """The judgement of an exam whose header reverses the axes that are -1 in `flips`."""
     affine = np.diag([1.0, *flips, 1.0]) @ labels.affine
     return estimate_orientation(Volume(image.array, affine), Volume(labels.array, affine), table)
 
 
-def only(labels: Volume, *kinds: Kind) -> Volume:
+def single(labels: Volume, *kinds: Kind) -> Volume:
     keep = [s.label for s in STRUCTURES if s.kind in kinds]
     return Volume(np.where(np.isin(labels.array, keep), labels.array, 0).astype(np.uint8), labels.affine)
 
@@ -53,21 +53,21 @@ def tissues(labels: Volume) -> Volume:
 
 @pytest.mark.parametrize("flips", FLIPS)
 @pytest.mark.parametrize("sequence", SEQUENCES)
-def test_labels_of_everything_leave_no_doubt(sequence: str, flips: tuple[int, int]) -> None:
+def test_labels_of_everything_are_certain(sequence: str, flips: tuple[int, int]) -> None:
     image, labels = phantom(sequence)
-    found = judged(image, labels, NAMED, flips)
-    assert (found.anterior_posterior, found.superior_inferior) == flips
+    result = estimate(image, labels, NAMED_FILES, flips)
+    assert (result.anterior_posterior, result.superior_inferior) == flips
 
 
 @pytest.mark.parametrize("flips", FLIPS)
 @pytest.mark.parametrize("sequence", SEQUENCES)
-def test_the_canal_tells_the_front_of_vertebrae_without_names(sequence: str, flips: tuple[int, int]) -> None:
+def test_the_canal_shows_the_front_of_vertebrae_without_names(sequence: str, flips: tuple[int, int]) -> None:
     image, labels = phantom(sequence)
-    found = judged(image, tissues(labels), TISSUES, flips)
-    assert found.anterior_posterior == flips[0] and found.superior_inferior in (0, flips[1])
+    result = estimate(image, tissues(labels), TISSUES, flips)
+    assert result.anterior_posterior == flips[0] and result.superior_inferior in (0, flips[1])
     middle = len(labels.array) // 2
     slab = [Volume(v.array[middle - 1 : middle + 2], v.affine) for v in (image, tissues(labels))]
-    assert judged(slab[0], slab[1], TISSUES, flips).anterior_posterior == flips[0]
+    assert estimate(slab[0], slab[1], TISSUES, flips).anterior_posterior == flips[0]
 
 
 @pytest.mark.parametrize("kind", [Kind.BODY, Kind.DISC])
@@ -76,17 +76,17 @@ def test_shapes_alone_are_mostly_right_and_hardly_ever_wrong(kind: Kind) -> None
     for number in range(3):
         for sequence in SEQUENCES:
             image, labels = phantom(sequence, number)
-            found = judged(image, only(labels, kind), NAMED, (-1, 1))
-            assert found.superior_inferior == 1  # by their names
-            verdicts.append(-found.anterior_posterior)
+            result = estimate(image, single(labels, kind), NAMED_FILES, (-1, 1))
+            assert result.superior_inferior == 1  # by their names
+            verdicts.append(-result.anterior_posterior)
     assert sum(verdict > 0 for verdict in verdicts) > 0.8 * len(verdicts)
     assert sum(verdict < 0 for verdict in verdicts) <= 1
 
 
 def test_a_reversed_header_gives_the_opposite_evidence() -> None:
     image, labels = phantom("T2")
-    tag = Volume((only(labels, Kind.BODY).array > 0).astype(np.uint8), labels.affine)
-    one, other = (judged(image, tag, TAG, flips) for flips in ((1, 1), (-1, -1)))
+    tag = Volume((single(labels, Kind.BODY).array > 0).astype(np.uint8), labels.affine)
+    one, other = (estimate(image, tag, TAG, flips) for flips in ((1, 1), (-1, -1)))
     assert (one.anterior_posterior, one.superior_inferior) == (-other.anterior_posterior, -other.superior_inferior)
     assert len(one.reasons) == len(other.reasons) >= 4
 
@@ -98,24 +98,24 @@ def test_grey_values_alone_decide_little_and_never_wrongly() -> None:
         column = np.zeros_like(labels.array)
         i, j, k = (size // 2 for size in labels.array.shape)
         column[i - 1 : i + 2, j - 10 : j + 10, 20 : 2 * k - 20] = 1
-        verdicts.append(judged(image, Volume(column, labels.affine), TAG, (1, 1)).anterior_posterior)
+        verdicts.append(estimate(image, Volume(column, labels.affine), TAG, (1, 1)).anterior_posterior)
     assert min(verdicts) == 0 and sum(verdicts) <= 1
 
 
-@pytest.mark.parametrize("drawn", [0, 3])
-def test_nothing_is_claimed_where_nothing_is_drawn(drawn: int) -> None:
+@pytest.mark.parametrize("annotated", [0, 3])
+def test_nothing_is_claimed_without_labels(annotated: int) -> None:
     array = np.zeros((5, 30, 40), np.uint8)
-    array[2, 10:13, 10:13] = drawn
-    found = estimate_orientation(Volume(array.astype(np.float32), np.eye(4)), Volume(array, np.eye(4)), TISSUES)
-    assert (found.anterior_posterior, found.superior_inferior) == (0, 0) and "labelled" in found.reasons[0]
+    array[2, 10:13, 10:13] = annotated
+    result = estimate_orientation(Volume(array.astype(np.float32), np.eye(4)), Volume(array, np.eye(4)), TISSUES)
+    assert (result.anterior_posterior, result.superior_inferior) == (0, 0) and "labelled" in result.reasons[0]
 
 
 @pytest.mark.parametrize("name", ["siegen", "myosegmentum", "discs", "spider_space/test"])
-def test_real_exams_are_told_right(real: Path, name: str) -> None:
-    table = TISSUES if name.startswith("spider") else {**NAMED, 30: ("sacrum",)}
+def test_orientation_of_real_exams(real: Path, name: str) -> None:
+    table = TISSUES if name.startswith("spider") else {**NAMED_FILES, 30: ("sacrum",)}
     for path in sorted((real / name).glob("*_image.nii.gz"))[:6]:
         image, labels = io.read_image(path), io.read_labels(path.with_name(path.name.replace("image", "labels")))
         for flips in FLIPS[1:3]:
-            found = judged(image, labels, table, flips)
-            assert found.anterior_posterior == flips[0], path.name
-            assert found.superior_inferior in ((0, flips[1]) if name.startswith("spider") else (flips[1],)), path.name
+            result = estimate(image, labels, table, flips)
+            assert result.anterior_posterior == flips[0], path.name
+            assert result.superior_inferior in ((0, flips[1]) if name.startswith("spider") else (flips[1],)), path.name

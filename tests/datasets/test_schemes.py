@@ -45,7 +45,7 @@ def allows(names: tuple[str, ...], structure: Structure) -> bool:
 
 
 @given(schemes, structures)
-def test_every_structure_comes_back_or_is_said_to_be_undrawn(name: str, structure: Structure) -> None:
+def test_every_structure_comes_back_or_is_unannotated(name: str, structure: Structure) -> None:
     """Only what no regular spine has may be missing from a scheme without a word."""
     table = SCHEMES[name]
     value = value_for_structure(table, structure.name)
@@ -56,8 +56,8 @@ def test_every_structure_comes_back_or_is_said_to_be_undrawn(name: str, structur
 def test_a_value_that_names_a_level_names_the_right_one(name: str, structure: Structure) -> None:
     table = SCHEMES[name]
     value = value_for_structure(table, structure.name)
-    named = [other for other in table[value] if value and other not in tuple(Kind)]
-    assert not named or structure.name in named
+    by_name = [other for other in table[value] if value and other not in tuple(Kind)]
+    assert not by_name or structure.name in by_name
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -69,7 +69,7 @@ def test_schemes_are_valid_tables(name: str) -> None:
 
 def test_schemes_have_the_numbers_of_their_programs() -> None:
     """L1, L5, T12, the disc L4-L5, that on the sacrum, the sacrum and the canal, as the programs document them."""
-    asked = ("L1", "L5", "T12", "L4-L5", "L5-S1", "sacrum", "canal")
+    structures_value = ("L1", "L5", "T12", "L4-L5", "L5-S1", "sacrum", "canal")
     expected = {
         "default": (1, 5, 13, 9, 10, 11, 12),
         "spider": (5, 1, 6, 202, 201, 0, 100),
@@ -80,7 +80,7 @@ def test_schemes_have_the_numbers_of_their_programs() -> None:
         "spineps_subregions": (49, 49, 49, 100, 100, 26, 61),
     }
     for name, values in expected.items():
-        assert tuple(value_for_structure(SCHEMES[name], structure) for structure in asked) == values, name
+        assert tuple(value_for_structure(SCHEMES[name], structure) for structure in structures_value) == values, name
     assert value_for_structure(SCHEMES["totalspineseg"], "T12-L1") == 91
     assert value_for_structure(SCHEMES["totalspineseg"], "T11-T12") == 82
     assert value_for_structure(SCHEMES["spineps"], "T12-L1") == 119
@@ -108,24 +108,24 @@ def test_tables_of_real_exams_mean_what_is_annotated() -> None:
 
 
 @given(st.sets(structures, min_size=1))
-def test_names_of_a_set_of_structures_mean_that_set(chosen: set[Structure]) -> None:
-    labels = frozenset(s.label for s in chosen)
+def test_names_of_a_set_of_structures_mean_that_set(selected: set[Structure]) -> None:
+    labels = frozenset(s.label for s in selected)
     assert labels_for_names(names_for_labels(labels)) == labels
 
 
 @given(st.lists(st.sampled_from([s.name for s in STRUCTURES]), min_size=1, unique=True))
-def test_what_is_not_drawn_is_in_the_row_of_zero(names: list[str]) -> None:
+def test_the_row_of_zero_names_what_is_not_annotated(names: list[str]) -> None:
     row = unannotated_names([(name,) for name in names])
     assert row[0] == Kind.BACKGROUND
     assert not set(row) & set(names)
     for kind in set(Kind) - {Kind.BACKGROUND}:
-        drawn = [name for name in names if structure_by_name(name).kind is kind]
+        annotated = [name for name in names if structure_by_name(name).kind is kind]
         left = set(regular_structures(kind)) - set(names)
-        assert (kind.value in row) == (not drawn) or kind.value in names
-        assert not drawn or left <= set(row)
+        assert (kind.value in row) == (not annotated) or kind.value in names
+        assert not annotated or left <= set(row)
 
 
-def test_a_kind_drawn_in_part_says_nothing_of_the_rest() -> None:
+def test_a_partly_annotated_kind_leaves_the_rest_open() -> None:
     assert unannotated_names([("canal",), ("body", "arch"), ("disc",)], partial_kinds=[Kind.CANAL]) == (
         "background",
         "canal",

@@ -68,11 +68,11 @@ def test_cases_of_one_patient_cannot_be_folded() -> None:
 
 
 @given(st.sets(st.text(max_size=8), min_size=1, max_size=30), st.text(), st.integers(0, 99))
-def test_who_comes_later_moves_nobody(patients: set[str], late: str, seed: int) -> None:
+def test_new_patients_do_not_change_other_splits(patients: set[str], late: str, seed: int) -> None:
     before = {patient: split_from_hash(patient, seed, 0.2, 0.1) for patient in patients}
     after = random_splits([case(f"c{i}", p) for i, p in enumerate([*sorted(patients), late])], seed, 0.2, 0.1)
-    named = [case(f"c{i}", p) for i, p in enumerate(sorted(patients)) if p]
-    assert all(after[c.name] == before[c.patient] for c in named)
+    by_name = [case(f"c{i}", p) for i, p in enumerate(sorted(patients)) if p]
+    assert all(after[c.name] == before[c.patient] for c in by_name)
 
 
 def test_shares_are_kept_on_average() -> None:
@@ -93,7 +93,7 @@ def test_the_official_split_is_kept_unless_a_patient_is_in_two() -> None:
         predefined_splits([*cases, case("d", "p", "train")])
 
 
-def test_exams_of_which_nobody_knows_whose_they_are_stand_alone() -> None:
+def test_exams_without_patient_count_as_patients() -> None:
     cases = [case(f"c{i}") for i in range(4)]
     assert sorted(fold_splits(cases, 1, 4, 0).values()) == ["train", "train", "train", "val"]
     assert patients_in_several_splits([case("a"), case("b", split="val")]) == {}

@@ -41,9 +41,9 @@ def import_layout(
 ) -> RoundTrip:
     """The exams written in a layout and read back, case by case."""
     out = RoundTrip(layout.write(folder, iter(exams), np.random.default_rng(5), with_faults))
-    found = importer.list_cases(folder)
-    out.refused = dict(found.refused)
-    for raw in found.cases:
+    result = importer.list_cases(folder)
+    out.refused = dict(result.refused)
+    for raw in result.cases:
         try:
             out.loaded[raw.name] = importer.load_case(raw)
         except LumbarsegError as error:
@@ -56,9 +56,9 @@ def disagreement(read: LoadedCase, truth: Volume, table: LabelTable) -> Array:
     labels, true = reorient(read.labels, "RAS"), reorient(truth, "RAS").array
     out = np.zeros(true.shape, bool)
     for value in np.unique(labels.array):
-        here = labels.array == value
+        mask = labels.array == value
         names = set((read.label_table or table)[int(value)])
         fitting = [s.label for s in STRUCTURES if names & {s.name, s.kind.value}]
         fitting += [0] if Kind.BACKGROUND.value in names else []
-        out[here] = ~np.isin(true[here], fitting)
+        out[mask] = ~np.isin(true[mask], fitting)
     return out

@@ -48,20 +48,20 @@ def test_every_injected_fault_is_reported_and_none_invented(round_trip: RoundTri
 
 def test_the_bodies_are_the_phantoms_voxel_for_voxel(round_trip: RoundTrip) -> None:
     for name, read in round_trip.loaded.items():
-        found, true = reorient(read.labels, "RAS").array, truth(name)
+        result, true = reorient(read.labels, "RAS").array, truth(name)
         touching = any(text.startswith("touching") for text in read.warnings)
-        here = true > 0 if touching else np.ones(true.shape, bool)  # the bridge between two bodies belongs to none
-        np.testing.assert_array_equal(found[here], true[here])
-        assert set(np.unique(found)) == {0, *LABELS} <= set(LABEL_TABLE)
+        mask = true > 0 if touching else np.ones(true.shape, bool)  # the bridge between two bodies belongs to none
+        np.testing.assert_array_equal(result[mask], true[mask])
+        assert set(np.unique(result)) == {0, *LABELS} <= set(LABEL_TABLE)
         np.testing.assert_allclose(read.image.affine, read.labels.affine)
 
 
 def test_the_touching_bodies_are_named_and_keep_every_voxel(round_trip: RoundTrip) -> None:
     injected = next(fault for fault in round_trip.injected if fault.fault == "touching")
-    told = next(text for text in round_trip.loaded[injected.case].warnings if text.startswith("touching"))
-    assert set(injected.detail.split(" and ")) <= set(told.replace(",", "").split())
-    found = reorient(round_trip.loaded[injected.case].labels, "RAS").array
-    assert (found > 0).sum() > (truth(injected.case) > 0).sum()  # the bridge was given to the two
+    message = next(text for text in round_trip.loaded[injected.case].warnings if text.startswith("touching"))
+    assert set(injected.detail.split(" and ")) <= set(message.replace(",", "").split())
+    result = reorient(round_trip.loaded[injected.case].labels, "RAS").array
+    assert (result > 0).sum() > (truth(injected.case) > 0).sum()  # the bridge was given to the two
 
 
 def test_a_header_that_is_right_is_left_alone(round_trip: RoundTrip) -> None:
@@ -100,7 +100,7 @@ def test_a_body_too_few_or_too_far_is_refused_with_the_reason(round_trip: RoundT
         IMPORTER.load_case(IMPORTER.list_cases(tmp_path).cases[0])
 
 
-def test_bad_files_are_told_in_one_line(tmp_path: Path) -> None:
+def test_bad_files_are_refused_with_one_line(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no Img_NN"):
         IMPORTER.list_cases(tmp_path)
     volume = Volume(np.zeros((3, 4, 5), np.uint8), np.eye(4))
@@ -123,12 +123,12 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_the_real_exams_come_out_named_and_turned(real: Path) -> None:
-    found = IMPORTER.list_cases(real / "chu")
-    assert len(found.cases) == 10 and not found.refused
-    for raw in found.cases:
+    result = IMPORTER.list_cases(real / "chu")
+    assert len(result.cases) == 10 and not result.refused
+    for raw in result.cases:
         read = IMPORTER.load_case(raw)
-        named = io.read_labels(real / "chu" / "named" / f"{raw.name}_named.nii.gz")
-        np.testing.assert_array_equal(read.labels.array, named.array)
+        by_name = io.read_labels(real / "chu" / "named" / f"{raw.name}_named.nii.gz")
+        np.testing.assert_array_equal(read.labels.array, by_name.array)
         np.testing.assert_allclose(read.image.affine, np.diag([-2, -1.25, 1.25, 1]))
         assert [text.partition(":")[0] for text in read.warnings] == ["axis"]
         assert (raw.patient, raw.contrast) == (raw.name[4:], "T2")

@@ -28,8 +28,8 @@ ALWAYS = {"counted", "patients"}
 
 @cache
 def phantoms() -> tuple[SyntheticExam, ...]:
-    drawn = (exam(number, seed=11, sequence="GRE", bodies=8, slices=15) for number in range(12))
-    return tuple([one for one in drawn if layout.is_usable(one)][:3])
+    annotated = (exam(number, seed=11, sequence="GRE", bodies=8, slices=15) for number in range(12))
+    return tuple([one for one in annotated if layout.is_usable(one)][:3])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_injected_faults_are_reported_and_discs_are_the_truth(round_trip: RoundT
         np.testing.assert_array_equal(reorient(read.image, "RAS").array, reorient(one.image, "RAS").array)
 
 
-def test_the_image_is_the_contrast_that_was_asked_for(copy: Path) -> None:
+def test_the_selected_contrast_is_read(copy: Path) -> None:
     importer = ivdm3seg.make_importer("wat")
     inn, wat = (i.load_case(i.list_cases(copy).cases[0]).image.array for i in (IMPORTER, importer))
     np.testing.assert_array_equal(wat, (inn * 0.5).astype(int))
@@ -85,15 +85,15 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
     (copy / "01" / "01_Labels.nii").rename(copy / "01" / "01-Labels.nii")
     done = import_source(IMPORTER, copy, tmp_path / "out", jobs=1)
     assert done.added == ("01",)
-    told = {
+    message = {
         "02": "its labels are missing",
         "03": "its image is missing: 03[_-]inn",
         "04": "discs, 7 or more are expected",
         "05": "holds the values 0, 1, 2; one value",
         "06": "2 images of one exam",
     }
-    assert set(done.refused) == set(told)
-    for name, text in told.items():
+    assert set(done.refused) == set(message)
+    for name, text in message.items():
         assert text in done.refused[name]
 
 

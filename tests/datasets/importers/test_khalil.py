@@ -51,8 +51,8 @@ def labels_dir(source: Path) -> Path:
 
 
 def truth(exam: SyntheticExam, missing: set[str] = frozenset()) -> np.ndarray:
-    drawn = [structure_by_name(name).label for name in mask_levels.COLUMN_STRUCTURES if name not in missing]
-    return np.where(np.isin(exam.labels.array, drawn), exam.labels.array, 0)
+    annotated = [structure_by_name(name).label for name in mask_levels.COLUMN_STRUCTURES if name not in missing]
+    return np.where(np.isin(exam.labels.array, annotated), exam.labels.array, 0)
 
 
 def one(source: Path, target: Path) -> ImportResult:
@@ -86,7 +86,7 @@ def test_every_injected_fault_is_reported_none_invented_and_every_voxel_is_true(
     splits: dict[str, set[str]] = {}
     for case in cases.values():
         splits.setdefault(case.patient, set()).add(case.split)
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(result) == 1 for result in splits.values())
 
 
 def test_a_round_trip_without_faults_is_imported_without_a_word(two: RoundTrip, tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ def test_a_round_trip_without_faults_is_imported_without_a_word(two: RoundTrip, 
         np.testing.assert_array_equal(io.read_labels(case.labels).array, truth(exam))
 
 
-def test_the_table_leaves_open_what_nobody_drew() -> None:
-    undrawn = set(khalil.LABEL_TABLE[0])
-    assert {"canal", "sacrum", "arch", "background", "T12", "L6", "L5-S1"} <= undrawn
-    assert not undrawn & {*mask_levels.COLUMN_STRUCTURES, "body", "disc"}
+def test_the_table_leaves_open_what_is_not_annotated() -> None:
+    unannotated = set(khalil.LABEL_TABLE[0])
+    assert {"canal", "sacrum", "arch", "background", "T12", "L6", "L5-S1"} <= unannotated
+    assert not unannotated & {*mask_levels.COLUMN_STRUCTURES, "body", "disc"}
     assert [names[0] for value, names in khalil.LABEL_TABLE.items() if value] == [
         structure_by_name(name).name
         for name in sorted(mask_levels.COLUMN_STRUCTURES, key=lambda name: structure_by_name(name).label)
@@ -133,11 +133,11 @@ def test_a_wrong_folder_is_one_line(tmp_path: Path, source: Path) -> None:
             khalil.list_cases(folder)
     shutil.copy(source / "S01" / "Avanto" / "sagittal" / "T2_TSE.nii.gz", source / "loose_T2.nii.gz")
     shutil.rmtree(labels_dir(source))
-    found = khalil.list_cases(source)
-    assert [raw.scanner for raw in found.cases] == ["Ingenia"]
-    told = dict(found.refused)
-    assert "no masks in a folder Labels or Masks" in told["S01_Avanto_sagittal_T2-TSE"]
-    assert "in no folder of a patient" in told["loose-T2"]
+    result = khalil.list_cases(source)
+    assert [raw.scanner for raw in result.cases] == ["Ingenia"]
+    message = dict(result.refused)
+    assert "no masks in a folder Labels or Masks" in message["S01_Avanto_sagittal_T2-TSE"]
+    assert "in no folder of a patient" in message["loose-T2"]
 
 
 def spoiled(source: Path, tmp_path: Path) -> tuple[str, ImportResult]:
@@ -159,9 +159,9 @@ def test_a_header_that_puts_a_mask_elsewhere_in_the_image_is_not_believed(source
     path = labels_dir(source) / "L3.nii.gz"
     mask = io.read_image(path)
     high, low = (mask.grid.to_world(index) for index in (np.array(mask.array.shape) - 1, np.zeros(3)))
-    turned = np.diag([*(np.sign(high - low) * mask.grid.spacing), 1.0])  # other axes, about the same middle
-    turned[:3, 3] = (high + low) / 2 - turned[:3, :3] @ (np.array(mask.array.shape) - 1) / 2
-    io.write_image(Volume(mask.array.astype(np.uint8), turned), path)
+    reordered = np.diag([*(np.sign(high - low) * mask.grid.spacing), 1.0])  # other axes, about the same middle
+    reordered[:3, 3] = (high + low) / 2 - reordered[:3, :3] @ (np.array(mask.array.shape) - 1) / 2
+    io.write_image(Volume(mask.array.astype(np.uint8), reordered), path)
     done = one(source, tmp_path / "out")
     assert list(done.cases_by_fault()) == ["mask-header"]
     np.testing.assert_array_equal(io.read_labels(done.dataset.cases()[0].labels).array, truth(small_phantoms.exam(0)))
@@ -186,11 +186,11 @@ def test_one_structure_in_two_files_or_one_too_many_is_refused(source: Path, tmp
     assert "annotate the same structure" in spoiled(source, tmp_path)[0]
 
 
-def test_levels_that_cannot_be_told_are_refused_unless_the_names_tell(source: Path, tmp_path: Path) -> None:
+def test_unclear_levels_are_refused_unless_file_names_decide(source: Path, tmp_path: Path) -> None:
     for name in ("L1", "L1_L2"):
         (labels_dir(source) / f"{name}.nii.gz").unlink()
-    named = one(source, tmp_path / "named")
-    assert gaps(named.dataset.cases()[0]) == {"L1", "L1-L2"}
+    by_name = one(source, tmp_path / "named")
+    assert gaps(by_name.dataset.cases()[0]) == {"L1", "L1-L2"}
     for number, path in enumerate(sorted(labels_dir(source).iterdir())):
         path.rename(path.with_name(f"{number}.nii.gz"))
     assert "are not clear; name each file" in spoiled(source, tmp_path)[0]
@@ -213,12 +213,12 @@ def test_a_broken_mask_is_named(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stem", "said"),
+    ("stem", "stated"),
     [
         ("L3", "L3"), ("s01_l3_l4", "L3-L4"), ("IVD-L3L4", "L3-L4"), ("disc_L34", "L3-L4"), ("mask_L5", "L5"),
         ("AL3", None), ("L1-L3", None), ("9", None), ("L3_disc", None), ("L5_S1", None), ("T12-L1", None),
         ("L10", None),
     ],
 )  # fmt: skip
-def test_what_a_file_name_says(stem: str, said: str | None) -> None:
-    assert mask_levels.structure_from_file_name(stem) == said
+def test_structures_from_file_names(stem: str, stated: str | None) -> None:
+    assert mask_levels.structure_from_file_name(stem) == stated

@@ -26,7 +26,7 @@ from lumbarseg.volume import Array, Volume
 
 from .layout_round_trip import RoundTrip, import_layout
 
-DRAWN = sorted(structure_by_name(name).label for name in layout.NAMES)
+ANNOTATED = sorted(structure_by_name(name).label for name in layout.NAMES)
 
 
 @cache
@@ -52,7 +52,7 @@ def round_trip(studies: Path) -> RoundTrip:
 def truth(name: str) -> Array:
     """What the person drew of a phantom, RAS."""
     labels = reorient(phantoms()[int(name.partition("-")[2])].labels, "RAS").array
-    return np.where(np.isin(labels, DRAWN), labels, 0)
+    return np.where(np.isin(labels, ANNOTATED), labels, 0)
 
 
 def test_every_injected_fault_is_reported_and_none_invented(round_trip: RoundTrip) -> None:
@@ -63,41 +63,41 @@ def test_every_injected_fault_is_reported_and_none_invented(round_trip: RoundTri
     assert waiting and not waiting & {*round_trip.loaded, *round_trip.refused}
 
 
-def test_segments_are_what_their_names_say_whatever_their_numbers(round_trip: RoundTrip) -> None:
+def test_names_of_segments_count_not_their_numbers(round_trip: RoundTrip) -> None:
     spoilt = {fault.case for fault in round_trip.injected if fault.fault in ("unnamed", "twice")}
-    whole = {name: read for name, read in round_trip.loaded.items() if name not in spoilt}
-    assert len(whole) > 3
-    for name, read in whole.items():
+    complete = {name: read for name, read in round_trip.loaded.items() if name not in spoilt}
+    assert len(complete) > 3
+    for name, read in complete.items():
         np.testing.assert_array_equal(reorient(read.labels, "RAS").array, truth(name))
         assert read.label_table is not None
-        assert set(DRAWN) <= set(read.label_table)
+        assert set(ANNOTATED) <= set(read.label_table)
         assert {"arch", "background"} <= set(read.label_table[0])
         assert not {"body", "disc", "L3"} & set(read.label_table[0])
 
 
 def test_a_segment_without_a_meaning_is_unknown_and_two_of_one_name_are_one(round_trip: RoundTrip) -> None:
-    strange = next(fault.case for fault in round_trip.injected if fault.fault == "unnamed")
-    found, true = reorient(round_trip.loaded[strange].labels, "RAS").array, truth(strange)
-    assert len(np.unique(true[found == 255])) == 1
-    np.testing.assert_array_equal(found[found != 255], true[found != 255])
+    unknown = next(fault.case for fault in round_trip.injected if fault.fault == "unnamed")
+    result, true = reorient(round_trip.loaded[unknown].labels, "RAS").array, truth(unknown)
+    assert len(np.unique(true[result == 255])) == 1
+    np.testing.assert_array_equal(result[result != 255], true[result != 255])
     twice = next(fault.case for fault in round_trip.injected if fault.fault == "twice")
-    found, true = reorient(round_trip.loaded[twice].labels, "RAS").array, truth(twice)
+    result, true = reorient(round_trip.loaded[twice].labels, "RAS").array, truth(twice)
     np.testing.assert_array_equal(
-        found, np.where(true == structure_by_name("L1").label, structure_by_name("L2").label, true)
+        result, np.where(true == structure_by_name("L1").label, structure_by_name("L2").label, true)
     )
 
 
 def test_who_when_and_which_model_stay_with_each_case(round_trip: RoundTrip) -> None:
     for read in round_trip.loaded.values():
-        told = read.metadata["annotated"]
-        assert (told["by"], told["model"], told["tag"]) == ("reader one", "lumbar_spine", "final")
-        assert told["at"].startswith("2025-10-") and told["at"].endswith("+00:00")
-        assert told["other_tags"] == ["original"]
+        message = read.metadata["annotated"]
+        assert (message["by"], message["model"], message["tag"]) == ("reader one", "lumbar_spine", "final")
+        assert message["at"].startswith("2025-10-") and message["at"].endswith("+00:00")
+        assert message["other_tags"] == ["original"]
     plain = next(name for name, read in round_trip.loaded.items() if not read.warnings)
-    told = round_trip.loaded[plain].metadata["annotated"]
+    message = round_trip.loaded[plain].metadata["annotated"]
     half = truth(plain)  # the answer lacks a part of L3, and nothing else
-    assert 0 < told["changed_voxels"] < (half == structure_by_name("L3").label).sum()
-    assert 0.9 < told["answer_dice"] < 1
+    assert 0 < message["changed_voxels"] < (half == structure_by_name("L3").label).sum()
+    assert 0.9 < message["answer_dice"] < 1
 
 
 def test_refusals_name_the_file_and_the_reason(round_trip: RoundTrip) -> None:
@@ -110,26 +110,26 @@ def test_refusals_name_the_file_and_the_reason(round_trip: RoundTrip) -> None:
         assert text in round_trip.refused[by_detail[detail]]
 
 
-def test_a_table_given_by_the_user_explains_labels_without_names(
+def test_a_table_of_the_user_explains_labels_without_names(
     round_trip: RoundTrip, studies: Path, tmp_path: Path
 ) -> None:
     case = next(fault.case for fault in round_trip.injected if fault.detail == "no names")
     table = tmp_path / "table.json"
     table.write_text(json.dumps({"0": ["background"], **{str(v): ["body"] for v in range(1, 13)}}))
-    told = make_importer(table=table)
-    raw = next(raw for raw in told.list_cases(studies).cases if raw.name == case)
-    read = told.load_case(raw)
+    message = make_importer(table=table)
+    raw = next(raw for raw in message.list_cases(studies).cases if raw.name == case)
+    read = message.load_case(raw)
     np.testing.assert_array_equal(reorient(read.labels, "RAS").array > 0, truth(case) > 0)
 
 
-def test_other_tags_are_left_alone_unless_asked_for(studies: Path, round_trip: RoundTrip) -> None:
-    answers = make_importer(tag="original").list_cases(studies)
-    assert len(answers.cases) == len(layout.FAULTS) - 1  # one image was removed
+def test_other_tags_are_ignored_unless_selected(studies: Path, round_trip: RoundTrip) -> None:
+    results = make_importer(tag="original").list_cases(studies)
+    assert len(results.cases) == len(layout.FAULTS) - 1  # one image was removed
     with pytest.raises(DatasetError, match=r"none of its \d+ exams has a label under second; .*--tag"):
-        make_importer(tag="second").list_cases(_alone(studies, round_trip))
+        make_importer(tag="second").list_cases(_copy_with_original_only(studies, round_trip))
 
 
-def _alone(studies: Path, round_trip: RoundTrip) -> Path:
+def _copy_with_original_only(studies: Path, round_trip: RoundTrip) -> Path:
     """A datastore in which every file is in its place."""
     folder = studies.parent / "whole"
     shutil.copytree(studies, folder, dirs_exist_ok=True)
@@ -141,8 +141,8 @@ def _alone(studies: Path, round_trip: RoundTrip) -> Path:
     return folder
 
 
-def test_what_lies_in_final_but_in_no_table_is_told(studies: Path, round_trip: RoundTrip) -> None:
-    folder = _alone(studies, round_trip)
+def test_a_final_label_outside_the_table_is_reported(studies: Path, round_trip: RoundTrip) -> None:
+    folder = _copy_with_original_only(studies, round_trip)
     shutil.copy(folder / "labels/final/case-0.nii.gz", folder / "labels/final/stray.nii.gz")
     assert "does not list" in dict(make_importer().list_cases(folder).refused)["stray"]
 
@@ -151,11 +151,11 @@ def test_a_segmentation_of_slicer_names_its_values_itself(tmp_path: Path) -> Non
     one = phantoms()[0]
     rows = dict(enumerate(("L4", "sacrum", "L2-L3"), start=1))
     lookup = np.zeros(256, np.uint8)
-    for place, name in rows.items():
-        lookup[structure_by_name(name).label] = place
+    for folder_root, name in rows.items():
+        lookup[structure_by_name(name).label] = folder_root
     segments = [
-        seg_nrrd.Segment(place, name, structure_by_name(name).colour, structure_codes(structure_by_name(name)))
-        for place, name in rows.items()
+        seg_nrrd.Segment(folder_root, name, structure_by_name(name).colour, structure_codes(structure_by_name(name)))
+        for folder_root, name in rows.items()
     ]
     _datastore(tmp_path, one, {"label_info": [{"name": "L1", "idx": 1}]}, ".seg.nrrd")
     path = tmp_path / "labels" / "final" / "one.seg.nrrd"
@@ -184,13 +184,13 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str
     values = json.loads((tmp_path / monailabel_datastore.DATASTORE_FILE).read_text())
     values["objects"] = {name: values["objects"]["one"]}
     (tmp_path / monailabel_datastore.DATASTORE_FILE).write_text(json.dumps(values))
-    found = make_importer().list_cases(tmp_path)
-    assert not found.cases
-    assert any("leads out" in reason or "missing" in reason for _, reason in found.refused)
+    result = make_importer().list_cases(tmp_path)
+    assert not result.cases
+    assert any("leads out" in reason or "missing" in reason for _, reason in result.refused)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (None, r"holds no datastore_v2\.json"),
         ("{", r"line 1: not JSON"),
@@ -198,10 +198,10 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str
         ('{"objects": {}, "labels_dir": "../x"}', "labels_dir: must be a folder inside"),
     ],
 )
-def test_a_folder_of_another_kind_is_told(tmp_path: Path, text: str | None, told: str) -> None:
+def test_a_folder_of_another_kind_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / monailabel_datastore.DATASTORE_FILE).write_text(text)
-    with pytest.raises(DatasetError, match=told):
+    with pytest.raises(DatasetError, match=message):
         make_importer().list_cases(tmp_path)
 
 
@@ -211,8 +211,8 @@ def test_the_import_is_whole_and_done_twice_changes_nothing(
     first = import_source(make_importer(), studies, tmp_path / "data", jobs=1, val_fraction=0.0)
     assert set(first.added) == set(round_trip.loaded)
     before = (tmp_path / "data" / "dataset.json").read_bytes()
-    again = import_source(make_importer(), studies, tmp_path / "data", jobs=1, val_fraction=0.0)
-    assert not again.added
+    repeated = import_source(make_importer(), studies, tmp_path / "data", jobs=1, val_fraction=0.0)
+    assert not repeated.added
     assert (tmp_path / "data" / "dataset.json").read_bytes() == before
     dataset = Dataset.open(tmp_path / "data")
     assert dataset.label_table == dict(sorted(LABEL_TABLE.items()))

@@ -54,19 +54,21 @@ def test_the_labels_allow_the_truth_in_every_voxel_and_hold_all_that_the_source_
         table = read.label_table or LABEL_TABLE
         assert not disagreement(read, one.labels, LABEL_TABLE).any()
         labels, truth = reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array
-        undrawn = [structure_by_name(name).label for name in table[0] if name not in tuple(Kind)] + [
+        unannotated = [structure_by_name(name).label for name in table[0] if name not in tuple(Kind)] + [
             structure_by_name("canal").label
         ]
-        np.testing.assert_array_equal(labels > 0, (truth > 0) & ~np.isin(truth, undrawn))
+        np.testing.assert_array_equal(labels > 0, (truth > 0) & ~np.isin(truth, unannotated))
 
 
 def test_upper_vertebrae_that_lack_are_unknown_and_the_others_are_not(round_trip: RoundTrip) -> None:
-    cut, whole = round_trip.loaded["Case5"], round_trip.loaded["Case1"]
-    assert cut.label_table is not None
+    cropped, complete = round_trip.loaded["Case5"], round_trip.loaded["Case1"]
+    assert cropped.label_table is not None
     names = {*UPPER, *(arch_of_level(level).name for level in UPPER), "T9-T10", "T10-T11"}
-    assert names <= set(cut.label_table[0]) and not names & {n for v, row in cut.label_table.items() if v for n in row}
-    assert not names & set((whole.label_table or LABEL_TABLE)[0])
-    for table in (cut.label_table, LABEL_TABLE):
+    assert names <= set(cropped.label_table[0]) and not names & {
+        n for v, row in cropped.label_table.items() if v for n in row
+    }
+    assert not names & set((complete.label_table or LABEL_TABLE)[0])
+    for table in (cropped.label_table, LABEL_TABLE):
         assert Kind.CANAL.value in table[0] and Kind.SACRUM.value not in table[0]
         assert set(REGULAR_VERTEBRAE[:8]) <= set(table[0]) and not set(REGULAR_VERTEBRAE[10:]) & set(table[0])
 
@@ -81,11 +83,11 @@ def test_a_value_keeps_its_meaning(value: int, tmp_path: Path) -> None:
 def test_every_exam_is_a_patient_in_the_order_of_numbers(tmp_path: Path) -> None:
     for number in (10, 9, 2):
         write(tmp_path, np.array([0, 1, 2], np.uint8), number)
-    found = IMPORTER.list_cases(tmp_path)
-    assert [(raw.name, raw.patient) for raw in found.cases] == [("Case2", "2"), ("Case9", "9"), ("Case10", "10")]
+    result = IMPORTER.list_cases(tmp_path)
+    assert [(raw.name, raw.patient) for raw in result.cases] == [("Case2", "2"), ("Case9", "9"), ("Case10", "10")]
 
 
-def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
+def test_bad_input_is_refused_with_one_line(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no MR/Case1"):
         IMPORTER.list_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"mask_case1\.nii\.gz: holds the value 20"):
@@ -97,9 +99,9 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"mask_case1\.nii\.gz: "):
         IMPORTER.load_case(raw)
     (raw.files[1].parent / "mask_case7.nii.gz").write_bytes(raw.files[0].read_bytes())
-    found = IMPORTER.list_cases(tmp_path)
-    assert [raw.name for raw in found.cases] == ["Case1"]
-    assert found.refused[0][0] == "Case7" and "MR/Case7" in found.refused[0][1]
+    result = IMPORTER.list_cases(tmp_path)
+    assert [raw.name for raw in result.cases] == ["Case1"]
+    assert result.refused[0][0] == "Case7" and "MR/Case7" in result.refused[0][1]
 
 
 def write(folder: Path, values: np.ndarray, number: int = 1) -> SourceCase:

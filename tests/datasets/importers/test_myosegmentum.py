@@ -65,7 +65,7 @@ def test_injected_faults_are_reported_and_bodies_are_the_truth(round_trip: Round
         np.testing.assert_array_equal(labels > 0, np.isin(truth, BODIES))
 
 
-def test_the_image_is_the_contrast_that_was_asked_for(copy: Path) -> None:
+def test_the_selected_contrast_is_read(copy: Path) -> None:
     water, fat, fraction = (
         importer.load_case(importer.list_cases(copy).cases[0]).image.array
         for importer in map(myosegmentum.make_importer, ("water", "fat", "pdff"))
@@ -80,12 +80,12 @@ def test_the_image_is_the_contrast_that_was_asked_for(copy: Path) -> None:
 def test_one_label_map_beside_or_above_the_image_is_taken(copy: Path, tmp_path: Path) -> None:
     image, labels = phantoms()[0].image, phantoms()[0].labels
     bodies = Volume(np.where(np.isin(labels.array, BODIES), labels.array, 0), labels.affine)
-    for name, place in (("s1", "s1"), ("s2", "s2/masks")):
+    for name, folder in (("s1", "s1"), ("s2", "s2/masks")):
         io.write_image(image, tmp_path / "other" / name / "sub_water.nii.gz")
-        io.write_labels(bodies, tmp_path / "other" / place / "vertebrae_seg.nii.gz")
-    found = IMPORTER.list_cases(tmp_path / "other")
-    assert [raw.name for raw in found.cases] == ["s1", "s2"]
-    for raw in found.cases:
+        io.write_labels(bodies, tmp_path / "other" / folder / "vertebrae_seg.nii.gz")
+    result = IMPORTER.list_cases(tmp_path / "other")
+    assert [raw.name for raw in result.cases] == ["s1", "s2"]
+    for raw in result.cases:
         np.testing.assert_array_equal(IMPORTER.load_case(raw).labels.array, bodies.array)
 
 
@@ -99,14 +99,14 @@ def test_what_is_missing_or_wrong_is_one_line_and_the_rest_is_kept(copy: Path, t
     (folder_of(copy, 3) / "L1_04.mha").write_bytes(b"no volume at all")
     done = import_source(IMPORTER, copy, tmp_path / "out", jobs=1)
     assert done.added == ("05",)
-    told = {
+    message = {
         "01": "4 masks of 5 expected: L2 missing",
         "02": "WATER.dcm: all slices in one DICOM file are not read; convert it: dcm2niix",
         "03": "L5_03.mha: an empty mask",
         "04": "L1_04.mha",
     }
-    assert set(done.refused) == set(told)
-    for name, text in told.items():
+    assert set(done.refused) == set(message)
+    for name, text in message.items():
         assert text in done.refused[name]
 
 

@@ -26,13 +26,13 @@ LABEL_TABLES = ROOT / "benchmarks" / "label_tables"
 SPACE = LABEL_TABLES / "spider_space.json"
 
 
-def pairs(place: Path, names: list[str], values: int = 4) -> Path:
-    place.mkdir()
+def pairs(folder: Path, names: list[str], values: int = 4) -> Path:
+    folder.mkdir()
     for seed, name in enumerate(names):
         image, labels = sets.exam(seed, values, SHAPE)
-        io.write_image(image, place / f"{name}_image.nii.gz")
-        io.write_labels(labels, place / f"{name}_labels.nii.gz", ())
-    return place
+        io.write_image(image, folder / f"{name}_image.nii.gz")
+        io.write_labels(labels, folder / f"{name}_labels.nii.gz", ())
+    return folder
 
 
 def import_layout(source: Path, target: Path, table: str | Path = SPACE, **options: str) -> ImportResult:
@@ -58,11 +58,11 @@ def test_a_table_may_come_from_a_file(tmp_path: Path) -> None:
     source = pairs(tmp_path / "in", ["1"], values=2)
     table = tmp_path / "table.json"
     table.write_text(json.dumps({"0": ["unknown"], "1": ["L4-L5", "sacrum"]}))
-    found = import_layout(source, tmp_path / "out", table).dataset.label_table
-    assert found == {0: ("unknown",), 1: ("L4-L5", "sacrum")}
+    result = import_layout(source, tmp_path / "out", table).dataset.label_table
+    assert result == {0: ("unknown",), 1: ("L4-L5", "sacrum")}
 
 
-def test_patterns_say_where_files_lie_and_any_format_is_read(tmp_path: Path) -> None:
+def test_patterns_match_files_of_any_format(tmp_path: Path) -> None:
     image, labels = sets.exam(0, 4, SHAPE)
     source = tmp_path / "in"
     for name in ("a1", "a2_seg"):
@@ -124,7 +124,7 @@ def test_every_fault_is_one_line_and_good_cases_are_kept(tmp_path: Path) -> None
     io.write_image(Volume(labels.array + np.float32(0.3), labels.affine), source / "grey_labels.nii.gz")
     done = import_layout(source, tmp_path / "out")
     assert done.added == ("good",)
-    told = {
+    message = {
         "half": "labels are missing",
         "alone": "image is missing",
         "broken": "broken_image.nii.gz",
@@ -133,8 +133,8 @@ def test_every_fault_is_one_line_and_good_cases_are_kept(tmp_path: Path) -> None
         "grey": "grey values, not labels",
         "odd-name": "two exams under one name",
     }
-    assert set(done.refused) == set(told)
-    for name, text in told.items():
+    assert set(done.refused) == set(message)
+    for name, text in message.items():
         assert text in done.refused[name] and "\n" not in done.refused[name]
 
 
@@ -143,11 +143,11 @@ def test_a_folder_of_another_kind_and_a_table_of_none(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"holds no file like \{name\}_image"):
         import_layout(tmp_path / "in", tmp_path / "out")
     (tmp_path / "bad.json").write_text("{")
-    for table, told in (
+    for table, message in (
         ("spyder", "neither a file with a label table nor one of"),
         (tmp_path / "bad.json", "not a JSON file"),
     ):
-        with pytest.raises(DatasetError, match=told):
+        with pytest.raises(DatasetError, match=message):
             paired_files.make_importer(table)
 
 
@@ -170,21 +170,21 @@ def test_labels_on_another_grid_come_to_the_image_without_new_values(tmp_path: P
         np.testing.assert_array_equal(read_case(case)[1].array, labels.array)
 
 
-NAMED = ("{name:Img_[0-9]*[0-9]}", "named/{name}_named", ".+")
+NAMED_FILES = ("{name:Img_[0-9]*[0-9]}", "named/{name}_named", ".+")
 
 
 @pytest.mark.parametrize(
-    ("table", "patterns", "place", "exams"),
-    [("bodies", NAMED, "chu", 10), (LABEL_TABLES / "siegen.json", ("", "", None), "siegen", 6)],
+    ("table", "patterns", "folder", "exams"),
+    [("bodies", NAMED_FILES, "chu", 10), (LABEL_TABLES / "siegen.json", ("", "", None), "siegen", 6)],
 )
 def test_patterns_and_tables_fit_real_exams(
-    real: Path, table: str | Path, patterns: tuple[str, str, str | None], place: str, exams: int
+    real: Path, table: str | Path, patterns: tuple[str, str, str | None], folder: str, exams: int
 ) -> None:
     importer = paired_files.make_importer(table, *patterns)
-    found = importer.list_cases(real / place)
-    assert len(found.cases) == exams and not found.refused
-    assert len({raw.patient for raw in found.cases}) == exams
-    read = importer.load_case(found.cases[0])
+    result = importer.list_cases(real / folder)
+    assert len(result.cases) == exams and not result.refused
+    assert len({raw.patient for raw in result.cases}) == exams
+    read = importer.load_case(result.cases[0])
     assert not read.warnings and read.labels.array.max() > 0
 
 

@@ -52,7 +52,7 @@ def test_a_layout_without_faults_is_imported_without_a_word(tmp_path: Path) -> N
     assert plain.reported == set() and list(plain.loaded) == [layout.case_name(0), layout.case_name(1)]
 
 
-def test_the_labels_allow_the_truth_in_every_voxel_and_say_no_more_than_was_drawn(round_trip: RoundTrip) -> None:
+def test_the_labels_allow_the_truth_in_every_voxel_and_nothing_unannotated(round_trip: RoundTrip) -> None:
     for number, one in enumerate(phantoms()):
         read = round_trip.loaded.get(layout.case_name(number))
         if read is None:
@@ -78,7 +78,7 @@ def test_what_the_image_cuts_off_has_values_of_its_own(round_trip: RoundTrip) ->
             ).any()
 
 
-def test_the_tables_tell_split_scanner_and_contrast(folder: Path, round_trip: RoundTrip) -> None:
+def test_split_scanner_and_contrast_come_from_the_tables(folder: Path, round_trip: RoundTrip) -> None:
     raws = {raw.name: raw for raw in IMPORTER.list_cases(folder).cases}
     assert {name for name, raw in raws.items() if raw.split == "val"} == {"10_t2", "10_t2_SPACE", "25_t2"} & set(raws)
     for name, raw in raws.items():
@@ -94,7 +94,7 @@ def test_the_tables_tell_split_scanner_and_contrast(folder: Path, round_trip: Ro
     )
 
 
-def test_nobody_drew_the_sacrum() -> None:
+def test_the_sacrum_is_not_annotated() -> None:
     assert kinds_from_names(LABEL_TABLE[0]) == {Kind.BACKGROUND, Kind.SACRUM}
 
 
@@ -107,13 +107,13 @@ def test_a_value_keeps_its_meaning(value: int, tmp_path: Path) -> None:
     assert [text.partition(":")[0] for text in read.warnings] == ["above-T1"] * above + ["no-overview"]
 
 
-def test_a_disc_below_the_lowest_is_kept_and_told(tmp_path: Path) -> None:
+def test_a_disc_below_the_lowest_is_imported_and_reported(tmp_path: Path) -> None:
     read = IMPORTER.load_case(write(tmp_path, np.array([0, 1, 200], np.uint8)))
     assert LABEL_TABLE[int(read.labels.array.ravel()[2])] == (Kind.DISC.value,)
     assert read.warnings[0].startswith("counting: the mask has a disc 200")
 
 
-def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
+def test_bad_input_is_refused_with_one_line(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no images/1_t1"):
         IMPORTER.list_cases(tmp_path)
     with pytest.raises(DatasetError, match=r"1_t2\.mha: holds the value 57"):
@@ -127,9 +127,9 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
     write_metaimage(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "images" / "x y.mha")
     write_metaimage(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "x y.mha")
     write_metaimage(Volume(np.zeros((3, 1, 1), np.uint8), np.eye(4)), tmp_path / "masks" / "9_t1.mha")
-    found = IMPORTER.list_cases(tmp_path)
-    assert [raw.name for raw in found.cases] == ["1_t2"]
-    assert {name for name, _ in found.refused} == {"x-y", "9_t1"}
+    result = IMPORTER.list_cases(tmp_path)
+    assert [raw.name for raw in result.cases] == ["1_t2"]
+    assert {name for name, _ in result.refused} == {"x-y", "9_t1"}
 
 
 def write(folder: Path, values: np.ndarray) -> SourceCase:

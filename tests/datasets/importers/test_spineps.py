@@ -54,16 +54,16 @@ def test_both_masks_together_are_the_truth_itself(round_trip: RoundTrip) -> None
     np.testing.assert_array_equal(reorient(read.labels, "RAS").array, reorient(one.labels, "RAS").array)
 
 
-def test_one_mask_tells_what_it_can(round_trip: RoundTrip) -> None:
-    tissues, vertebrae, counted = (round_trip.loaded[layout.case_name(n)] for n in (1, 2, 3))
+def test_one_mask_alone_is_used(round_trip: RoundTrip) -> None:
+    tissues, vertebrae, numbers = (round_trip.loaded[layout.case_name(n)] for n in (1, 2, 3))
     l3 = structure_by_name("L3").label
     nameless = {spineps.LABEL_TABLE[int(value)] for value in np.unique(tissues.labels.array) if value >= 200}
     assert nameless == {("body",), ("arch",), ("disc",)}
     assert not np.isin(tissues.labels.array, [l3, structure_by_name("L3 arch").label]).any()
     assert (vertebrae.labels.array == 100 + l3).any() and not (vertebrae.labels.array == l3).any()
     assert vertebrae.label_table is not None and {"canal"} == set(vertebrae.label_table[0]) - {"background", "sacrum"}
-    assert not np.isin(counted.labels.array, [l3, 100 + l3]).any()
-    assert counted.labels.array.any()
+    assert not np.isin(numbers.labels.array, [l3, 100 + l3]).any()
+    assert numbers.labels.array.any()
 
 
 def one_raw(source: Path, number: int) -> SourceCase:
@@ -86,7 +86,7 @@ def test_patients_contrasts_and_other_names_of_files(round_trip: RoundTrip, sour
     assert "2 such files of one exam" in spineps.list_cases(tmp_path).refused[0][1]
 
 
-def test_what_is_wrong_is_told(round_trip: RoundTrip, source: Path, tmp_path: Path) -> None:
+def test_wrong_input_is_reported(round_trip: RoundTrip, source: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no file like"):
         spineps.list_cases(tmp_path)
     copy = shutil.copytree(source, tmp_path / "copy")
@@ -122,16 +122,16 @@ def test_totalspineseg_as_it_leaves_its_output(tmp_path: Path) -> None:
         read = round_trip.loaded[one.name]
         assert not disagreement(read, one.labels, table).any()
         np.testing.assert_array_equal(read.labels.array > 0, one.labels.array > 0)
-        whole = [structure_by_name("L4").label, arch_of_level("L4").label]
-        np.testing.assert_array_equal(read.labels.array == 44, np.isin(one.labels.array, whole))
+        complete = [structure_by_name("L4").label, arch_of_level("L4").label]
+        np.testing.assert_array_equal(read.labels.array == 44, np.isin(one.labels.array, complete))
 
 
 def test_totalspineseg_as_a_derivative_in_bids(tmp_path: Path) -> None:
     image, labels = phantoms()[0].image, phantoms()[0].labels
     io.write_image(image, tmp_path / "sub-1" / "ses-2" / "anat" / "sub-1_ses-2_T2w.nii.gz")
-    place = tmp_path / "derivatives" / "labels" / "sub-1" / "ses-2" / "anat"
+    folder = tmp_path / "derivatives" / "labels" / "sub-1" / "ses-2" / "anat"
     io.write_labels(
-        Volume(np.full_like(labels.array, 50), labels.affine), place / "sub-1_ses-2_T2w_label-spine_dseg.nii.gz"
+        Volume(np.full_like(labels.array, 50), labels.affine), folder / "sub-1_ses-2_T2w_label-spine_dseg.nii.gz"
     )
     (raw,) = paired_files.make_importer("totalspineseg").list_cases(tmp_path).cases
     assert (raw.name, raw.patient, raw.contrast) == ("sub-1_ses-2_T2w", "sub-1", "T2")

@@ -27,9 +27,9 @@ def is_usable(exam: SyntheticExam) -> bool:
     """Return whether T11 to L5 are completely in view and there is no L6."""
     array = reorient(exam.labels, "RAS").array
     present = set(np.flatnonzero(np.bincount(array.ravel())).tolist())
-    wanted, sixth = {structure_by_name(level).label for level in _BODIES}, structure_by_name(LEVELS[-1]).label
+    expected, sixth = {structure_by_name(level).label for level in _BODIES}, structure_by_name(LEVELS[-1]).label
     ends = set(np.unique(array[..., [0, -1]]).tolist())
-    return wanted <= present and not wanted & ends and sixth not in present
+    return expected <= present and not expected & ends and sixth not in present
 
 
 def case_name(number: int) -> str:
@@ -49,23 +49,23 @@ def write(
         image, labels = reorient(exam.image, "LPS"), reorient(exam.labels, "LPS")
         tag = np.isin(labels.array, [structure_by_name(level).label for level in _BODIES]).astype(np.uint8)
         affine = labels.affine if fault == "right" else np.diag([*labels.grid.spacing, 1.0])
-        tag, words = _with_fault(tag, labels.array, fault, rng)
-        found = [InjectedFault(name, word, detail) for word, detail in words]
+        tag, arguments = _with_fault(tag, labels.array, fault, rng)
+        result = [InjectedFault(name, word, detail) for word, detail in arguments]
         if fault not in ("right", "six"):
-            found.append(InjectedFault(name, "axis", "front and back reversed"))
+            result.append(InjectedFault(name, "axis", "front and back reversed"))
         if fault == "six" and number < len(FAULTS):
             io.write_image(Volume(image.array, affine), folder / f"Img_{_LONELY}.nii")
-            found.append(InjectedFault(f"Img_{_LONELY}", "refused", "no mask"))
+            result.append(InjectedFault(f"Img_{_LONELY}", "refused", "no mask"))
         io.write_image(Volume(image.array, affine), folder / f"{name}.nii")
-        io.write_labels(Volume(tag, _moved(affine, fault)), folder / f"{name}_Labels.nii", structures=())
-        faults += found
+        io.write_labels(Volume(tag, _shifted_affine(affine, fault)), folder / f"{name}_Labels.nii", structures=())
+        faults += result
     return faults
 
 
-def _moved(affine: Array, fault: str) -> Array:
-    moved = affine.copy()
-    moved[2, 3] += _SHIFT if fault == "label-header" else 0
-    return moved
+def _shifted_affine(affine: Array, fault: str) -> Array:
+    shifted = affine.copy()
+    shifted[2, 3] += _SHIFT if fault == "label-header" else 0
+    return shifted
 
 
 def _with_fault(tag: Array, labels: Array, fault: str, rng: np.random.Generator) -> tuple[Array, list[tuple[str, str]]]:
@@ -89,9 +89,9 @@ def _with_fault(tag: Array, labels: Array, fault: str, rng: np.random.Generator)
 def _bridge(labels: Array, upper: int, lower: int) -> tuple[Array, ...]:
     """Return the voxels of the most anterior line that joins two bodies, as an osteophyte does."""
     both = (labels == upper).any(axis=2) & (labels == lower).any(axis=2)
-    places = np.argwhere(both)
-    i = int(np.median(places[:, 0]))
-    j = int(places[places[:, 0] == i, 1].min())
+    positions = np.argwhere(both)
+    i = int(np.median(positions[:, 0]))
+    j = int(positions[positions[:, 0] == i, 1].min())
     bottom = int(np.flatnonzero(labels[i, j] == upper)[0])
     top = int(np.flatnonzero(labels[i, j] == lower)[-1])
     k = np.arange(top + 1, bottom)

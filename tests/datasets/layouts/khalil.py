@@ -55,7 +55,7 @@ header, are not faults but part of the layout.
 
 
 @dataclass
-class _Written:
+class _ExamFiles:
     """One exam on its way to disk. masks: by structure; stems: the names of their files, without suffix."""
 
     case: str
@@ -110,11 +110,11 @@ def _write_exam(
     stems = {name: name.replace("-", "_") for name in COLUMN_STRUCTURES}
     if "numbers" in plan:
         stems = {
-            name: f"mask_{place}"
-            for name, place in zip(COLUMN_STRUCTURES, rng.permutation(len(COLUMN_STRUCTURES)), strict=True)
+            name: f"mask_{position}"
+            for name, position in zip(COLUMN_STRUCTURES, rng.permutation(len(COLUMN_STRUCTURES)), strict=True)
         }
     patient, scanner = patient_and_scanner(number)
-    out = _Written(case_name(number), folder / patient / scanner, image, masks, stems, labels.affine, [])
+    out = _ExamFiles(case_name(number), folder / patient / scanner, image, masks, stems, labels.affine, [])
     _inject_mask_faults(out, plan, labels, rng)
     _write_files(out, plan, labels)
     if number % _PATIENTS == 0:
@@ -123,7 +123,7 @@ def _write_exam(
     return out.faults
 
 
-def _inject_mask_faults(out: _Written, plan: tuple[str, ...], labels: Volume, rng: np.random.Generator) -> None:
+def _inject_mask_faults(out: _ExamFiles, plan: tuple[str, ...], labels: Volume, rng: np.random.Generator) -> None:
     """Inject the faults that change the content of the masks."""
     first, last = COLUMN_STRUCTURES[2], COLUMN_STRUCTURES[6]
     if "grey" in plan:
@@ -163,7 +163,7 @@ def _uppermost_voxels(mask: Array, labels: Volume) -> Array:
     return reorient(Volume(top, upright.affine), labels.grid.axis_codes).array
 
 
-def _write_files(out: _Written, plan: tuple[str, ...], labels: Volume) -> None:
+def _write_files(out: _ExamFiles, plan: tuple[str, ...], labels: Volume) -> None:
     """Write the files with the faults of names and headers."""
     masks = {name: Volume(mask, out.affine) for name, mask in out.masks.items()}
     if "header" in plan:
@@ -174,12 +174,12 @@ def _write_files(out: _Written, plan: tuple[str, ...], labels: Volume) -> None:
         out.add_fault("mask-grid", "only the voxels about the column")
     if "turned" in plan:
         masks = {name: reorient(mask, "RAS") for name, mask in masks.items()}
-    place = out.folder / ("Masks" if "Masks" in plan else "Labels")
+    folder_root = out.folder / ("Masks" if "Masks" in plan else "Labels")
     for name, mask in masks.items():
-        whole = Volume(mask.array.astype(np.uint8), mask.affine)
-        io.write_image(whole, place / f"{out.stems[name]}.nii.gz")
+        complete = Volume(mask.array.astype(np.uint8), mask.affine)
+        io.write_image(complete, folder_root / f"{out.stems[name]}.nii.gz")
     if "plain mask" in plan:
-        path = place / f"{out.stems[COLUMN_STRUCTURES[-1]]}.nii.gz"
+        path = folder_root / f"{out.stems[COLUMN_STRUCTURES[-1]]}.nii.gz"
         path.write_bytes(gzip.decompress(path.read_bytes()))
         out.add_fault("suffix", f"{path.name} is not packed")
     path = out.folder / "sagittal" / "T2_TSE.nii.gz"

@@ -34,7 +34,7 @@ UNFINISHED_EVERY = 4
 """One exam in so many has no final label."""
 _SHIFT = 7.0  # mm by which a label's header is off
 _SCRIBBLES = "foreground_scribbles"
-_STRANGE = "Segment_1"
+_UNKNOWN_NAME = "Segment_1"
 _START_TIME = 1_760_000_000  # seconds since 1970
 _MODEL, _ANNOTATOR = "lumbar_spine", "reader one"
 _REFUSED = ("value without a name", "no names", "image removed")
@@ -65,9 +65,9 @@ def write(
         if fault not in ("", "declared"):
             faults.append(InjectedFault(exam.name, "refused" if fault in _REFUSED else fault, fault))
         objects[exam.name] = row
-    told = {"name": "new-dataset", "description": "New Dataset", "images_dir": ".", "labels_dir": "labels"}
+    message = {"name": "new-dataset", "description": "New Dataset", "images_dir": ".", "labels_dir": "labels"}
     with io.atomic_write(folder / DATASTORE_FILE) as file:
-        file.write(json.dumps({**told, "objects": objects}, indent=2).encode())
+        file.write(json.dumps({**message, "objects": objects}, indent=2).encode())
     return faults
 
 
@@ -82,7 +82,7 @@ def _write_prediction(folder: Path, exam: SyntheticExam, seconds: int) -> Row:
     labels[: len(labels) // 2][labels[: len(labels) // 2] == 1 + NAMES.index(LUMBAR_LEVELS[2])] = 0
     path = folder / "labels" / ORIGINAL / f"{exam.name}.nii.gz"
     io.write_labels(Volume(labels, exam.labels.affine), path, structures=())
-    names = {name: place for place, name in enumerate(NAMES, start=1)}
+    names = {name: folder_root for folder_root, name in enumerate(NAMES, start=1)}
     return _entry(path, seconds, model=_MODEL, params={"label_names": names, "digest": "0" * 64})
 
 
@@ -90,14 +90,14 @@ def _write_final_label(folder: Path, exam: SyntheticExam, fault: str, rng: np.ra
     """Write the label saved by an annotator from 3D Slicer, segments in arbitrary order."""
     names = [str(name) for name in rng.permutation(np.array(NAMES, dtype=object))]
     labels, affine = _renumbered(exam.labels.array, names), exam.labels.affine.copy()
-    told: list[Row] = [{"name": name, "idx": place} for place, name in enumerate(names, start=1)]
-    info: Row = {"label_info": told, "model": _MODEL, "client_id": _ANNOTATOR}
+    message: list[Row] = [{"name": name, "idx": folder_root} for folder_root, name in enumerate(names, start=1)]
+    info: Row = {"label_info": message, "model": _MODEL, "client_id": _ANNOTATOR}
     if fault == "shifted-idx":
-        info["label_info"] = [{"name": _SCRIBBLES, "idx": 1}, *({**row, "idx": row["idx"] + 1} for row in told)]
+        info["label_info"] = [{"name": _SCRIBBLES, "idx": 1}, *({**row, "idx": row["idx"] + 1} for row in message)]
     if fault == "unnamed":
-        told[0]["name"] = _STRANGE
+        message[0]["name"] = _UNKNOWN_NAME
     if fault == "twice":
-        told[names.index(LUMBAR_LEVELS[0])]["name"] = LUMBAR_LEVELS[1]
+        message[names.index(LUMBAR_LEVELS[0])]["name"] = LUMBAR_LEVELS[1]
     if fault == "no names":
         del info["label_info"]
     if fault == "label-header":
@@ -116,6 +116,6 @@ def _write_final_label(folder: Path, exam: SyntheticExam, fault: str, rng: np.ra
 def _renumbered(labels: Array, names: Iterable[str]) -> Array:
     """Renumber the package's label values to positions in a list of names."""
     lookup = np.zeros(256, np.uint8)
-    for place, name in enumerate(names, start=1):
-        lookup[structure_by_name(name).label] = place
+    for folder_root, name in enumerate(names, start=1):
+        lookup[structure_by_name(name).label] = folder_root
     return lookup[labels]

@@ -39,7 +39,7 @@ def write(
         io.write_image(exam.image, folder / row["image"])
         io.write_labels(Volume(lookup[exam.labels.array], exam.labels.affine), folder / row["label"], ())
         rows.append(row)
-    told = {
+    message = {
         "name": "Lumbar",
         "modality": {"0": "T2"},
         "labels": {str(value): name for value, name in enumerate(LABELS.values())},
@@ -48,5 +48,5 @@ def write(
         "test": [],
     }
     with io.atomic_write(folder / "dataset.json") as file:
-        file.write(json.dumps(told, indent=1).encode())
+        file.write(json.dumps(message, indent=1).encode())
     return []

@@ -39,7 +39,7 @@ def write(
     faults: list[InjectedFault] = []
     for number, exam in enumerate(exams):
         case = case_name(number)
-        place = folder / case / case / "vertebrae"
+        folder_root = folder / case / case / "vertebrae"
         masks = {
             level: (exam.labels.array == structure_by_name(level).label).astype(np.uint8) for level in LUMBAR_LEVELS
         }
@@ -49,12 +49,12 @@ def write(
         low, high = float(exam.image.array.min()), float(exam.image.array.max())
         other = Volume((low + high - exam.image.array).astype(exam.image.array.dtype), exam.image.affine)
         for name, image in (("WATER", exam.image), ("FAT", other), ("FATFRACTION", other)):
-            io.write_image(image, place / f"{name}.nii.gz")
-            io.write_image(image, place.parent / "muscle" / f"{name}.nii.gz")
+            io.write_image(image, folder_root / f"{name}.nii.gz")
+            io.write_image(image, folder_root.parent / "muscle" / f"{name}.nii.gz")
         for level, mask in masks.items():
-            write_metaimage(Volume(mask, affine), place / f"{level}_{case}.mha")
+            write_metaimage(Volume(mask, affine), folder_root / f"{level}_{case}.mha")
         muscle = Volume((exam.labels.array == 0).astype(np.uint8), exam.labels.affine)
-        write_metaimage(muscle, place.parent / "muscle" / f"psoas_left_{case}.mha")
+        write_metaimage(muscle, folder_root.parent / "muscle" / f"psoas_left_{case}.mha")
     return faults
 
 
@@ -67,8 +67,8 @@ def _inject_fault(
         masks[upper] = masks[upper] * rng.integers(1, 256, masks[upper].shape, np.uint8)
         return [("grey-mask", upper)]
     if number % 4 == 2:
-        places = np.argwhere(masks[lower])
-        taken = tuple(places[: len(places) // 20].T)
+        positions = np.argwhere(masks[lower])
+        taken = tuple(positions[: len(positions) // 20].T)
         masks[upper][taken] = 1
         return [("overlap", f"{upper} and {lower}")]
     if number % 4 == 3:

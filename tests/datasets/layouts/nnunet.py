@@ -34,7 +34,7 @@ def write(
 ) -> list[InjectedFault]:
     """Write the exams as training cases; with faults, every other label map has a reset header."""
     del rng
-    place = folder / "Dataset501_Lumbar"
+    folder_root = folder / "Dataset501_Lumbar"
     lookup = np.zeros(256, np.uint8)
     lookup[[s.label for s in STRUCTURES]] = LABELS["ignore"]
     lookup[[structure_by_name(name).label for name in NAMES]] = [LABELS[name] for name in NAMES]
@@ -44,10 +44,10 @@ def write(
         if with_faults and number % 2:
             affine = np.diag([*exam.labels.grid.spacing, 1.0])
             faults.append(InjectedFault(exam.name, "label-header", "reset"))
-        io.write_image(exam.image, place / "imagesTr" / f"{exam.name}_0000.nii.gz")
-        io.write_labels(Volume(lookup[exam.labels.array], affine), place / "labelsTr" / f"{exam.name}.nii.gz", ())
+        io.write_image(exam.image, folder_root / "imagesTr" / f"{exam.name}_0000.nii.gz")
+        io.write_labels(Volume(lookup[exam.labels.array], affine), folder_root / "labelsTr" / f"{exam.name}.nii.gz", ())
         count += 1
-    told = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": count, "file_ending": ".nii.gz"}
-    with io.atomic_write(place / "dataset.json") as file:
-        file.write(json.dumps(told, indent=1).encode())
+    message = {"channel_names": {"0": "T2"}, "labels": LABELS, "numTraining": count, "file_ending": ".nii.gz"}
+    with io.atomic_write(folder_root / "dataset.json") as file:
+        file.write(json.dumps(message, indent=1).encode())
     return faults

@@ -87,24 +87,24 @@ def _patient_number(number: int) -> int:
 
 def _spider_labels(exam: SyntheticExam) -> Volume:
     """Renumber labels as SPIDER counts them; a vertebra cut off by the image has 100 more."""
-    counted = encode_labels(exam.labels.array, _ROWS)
+    numbers = encode_labels(exam.labels.array, _ROWS)
     upright = reorient(exam.labels, "RAS").array
     ends = set(np.unique(upright[..., [0, -1]]).tolist())
     for level in REGULAR_VERTEBRAE:
         body, arch = structure_by_name(level).label, arch_of_level(level).label
         value = value_for_structure(_ROWS, level)
         if body in ends or not (upright == body).any():
-            counted[np.isin(exam.labels.array, (body, arch))] = _PARTLY + value
-    return Volume(counted, exam.labels.affine)
+            numbers[np.isin(exam.labels.array, (body, arch))] = _PARTLY + value
+    return Volume(numbers, exam.labels.affine)
 
 
 def _with_fault(mask: Volume, fault: str) -> Volume:
     """Return the mask with a fault in it."""
     array, affine = mask.array.copy(), mask.affine.copy()
     if fault == "above-T1":
-        whole = sorted(set(np.unique(array).tolist()) & set(range(1, len(REGULAR_VERTEBRAE) + 1)))
-        array[array == whole[-1]] = len(REGULAR_VERTEBRAE) + 1
-        array[array == _DISC + whole[-1]] = _DISC + len(REGULAR_VERTEBRAE) + 1
+        complete = sorted(set(np.unique(array).tolist()) & set(range(1, len(REGULAR_VERTEBRAE) + 1)))
+        array[array == complete[-1]] = len(REGULAR_VERTEBRAE) + 1
+        array[array == _DISC + complete[-1]] = _DISC + len(REGULAR_VERTEBRAE) + 1
     if fault == "grey":
         array[array == value_for_structure(_ROWS, LUMBAR_LEVELS[2])] = _GREY
     if fault == "label-header":

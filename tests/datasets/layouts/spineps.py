@@ -41,10 +41,10 @@ def write(
         io.write_image(exam.image, folder / "rawdata" / subject / f"{case}.nii.gz")
         for kind, mask, left_out in (("spine", tissues, 2), ("vert", vertebrae, 1)):
             if fault != left_out:
-                place = start.with_name(f"{start.name}_seg-{kind}_msk.nii.gz")
-                io.write_labels(Volume(mask, exam.labels.affine), place, ())
-        words = {1: "no-instances", 2: "no-subregions", 3: "unnamed"}
-        faults += [InjectedFault(case, words[fault])] if fault else []
+                folder_root = start.with_name(f"{start.name}_seg-{kind}_msk.nii.gz")
+                io.write_labels(Volume(mask, exam.labels.affine), folder_root, ())
+        arguments = {1: "no-instances", 2: "no-subregions", 3: "unnamed"}
+        faults += [InjectedFault(case, arguments[fault])] if fault else []
     return faults
 
 

@@ -25,7 +25,7 @@ def write(
         if with_faults and number % 2:
             affine = np.diag([*exam.labels.grid.spacing, 1.0])
             faults.append(InjectedFault(exam.name, "label-header", "reset"))
-        found = Volume(encode_labels(exam.labels.array, get_scheme("totalspineseg")), affine)
+        result = Volume(encode_labels(exam.labels.array, get_scheme("totalspineseg")), affine)
         io.write_image(exam.image, folder / "input" / f"{exam.name}_0000.nii.gz")
-        io.write_labels(found, folder / "step2_output" / f"{exam.name}.nii.gz", ())
+        io.write_labels(result, folder / "step2_output" / f"{exam.name}.nii.gz", ())
     return faults

@@ -33,8 +33,8 @@ Change = Callable[[Volume, Volume], tuple[Volume, Volume]]
 
 @cache
 def exam(number: int, sequence: str = "T2") -> tuple[Volume, Volume]:
-    made = small_phantoms.exam(number, 5, sequence)
-    return reorient(made.image, "RAS"), reorient(made.labels, "RAS")
+    phantom = small_phantoms.exam(number, 5, sequence)
+    return reorient(phantom.image, "RAS"), reorient(phantom.labels, "RAS")
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def checked(*folders: Path) -> CheckReport:
 
 def faults(*folders: Path) -> list[tuple[str, str, str]]:
     """Everything above a note."""
-    found = checked(*folders).findings
-    return [(f.case, f.check, f.severity) for f in found if f.severity != "note"]
+    result = checked(*folders).findings
+    return [(f.case, f.check, f.severity) for f in result if f.severity != "note"]
 
 
 def put(folder: Path, name: str, image: Volume, labels: Volume) -> None:
@@ -131,7 +131,7 @@ def resized(image: Volume, labels: Volume) -> tuple[Volume, Volume]:
     )
 
 
-def strange(image: Volume, labels: Volume) -> tuple[Volume, Volume]:
+def unknown(image: Volume, labels: Volume) -> tuple[Volume, Volume]:
     return image, relabelled(labels, {structure_by_name("sacrum").label: 200})
 
 
@@ -151,8 +151,8 @@ def skipped(image: Volume, labels: Volume) -> tuple[Volume, Volume]:
     return swap(("T12", "L1"), ("T12 arch", "L1 arch"))(image, labels)
 
 
-PLANTED: list[tuple[str, Change, str, str]] = [
-    ("values", strange, "values", "error"),
+INJECTED: list[tuple[str, Change, str, str]] = [
+    ("values", unknown, "values", "error"),
     ("empty", lambda image, labels: (image, Volume(labels.array * 0, labels.affine)), "empty", "error"),
     ("front is back", mirrored(1), "orientation", "error"),
     ("head is foot", mirrored(2), "orientation", "error"),
@@ -170,15 +170,15 @@ PLANTED: list[tuple[str, Change, str, str]] = [
 
 
 def test_a_clean_set_has_nothing_but_notes(clean: Path) -> None:
-    found = checked(clean)
-    assert [f for f in found.findings if f.severity != "note"] == []
-    sides = [f for f in found.findings if "left and right" in f.text]
+    result = checked(clean)
+    assert [f for f in result.findings if f.severity != "note"] == []
+    sides = [f for f in result.findings if "left and right" in f.text]
     assert len(sides) == 1 and sides[0].case == ""
-    assert all({"L1", "L5", "L4-L5", "canal", "body"} <= examined.annotated for examined in found.cases)
+    assert all({"L1", "L5", "L4-L5", "canal", "body"} <= report.annotated for report in result.cases)
 
 
-@pytest.mark.parametrize(("change", "word", "severity"), [p[1:] for p in PLANTED], ids=[p[0] for p in PLANTED])
-def test_a_planted_fault_is_found_and_nothing_else(folder: Path, change: Change, word: str, severity: str) -> None:
+@pytest.mark.parametrize(("change", "word", "severity"), [p[1:] for p in INJECTED], ids=[p[0] for p in INJECTED])
+def test_an_injected_fault_is_reported_and_nothing_else(folder: Path, change: Change, word: str, severity: str) -> None:
     put(folder, "case-1", *change(*exam(1)))
     assert faults(folder) == ([("case-1", word, severity)] if word else [])
 
@@ -188,7 +188,7 @@ def test_a_disc_that_is_not_between_its_vertebrae(folder: Path) -> None:
     assert faults(folder) == [("case-1", "order", "error")]
 
 
-def test_a_level_that_is_known_to_be_undrawn_is_no_gap(folder: Path) -> None:
+def test_a_level_stated_as_unannotated_is_no_gap(folder: Path) -> None:
     put(folder, "case-1", *without("L3", "L3 arch")(*exam(1)))
     case = Dataset.open(folder).cases()[1]
     add_cases(folder, [replace(case, label_table={**TABLE, 0: ("background", "L3", "L3 arch")})])
@@ -216,9 +216,9 @@ def test_grey_values_in_labels(folder: Path) -> None:
     assert "grey values" in checked(folder).findings_of("case-0")[0].text
 
 
-@pytest.mark.parametrize(("shown", "said"), [("T1", "T2 TSE"), ("T2", "T1w"), ("STIR", "T1"), ("T1", "tirm")])
-def test_a_contrast_that_the_picture_denies(folder: Path, shown: str, said: str) -> None:
-    write_case(folder, "other", *exam(3, shown), {"contrast": said})
+@pytest.mark.parametrize(("shown", "stated"), [("T1", "T2 TSE"), ("T2", "T1w"), ("STIR", "T1"), ("T1", "tirm")])
+def test_a_contrast_that_the_picture_denies(folder: Path, shown: str, stated: str) -> None:
+    write_case(folder, "other", *exam(3, shown), {"contrast": stated})
     assert faults(folder) == [("other", "contrast", "warning")]
 
 
@@ -238,7 +238,7 @@ def in_8_bits(image: Volume) -> Volume:
     return Volume(np.rint(array / array.max() * 255).astype(np.float32), image.affine)
 
 
-def cut(image: Volume) -> Volume:
+def cropped(image: Volume) -> Volume:
     depth, height = image.array.shape[1:]
     return Volume(image.array[1:-1, depth // 8 : -depth // 6, height // 5 : -height // 7], image.affine)
 
@@ -247,9 +247,9 @@ def turned_over(image: Volume) -> Volume:
     return Volume(image.array[::-1, ::-1], image.affine)
 
 
-@pytest.mark.parametrize("again", [as_floats, in_8_bits, cut, turned_over])
-def test_an_exam_saved_again_is_the_same_exam(folder: Path, again: Callable[[Volume], Volume]) -> None:
-    image = again(exam(0)[0])
+@pytest.mark.parametrize("repeated", [as_floats, in_8_bits, cropped, turned_over])
+def test_an_exam_saved_again_is_the_same_exam(folder: Path, repeated: Callable[[Volume], Volume]) -> None:
+    image = repeated(exam(0)[0])
     labels = Volume(np.zeros(image.array.shape, np.uint8), image.affine)
     write_case(folder, "again", image, labels, {"patient": "p0"})
     assert ("again", "duplicate", "warning") in faults(folder) and ("again", "leak", "error") not in faults(folder)
@@ -276,10 +276,12 @@ def test_axes_scale_and_number_type_do_not_hide_an_exam(
     axes = "".join(letters[axis][int(flip)] for axis, flip in zip(order, flips, strict=True))
     stored = reorient(image, axes)
     array = (stored.array * (1 if dtype is np.int16 else scale)).astype(dtype)
-    again = reorient(Volume(array, stored.affine), "RAS")
-    found = find_duplicates([compute_fingerprint(image), compute_fingerprint(exam(1)[0]), compute_fingerprint(again)])
-    assert [(twin.first, twin.second) for twin in found] == [(0, 2)]
-    assert found[0].description == "the same voxels"
+    repeated = reorient(Volume(array, stored.affine), "RAS")
+    result = find_duplicates(
+        [compute_fingerprint(image), compute_fingerprint(exam(1)[0]), compute_fingerprint(repeated)]
+    )
+    assert [(duplicate.first, duplicate.second) for duplicate in result] == [(0, 2)]
+    assert result[0].description == "the same voxels"
 
 
 def test_a_patient_in_two_splits(folder: Path) -> None:
@@ -292,8 +294,8 @@ def test_leaks_between_datasets(folder: Path, tmp_path: Path) -> None:
     create_dataset(tmp_path / "other", "other", TABLE)
     write_case(tmp_path / "other", "x", *exam(0), {"patient": "someone", "split": "test"})
     assert faults(folder, tmp_path / "other") == [("set/case-0", "leak", "error")]
-    alone = faults(tmp_path / "other")
-    assert alone == []
+    separate = faults(tmp_path / "other")
+    assert separate == []
 
 
 def test_a_patient_of_one_source_in_two_datasets(folder: Path, tmp_path: Path) -> None:
@@ -309,8 +311,10 @@ def test_a_patient_of_one_source_in_two_datasets(folder: Path, tmp_path: Path) -
 def test_processes_find_the_same(folder: Path) -> None:
     put(folder, "case-1", *speckled(*exam(1)))
     steps: list[tuple[str, int]] = []
-    found = check_datasets([Dataset.open(folder)], jobs=2, on_case_done=lambda name, total: steps.append((name, total)))
-    assert found.findings == checked(folder).findings
+    result = check_datasets(
+        [Dataset.open(folder)], jobs=2, on_case_done=lambda name, total: steps.append((name, total))
+    )
+    assert result.findings == checked(folder).findings
     assert steps == [(f"case-{i}", 3) for i in range(3)]
 
 
@@ -320,7 +324,7 @@ def test_nothing_to_check(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_interpolation_is_seen_whatever_the_numbers_are(seed: int) -> None:
+def test_interpolation_is_detected_with_any_numbers(seed: int) -> None:
     labels = exam(1)[1]
     assert label_checks.interpolated_fraction(labels.array) < 0.05
     rng = np.random.default_rng(seed)
