@@ -39,10 +39,9 @@ EXAMPLE = "lumbarseg check data/khalil data/chu -o report"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
-    options.add_output_option(parser, "DIR", "write check.json and contact sheets", nargs="?", const=Path())
+    options.add(parser, "--output", metavar="DIR", help="write check.json and contact sheets", nargs="?", const=Path())
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1")
-    options.add_jobs_option(parser)
-    options.add_json_option(parser)
+    options.add(parser, "--jobs", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -135,46 +135,6 @@ def add(parser: argparse._ActionsContainer, *names: str, **keywords: Any) -> Non
         parser.add_argument(*flags, **SHARED[name] | keywords)
 
 
-def add_output_option(parser: argparse.ArgumentParser, metavar: str, text: str, **keywords: Any) -> None:
-    """Add `-o`, `--output`; `text` is its help, `keywords` go to `add_argument`."""
-    add(parser, "--output", metavar=metavar, help=text, **keywords)
-
-
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--json`."""
-    add(parser, "--json")
-
-
-def add_jobs_option(parser: argparse._ActionsContainer, default: str = "one per core") -> None:
-    """Add `--jobs N`."""
-    add(parser, "--jobs", help=f"worker processes (default: {default})")
-
-
-def add_seed_option(parser: argparse.ArgumentParser, text: str, default: int = 0) -> None:
-    """Add `--seed S`; `text` says what is random."""
-    add(parser, "--seed", help=f"{text} (default: %(default)s)", default=default)
-
-
-def add_val_fraction_option(parser: argparse.ArgumentParser, default: float) -> None:
-    """Add `--val-fraction X`."""
-    add(parser, "--val-fraction", default=default)
-
-
-def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`."""
-    add(parser, "--device")
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--model` and `--device`."""
-    add(parser, "--model", "--device")
-
-
-def add_lowest_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--lowest LEVEL`."""
-    add(parser, "--lowest")
-
-
 def add_selection_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that select cases of prepared datasets."""
     group = parser.add_argument_group("which cases (default: all)")

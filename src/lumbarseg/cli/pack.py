@@ -25,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="default model on the other computers (default: as here)"
     )
-    options.add_output_option(parser, "FILE", "ZIP file to write", default=Path("lumbarseg-offline.zip"))
+    options.add(parser, "--output", metavar="FILE", help="ZIP file to write", default=Path("lumbarseg-offline.zip"))
     for option, (metavar, choices) in _TARGET_OPTIONS.items():
         text = f"{', '.join(choices)}; may be repeated (default: as on this computer)"
         parser.add_argument(option, action="append", default=[], metavar=metavar, help=text)
-    options.add_json_option(parser)
+    options.add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

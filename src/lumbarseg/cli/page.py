@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="model file (default: the installed model)"
     )
-    options.add_output_option(parser, "FILE", "HTML file to write", default=Path("lumbarseg.html"))
-    options.add_json_option(parser)
+    options.add(parser, "--output", metavar="FILE", help="HTML file to write", default=Path("lumbarseg.html"))
+    options.add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:
