@@ -41,12 +41,12 @@ def study(spine: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_series(folder / "a", few, LOCALISER)
     write_series(folder / "b", Volume(spine.array // 2, spine.affine), T1)
     write_series(folder / "c", spine, T2, shuffle=4)
-    turned = spine.affine[:, [2, 1, 0, 3]]
-    write_series(folder / "d", Volume(spine.array.transpose(2, 1, 0)[:, :, :6], turned), AXIAL)
+    axial_affine = spine.affine[:, [2, 1, 0, 3]]
+    write_series(folder / "d", Volume(spine.array.transpose(2, 1, 0)[:, :, :6], axial_affine), AXIAL)
     return folder
 
 
-def test_a_study_is_answered_as_the_same_volume_in_nifti(
+def test_a_study_is_segmented_like_the_same_volume_in_nifti(
     study: Path, spine: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_image(spine, tmp_path / "same.nii.gz")
@@ -56,20 +56,22 @@ def test_a_study_is_answered_as_the_same_volume_in_nifti(
             file.write(path, path.relative_to(study.parent).as_posix())
     out = tmp_path / "out"
     assert main(["segment", str(study), str(archive), str(tmp_path / "same.nii.gz"), "-o", str(out)]) in (0, 3)
-    told = capsys.readouterr().out
-    assert told.count("taken: DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms)") == 2
-    assert told.count("left out: series 2 'T1_TSE_SAG': sagittal, T1") == 2
-    ours, zipped, theirs = (read_labels(out / f"{name}_labels.nii.gz") for name in ("patient", "zipped", "same"))
-    assert np.array_equal(ours.array, zipped.array)
-    assert ours.grid.same_as(theirs.grid, 0.01)
-    assert np.mean(ours.array != theirs.array) < 1e-3
+    printed = capsys.readouterr().out
+    assert printed.count("taken: DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms)") == 2
+    assert printed.count("left out: series 2 'T1_TSE_SAG': sagittal, T1") == 2
+    from_study, zipped, from_nifti = (
+        read_labels(out / f"{name}_labels.nii.gz") for name in ("patient", "zipped", "same")
+    )
+    assert np.array_equal(from_study.array, zipped.array)
+    assert from_study.grid.same_as(from_nifti.grid, 0.01)
+    assert np.mean(from_study.array != from_nifti.array) < 1e-3
     report = (out / "patient_report.json").read_text()
     assert not [word for word in ("Secret", "Somebody", "ID-", "1960", "2020") if word in report]
 
 
-def test_another_series_is_taken_on_request(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for wish in ("2", "t1_tse"):
-        assert main(["segment", str(study), "-o", str(tmp_path / wish), "--series", wish]) in (0, 3)
+def test_another_series_can_be_selected(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for series in ("2", "t1_tse"):
+        assert main(["segment", str(study), "-o", str(tmp_path / series), "--series", series]) in (0, 3)
         assert "taken: DICOM series 2 'T1_TSE_SAG'" in capsys.readouterr().out
     assert main(["segment", str(study), "-o", str(tmp_path), "--series", "99"]) == 1
     assert "no series '99' in it; it holds series 3 'T2_TSE_SAG', series 2" in capsys.readouterr().err

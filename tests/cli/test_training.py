@@ -45,7 +45,7 @@ def test_a_run_goes_on_with_its_own_settings(run: Path, data: Path, capsys: pyte
     assert main(["train", str(data), "-o", str(run.parent / "none"), "--resume"]) == 1
 
 
-def test_the_card_says_what_was_given(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_card_has_the_details_of_the_export(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(model), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["licence"] == "mine alone"
@@ -62,7 +62,7 @@ def test_it_is_scored_on_a_dataset(model: Path, data: Path, capsys: pytest.Captu
     assert main(["evaluate", str(model), str(data), "--split", "test"]) == 1
 
 
-def test_it_answers_or_refuses_in_one_line(
+def test_it_segments_or_refuses_in_one_line(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = data / "images" / "phantom-8-00000.nii.gz"
