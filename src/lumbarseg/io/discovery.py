@@ -95,7 +95,7 @@ def _exams_in_folder(folder: Path) -> list[Path]:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise to_file_error(folder, error) from error
-    exams, has_outputs = _images(entry for entry in entries if entry.is_file())
+    exams, has_outputs = _images(entry for entry in entries if entry.is_file() or entry.is_symlink())
     if dicom.contains_dicom(folder):
         exams.insert(0, folder)
     for entry in entries:
@@ -104,6 +104,7 @@ def _exams_in_folder(folder: Path) -> list[Path]:
     exams = exams or dicom.find_studies(folder)
     if not exams:
         reason = "only label maps in it" if has_outputs else "no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"
+        reason += dicom.describe_skipped(folder)
         raise FileError(f"{folder}: {reason}; give the folder that holds the exams")
     return exams
 

@@ -13,7 +13,7 @@ from . import archives, metaimage, nifti, nrrd
 from .dicom import reader as dicom
 from .dicom.source_images import SourceImages
 from .discovery import resolve_exam_path
-from .file_access import open_for_reading
+from .file_access import is_pointer, open_for_reading
 from .raw_image import RawImage, fill_missing_thickness, to_image_volume, to_label_volume
 
 
@@ -92,4 +92,6 @@ def _detect_format(path: Path) -> Any:
         return metaimage
     if dicom.is_dicom(head):
         return dicom
+    if is_pointer(head):
+        raise FileError(f"{path}: a pointer without its content; fetch it with: git lfs pull, or: git annex get")
     raise FileError(f"{path}: neither NIfTI, MetaImage, NRRD, DICOM nor ZIP by its content; export it as .nii.gz")

@@ -30,11 +30,20 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long for the system; choose a shorter one",
 }
 
+_ANNEX_LINK = "a git-annex link without its content; fetch it with: git annex get"
+_POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")  # content of pointer files
+
+
+def is_pointer(head: bytes) -> bool:
+    """Return whether the first bytes of a file are those of a Git LFS or git-annex pointer instead of its content."""
+    return head.startswith(_POINTERS)
+
 
 def to_file_error(path: Path, error: OSError, verb: str = "read") -> FileError:
     """Return a `FileError` that names the path, the reason of a system error, and a remedy; verb: read or written."""
     if error.errno == errno.ENOENT and verb == "read" and path.is_symlink():
-        reason = "a link to a file that does not exist"
+        is_annex = ".git/annex" in os.readlink(path).replace("\\", "/")
+        reason = _ANNEX_LINK if is_annex else "a link to a file that does not exist; copy the file, not the link"
     else:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     return FileError(f"{path}: cannot be {verb}: {reason}")

@@ -77,6 +77,13 @@ def require_source_images(path: Path, source: SourceImages | None) -> SourceImag
             raise FileError(
                 f"{path}: its images have no {keyword}, which a DICOM object must refer to; choose another --format"
             )
+    if not is_multiframe(source) and len({_text(image, "SOPInstanceUID") for image in source.datasets}) < len(
+        source.datasets
+    ):
+        raise FileError(
+            f"{path}: several of its images have the same SOPInstanceUID, so no DICOM object can refer to them; choose "
+            "another --format"
+        )
     if is_multiframe(source) and len({id(dataset) for dataset in source.datasets}) > 1:
         raise FileError(f"{path}: its slices lie in several multi-frame files; DICOM objects are written for one alone")
     return source

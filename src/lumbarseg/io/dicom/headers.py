@@ -26,7 +26,16 @@ _KEYWORDS = (
     *("TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "DiffusionBValue", "ImagesInAcquisition"),
     *("MagneticFieldStrength", "Manufacturer", "ManufacturerModelName", "BodyPartExamined"),
 )
+_MODALITIES = {  # by the start of the SOP class, for files without a modality
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.66": "SEG",
+    "1.2.840.10008.5.1.4.1.1.88": "SR",
+    "1.2.840.10008.5.1.4.1.1.11": "PR",
+}
+_GEOMETRY = ("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 IMAGE_MODALITIES = ("MR", "CT", "OT", "")  # others are segmentations, reports and the like
+_FILE_META = ("TransferSyntaxUID", "MediaStorageSOPClassUID")
 _GREYSCALE = ("", "MONOCHROME1", "MONOCHROME2")
 
 
@@ -82,6 +91,11 @@ class SliceHeader:
         value = self.attributes.get("ImageType", ())
         return [str(word).upper() for word in (value if isinstance(value, tuple) else (value,))]
 
+    @property
+    def missing_geometry(self) -> list[str]:
+        """Keywords of the attributes without which a slice has no size or position."""
+        return [keyword for keyword in _GEOMETRY if keyword not in self.attributes]
+
     def text(self, keyword: str) -> str:
         """Return an attribute as text, "" if it is missing."""
         return str(self.attributes.get(keyword, ""))
@@ -102,20 +116,27 @@ def read_slice_headers(path: Path) -> list[SliceHeader]:
         try:
             keywords: list[Any] = [*_KEYWORDS, *FUNCTIONAL_GROUPS]
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=keywords, force=True)
-            return parse_slice_headers(path, dataset, str(dataset.file_meta.get("TransferSyntaxUID", "")))
+            syntax, sop_class = (str(dataset.file_meta.get(name, "")) for name in _FILE_META)
+            return parse_slice_headers(path, dataset, syntax, sop_class)
         except Exception:  # a damaged file makes pydicom raise almost anything
             return []
 
 
-def parse_slice_headers(path: Path, dataset: Any, transfer_syntax: str = "") -> list[SliceHeader]:
-    """Return the slices that a pydicom data set describes; raises whatever pydicom raises if it is malformed."""
+def parse_slice_headers(path: Path, dataset: Any, transfer_syntax: str = "", sop_class: str = "") -> list[SliceHeader]:
+    """Return the slices that a pydicom data set describes; raises whatever pydicom raises if it is malformed.
+
+    sop_class: from the file meta information, used if the data set has none.
+    """
     attributes = _plain_attributes(dataset, _KEYWORDS)
+    sop_class = attributes.setdefault("SOPClassUID", sop_class)
+    if "Modality" not in attributes:
+        attributes["Modality"] = _MODALITIES.get(".".join(sop_class.split(".")[:10]), "")
     is_multiframe = FUNCTIONAL_GROUPS[1] in dataset and attributes.get("Modality", "") in IMAGE_MODALITIES
     own_attributes = iter_frame_attributes(dataset) if is_multiframe else ()
     frames = [attributes | _plain_attributes(own, own) for own in own_attributes]
     if frames and len(frames) == attributes.get("NumberOfFrames"):
         return [_slice_header(path, transfer_syntax, own, index) for index, own in enumerate(frames)]
-    if "SOPClassUID" in attributes or is_private_syntax(transfer_syntax):
+    if sop_class or is_private_syntax(transfer_syntax) or any(keyword in attributes for keyword in _GEOMETRY):
         return [_slice_header(path, transfer_syntax, attributes, None)]
     return []
 

@@ -18,6 +18,7 @@ from ..file_access import open_for_reading
 _DEFLATED_SYNTAX = b"1.2.840.10008.1.2.1.99"
 _MAX_INFLATED_BYTES = 2**30
 _CHUNK = 2**20
+_PIXEL_DEFAULTS = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
 _INSTALL_HINT = "pip install 'lumbarseg[dicom]'"
 
 
@@ -57,7 +58,7 @@ def check_inflated_size(path: Path, stream: BinaryIO) -> None:
 def read_dataset(path: Path) -> Any:
     """Read a DICOM file as a pydicom data set, pixels not yet decoded; raise `FileError` if it is damaged."""
     import pydicom
-    from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     with warnings.catch_warnings(), open_for_reading(path) as stream:
         warnings.simplefilter("ignore")
@@ -68,11 +69,28 @@ def read_dataset(path: Path) -> Any:
         except Exception as error:  # a damaged file makes pydicom raise almost anything
             raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
     if syntax is None:  # a file from before DICOM files had a preamble
-        is_implicit = dataset.original_encoding[0]
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+        is_implicit, is_little_endian = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
     elif not isinstance(syntax, UID):
         raise FileError(f"{path}: damaged DICOM file: it names no transfer syntax; copy or export it again")
+    _fill_pixel_defaults(dataset)
     return dataset
+
+
+def _fill_pixel_defaults(dataset: Any) -> None:
+    """Add the attributes that describe pixels where other software dropped them, with their usual values."""
+    for keyword, value in _PIXEL_DEFAULTS.items():
+        if dataset.get(keyword) in (None, ""):
+            setattr(dataset, keyword, value)
+    if not dataset.get("BitsAllocated") and "PixelData" in dataset:
+        count = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+        bits = 8 * len(dataset.PixelData) // max(count * int(dataset.SamplesPerPixel), 1)
+        if bits in (8, 16, 32) and not dataset.file_meta.TransferSyntaxUID.is_compressed:
+            dataset.BitsAllocated = bits
+    if dataset.get("BitsAllocated"):
+        dataset.BitsStored = dataset.get("BitsStored") or dataset.BitsAllocated
+        dataset.HighBit = dataset.BitsStored - 1 if dataset.get("HighBit") is None else dataset.HighBit
 
 
 def _clear_unused_bits(dataset: Any, pixels: Array) -> Array:
@@ -90,6 +108,8 @@ def _explain_decode_failure(dataset: Any) -> str:
     syntax = dataset.file_meta.TransferSyntaxUID
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         return "truncated: it holds no pixels; copy or export it again"
+    if not dataset.get("BitsAllocated"):
+        return "it has no BitsAllocated, without which its pixels cannot be decoded; export it again"
     if syntax.is_private:
         return private_syntax_message(str(syntax))
     if not syntax.is_transfer_syntax or syntax.is_compressed:

@@ -6,7 +6,11 @@ Positions are LPS in mm (DICOM PS3.3 C.7.6.2). Only `RawImage.source_images` pas
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from lumbarseg.errors import FileError
 from lumbarseg.volume import Array
 
 from .. import archives
-from ..file_access import open_for_reading, to_file_error
+from ..file_access import is_pointer, open_for_reading, to_file_error
 from ..raw_image import LPS_TO_RAS, RawImage
 from ..voxel_data import check_claimed_size
 from .headers import SliceHeader, read_slice_headers
@@ -27,18 +31,42 @@ from .stacks import build_stack, group_by_position
 
 DICOMDIR_NAME = "DICOMDIR"
 _DICOMDIR_CLASS = b"1.2.840.10008.1.3.10"  # in the header of a DICOMDIR, whatever its name
-_STARTS_WITHOUT_PREAMBLE = (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
+_VALUE_REPRESENTATION = re.compile(rb"A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV]")
+_LONG_LENGTH = re.compile(rb"O[BDFLVW]|S[QV]|U[CNRTV]")  # value representations with a length of four bytes
+_MAX_FIRST_GROUP, _MAX_HEADER_VALUE = 0x28, 2**16
 _OUTPUT_SUFFIXES = (".seg.dcm", ".labelmap.dcm", ".sr.dcm")  # outputs of this package are not exams
 
 
 def is_dicom(head: bytes) -> bool:
-    """Return whether the first 132 bytes of a file are those of DICOM, with or without a preamble."""
-    return head[128:132] == b"DICM" or head[:4] in _STARTS_WITHOUT_PREAMBLE or head[:6] == b"\2\0\0\0UL"
+    """Return whether the first bytes of a file, at least 132 of them, are those of DICOM, also without a preamble."""
+    return head[128:132] == b"DICM" or _is_data_set(head, "<") or _is_data_set(head, ">")
+
+
+def _is_data_set(head: bytes, byte_order: str) -> bool:
+    """Return whether bytes begin with elements of a data set: plausible lengths and groups, ascending tags."""
+    position, last, count = 0, (0, 0), 0
+    while position + 12 <= len(head) and count < 3:
+        tag = struct.unpack_from(f"{byte_order}HH", head, position)
+        representation = head[position + 4 : position + 6]
+        if tag <= last or tag[0] % 2 or (count == 0 and not 2 <= tag[0] <= _MAX_FIRST_GROUP):
+            return False
+        if _LONG_LENGTH.fullmatch(representation):
+            size = 12 + struct.unpack_from(f"{byte_order}L", head, position + 8)[0]
+        elif _VALUE_REPRESENTATION.fullmatch(representation):
+            size = 8 + struct.unpack_from(f"{byte_order}H", head, position + 6)[0]
+        elif byte_order == "<":  # implicit value representation
+            size = 8 + struct.unpack_from("<L", head, position + 4)[0]
+            if _MAX_HEADER_VALUE < size < 2**32:
+                return False
+        else:
+            return False
+        position, last, count = position + size, tag, count + 1
+    return count > 1
 
 
 def contains_dicom(path: Path, recursive: bool = False) -> bool:
     """Return whether a folder or ZIP archive holds a DICOM file directly or, if `recursive`, anywhere below."""
-    return next(_dicom_files(path, recursive), None) is not None
+    return any(not problem for _, problem in _scan(path, recursive))
 
 
 def find_studies(path: Path) -> list[Path]:
@@ -49,8 +77,8 @@ def find_studies(path: Path) -> list[Path]:
     """
     study_of: dict[Path, str] = {}
     folders_of: dict[str, list[Path]] = {}
-    for file in _dicom_files(path, recursive=True):
-        if file.parent not in study_of and (headers := read_slice_headers(file)):
+    for file, problem in _scan(path, recursive=True):
+        if not problem and file.parent not in study_of and (headers := read_slice_headers(file)):
             study_of[file.parent] = headers[0].study_uid
             folders_of.setdefault(headers[0].study_uid, []).append(file.parent)
     if len(folders_of) <= 1:
@@ -73,14 +101,36 @@ def _study_folders(path: Path, folders: list[Path], shared: set[Path]) -> list[P
     return [common]
 
 
-def _dicom_files(path: Path, recursive: bool) -> Iterator[Path]:
-    """Yield the DICOM files of a folder or archive, sorted by name, or `path` itself if it is one."""
+def describe_skipped(path: Path) -> str:
+    """Return what below a folder could not be read, for example " (3 dangling links skipped)"; "" if nothing."""
+    return _describe_problems(problem for _, problem in _scan(path, recursive=True))
+
+
+def _describe_problems(problems: Iterable[str]) -> str:
+    counts = Counter(filter(None, problems))
+    return f" ({', '.join(f'{count} {problem}' for problem, count in counts.items())} skipped)" if counts else ""
+
+
+def _scan(path: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
+    """Yield the DICOM files of a folder or archive, sorted by name, or `path` itself if it is one.
+
+    The second value is "" for a DICOM file; files that cannot be read have the reason, as a plural noun.
+    """
     for file in _files(path, recursive):
-        if file.name.upper() != DICOMDIR_NAME and not file.name.endswith(_OUTPUT_SUFFIXES):
+        if file.name.upper() == DICOMDIR_NAME or file.name.endswith(_OUTPUT_SUFFIXES):
+            continue
+        try:
             with open_for_reading(file) as stream:
                 head = stream.read(512)
-            if is_dicom(head) and _DICOMDIR_CLASS not in head:
-                yield file
+        except FileError:
+            if file == path or not os.path.lexists(file):  # a damaged archive is an error of its own
+                raise
+            yield file, "unreadable files" if file.exists() else "dangling links"
+            continue
+        if is_pointer(head):
+            yield file, "pointers of Git LFS or git-annex"
+        elif is_dicom(head) and _DICOMDIR_CLASS not in head:
+            yield file, ""
 
 
 def _files(path: Path, recursive: bool) -> Iterator[Path]:
@@ -88,10 +138,14 @@ def _files(path: Path, recursive: bool) -> Iterator[Path]:
         yield path
     elif not path.is_dir():
         yield from archives.iter_members(path, recursive)
-    for folder, folders, names in os.walk(path, onerror=_raise_file_error) if path.is_dir() else ():
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        files = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
-        yield from (file for file in files if file.is_file())
+    visited = set()
+    for folder, folders, names in os.walk(path, onerror=_raise_file_error, followlinks=True) if path.is_dir() else ():
+        real = os.path.realpath(folder)
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith(".") and real not in visited)
+        if real not in visited:  # links may lead in a circle
+            visited.add(real)
+            files = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+            yield from (file for file in files if file.is_file() or file.is_symlink())
 
 
 def _raise_file_error(error: OSError) -> None:
@@ -115,18 +169,23 @@ def read(path: Path, volume_index: int | None = None, series: str | None = None)
     """
     if volume_index:
         raise FileError(f"{path}: no volume {volume_index}; a DICOM series holds one, counted from 0")
-    per_file = [read_slice_headers(file) for file in _dicom_files(path, recursive=True)]
+    files = list(_scan(path, recursive=True))
+    per_file = [read_slice_headers(file) for file, problem in files if not problem]
     headers = [header for slices in per_file for header in slices]
+    skipped = _describe_problems(problem for _, problem in files)
     if not headers:
-        raise FileError(f"{path}: no readable DICOM file in it; give the folder that holds the exam")
+        raise FileError(f"{path}: no readable DICOM file in it{skipped}; give the folder that holds the exam")
     first = headers[0]
     if len(headers) == 1 and first.path == path and first.frame_index is None and min(first.matrix_size) > 0:
         raise FileError(f"{path}: one DICOM file of one slice; give the folder that holds its series")
-    return _read_first_complete(path, select_series(path, headers, series), per_file.count([]))
+    return _read_first_complete(path, select_series(path, headers, series), per_file.count([]), skipped)
 
 
-def _read_first_complete(path: Path, selection: SeriesSelection, damaged: int) -> RawImage:
-    """Read the first candidate that is not broken, with notes on those before it; damaged: number of such files."""
+def _read_first_complete(path: Path, selection: SeriesSelection, damaged: int, skipped: str) -> RawImage:
+    """Read the first candidate that is not broken, with notes on those before it.
+
+    damaged: number of damaged files. skipped: description of files that could not be read.
+    """
     notes, first_error = [], None
     for stack in selection.candidates:
         try:
@@ -135,11 +194,12 @@ def _read_first_complete(path: Path, selection: SeriesSelection, damaged: int) -
             first_error = first_error or error
             notes.append(f"left out: {str(error).removeprefix(f'{path}: ')}")
             continue
-        taken = f"DICOM {stack.name}: {stack.describe()}"
+        taken = f"DICOM {stack.name}: {replace(stack, slices=stack.slices[: raw.array.shape[2]]).describe()}"
         metadata = {**raw.metadata, "taken": taken, "left_out": selection.describe_left_out(stack)}
         notes = [taken, *notes, *raw.notes, *_quality_notes(stack, selection, damaged)]
+        notes += [f"files without content{skipped}: is the exam complete?"] if skipped else []
         return RawImage(raw.array, raw.affine, notes, metadata, raw.source_images)
-    raise first_error or FileError(f"{path}: no series in it")
+    raise FileError(f"{first_error or f'{path}: no series in it'}{skipped}")
 
 
 def _read_stack(path: Path, stack: ImageStack) -> RawImage:
@@ -162,9 +222,15 @@ def _quality_notes(stack: ImageStack, selection: SeriesSelection, damaged: int) 
         f"its headers announce {expected} images, {count} are there: was all of it exported?": is_incomplete,
         f"{selection.duplicate_count} files that are copies of others were left out": selection.duplicate_count,
         f"{damaged} damaged DICOM files were left out": damaged,
+        "its slices have different SeriesInstanceUIDs: joined by series number": _count(stack, "SeriesInstanceUID") > 1,
+        "its slices have different StudyInstanceUIDs: read as one study": _count(stack, "StudyInstanceUID") > 1,
         "CT, not MRI": first.modality == "CT",
     }
     return [note for note, applies in notes.items() if applies]
+
+
+def _count(stack: ImageStack, keyword: str) -> int:
+    return len({header.text(keyword) for header in stack.slices})
 
 
 def _drop_duplicates(slices: list[SliceHeader]) -> list[SliceHeader]:

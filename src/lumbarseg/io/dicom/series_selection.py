@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from lumbarseg.errors import FileError
 
+from ..file_access import open_for_reading
 from .headers import IMAGE_MODALITIES, SliceHeader, is_greyscale, is_private_syntax
 from .pixels import private_syntax_message
 from .series import ImageStack
@@ -55,20 +58,52 @@ def select_series(path: Path, headers: Sequence[SliceHeader], requested: str | N
     FileError
         If there is no such series, no image, or several patients or studies; the message begins with `path`.
     """
-    unique = list({(header.instance_uid, header.frame_index): header for header in headers}.values())
+    unique = _drop_file_copies(headers)
     slices = [header for header in unique if min(header.matrix_size) > 0]
     if not slices:
         raise FileError(f"{path}: {_explain_no_slices(headers)}")
     for content, keyword in (("patients", "PatientID"), ("studies", "StudyInstanceUID")):
-        count = len({header.text(keyword) for header in slices})
-        if count > 1:
-            raise FileError(f"{path}: holds {count} {content}; give the folder of one")
-    series: dict[str, list[SliceHeader]] = {}
-    for header in slices:
-        series.setdefault(header.series_uid, []).append(header)
-    stacks = sorted((stack for group in series.values() for stack in split_into_stacks(group)), key=ImageStack.sort_key)
+        counts = Counter(header.text(keyword) for header in slices)
+        if len(counts) > 1 and (keyword == "PatientID" or max(counts.values()) > 1):  # not a study UID for each slice
+            raise FileError(f"{path}: holds {len(counts)} {content}; give the folder of one")
+    series = _group_into_series(slices)
+    stacks = sorted((stack for group in series for stack in split_into_stacks(group)), key=ImageStack.sort_key)
     others = _describe_non_images(header for header in unique if min(header.matrix_size) == 0)
     return SeriesSelection(_candidates(path, stacks, requested), stacks, others, len(headers) - len(unique))
+
+
+def _drop_file_copies(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
+    """Return the headers without those of files that repeat another byte for byte.
+
+    Identifiers alone are not trusted: some software gives all slices one SOPInstanceUID, or two series the same ones.
+    """
+    same_identity: dict[Any, list[SliceHeader]] = {}
+    for header in headers:
+        key = (header.instance_uid, header.frame_index, header.series_uid, header.position.tobytes())
+        same_identity.setdefault(key, []).append(header)
+    unique: list[SliceHeader] = []
+    for group in same_identity.values():
+        unique += group if len(group) == 1 else {_digest(header.path): header for header in group}.values()
+    return unique
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():  # metadata from a server, without files
+        return ""
+    with open_for_reading(path) as stream:
+        return sha256(stream.read()).hexdigest()
+
+
+def _group_into_series(slices: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
+    """Return the slices by SeriesInstanceUID and number; joins slices that have a UID each but one series number."""
+    by_uid: dict[Any, list[SliceHeader]] = {}
+    for header in slices:
+        by_uid.setdefault((header.series_uid, header.text("SeriesNumber")), []).append(header)
+    series: dict[Any, list[SliceHeader]] = {}
+    for key, group in by_uid.items():
+        is_single = len(group) == 1
+        series.setdefault((key[1], group[0].text("SeriesDescription")) if is_single else key, []).extend(group)
+    return list(series.values())
 
 
 def _explain_no_slices(headers: Sequence[SliceHeader]) -> str:
@@ -92,7 +127,8 @@ def _object_kind(header: SliceHeader) -> tuple[str, str]:
         return f"{header.modality} object", ""
     if "PhotometricInterpretation" in header.attributes and not is_greyscale(header.attributes):
         return "colour picture", ""
-    return ("picture" if "Rows" in header.attributes else "file"), " without a position in space"
+    missing = ", ".join(header.missing_geometry) or "a valid position in space"
+    return ("picture" if "Rows" in header.attributes else "file"), f" without {missing}"
 
 
 def _candidates(path: Path, stacks: list[ImageStack], requested: str | None) -> list[ImageStack]:

@@ -23,6 +23,7 @@ _PARALLEL = 1e-3  # difference of direction cosines that still counts as one ori
 _SPLITTING_KEYWORDS = {  # attributes that can distinguish slices at one position, and their names in messages
     "ImageType": "image type",
     "EchoTime": "echo time",
+    "SeriesDescription": "description",
     "EchoNumbers": "echo",
     "TemporalPositionIdentifier": "time point",
     "InversionTime": "inversion time",
