@@ -2,6 +2,7 @@
 
 LumbarsegError
 ├── FileError      a file cannot be read or written
+│   └── VolumeChoiceError  a file holds several volumes, and none was chosen
 ├── GridError      voxels without a usable place in space
 ├── DatasetError   a prepared dataset breaks its own rules
 ├── ModelError     a model file is malformed, or the engine refuses it
@@ -23,6 +24,10 @@ class LumbarsegError(Exception):
 
 class FileError(LumbarsegError):
     """A file cannot be read or written."""
+
+
+class VolumeChoiceError(FileError):
+    """A file holds several volumes, and none was chosen."""
 
 
 class GridError(LumbarsegError):

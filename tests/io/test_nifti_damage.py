@@ -56,9 +56,11 @@ def test_nan_and_infinity_are_refused_with_their_number(value: float, tmp_path: 
         read_labels(path)
 
 
-@pytest.mark.parametrize("zooms", [(0, 0.6, 0.6), (4, -0.6, 0.6), (4, 0.6, np.nan), (4, 0.6, np.inf)])
 @pytest.mark.parametrize("qform_code", [0, 1])
+@pytest.mark.parametrize("zooms", [(0, 0.6, 0.6), (4, -0.6, 0.6), (4, 0.6, np.nan), (4, 0.6, np.inf)])
 def test_zero_and_negative_spacing_are_refused(zooms: tuple[float, ...], qform_code: int, tmp_path: Path) -> None:
+    if qform_code and min(zooms) < 0:
+        pytest.skip("negative spacing with a qform is read: see test_foreign_headers")
     path = save_nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), np.eye(4))
     set_header(path, sform_code=0, qform_code=qform_code, pixdim=[1, *zooms, 0, 0, 0, 0])
     with pytest.raises(GridError, match=r"a\.nii: its spacing is .* mm; every axis needs more than 0"):

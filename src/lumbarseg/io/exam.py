@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lumbarseg.errors import FileError
+from lumbarseg.errors import FileError, VolumeChoiceError
 from lumbarseg.volume import Volume
 
 from . import archives, metaimage, nifti, nrrd
@@ -63,7 +63,14 @@ def read_image(path: Path | str, volume_index: int | None = None) -> Volume:
 def read_labels(path: Path | str) -> Volume:
     """Read a label map as uint8; raise `FileError` if it holds grey values, and as `read_exam` does."""
     path = Path(path)
-    return to_label_volume(path, _read_raw(path))
+    try:
+        raw = _read_raw(path)
+    except VolumeChoiceError as error:
+        raise FileError(
+            f"{path}: 4-D, but a label map has one volume; combine one-hot channels (numpy: argmax over the channels) "
+            "or layers of segments (3D Slicer: export the segments to a labelmap) and save a 3-D file"
+        ) from error
+    return to_label_volume(path, raw)
 
 
 def _read_raw(path: Path, volume_index: int | None = None, series: str | None = None) -> RawImage:

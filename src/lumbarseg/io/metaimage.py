@@ -13,7 +13,7 @@ from lumbarseg.volume import Array
 
 from .file_access import open_for_reading
 from .raw_image import LPS_TO_RAS, RawImage
-from .voxel_data import VoxelLayout, read_volume
+from .voxel_data import VoxelLayout, decode_text, read_volume
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -32,7 +32,7 @@ _TYPES = {
 _ORIENTATION = ("TransformMatrix", "Rotation", "Orientation")  # names of a field, the current one first
 _ORIGIN = ("Offset", "Position", "Origin")
 _SPACING = ("ElementSpacing", "ElementSize")
-_MAX_HEADER_BYTES = 1 << 16
+_MAX_HEADER_BYTES = 1 << 24  # SimpleITK can write all DICOM tags along
 
 Fields = dict[str, str]
 
@@ -53,19 +53,19 @@ def read(path: Path, volume_index: int | None = None) -> RawImage:
     with open_for_reading(path) as stream:
         fields = _read_fields(path, stream)
         layout = _layout(path, fields)
-        array = read_volume(path, stream, layout, volume_index)
+        array, notes = read_volume(path, stream, layout, volume_index)
     metadata = {"format": "MetaImage", "voxel_type": layout.dtype.name}
-    return RawImage(array, LPS_TO_RAS @ _lps_affine(path, fields), _notes(fields), metadata)
+    return RawImage(array, LPS_TO_RAS @ _lps_affine(path, fields), [*notes, *_notes(fields)], metadata)
 
 
 def _read_fields(path: Path, stream: BinaryIO) -> Fields:
     """Read the lines of the header; the stream is then positioned behind it."""
     fields: Fields = {}
     while stream.tell() < _MAX_HEADER_BYTES:
-        line = stream.readline(_MAX_HEADER_BYTES).decode("latin-1")
-        name, equals, value = line.partition("=")
-        if not line or (line.strip() and not equals):
+        line = decode_text(stream.readline(_MAX_HEADER_BYTES))
+        if not line:
             break
+        name, _, value = line.partition("=")
         fields[name.strip()] = value.strip()
         if name.strip() == "ElementDataFile":
             return fields

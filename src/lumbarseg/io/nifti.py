@@ -59,10 +59,10 @@ def read(path: Path, volume_index: int | None = None) -> RawImage:
         offset = _voxel_offset(path, header, version)
         layout = VoxelLayout(sizes, [0, 1, 2][: len(sizes)], _dtype(path, header), skip_bytes=offset)
         stream.seek(0)
-        array = read_volume(path, stream, layout, volume_index, available - offset)
-    affine, notes = _affine(path, header, array.shape)
+        array, notes = read_volume(path, stream, layout, volume_index, available - offset)
+    affine, affine_notes = _affine(path, header, array.shape)
     metadata = {"format": f"NIfTI-{version}", "voxel_type": layout.dtype.name}
-    return RawImage(_apply_scaling(path, array, header), affine, notes, metadata)
+    return RawImage(_apply_scaling(path, array, header), affine, [*notes, *affine_notes], metadata)
 
 
 @contextmanager
@@ -109,6 +109,11 @@ def _image_sizes(path: Path, header: Any) -> tuple[int, ...]:
         raise FileError(
             f"{path}: {len(sizes)}-D, several numbers or colours in a voxel; save one of them as a 3-D file"
         )
+    if len(sizes) == 4 and sizes[0] == 1 and min(sizes[1:]) > 1:
+        raise FileError(
+            f"{path}: {format_sizes(sizes)}: its first axis is not in space; remove it (array[0] in numpy) and save "
+            "the rest as a 3-D file"
+        )
     if len(sizes) < 2:
         raise FileError(f"{path}: {len(sizes)}-D; an exam has at least two axes")
     return tuple(sizes)
@@ -149,19 +154,29 @@ def _affine(path: Path, header: Any, shape: Sequence[int]) -> tuple[Array, list[
     """Return the affine to RAS+ mm, from sform, else qform, else spacing alone, and notes on what is unusual."""
     sform = header.get_sform() if header["sform_code"] > 0 else None
     try:
-        qform = _qform_affine(path, header) if header["qform_code"] > 0 else None
+        qform, notes = _qform_affine(path, header) if header["qform_code"] > 0 else (None, [])
     except GridError:
         if sform is None:
             raise
         return sform, ["its qform is damaged: the sform was used"]
-    if sform is not None:
+    if sform is not None and (qform is None or _is_usable(sform, shape)):
         return sform, [] if qform is None else _disagreement_notes(sform, qform, shape)
     if qform is not None:
-        return qform, []
+        return qform, [*notes, "its sform is damaged: the qform was used"] if sform is not None else notes
     affine = np.diag([*_zooms(path, header) * (-1, 1, 1), 1.0])
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
     note = "no orientation in its header (sform and qform codes are 0): axes assumed to point left, anterior and up"
     return affine, [note]
+
+
+def _is_usable(affine: Array, shape: Sequence[int]) -> bool:
+    """Return whether an affine is finite and not singular; an axis of one voxel may have no length."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    used = (np.array(shape) > 1) | (lengths > 0)
+    if not np.isfinite(affine).all() or min(lengths[used], default=1.0) <= 1e-6:
+        return False
+    directions = affine[:3, :3][:, used] / lengths[used]
+    return bool(np.linalg.matrix_rank(directions, tol=1e-3) == directions.shape[1])
 
 
 def _zooms(path: Path, header: Any) -> Array:
@@ -174,15 +189,17 @@ def _zooms(path: Path, header: Any) -> Array:
     return zooms
 
 
-def _qform_affine(path: Path, header: Any) -> Array:
-    _zooms(path, header)
+def _qform_affine(path: Path, header: Any) -> tuple[Array, list[str]]:
     repaired = header.copy()
+    spacing = repaired["pixdim"][1:4]
+    notes = ["negative spacing in its header: its sign was ignored"] if (spacing < 0).any() else []
+    repaired["pixdim"][1:4] = np.abs(spacing)
     repaired["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1  # nibabel refuses other values
+    _zooms(path, repaired)
     try:
-        affine: Array = repaired.get_qform()
+        return repaired.get_qform(), notes
     except ValueError as error:
         raise GridError(f"{path}: its qform is no rotation; repair its header, or export it again") from error
-    return affine
 
 
 def corner_distance(first: Array, second: Array, shape: Sequence[int]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ from lumbarseg.volume import Array
 
 from .file_access import open_for_reading
 from .raw_image import RawImage
-from .voxel_data import VoxelLayout, read_volume
+from .voxel_data import VoxelLayout, check_single_file, decode_text, read_volume
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -39,6 +40,9 @@ _SPACE_SIGNS = {  # signs that turn the axes of a space to RAS
     "lps": (-1, -1, 1),
 }
 
+_DATA_FILE = re.compile(rb"^data ?file:[ \t]*([^\r\n]+)", re.MULTILINE | re.IGNORECASE)
+_MAX_HEADER_BYTES = 1 << 16
+
 Header = dict[str, Any]
 
 
@@ -58,9 +62,9 @@ def read(path: Path, volume_index: int | None = None) -> RawImage:
     with open_for_reading(path) as stream:
         header = _read_header(path, stream)
         layout = _layout(path, header)
-        array = read_volume(path, stream, layout, volume_index)
-    affine, notes = _affine(path, header, layout.axes)
-    return RawImage(array, affine, notes, {"format": "NRRD", "voxel_type": layout.dtype.name})
+        array, notes = read_volume(path, stream, layout, volume_index)
+    affine, affine_notes = _affine(path, header, layout.axes)
+    return RawImage(array, affine, [*notes, *affine_notes], {"format": "NRRD", "voxel_type": layout.dtype.name})
 
 
 def parse_header(stream: BinaryIO) -> Header:
@@ -68,13 +72,27 @@ def parse_header(stream: BinaryIO) -> Header:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return dict(nrrd.read_header(stream))
+            header = dict(nrrd.read_header(stream))
         except (nrrd.reader.NRRDError, IndexError, StopIteration) as error:
             raise ValueError(str(error)) from error
+    if "data file" in header or "datafile" in header:  # pynrrd drops all but ASCII from its name
+        end = stream.tell()
+        stream.seek(0)
+        header["data file"] = _data_file(stream.read(end)) or header.get("data file", header.get("datafile"))
+    return header
+
+
+def _data_file(head: bytes) -> str | None:
+    """Return the data file that the first bytes of a file name, None if there is none."""
+    match = _DATA_FILE.search(head)
+    return decode_text(match[1]).strip() if match else None
 
 
 def _read_header(path: Path, stream: BinaryIO) -> Header:
     """Read the header and check that it has the fields that every file needs."""
+    data_file = _data_file(stream.read(_MAX_HEADER_BYTES)) or ""
+    stream.seek(0)
+    check_single_file(path, data_file)  # pynrrd cannot parse the header of several files
     try:
         header = parse_header(stream)
     except ValueError as error:
@@ -94,13 +112,12 @@ def _layout(path: Path, header: Header) -> VoxelLayout:
     if lines < 0 or skip < -1 or (skip and encoding != "raw"):
         raise FileError(f"{path}: its header skips {lines} lines and {skip} bytes; save it again without")
     sizes = [int(size) for size in header["sizes"]]
-    data_file = header.get("data file", header.get("datafile"))
     return VoxelLayout(
         sizes=sizes,
         axes=_spatial_axes(path, header, sizes),
         dtype=_dtype(path, header),
         encoding=_ENCODINGS[encoding],
-        data_file=None if data_file is None else str(data_file),
+        data_file=header.get("data file"),
         skip_lines=lines,
         skip_bytes=skip,
     )
@@ -140,6 +157,8 @@ def _affine(path: Path, header: Header, axes: list[int]) -> tuple[Array, list[st
     if directions is None or np.shape(directions)[1] != 3:
         notes.append("no orientation in its header: axes assumed to point left, posterior and up")
         affine[:3, :3] = np.diag(_axis_spacings(path, header, axes, directions))
+        if directions is None and "spacings" not in header:
+            notes.append("no spacing in its header: 1 mm assumed")
     else:
         if space not in _SPACE_SIGNS:
             notes.append(f"its space {space or '(none)'} is not a patient's: left-posterior-superior assumed")

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import math
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,15 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from lumbarseg.errors import FileError
+from lumbarseg.errors import FileError, VolumeChoiceError
 from lumbarseg.volume import Array
 
 from .file_access import file_size, open_for_reading
 
 _MAX_VOXELS = 2**30  # an isotropic exam of 512^3 voxels has 2**27
+_SEVERAL_FILES = re.compile(r"^\s*LIST(\s+\d+D?)?\s*$|%\d*d.*\s-?\d+\s+-?\d+\s+-?\d+", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:/")
+_TRAILING_BYTES = "bytes after its voxels were ignored"
 _MAX_DEFLATE_RATIO = 1032  # the highest compression ratio that deflate can reach
 
 
@@ -44,7 +48,7 @@ class VoxelLayout:
 
 def read_volume(
     path: Path, stream: BinaryIO, layout: VoxelLayout, requested: int | None, available: float | None = None
-) -> Array:
+) -> tuple[Array, list[str]]:
     """Read one volume from a stream positioned behind the header of `path`.
 
     Parameters
@@ -56,7 +60,7 @@ def read_volume(
 
     Returns
     -------
-    (I, J, K) array of `layout.dtype`; K is 1 if only two axes are spatial.
+    (I, J, K) array of `layout.dtype`, K is 1 if only two axes are spatial, and notes on what is unusual.
     """
     axes, itemsize = list(layout.axes), layout.dtype.itemsize
     with _open_data(path, stream, layout.data_file) as (data, remaining):
@@ -69,13 +73,16 @@ def read_volume(
         _seek(path, data, *((-total * itemsize, 2) if layout.skip_bytes == -1 else (layout.skip_bytes, 1)))
         if axes == list(range(len(axes))) and layout.encoding == "raw":  # volumes are contiguous: read one alone
             _seek(path, data, number * volume_size * itemsize, 1)
-            volume = decode_voxels(path, data, layout.dtype, volume_size)
-            return volume.reshape((*layout.sizes[: len(axes)], 1)[:3], order="F")
-        voxels = decode_voxels(path, data, layout.dtype, total, layout.encoding).reshape(layout.sizes, order="F")
+            volume, has_rest = decode_voxels(path, data, layout.dtype, volume_size)
+            is_last = (number + 1) * volume_size == total
+            notes = [_TRAILING_BYTES] if has_rest and is_last else []
+            return volume.reshape((*layout.sizes[: len(axes)], 1)[:3], order="F"), notes
+        voxels, _ = decode_voxels(path, data, layout.dtype, total, layout.encoding)
+    voxels = voxels.reshape(layout.sizes, order="F")
     others = [axis for axis in range(voxels.ndim) if axis not in axes]
     volumes = voxels.transpose([*axes, *others])
     volume = volumes.reshape(*volumes.shape[: len(axes)], -1)[..., number]
-    return volume if volume.ndim == 3 else volume[..., None]
+    return (volume if volume.ndim == 3 else volume[..., None]), []
 
 
 def _seek(path: Path, stream: BinaryIO, offset: int, origin: int) -> None:
@@ -91,13 +98,27 @@ def _open_data(path: Path, stream: BinaryIO, data_file: str | None) -> Iterator[
     if data_file is None:
         yield stream, file_size(path) - stream.tell()
         return
+    check_single_file(path, data_file)
     name = data_file.replace("\\", "/")
-    if name.upper().split()[:1] == ["LIST"] or "%" in name:
-        raise FileError(f"{path}: its voxels are spread over several files; save it as one .mha or .nrrd file")
-    if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or ":" in name:
+    is_absolute = PurePosixPath(name).is_absolute() or _DRIVE.match(name) or Path(name).drive
+    if not name or is_absolute or ".." in PurePosixPath(name).parts:
         raise FileError(f"{path}: its voxels lie outside its folder ({name}); put both files into one folder")
     with open_for_reading(path.parent / name) as data:
         yield data, file_size(path.parent / name)
+
+
+def check_single_file(path: Path, data_file: str) -> None:
+    """Raise `FileError` if a header names several data files, as a list or as a pattern with a range of numbers."""
+    if _SEVERAL_FILES.search(data_file):
+        raise FileError(f"{path}: its voxels are spread over several files; save it as one .mha or .nrrd file")
+
+
+def decode_text(content: bytes) -> str:
+    """Return the text of a header: UTF-8, else Latin-1."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def check_claimed_size(
@@ -119,12 +140,14 @@ def max_decompressed_size(size: int, encoding: str) -> float:
     return {"raw": size, "bz2": math.inf}.get(encoding, size * _MAX_DEFLATE_RATIO + 1024)
 
 
-def decode_voxels(path: Path, stream: BinaryIO, dtype: np.dtype[Any], count: int, encoding: str = "raw") -> Array:
+def decode_voxels(
+    path: Path, stream: BinaryIO, dtype: np.dtype[Any], count: int, encoding: str = "raw"
+) -> tuple[Array, bool]:
     """Read the next `count` numbers of a stream.
 
     Returns
     -------
-    (count,) array.
+    (count,) array, and whether a gzip stream has more bytes than these.
 
     Raises
     ------
@@ -138,15 +161,24 @@ def decode_voxels(path: Path, stream: BinaryIO, dtype: np.dtype[Any], count: int
         plain = _decompressed(stream, encoding, needed)
         while filled < needed and (size := plain.readinto(view[filled:])):  # type: ignore[attr-defined]
             filled += size
-        if isinstance(plain, gzip.GzipFile):
-            plain.read(1)  # reading to the end makes gzip verify its checksum
+        has_rest = isinstance(plain, gzip.GzipFile) and _has_more_bytes(plain)
     except EOFError:
         filled = min(filled, needed - 1)
     except (zlib.error, gzip.BadGzipFile, OSError, ValueError) as error:
         raise FileError(f"{path}: damaged: its voxels cannot be decompressed; copy or export it again") from error
     if filled < needed:
         raise FileError(f"{path}: truncated: {needed:,} bytes of voxels expected, fewer found; copy or export it again")
-    return np.frombuffer(buffer, dtype)
+    return np.frombuffer(buffer, dtype), has_rest
+
+
+def _has_more_bytes(stream: gzip.GzipFile) -> bool:
+    """Return whether more bytes follow, compressed or not; at its end, gzip verifies its checksum."""
+    try:
+        return bool(stream.read(1))
+    except gzip.BadGzipFile as error:
+        if str(error).startswith("Not a gzipped file"):  # the checksum is right, but other bytes follow
+            return True
+        raise
 
 
 def _decompressed(stream: BinaryIO, encoding: str, max_bytes: int) -> BinaryIO:
@@ -162,7 +194,7 @@ def _decompressed(stream: BinaryIO, encoding: str, max_bytes: int) -> BinaryIO:
 def volume_number(path: Path, count: int, requested: int | None) -> int:
     """Return which of `count` volumes to read; raise `FileError` if `requested` is missing or out of range."""
     if requested is None and count > 1:
-        raise FileError(f"{path}: 4-D, {count} volumes; choose one with --volume 0 to {count - 1}")
+        raise VolumeChoiceError(f"{path}: 4-D, {count} volumes; choose one with --volume 0 to {count - 1}")
     number = requested or 0
     if not 0 <= number < count:
         raise FileError(f"{path}: no volume {number}; it holds {count}, counted from 0")

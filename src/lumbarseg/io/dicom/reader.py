@@ -61,7 +61,7 @@ def _is_data_set(head: bytes, byte_order: str) -> bool:
         else:
             return False
         position, last, count = position + size, tag, count + 1
-    return count > 1
+    return count > 1 or (last[0] == 8 and position > len(head))
 
 
 def contains_dicom(path: Path, recursive: bool = False) -> bool:
@@ -138,18 +138,19 @@ def _files(path: Path, recursive: bool) -> Iterator[Path]:
         yield path
     elif not path.is_dir():
         yield from archives.iter_members(path, recursive)
-    visited = set()
-    for folder, folders, names in os.walk(path, onerror=_raise_file_error, followlinks=True) if path.is_dir() else ():
+    visited: set[str] = set()
+    errors: list[OSError] = []
+    for folder, folders, names in os.walk(path, onerror=errors.append, followlinks=True) if path.is_dir() else ():
         real = os.path.realpath(folder)
         folders[:] = sorted(name for name in folders if recursive and not name.startswith(".") and real not in visited)
         if real not in visited:  # links may lead in a circle
             visited.add(real)
             files = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
             yield from (file for file in files if file.is_file() or file.is_symlink())
-
-
-def _raise_file_error(error: OSError) -> None:
-    raise to_file_error(Path(str(error.filename)), error) from error
+    for error in errors:
+        if Path(str(error.filename)) == path:
+            raise to_file_error(path, error) from error
+        yield Path(str(error.filename))
 
 
 def read(path: Path, volume_index: int | None = None, series: str | None = None) -> RawImage:
