@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from lumbarseg.errors import FileError
-from lumbarseg.io import atomic_write, write_labels
+from lumbarseg.io import atomic_write, write_json, write_labels
 from lumbarseg.io.file_access import open_for_reading
 from lumbarseg.volume import Volume
 
@@ -148,3 +149,9 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     ):
         with pytest.raises(FileError, match=f"cannot be read: {reason}"), open_for_reading(tmp_path / name):
             pass
+
+
+def test_json_keeps_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    values = {"path": os.fsdecode(b"M\xfcller"), "name": "Müller 日本"}
+    write_json(tmp_path / "a.json", values)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == values

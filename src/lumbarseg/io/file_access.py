@@ -31,6 +31,7 @@ _REASONS = {
 }
 
 _ANNEX_LINK = "a git-annex link without its content; fetch it with: git annex get"
+_JSON_ESCAPE = "backslashreplace"  # names that are not UTF-8 have lone surrogates, written as \\udcNN like JSON does
 _POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")  # content of pointer files
 
 
@@ -120,7 +121,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 def write_json(path: Path, values: Any) -> None:
     """Write values as an indented JSON file, atomically; raise `FileError` if it cannot be written."""
     with atomic_write(path) as file:
-        file.write((json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        file.write(
+            (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(errors=_JSON_ESCAPE)
+        )
 
 
 def file_fingerprint(path: Path) -> tuple[str, int, int]:

@@ -96,7 +96,8 @@ def _read_header(path: Path, stream: BinaryIO) -> Header:
     try:
         header = parse_header(stream)
     except ValueError as error:
-        raise FileError(f"{path}: its NRRD header is damaged ({str(error)[:100]}); export it again") from error
+        reason = " ".join(str(error).split())[:100]
+        raise FileError(f"{path}: its NRRD header is damaged ({reason}); export it again") from error
     missing = [name for name in ("type", "dimension", "sizes", "encoding") if name not in header]
     if missing or int(header["dimension"]) != len(header["sizes"]):
         raise FileError(f"{path}: its NRRD header lacks {', '.join(missing) or 'some sizes'}; export it again")
@@ -134,9 +135,10 @@ def _dtype(path: Path, header: Header) -> np.dtype[np.generic]:
 def _spatial_axes(path: Path, header: Header, sizes: list[int]) -> list[int]:
     """Return the axes that lie in space; others hold a list of volumes or time."""
     rows = header.get("space directions", header.get("spacings"))
-    if rows is not None and len(rows) != len(sizes):
-        raise FileError(f"{path}: its NRRD header describes {len(rows)} of {len(sizes)} axes; export it again")
     kinds = [str(kind).lower() for kind in header.get("kinds", ())] or ["domain"] * len(sizes)
+    for values in (rows, kinds):
+        if values is not None and len(values) != len(sizes):
+            raise FileError(f"{path}: its NRRD header describes {len(values)} of {len(sizes)} axes; export it again")
     if rows is None:
         axes = [axis for axis, kind in enumerate(kinds) if kind in ("domain", "space", "???", "none")][:3]
     else:
@@ -166,7 +168,8 @@ def _affine(path: Path, header: Header, axes: list[int]) -> tuple[Array, list[st
         affine[:3, : len(axes)] = np.asarray(directions)[axes].T
         affine[:3, 3] = _origin(path, header)
     signs = _SPACE_SIGNS.get(space, _SPACE_SIGNS["lps"])
-    return np.diag([*signs, 1.0]) @ affine, notes
+    affine[:3] *= np.reshape(signs, (3, 1))
+    return affine, notes
 
 
 def _axis_spacings(path: Path, header: Header, axes: list[int], directions: Any) -> list[float]:

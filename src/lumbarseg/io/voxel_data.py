@@ -19,7 +19,7 @@ import numpy as np
 from lumbarseg.errors import FileError, VolumeChoiceError
 from lumbarseg.volume import Array
 
-from .file_access import file_size, open_for_reading
+from .file_access import file_size, open_for_reading, to_file_error
 
 _MAX_VOXELS = 2**30  # an isotropic exam of 512^3 voxels has 2**27
 _SEVERAL_FILES = re.compile(r"^\s*LIST(\s+\d+D?)?\s*$|%\d*d.*\s-?\d+\s+-?\d+\s+-?\d+", re.IGNORECASE)
@@ -101,10 +101,16 @@ def _open_data(path: Path, stream: BinaryIO, data_file: str | None) -> Iterator[
     check_single_file(path, data_file)
     name = data_file.replace("\\", "/")
     is_absolute = PurePosixPath(name).is_absolute() or _DRIVE.match(name) or Path(name).drive
+    if not name.isprintable():
+        raise FileError(f"{path}: its header names a data file with control characters; repair it, or export it again")
     if not name or is_absolute or ".." in PurePosixPath(name).parts:
         raise FileError(f"{path}: its voxels lie outside its folder ({name}); put both files into one folder")
+    try:
+        size = file_size(path.parent / name)
+    except OSError as error:
+        raise FileError(f"{path}: its data file: {to_file_error(path.parent / name, error)}") from error
     with open_for_reading(path.parent / name) as data:
-        yield data, file_size(path.parent / name)
+        yield data, size
 
 
 def check_single_file(path: Path, data_file: str) -> None:

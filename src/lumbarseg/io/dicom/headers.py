@@ -97,8 +97,9 @@ class SliceHeader:
         return [keyword for keyword in _GEOMETRY if keyword not in self.attributes]
 
     def text(self, keyword: str) -> str:
-        """Return an attribute as text, "" if it is missing."""
-        return str(self.attributes.get(keyword, ""))
+        """Return an attribute as one line of printable text, "" if it is missing."""
+        text = str(self.attributes.get(keyword, ""))
+        return text if text.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
     def number(self, keyword: str, default: float = 0.0) -> float:
         """Return an attribute that is one finite number, else the default."""
