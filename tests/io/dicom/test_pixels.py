@@ -154,6 +154,27 @@ def test_monochrome1_is_inverted(tmp_path: Path) -> None:
     assert np.array_equal(array - array.min(), volume.array.astype(np.float32) - volume.array.min())
 
 
+@pytest.mark.parametrize(("value", "limit"), [(-2000, None), (-32768, -2000), (5000, 32767), (0, None)])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_declared_padding_is_dark(value: int, limit: int | None, photometric: str, tmp_path: Path) -> None:
+    volume = smooth(10, 3000)
+    array = volume.array.copy()
+    array[:4] = value
+    write_series(tmp_path, Volume(array, AFFINE))
+    set_in_all(tmp_path, PhotometricInterpretation=photometric)
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.add_new("PixelPaddingValue", "SS", value)
+        if limit is not None:
+            dataset.add_new("PixelPaddingRangeLimit", "SS", limit)
+        dataset.save_as(path)
+    read = read_exam(tmp_path).volume.array
+    tissue = volume.array[4:].astype(np.float32)
+    expected = tissue.max() + tissue.min() - tissue if photometric == "MONOCHROME1" else tissue
+    assert np.array_equal(read[4:], expected)
+    assert (read[:4] == expected.min()).all()
+
+
 def test_a_slope_of_zero_and_a_private_scale_are_ignored(tmp_path: Path) -> None:
     volume = smooth(0, 3000)
     for path in write_series(tmp_path, volume):

@@ -104,6 +104,16 @@ def _clear_unused_bits(dataset: Any, pixels: Array) -> Array:
     return (pixels << (width - 1 - high)) >> (width - stored)
 
 
+def is_padding(dataset: Any, pixels: Array) -> Any:
+    """Return which stored pixels the data set declares to be padding (DICOM PS3.3 C.7.5.1.1.2); False for none."""
+    try:
+        value = int(dataset.PixelPaddingValue)
+        limits = sorted((value, int(dataset.get("PixelPaddingRangeLimit", value))))
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return (pixels >= limits[0]) & (pixels <= limits[1])
+
+
 def _explain_decode_failure(dataset: Any) -> str:
     syntax = dataset.file_meta.TransferSyntaxUID
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):

@@ -23,7 +23,7 @@ from ..file_access import is_pointer, open_for_reading, to_file_error
 from ..raw_image import LPS_TO_RAS, RawImage
 from ..voxel_data import check_claimed_size
 from .headers import SliceHeader, read_slice_headers
-from .pixels import decode_frames, read_dataset
+from .pixels import decode_frames, is_padding, read_dataset
 from .series import ImageStack
 from .series_selection import SeriesSelection, select_series
 from .source_images import SourceImages, strip_pixels
@@ -241,22 +241,31 @@ def _drop_duplicates(slices: list[SliceHeader]) -> list[SliceHeader]:
         unique.append(first)
         if others:
             pixels = _decode_slices([first])[0]
-            unique += [header for header in others if not np.array_equal(_decode_slices([header])[0], pixels)]
+            unique += [
+                header for header in others if not np.array_equal(_decode_slices([header])[0], pixels, equal_nan=True)
+            ]
     return unique
 
 
 def _read_pixels(path: Path, slices: list[SliceHeader]) -> tuple[Array, SourceImages]:
-    """Return the pixels as (columns, rows, slices) float32, inverted if they are MONOCHROME1, and the images."""
+    """Return the pixels as (columns, rows, slices) float32 and the images.
+
+    MONOCHROME1 is inverted; pixels that are declared to be padding get the darkest value of the others.
+    """
     rows, columns = slices[0].matrix_size
     check_claimed_size(path, (columns, rows, len(slices)), 2, float("inf"))
     array, source_images = _decode_slices(slices)
+    padding = np.isnan(array)
+    if padding.all():
+        raise FileError(f"{path}: all its pixels are declared to be padding; export it again")
     if all(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in slices):
-        array = array.max() + array.min() - array
+        array = np.nanmax(array) + np.nanmin(array) - array
+    array[padding] = np.nanmin(array)
     return array.transpose(2, 1, 0), source_images
 
 
 def _decode_slices(slices: Sequence[SliceHeader]) -> tuple[Array, SourceImages]:
-    """Return the pixels as (slices, rows, columns) float32, each slice rescaled, and the images."""
+    """Return the pixels as (slices, rows, columns) float32, each slice rescaled, padding NaN, and the images."""
     array = np.empty((len(slices), *slices[0].matrix_size), np.float32)
     indices_of: dict[Path, list[int]] = {}
     for index, header in enumerate(slices):
@@ -268,7 +277,7 @@ def _decode_slices(slices: Sequence[SliceHeader]) -> tuple[Array, SourceImages]:
         for index, pixels in zip(indices, decode_frames(path, dataset, frames), strict=True):
             if pixels.shape != array.shape[1:]:
                 raise FileError(f"{path}: does not hold the grey slice that its header describes; export it again")
-            array[index] = pixels
+            array[index] = np.where(is_padding(dataset, pixels), np.float32(np.nan), pixels)
             slope, intercept = slices[index].rescale
             if (slope, intercept) != (1.0, 0.0):
                 array[index] = array[index] * np.float32(slope) + np.float32(intercept)
