@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
+from tests.report.segmented_phantom import phantom, phantom_segmentation
 
 from lumbarseg.batch import output_formats
-from lumbarseg.batch.options import FORMAT_SUFFIXES
-from lumbarseg.batch.output_formats import output_paths
+from lumbarseg.batch.options import FORMAT_SUFFIXES, ExamOptions
+from lumbarseg.batch.output_formats import SegmentedExam, output_paths, write_outputs
 from lumbarseg.cli import segment
 from lumbarseg.cli.main import build_parser, main
+from lumbarseg.io import LoadedExam
+from lumbarseg.measurement import measure_structures
+from lumbarseg.report import ReportSource, build_report
+from lumbarseg.report.exam_report import NOTICE
 
 
 def test_every_format_has_a_file_of_its_own_and_a_writer(tmp_path: Path) -> None:
@@ -47,3 +54,21 @@ def test_an_unknown_format_is_wrong_usage_that_lists_the_formats(
     assert main(["segment", "exam.nii.gz", "-o", str(tmp_path), "--format", text]) == 2
     message = capsys.readouterr().err
     assert all(name in message for name in FORMAT_SUFFIXES)
+
+
+def test_the_report_as_page_and_the_measurements_as_table(tmp_path: Path) -> None:
+    segmentation = phantom_segmentation()
+    report = build_report(segmentation, measure_structures(segmentation.labels), ReportSource("exam.nii.gz", "shipped"))
+    options = ExamOptions(formats=("nifti", "html", "csv"))
+    segmented = SegmentedExam(segmentation, segmentation.labels, report, b"PNG", (), (), options)
+    exam = LoadedExam(phantom().image, [], {}, tmp_path / "exam.nii.gz")
+    files = output_paths(tmp_path, "exam", ("html", "csv"))
+    write_outputs(segmented, exam, {name: files[name] for name in ("html", "csv")})
+    page = files["html"].read_text(encoding="utf-8")
+    assert "exam_labels.nii.gz" in page and "L5-S1" in page and NOTICE in page
+    rows = list(csv.DictReader(io.StringIO(files["csv"].read_text(encoding="utf-8"))))
+    assert [row["name"] for row in rows] == [row["name"] for row in report["measurements"]]
+    (l4,) = [row for row in rows if row["name"] == "L4"]
+    (expected,) = [row for row in report["measurements"] if row["name"] == "L4"]
+    assert l4["exam"] == "exam.nii.gz" and float(l4["anterior_mm"]) == expected["anterior_mm"]
+    assert [row["anterior_mm"] for row in rows if row["name"] == "canal"] == [""]

@@ -22,8 +22,10 @@ FORMAT_SUFFIXES = {
     "dicom-seg": ".seg.dcm",
     "dicom-labelmap": ".labelmap.dcm",
     "dicom-sr": ".sr.dcm",
+    "html": "_report.html",
+    "csv": "_measurements.csv",
 }
-"""Formats of the label map, with what follows the exam's name in the file name."""
+"""Formats of the result, with what follows the exam's name in the file name."""
 DEFAULT_FORMATS = ("nifti",)
 REQUIRED_FORMATS = {"itksnap": "nifti", "dicom-sr": "dicom-seg"}
 """A format without which another one is of no use."""

@@ -5,6 +5,8 @@ A new format has a suffix in `options.FORMAT_SUFFIXES` and a function in `_WRITE
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -109,6 +111,25 @@ def _write_dicom_sr(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None
     sr.write(measurements, segmentation_path, _dicom_provenance(segmented), path)
 
 
+def _write_html(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    from lumbarseg.report.exam_page import render_exam_page  # only for this format
+
+    has_labels = "nifti" in segmented.options.formats
+    labels_file = path.name.removesuffix(FORMAT_SUFFIXES["html"]) + FORMAT_SUFFIXES["nifti"] if has_labels else ""
+    with atomic_write(path) as file:
+        file.write(render_exam_page(segmented.report, [segmented.picture], (), labels_file).encode())
+
+
+def _write_csv(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    rows = [{"exam": segmented.report["exam"]["file"], **row} for row in segmented.report["measurements"]]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
 def _dicom_provenance(segmented: SegmentedExam) -> derived_objects.Provenance:
     program, model = segmented.report["program"], segmented.report["model"]
     guided = segmented.options.is_user_guided
@@ -123,4 +144,6 @@ _WRITERS: dict[str, Callable[[SegmentedExam, LoadedExam, Path], None]] = {
     "dicom-seg": partial(_write_dicom_seg, "BINARY"),
     "dicom-labelmap": partial(_write_dicom_seg, "LABELMAP"),
     "dicom-sr": _write_dicom_sr,
+    "html": _write_html,
+    "csv": _write_csv,
 }
