@@ -8,7 +8,7 @@ import numpy as np
 
 from lumbarseg.anatomy import CLASSES, STRUCTURES, structure_by_label
 from lumbarseg.clicks import Click
-from lumbarseg.training.click_simulation import VoxelIndex, place_click
+from lumbarseg.training.deepedit import VoxelIndex, place_click
 from lumbarseg.volume import Array, Volume
 
 _SEARCH_RADIUS = 20  # mm

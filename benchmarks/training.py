@@ -36,7 +36,7 @@ from lumbarseg.training.networks import build_network
 from lumbarseg.training.sampling import VolumeSampler, stream_batches
 from lumbarseg.training.settings import TrainingSettings
 from lumbarseg.training.state import create_state
-from lumbarseg.training.training_step import train_step
+from lumbarseg.training.trainer import train_step
 
 Row = dict[str, Any]
 RESULTS = speed.ROOT / "benchmarks" / "results" / "training.json"

@@ -88,7 +88,7 @@ def test_missing_or_other_content_is_reported(checkpoint: Path, tmp_path: Path) 
 def test_the_average_by_hand() -> None:
     network = nn.Linear(1, 1, bias=False)
     nn.init.constant_(network.weight, 0.0)
-    average = ExponentialMovingAverage(network, decay=0.5)
+    average = ExponentialMovingAverage(network, ema_decay=0.5)
     nn.init.constant_(network.weight, 1.0)
     average.update(network, 1)  # 1 / 11 of the old
     assert average.weights["weight"].item() == pytest.approx(10 / 11)

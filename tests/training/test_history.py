@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumbarseg.errors import ModelError
-from lumbarseg.training.history import History, dice_by_structure
-from lumbarseg.training.run_summary import read_result
+from lumbarseg.training.history import History, dice_by_structure, read_result
 
 
 def table(rows: dict[int, dict[str, float]]) -> History:

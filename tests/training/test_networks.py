@@ -26,8 +26,7 @@ from lumbarseg.training.monai_networks import FastInstanceNorm
 from lumbarseg.training.sampling import VolumeSampler, make_batch, stream_batches
 from lumbarseg.training.settings import BLOCK_NETWORKS, NETWORKS, TrainingSettings
 from lumbarseg.training.state import create_state
-from lumbarseg.training.trainer import train
-from lumbarseg.training.training_step import train_step
+from lumbarseg.training.trainer import train, train_step
 from lumbarseg.training.training_volumes import PartialLabelCodec, load_volumes
 
 WIDTHS = {"unet": (4, 6, 8, 10), "dynunet": (4, 6, 8, 10), "segresnet": (8, 16, 32), "swinunetr": (12,)}

@@ -20,16 +20,14 @@ from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.training.checkpoint import Checkpoint
 from lumbarseg.training.data import load_training_data
 from lumbarseg.training.export import export_model
-from lumbarseg.training.history import History
+from lumbarseg.training.history import History, read_result
 from lumbarseg.training.initial_weights import InitialWeights
-from lumbarseg.training.learning_rate import learning_rate_at
 from lumbarseg.training.losses import distillation_loss
-from lumbarseg.training.run_summary import read_result
+from lumbarseg.training.networks import load_network
 from lumbarseg.training.sampling import Batch, VolumeSampler, make_batch
 from lumbarseg.training.settings import TrainingSettings
-from lumbarseg.training.state import TrainingState, create_state, evaluation_network
-from lumbarseg.training.trainer import train
-from lumbarseg.training.training_step import train_step
+from lumbarseg.training.state import TrainingState, create_state
+from lumbarseg.training.trainer import train, train_step
 
 ONLY_BODIES = {0: ("background", "disc", "canal", "sacrum", "arch"), 1: ("body",)}
 
@@ -139,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
 def test_the_learning_rate_rises_then_falls() -> None:
     settings = TrainingSettings(steps=1000, warmup_steps=100, learning_rate=1.0, final_learning_rate_fraction=0.01)
-    rates = [learning_rate_at(settings, step) for step in range(1000)]
+    rates = [settings.learning_rate_at(step) for step in range(1000)]
     top = rates.index(max(rates))
     assert 90 <= top <= 100
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -173,7 +171,7 @@ def test_distillation_keeps_what_labels_leave_open(
         assert (state.teacher is None) == (weight == 0)
         for _ in range(40):
             train_step(state, batch)
-        teacher = evaluation_network(run_settings, initial_weights.weights, state.device)
+        teacher = load_network(run_settings, initial_weights.weights, state.device)
         images, codes = batch[0], batch[1].long()
         with torch.no_grad():
             divergence[weight] = float(
@@ -199,7 +197,7 @@ def test_a_run_ends_at_its_time_limit(settings: TrainingSettings, datasets: list
     assert last.elapsed_seconds >= 0.6
     assert Checkpoint.load(train(short, datasets, tmp_path / "run", resume=True)).step == last.step
     final = short.final_learning_rate_fraction
-    assert learning_rate_at(short, 500, 0.3) == pytest.approx(short.learning_rate * (0.5 + 0.5 * final), rel=0.02)
+    assert short.learning_rate_at(500, 0.3) == pytest.approx(short.learning_rate * (0.5 + 0.5 * final), rel=0.02)
     longer = replace(short, minutes=0.015)
     assert Checkpoint.load(train(longer, datasets, tmp_path / "run", resume=True)).step > last.step
 

@@ -15,9 +15,9 @@ from lumbarseg.metrics.structure_names import own_label_table
 from lumbarseg.training.initial_weights import InitialWeights
 from lumbarseg.training.networks import PlanarUNet
 from lumbarseg.training.targets import Targets
+from lumbarseg.training.torch_predictor import TorchPredictor
 from lumbarseg.training.validation import (
     CaseStructureScore,
-    TorchPredictor,
     ValidationExam,
     ValidationReport,
     load_validation_exams,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lumbarseg.evaluation.text_tables import align_columns
 from lumbarseg.io import atomic_write
+from lumbarseg.training.history import read_result
 from lumbarseg.training.run_comparison import ComparisonRow, compare_runs, structure_names
-from lumbarseg.training.run_summary import read_result
 
 from . import console, options
 

@@ -10,8 +10,7 @@ from lumbarseg.anatomy import STRUCTURES, kinds_from_names
 from lumbarseg.io import atomic_write, write_json
 from lumbarseg.report.contact_sheet import render_tile_picture
 from lumbarseg.report.training_page import WorstExam, render_training_page
-from lumbarseg.training.history import HISTORY_FILE, History
-from lumbarseg.training.run_summary import read_result
+from lumbarseg.training.history import HISTORY_FILE, History, read_result
 from lumbarseg.training.validation import WorstCase
 from lumbarseg.volume import Volume
 

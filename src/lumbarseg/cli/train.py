@@ -19,8 +19,8 @@ DESCRIPTION = (
     f"With fewer than {SMALL_DATASET_CASES} training cases and without --preset, it fine-tunes the installed model\n"
     "(--init shipped, preset fine); otherwise it trains from scratch. The network learns tissues; level names are\n"
     "counted along the spine, so --targets never changes what L4 is. A tissue that no dataset annotates, and that the\n"
-    "initial weights do not know, is never predicted. The weights of best.pt were selected on the validation exams, so their\n"
-    "scores are slightly too good; export --last takes the weights of the last step."
+    "initial weights do not know, is never predicted. The weights of best.pt were selected on the validation exams,\n"
+    "so their scores are slightly too good; export --last takes the weights of the last step."
 )
 EXAMPLE = "lumbarseg train data/mine -o runs/mine --targets vertebrae --fold 1/5 --minutes 20"
 

@@ -6,8 +6,7 @@ this package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 from lumbarseg.inference.card import METADATA_KEY, ModelCard
 from lumbarseg.inference.predictor import predict
 from lumbarseg.preprocessing import PreparedImage, PreprocessingSpec, classes_on_source_grid, network_grid, preprocess
-from lumbarseg.volume import Array, Grid, Volume
+from lumbarseg.volume import Grid, Volume
 
 from .networks import build_network
 from .settings import TrainingSettings
+from .torch_predictor import TorchPredictor
 
 _SHAPE, _AFFINE, _FILE = "source_shape", "source_affine", "filename_or_obj"
 
@@ -89,22 +89,7 @@ class SliceInferer(Inferer):
         super().__init__()
         self.card = card
 
-    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *_: Any, **__: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: nn.Module, *_: Any, **__: Any) -> Tensor:
         """Return probabilities (N, classes, slices, A, S) of inputs (N, 1, slices, A, S)."""
-        model = _TorchPredictor(self.card, network, inputs.device)
+        model = TorchPredictor(self.card, network)
         return torch.stack([torch.from_numpy(predict(model, image[0].cpu().numpy())) for image in inputs])
-
-
-@dataclass(frozen=True)
-class _TorchPredictor:
-    """A torch network with the interface that `predict` needs."""
-
-    card: ModelCard
-    network: Callable[..., Tensor]
-    device: torch.device
-
-    def run(self, windows: Array) -> Array:
-        """Return logits of windows (N, inputs, A, S) float32."""
-        with torch.no_grad():
-            logits: Array = self.network(torch.from_numpy(windows).to(self.device)).float().cpu().numpy()
-        return logits

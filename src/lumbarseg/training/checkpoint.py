@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import FileError, ModelError
+from lumbarseg.inference import ModelCard
 from lumbarseg.io import atomic_write
 from lumbarseg.preprocessing import PreprocessingSpec
 
 from .deepedit import fit_input_channels
-from .networks import build_network
+from .losses import EXCLUDED_CLASS_LOGIT
+from .networks import load_network
 from .settings import TrainingSettings
 
 FORMAT_VERSION = 1
@@ -31,19 +33,11 @@ Weights = dict[str, Tensor]
 _READ_ERRORS = (EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
 """What torch's reader raises for bytes that are no checkpoint."""
 
-_FORMER_KEYS = {
-    "model": "weights",
-    "average": "ema_weights",
-    "teacher": "teacher_weights",
-    "optimiser": "optimizer",
-    "random": "rng_state",
-    "data": "dataset_digests",
-    "about": "details",
-    "elapsed": "elapsed_seconds",
-    "known": "trained_names",
-    "lowest": "lowest_structure",
-    "best": "best_validation",
-}
+_FORMER = """
+model=weights average=ema_weights teacher=teacher_weights optimiser=optimizer random=rng_state data=dataset_digests
+about=details elapsed=elapsed_seconds known=trained_names lowest=lowest_structure best=best_validation
+"""
+_FORMER_KEYS = dict(pair.split("=") for pair in _FORMER.split())
 """Keys in checkpoints from before the rename, and the keys of today."""
 
 
@@ -127,9 +121,21 @@ class Checkpoint:
 
     def ema_network(self) -> nn.Module:
         """Return the network with its averaged weights, in evaluation mode."""
-        network = build_network(self.settings)
-        network.load_state_dict(self.ema_weights)
-        return network.eval()
+        return load_network(self.settings, self.ema_weights)
+
+    def card(self, details: Mapping[str, Any] | None = None, bias: Sequence[float] | None = None) -> ModelCard:
+        """Return the model card of the network; `details` and `bias` as in `export_model`."""
+        classes = self.trained_names or CLASSES
+        excluded = [0.0 if kind in classes else EXCLUDED_CLASS_LOGIT for kind in CLASSES]
+        facts = {"step": self.step, "settings": self.settings.to_dict(), "datasets": self.dataset_digests}
+        return ModelCard(
+            self.spec,
+            bias=tuple(float(b) + e for b, e in zip(bias or (0.0,) * len(CLASSES), excluded, strict=False)),
+            details={**facts, **self.details, **(details or {})},
+            trained_names=self.trained_names,
+            targets=self.targets,
+            lowest_structure=self.lowest_structure,
+        )
 
 
 def load_mean_checkpoint(paths: Path | Sequence[Path]) -> Checkpoint:
@@ -173,16 +179,16 @@ def _compatibility_key(checkpoint: Checkpoint) -> tuple[Any, ...]:
 class ExponentialMovingAverage:
     """The exponential moving average of a network's weights and of the buffers of its batch norms."""
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, ema_decay: float) -> None:
         self.weights: Weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self.decay = decay
+        self.ema_decay = ema_decay
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Add the network's weights; the decay is lower in the first steps, to forget the initial weights soon."""
-        decay = min(self.decay, step / (step + 10))
+        weight = 1 - min(self.ema_decay, step / (step + 10))
         for name, value in network.state_dict().items():
             if value.is_floating_point():
-                self.weights[name].lerp_(value, 1 - decay)
+                self.weights[name].lerp_(value, weight)
             else:
                 self.weights[name].copy_(value)

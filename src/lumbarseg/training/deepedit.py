@@ -2,7 +2,9 @@
 
 As in DeepEdit (Diaz-Pinto et al., arXiv 2305.10655, 2022): some samples get no click, which keeps the automatic
 segmentation. For the others the network predicts, a click is set inside its largest error, and so on a few times,
-before the gradient step. The network does not separate levels: a click on L3 is a click on a vertebral body.
+before the gradient step. Clicks follow the rule of DeepGrow (Sakinis et al., arXiv 1903.08205, 2019): deep inside the
+largest error, which is a voxel whose predicted class the reference does not allow. The network does not separate
+levels: a click on L3 is a click on a vertebral body.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,11 +22,13 @@ from lumbarseg.anatomy import CLASSES
 from lumbarseg.preprocessing import ClickGaussian
 from lumbarseg.volume import Array
 
-from .click_simulation import place_click
-
 PredictLogits = Callable[[Tensor], Tensor]
 """A network in evaluation mode: (N, slices + classes, A, S) to logits (N, classes, A, S)."""
 
+VoxelIndex = tuple[int, ...]
+
+_MAX_CANDIDATES = 4  # largest components by voxels, of which the deepest is taken
+_MIN_RELATIVE_DEPTH = 0.7  # of the greatest depth: a click lies anywhere deeper than that
 _NO_CLICK_PROBABILITY = 0.35  # without a click the network must stay as good as it was
 _ANOTHER_CLICK_PROBABILITY = 0.6
 _MAX_CLICKS = 6  # in one slice
@@ -171,3 +176,42 @@ def codes_near_clicks(images: Tensor, codes: Tensor) -> Tensor:
     """
     near = images[:, -len(CLASSES) :].amax(1) > _NEAR_CLICK_THRESHOLD
     return torch.where(near, codes, torch.zeros_like(codes))
+
+
+def place_click(
+    wrong: Array, error_labels: Array, spacing: tuple[float, ...], rng: np.random.Generator, min_voxels: int = 1
+) -> VoxelIndex:
+    """Return a voxel deep inside the largest error; () when none has `min_voxels` voxels.
+
+    The size of an error is the sum of its depths, so a thin rim around everything is smaller than a missing disc.
+
+    Parameters
+    ----------
+    wrong : (...) bool
+    error_labels : (...) integer; errors of different labels are different errors
+    spacing : mm
+    """
+    best: tuple[float, Array, VoxelIndex] | None = None
+    for box, inside in _largest_errors(wrong, error_labels, min_voxels):
+        depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing)
+        depth = depth[(slice(1, -1),) * inside.ndim]
+        if best is None or depth.sum() > best[0]:
+            best = float(depth.sum()), depth, tuple(side.start for side in box)
+    if best is None:
+        return ()
+    _, depth, corner = best
+    deep = np.argwhere(depth >= _MIN_RELATIVE_DEPTH * depth.max())
+    return tuple(int(c + d) for c, d in zip(corner, deep[rng.integers(len(deep))], strict=True))
+
+
+def _largest_errors(wrong: Array, error_labels: Array, min_voxels: int) -> list[tuple[tuple[slice, ...], Array]]:
+    """Return the bounding boxes and masks of the largest connected errors."""
+    errors = []
+    for value in np.unique(error_labels[wrong]):
+        components, count = ndimage.label(wrong & (error_labels == value))
+        sizes = np.bincount(components.ravel(), minlength=count + 1)
+        for number, box in enumerate(ndimage.find_objects(components), start=1):
+            if sizes[number] >= min_voxels:
+                errors.append((int(sizes[number]), box, components[box] == number))
+    errors.sort(key=lambda error: -error[0])
+    return [(box, inside) for _, box, inside in errors[:_MAX_CANDIDATES]]

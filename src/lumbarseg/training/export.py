@@ -24,8 +24,7 @@ from lumbarseg.io import atomic_write
 from lumbarseg.preprocessing import PreprocessingSpec, extract_windows, preprocess
 from lumbarseg.volume import Array, Grid
 
-from .checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint, load_mean_checkpoint
-from .losses import EXCLUDED_CLASS_LOGIT
+from .checkpoint import BEST_FILE, CHECKPOINT_FILE, load_mean_checkpoint
 
 OPSET = 18
 MAX_LOGIT_DIFFERENCE = 1e-3
@@ -55,30 +54,11 @@ def export_model(
     if not state.spec.tile and state.spec.multiple % multiple:
         raise ModelError(f"{checkpoint}: the network needs multiples of {multiple} pixels; use fewer levels")
     network = state.ema_network()
-    data = add_card(build_onnx(network, state.spec), _create_card(state, details or {}, bias))
+    data = add_card(build_onnx(network, state.spec), state.card(details, bias))
     check_parity(network, Model.from_bytes(data, output, "cpu"), parity_input(state.spec))
     with atomic_write(output) as file:
         file.write(data)
     return output
-
-
-def _create_card(checkpoint: Checkpoint, details: Mapping[str, Any], bias: Sequence[float] | None) -> ModelCard:
-    trained_names = checkpoint.trained_names or CLASSES
-    excluded = [0.0 if kind in trained_names else EXCLUDED_CLASS_LOGIT for kind in CLASSES]
-    return ModelCard(
-        checkpoint.spec,
-        bias=tuple(float(b) + e for b, e in zip(bias or (0.0,) * len(CLASSES), excluded, strict=False)),
-        details={
-            "step": checkpoint.step,
-            "settings": checkpoint.settings.to_dict(),
-            "datasets": checkpoint.dataset_digests,
-            **checkpoint.details,
-            **details,
-        },
-        trained_names=checkpoint.trained_names,
-        targets=checkpoint.targets,
-        lowest_structure=checkpoint.lowest_structure,
-    )
 
 
 def checkpoint_to_export(run_folder: Path, last: bool = False) -> Path:

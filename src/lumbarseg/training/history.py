@@ -1,4 +1,4 @@
-"""The history of a run, step by step and validation by validation, as a table (history.csv) next to its checkpoint.
+"""The history of a run (history.csv), step by step and validation by validation, and its result (result.json).
 
 The table is written completely just before each checkpoint; a resumed run drops the rows after the checkpoint that it
 continues from. So no row is duplicated, and none is missing.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lumbarseg.errors import ModelError
 from lumbarseg.io import atomic_write
 from lumbarseg.metrics.structure_names import anatomical_sort_key
 
-HISTORY_FILE = "history.csv"
+HISTORY_FILE, RESULT_FILE = "history.csv", "result.json"
 LOG_INTERVAL = 20
 """Steps between two rows without a validation."""
 
@@ -83,3 +85,18 @@ class History:
 def dice_by_structure(row: Row) -> Row:
     """Return the Dice of each structure in a row."""
     return {name: value for name, value in row.items() if name not in _FIXED_COLUMNS}
+
+
+def read_result(run_folder: Path) -> dict[str, Any]:
+    """Read the result.json of a run's folder; raise ModelError if there is none."""
+    path = run_folder / RESULT_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: not found; give the folder of a run that was validated or has ended") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    missing = [name for name in ("targets", "settings", "best") if not isinstance(values, dict) or name not in values]
+    if missing:
+        raise ModelError(f"{path}: no result of a run: it has no {missing[0]!r}")
+    return dict(values)

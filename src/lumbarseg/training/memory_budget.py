@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -33,44 +33,26 @@ _ATTENTION_FACTOR = 1.8  # of a step of swinunetr to its saved activations, beca
 _LEARNING_RATES = {"unet": 1e-3, "dynunet": 1e-3, "segresnet": 5e-4, "swinunetr": 3e-4}  # defaults
 
 
-@dataclass(frozen=True)
-class TrainingSize:
-    """The settings that are chosen together."""
-
-    channels: tuple[int, ...]
-    batch_size: int
-    crop_size: int
-
-
-def _doubling_channels(first: int) -> tuple[int, ...]:
-    return tuple(first * 2**level for level in range(4))
-
-
+_SIZE_NAMES = ("channels", "batch_size", "crop_size")
 _LARGEST = ((2, 160), (2, 192), *((batch_size, 192) for batch_size in (4, 6, 8, 12, 16, 24)))
-"""Batch and crop sizes of the widest networks."""
 _UNET_SIZES = (
-    *(TrainingSize((8, 16, 32, 64, 96), 2, crop_size) for crop_size in (96, 128)),
-    *(TrainingSize((16, 32, 64, 128, 160), 2, crop_size) for crop_size in (96, 128, 160)),
-    *(TrainingSize((24, 48, 96, 160, 224), 2, crop_size) for crop_size in (128, 160, 192)),
-    *(TrainingSize((32, 64, 128, 256, 320), *largest) for largest in _LARGEST),
+    *(((8, 16, 32, 64, 96), 2, crop_size) for crop_size in (96, 128)),
+    *(((16, 32, 64, 128, 160), 2, crop_size) for crop_size in (96, 128, 160)),
+    *(((24, 48, 96, 160, 224), 2, crop_size) for crop_size in (128, 160, 192)),
+    *(((32, 64, 128, 256, 320), *largest) for largest in _LARGEST),
 )
-_SIZES = {
-    "unet": _UNET_SIZES,
-    "dynunet": _UNET_SIZES,
-    "segresnet": (
-        *(TrainingSize(_doubling_channels(8), 2, crop_size) for crop_size in (96, 128)),
-        *(TrainingSize(_doubling_channels(16), 2, crop_size) for crop_size in (96, 128, 160, 192)),
-        *(TrainingSize(_doubling_channels(24), 2, crop_size) for crop_size in (160, 192)),
-        *(TrainingSize(_doubling_channels(32), *largest) for largest in _LARGEST),
-    ),
-    "swinunetr": tuple(
-        TrainingSize((width,), batch_size, crop_size)
-        for width, batch_size, crop_size in (
-            *((12, 4, 128), (12, 8, 128), (24, 8, 128)),
-            *((24, 8, 192), (36, 8, 192), (48, 12, 192)),
-        )
-    ),
-}
+_SEGRESNET_SIZES = (
+    *(((8, 16, 32, 64), 2, crop_size) for crop_size in (96, 128)),
+    *(((16, 32, 64, 128), 2, crop_size) for crop_size in (96, 128, 160, 192)),
+    *(((24, 48, 96, 192), 2, crop_size) for crop_size in (160, 192)),
+    *(((32, 64, 128, 256), *largest) for largest in _LARGEST),
+)
+_SWINUNETR_SIZES = (
+    *(((12,), batch_size, 128) for batch_size in (4, 8)),
+    *(((24,), 8, 128), ((24,), 8, 192), ((36,), 8, 192), ((48,), 12, 192)),
+)
+_SIZES = {"unet": _UNET_SIZES, "dynunet": _UNET_SIZES, "segresnet": _SEGRESNET_SIZES, "swinunetr": _SWINUNETR_SIZES}
+"""Channels, batch size and crop size that are chosen together, from the smallest to the largest."""
 
 
 def settings_for_budget(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
@@ -81,16 +63,18 @@ def settings_for_budget(settings: TrainingSettings, changes: Mapping[str, Any]) 
     """
     network = changes.get("network", settings.network)
     budget = changes.get("memory_gb") or settings.memory_gb or DEFAULT_BUDGET_GB
-    if network == "planar":
-        batch_sizes = range(2, max(3, settings.batch_size + 1))
-        sizes = [TrainingSize(settings.channels, batch_size, settings.crop_size) for batch_size in batch_sizes]
-    else:
-        sizes = list(_SIZES[network])
+    batch_sizes = range(2, max(3, settings.batch_size + 1))
+    sizes = _SIZES.get(network) or [(settings.channels, batch_size, settings.crop_size) for batch_size in batch_sizes]
     learning_rate = settings.learning_rate
     if learning_rate == TrainingSettings.learning_rate:
         learning_rate = _LEARNING_RATES.get(network, learning_rate)
     for size in reversed(sizes):
-        values = {"learning_rate": learning_rate, **vars(size), **changes, "memory_gb": budget}
+        values = {
+            "learning_rate": learning_rate,
+            **dict(zip(_SIZE_NAMES, size, strict=True)),
+            **changes,
+            "memory_gb": budget,
+        }
         candidate = replace(settings, **values)
         needed = estimate_step_bytes(candidate)
         if needed <= budget * 1e9:

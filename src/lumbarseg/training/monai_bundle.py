@@ -26,11 +26,11 @@ from lumbarseg.preprocessing import PreprocessingSpec
 from .checkpoint import Checkpoint, load_mean_checkpoint
 from .export import export_model
 
-SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
 BUNDLED_FILES = (
     *("errors.py", "anatomy.py", "volume.py", "resampling.py", "clicks.py", "preprocessing.py"),
     *("inference/card.py", "inference/predictor.py", "inference/sliding_window.py"),
-    *("training/settings.py", "training/networks.py", "training/monai_networks.py", "training/bundle_inference.py"),
+    *("training/settings.py", "training/precision.py", "training/networks.py", "training/monai_networks.py"),
+    *("training/torch_predictor.py", "training/bundle_inference.py"),
 )
 """Files of the package that are copied into the bundle's folder `scripts`."""
 
@@ -91,21 +91,13 @@ def _to_json(values: Mapping[str, Any]) -> str:
 def _bundle_metadata(state: Checkpoint, card: ModelCard, name: str) -> dict[str, Any]:
     """Return the bundle's metadata.json, by MONAI's schema."""
     needed = (*_REQUIRED_PACKAGES, *(("einops",) if state.settings.network == "swinunetr" else ()))
-    return {
-        "schema": SCHEMA,
-        "version": "1.0.0",
+    return json.loads((_TEMPLATES / "metadata.json").read_text("utf-8")) | {
         "changelog": {"1.0.0": f"exported by lumbarseg {lumbarseg.__version__} at step {state.step}"},
         "monai_version": _installed_version("monai").partition("+")[0],
         "pytorch_version": torch.__version__.partition("+")[0],
         "numpy_version": _installed_version("numpy"),
         "required_packages_version": {package: _installed_version(package) for package in needed},
         "name": name,
-        "task": "tissue classes of the lumbar spine in MRI: body, disc, canal, sacrum, arch",
-        "description": "A network of lumbarseg; it separates tissues. `lumbarseg segment` names the levels.",
-        "authors": "trained with lumbarseg",
-        "copyright": "program: Apache-2.0; weights: see docs/README.md for the data they were trained on",
-        "data_type": "nibabel",
-        "intended_use": "research and teaching; not a medical device",
         "eval_metrics": dict(card.details.get("scores") or {}),
         "network_data_format": _network_data_format(state.spec),
     }
@@ -166,4 +158,4 @@ def _readme_text(card: ModelCard, name: str) -> str:
     details = "\n".join(f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
     classes = "\n".join(f"| {number} | {kind} |" for number, kind in enumerate(CLASSES))
     template = (_TEMPLATES / "README.md").read_text("utf-8")
-    return template.format(name=name, classes=classes, details=details or "- unknown", schema=SCHEMA)
+    return template.format(name=name, classes=classes, details=details or "- unknown")

@@ -35,7 +35,7 @@ class FastInstanceNorm(nn.InstanceNorm3d):
         return torch.cat([norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in samples])
 
 
-def _with_fast_instance_norm(network: nn.Module) -> nn.Module:
+def with_fast_instance_norm(network: nn.Module) -> nn.Module:
     """Return the network with its instance norms as above; their weights and names stay."""
     for module in network.modules():
         if type(module) is nn.InstanceNorm3d:
@@ -47,16 +47,8 @@ def build_unet(channels: tuple[int, ...]) -> nn.Module:
     """Build MONAI's U-Net with one residual unit per level."""
     from monai.networks.nets.unet import UNet
 
-    network = UNet(
-        3,
-        1,
-        len(CLASSES),
-        channels,
-        _strides(channels),
-        num_res_units=1,
-        norm=_INSTANCE_NORM,  # type: ignore[arg-type]
-    )
-    return _with_fast_instance_norm(network)
+    strides, norm = _strides(channels), _INSTANCE_NORM
+    return UNet(3, 1, len(CLASSES), channels, strides, num_res_units=1, norm=norm)  # type: ignore[arg-type]
 
 
 def build_dynunet(channels: tuple[int, ...]) -> nn.Module:
@@ -64,33 +56,18 @@ def build_dynunet(channels: tuple[int, ...]) -> nn.Module:
     from monai.networks.nets.dynunet import DynUNet
 
     strides = _strides(channels)
-    network = DynUNet(
-        3,
-        1,
-        len(CLASSES),
-        kernel_size=[(1, 3, 3) if level < IN_PLANE_LEVELS else (3, 3, 3) for level in range(len(channels))],
-        strides=[(1, 1, 1), *strides],
-        upsample_kernel_size=strides,
-        filters=channels,
-        norm_name=_INSTANCE_NORM,
-    )
-    return _with_fast_instance_norm(network)
+    kernels = [(1, 3, 3) if level < IN_PLANE_LEVELS else (3, 3, 3) for level in range(len(channels))]
+    all_strides = [(1, 1, 1), *strides]
+    return DynUNet(3, 1, len(CLASSES), kernels, all_strides, strides, channels, norm_name=_INSTANCE_NORM)
 
 
 def build_segresnet(channels: tuple[int, ...]) -> nn.Module:
     """Build the SegResNet whose strides follow the spacing; its channels double from level to level."""
     from monai.networks.nets.segresnet_ds import SegResNetDS
 
-    network = SegResNetDS(
-        3,
-        init_filters=channels[0],
-        in_channels=1,
-        out_channels=len(CLASSES),
-        norm=_INSTANCE_NORM,
-        blocks_down=(*(1 if level == 0 else 2 for level in range(len(channels) - 1)), 4),
-        resolution=_SPACING_MM,
-    )
-    return _with_fast_instance_norm(network)
+    blocks = (*(1 if level == 0 else 2 for level in range(len(channels) - 1)), 4)
+    sizes = {"init_filters": channels[0], "blocks_down": blocks, "resolution": _SPACING_MM}
+    return SegResNetDS(3, in_channels=1, out_channels=len(CLASSES), norm=_INSTANCE_NORM, **sizes)
 
 
 def build_swinunetr(channels: tuple[int, ...], inputs: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional
 from lumbarseg.anatomy import CLASSES
 
 from . import monai_networks
+from .precision import to_device
 from .settings import TrainingSettings
 
 INPUT_SLICES = 5
@@ -71,6 +72,15 @@ def input_channel_count(settings: TrainingSettings) -> int:
     return INPUT_SLICES + (len(CLASSES) if settings.method == "deepedit" else 0)
 
 
+def load_network(
+    settings: TrainingSettings, weights: Mapping[str, Tensor], device: torch.device | str = "cpu"
+) -> nn.Module:
+    """Return the network of these settings with these weights, in evaluation mode."""
+    network = build_network(settings)
+    network.load_state_dict(weights)
+    return to_device(network, torch.device(device)).eval()
+
+
 def build_network(settings: TrainingSettings) -> nn.Module:
     """Build the network of these settings with random weights of their seed.
 
@@ -83,4 +93,4 @@ def build_network(settings: TrainingSettings) -> nn.Module:
             return PlanarUNet(settings.channels, input_channel_count(settings))
         if settings.network == "swinunetr":
             return monai_networks.build_swinunetr(settings.channels, input_channel_count(settings))
-        return _BLOCK_NETWORKS[settings.network](settings.channels)
+        return monai_networks.with_fast_instance_norm(_BLOCK_NETWORKS[settings.network](settings.channels))

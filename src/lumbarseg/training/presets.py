@@ -22,11 +22,7 @@ PRESETS: dict[str, Preset] = {
     "shipped": Preset(
         "how the installed model was trained",
         TrainingSettings(
-            seed=1,
-            steps=20_000,
-            method="deepedit",
-            channels=(32, 48, 96, 144, 176),
-            sampling_weights=(0.5, 0.34, 0.16),
+            seed=1, steps=20_000, method="deepedit", channels=(32, 48, 96, 144, 176), sampling_weights=(0.5, 0.34, 0.16)
         ),
     ),
     # from weights that know the anatomy to the annotation style of new data: slowly, and distilling the initial

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from lumbarseg.io import write_json
 from lumbarseg.progress import ProgressBar
@@ -15,13 +16,12 @@ from lumbarseg.progress import ProgressBar
 from .checkpoint import BEST_FILE, CHECKPOINT_FILE, BestValidation
 from .data import TrainingData, describe_limits
 from .deepedit import add_empty_click_channels
-from .history import HISTORY_FILE, LOG_INTERVAL, History
-from .learning_rate import fraction_done, learning_rate_at
-from .run_summary import RESULT_FILE, summarize_run
+from .history import HISTORY_FILE, LOG_INTERVAL, RESULT_FILE, History, dice_by_structure
 from .sampling import Batch
-from .state import TrainingState, create_card, create_checkpoint
+from .state import TrainingState, create_checkpoint
 from .tensorboard_log import TensorBoardLog
-from .validation import TorchPredictor, ValidationReport, WorstCase, validate
+from .torch_predictor import TorchPredictor
+from .validation import ValidationReport, WorstCase, validate
 
 ValidationCallback = Callable[[Path, Sequence[WorstCase]], None]
 """Is called with the run's folder after each validation, and with its worst exams where the score is a new best."""
@@ -59,8 +59,8 @@ class RunRecorder:
         state, settings = self.state, self.state.settings
         state.elapsed_seconds = time.monotonic() - self.start
         self.progress.advance(f"loss {loss:.4f}")
-        values = {"loss": loss, "rate": learning_rate_at(settings, state.step - 1, state.elapsed_seconds)}
-        last = fraction_done(settings, state.step, state.elapsed_seconds) >= 1
+        values = {"loss": loss, "rate": settings.learning_rate_at(state.step - 1, state.elapsed_seconds)}
+        last = settings.fraction_done(state.step, state.elapsed_seconds) >= 1
         validation_due = bool(self.data.val) and (last or state.step % settings.validation_interval == 0)
         if state.step % LOG_INTERVAL == 0:
             self.log.log_scalars(state.step, values)
@@ -88,7 +88,7 @@ class RunRecorder:
     def _validate(self) -> tuple[WorstCase, ...]:
         """Validate, record the scores and keep the best weights; return the worst exams of a new best score."""
         state = self.state
-        model = TorchPredictor(create_card(state, self.data), state.ema_network(), state.precision)
+        model = TorchPredictor(create_checkpoint(state, self.data).card(), state.ema_network(), state.precision)
         report = validate(model, self.data.val, self.data.targets)
         first = not self.history.validations()
         self._record_scores(report)
@@ -121,3 +121,39 @@ class RunRecorder:
     @staticmethod
     def _print(text: str) -> None:
         ProgressBar.write(text, file=sys.stderr)
+
+
+def summarize_run(state: TrainingState, data: TrainingData, history: History, finished: bool) -> dict[str, Any]:
+    """Return the content of result.json; `best` is the best validation, `last` the latest one."""
+    settings, best = state.settings, asdict(state.best_validation)
+    del best["waited"]
+    return {
+        "preset": state.details.get("preset", ""),
+        "targets": list(data.targets.names),
+        "method": settings.method,
+        "network": settings.network,
+        "init": state.details.get("init", {}).get("file", "none"),
+        "fold": settings.fold,
+        "seed": settings.seed,
+        "datasets": [name.partition(" ")[2] for name in data.dataset_digests],
+        "exams": {"train": len(data.train), "held_out": len(data.val), "left_out": data.excluded_count},
+        "slices": data.slice_count,
+        "step": state.step,
+        "epochs": state.step * settings.batch_size / data.slice_count,
+        "minutes": state.elapsed_seconds / 60,
+        "finished": finished,
+        "precision": state.precision,
+        "device": str(state.device),
+        "best": best if best["step"] else {},
+        "last": _last_validation(history),
+        "settings": settings.to_dict(),
+    }
+
+
+def _last_validation(history: History) -> dict[str, Any]:
+    rows = history.validations()
+    if not rows:
+        return {}
+    row = rows[-1]
+    numbers: dict[str, Any] = {name: row[name] for name in ("score", "mixed", "seconds") if name in row}
+    return {"step": int(row["step"]), **numbers, "dice": dice_by_structure(row)}

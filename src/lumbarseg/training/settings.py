@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -19,26 +21,14 @@ RESUMABLE_SETTINGS = (
 )
 """Settings that may differ when a run is resumed; of these, only its length (the cosine's) changes the weights."""
 
-_FORMER_NAMES = {
-    "batch": "batch_size",
-    "crop": "crop_size",
-    "memory": "memory_gb",
-    "rate": "learning_rate",
-    "warmup": "warmup_steps",
-    "rate_end": "final_learning_rate_fraction",
-    "decay": "weight_decay",
-    "clip": "max_gradient_norm",
-    "average": "ema_decay",
-    "dice": "dice_weight",
-    "distil": "distillation_weight",
-    "shares": "sampling_weights",
-    "contrast": "contrasts",
-    "loaders": "loader_threads",
-    "checkpoint_every": "checkpoint_seconds",
-    "validate_every": "validation_interval",
-    "validate_cases": "validation_cases",
-    "picture_every": "image_interval",
-}
+_FORMER = """
+batch=batch_size crop=crop_size memory=memory_gb rate=learning_rate rate_end=final_learning_rate_fraction
+warmup=warmup_steps decay=weight_decay clip=max_gradient_norm average=ema_decay dice=dice_weight
+distil=distillation_weight shares=sampling_weights contrast=contrasts loaders=loader_threads
+checkpoint_every=checkpoint_seconds validate_every=validation_interval validate_cases=validation_cases
+picture_every=image_interval
+"""
+_FORMER_NAMES = dict(pair.split("=") for pair in _FORMER.split())
 """Names in checkpoints, settings.json and model cards from before the rename, and the names of today."""
 
 
@@ -91,46 +81,38 @@ class TrainingSettings:
             object.__setattr__(self, name, tuple(convert(value) for value in getattr(self, name)))
         if self.network in BLOCK_NETWORKS and not self.depth:
             object.__setattr__(self, "depth", DEFAULT_DEPTH)
-        self._check_choices()
-        self._check_numbers()
-        self._check_network()
+        for is_wrong, message in self._errors():
+            if is_wrong:
+                raise ModelError(f"settings: {message}")
 
-    def _check_choices(self) -> None:
+    def _errors(self) -> Iterator[tuple[bool, str]]:
+        """Yield what may be wrong, as a condition and its message."""
+        network, crop_size, depth, channels = self.network, self.crop_size, self.depth, self.channels
         for name, choices in (("network", NETWORKS), ("method", METHODS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in choices:
-                raise ModelError(f"settings: {name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
-
-    def _check_numbers(self) -> None:
-        multiple = self.in_plane_multiple
-        if self.crop_size < multiple or self.crop_size % multiple:
-            raise ModelError(f"settings: crop_size must be a multiple of {multiple}, not {self.crop_size}")
-        if min(self.batch_size, self.steps, self.loader_threads, self.validation_interval, self.image_interval) < 1:
-            raise ModelError("settings: batch_size, steps, loader_threads and the intervals must be at least 1")
-        if min(self.epochs, self.minutes, self.patience, self.distillation_weight) < 0:
-            raise ModelError("settings: epochs, minutes, patience and distillation_weight must not be negative")
-        if any(w < 0 for w in self.sampling_weights) or (self.sampling_weights and not sum(self.sampling_weights)):
-            raise ModelError(f"settings: sampling_weights must be positive, not {self.sampling_weights}")
-
-    def _check_network(self) -> None:
-        """Raise ModelError if the network cannot be built, or not be trained with this method and crop size."""
-        multiple, thick = self.in_plane_multiple, depth_multiple(self.channels)
-        if self.network == "planar" and 0 < self.batch_size * (self.crop_size // multiple) ** 2 < 2:
-            raise ModelError(f"settings: a batch of 1 needs a crop_size of {2 * multiple} or more")
-        if self.network != "planar" and self.method == "deepedit":
-            raise ModelError(f"settings: {self.network} reads no clicks; deepedit needs the network planar")
-        if self.depth and self.network not in BLOCK_NETWORKS:
-            raise ModelError(f"settings: {self.network} reads no blocks, so depth must be 0, not {self.depth}")
-        if self.depth < 0 or self.depth % thick or self.depth > 64:
-            raise ModelError(f"settings: depth must be a multiple of {thick} up to 64, not {self.depth}")
-        if self.network in BLOCK_NETWORKS and len(self.channels) < 3:
-            raise ModelError(f"settings: {self.network} needs three levels of channels or more, not {self.channels}")
-        if self.network in BLOCK_NETWORKS and self.depth // thick * (self.crop_size // multiple) ** 2 < 2:
-            raise ModelError(f"settings: {self.network} needs a crop_size of {2 * multiple} or more")
-        doubling = tuple(self.channels[0] * 2**level for level in range(len(self.channels)))
-        if self.network == "segresnet" and self.channels != doubling:
-            raise ModelError(f"settings: segresnet's channels double from level to level, unlike {self.channels}")
-        if self.network == "swinunetr" and (len(self.channels) != 1 or self.channels[0] % 12):
-            raise ModelError(f"settings: swinunetr has one width, a multiple of 12, not {self.channels}")
+            value = getattr(self, name)
+            yield value not in choices, f"{name} {value!r} is not one of {', '.join(choices)}"
+        multiple, thick, is_block = self.in_plane_multiple, depth_multiple(channels), network in BLOCK_NETWORKS
+        tiles, planar = (crop_size // multiple) ** 2, network == "planar"
+        counts = (self.batch_size, self.steps, self.loader_threads, self.validation_interval, self.image_interval)
+        amounts = (self.epochs, self.minutes, self.patience, self.distillation_weight)
+        weights, doubling = self.sampling_weights, tuple(channels[0] * 2**level for level in range(len(channels)))
+        yield min(counts) < 1, "batch_size, steps, loader_threads and the intervals must be at least 1"
+        yield min(amounts) < 0, "epochs, minutes, patience and distillation_weight must not be negative"
+        yield not tiles or crop_size % multiple > 0, f"crop_size must be a multiple of {multiple}, not {crop_size}"
+        yield (
+            min(weights, default=0) < 0 or sum(weights or (1,)) == 0,
+            f"sampling_weights must be positive, not {weights}",
+        )
+        yield planar and self.batch_size * tiles < 2, f"a batch of 1 needs a crop_size of {2 * multiple} or more"
+        yield not planar and self.method == "deepedit", f"{network} reads no clicks; deepedit needs the network planar"
+        yield depth > 0 and not is_block, f"{network} reads no blocks, so depth must be 0, not {depth}"
+        yield not 0 <= depth <= 64 or depth % thick > 0, f"depth must be a multiple of {thick} up to 64, not {depth}"
+        yield is_block and len(channels) < 3, f"{network} needs three levels of channels or more, not {channels}"
+        yield is_block and depth // thick * tiles < 2, f"{network} needs a crop_size of {2 * multiple} or more"
+        unequal = network == "segresnet" and channels != doubling
+        yield unequal, f"segresnet's channels double from level to level, unlike {channels}"
+        uneven = network == "swinunetr" and (len(channels) != 1 or channels[0] % 12 > 0)
+        yield uneven, f"swinunetr has one width, a multiple of 12, not {channels}"
 
     @property
     def in_plane_multiple(self) -> int:
@@ -147,6 +129,18 @@ class TrainingSettings:
     def slices_per_step(self) -> int:
         """Return the number of slices in one batch."""
         return self.batch_size * (self.depth or 1)
+
+    def learning_rate_at(self, step: int, elapsed_seconds: float = 0.0) -> float:
+        """Return the learning rate of a step: a linear warm-up, then half a cosine, which ends with the time limit."""
+        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * self.fraction_done(step, elapsed_seconds)))
+        final = self.final_learning_rate_fraction
+        return self.learning_rate * warmup * (final + (1 - final) * cosine)
+
+    def fraction_done(self, step: int, elapsed_seconds: float) -> float:
+        """Return the fraction of a run that is over, 0..1: by steps or by time, whichever is larger."""
+        by_time = elapsed_seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(step / self.steps, by_time))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values for JSON."""

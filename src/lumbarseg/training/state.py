@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch import nn
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import DatasetError
-from lumbarseg.inference import ModelCard
 from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec
 
 from .checkpoint import BestValidation, Checkpoint, ExponentialMovingAverage, Weights
@@ -20,7 +18,7 @@ from .deepedit import add_empty_click_channels, fit_input_channels
 from .distributed import ProcessGroup
 from .initial_weights import InitialWeights, calibrate_batch_norms
 from .losses import EXCLUDED_CLASS_LOGIT, LabelSets
-from .networks import build_network, input_channel_count
+from .networks import build_network, input_channel_count, load_network
 from .precision import resolve_precision, to_device
 from .sampling import VolumeSampler, make_batch
 from .settings import TrainingSettings
@@ -61,7 +59,7 @@ class TrainingState:
 
     def ema_network(self) -> nn.Module:
         """Return a network with the averaged weights, in evaluation mode."""
-        return evaluation_network(self.settings, self.ema.weights, self.device)
+        return load_network(self.settings, self.ema.weights, self.device)
 
 
 def create_state(
@@ -93,7 +91,7 @@ def create_state(
         precision,
         LabelSets.from_allowed(torch.from_numpy(data.codec.allowed)).to(device),
         bias.to(device).reshape(-1, *(1,) * (3 if settings.depth else 2)),
-        evaluation_network(settings, teacher_weights, device) if teacher_weights else None,
+        load_network(settings, teacher_weights, device) if teacher_weights else None,
         group,
         details={"init": initial_weights.provenance} if initial_weights else {},
     )
@@ -141,15 +139,6 @@ def _restore(state: TrainingState, data: TrainingData, checkpoint: Checkpoint) -
     state.details = {name: value for name, value in checkpoint.details.items() if name not in current}
 
 
-def evaluation_network(
-    settings: TrainingSettings, weights: Mapping[str, torch.Tensor], device: torch.device
-) -> nn.Module:
-    """Return a network with these weights, in evaluation mode."""
-    network = build_network(settings)
-    network.load_state_dict(weights)
-    return to_device(network, device).eval()
-
-
 def create_checkpoint(state: TrainingState, data: TrainingData) -> Checkpoint:
     """Return the run as a checkpoint."""
     return Checkpoint(
@@ -169,16 +158,6 @@ def create_checkpoint(state: TrainingState, data: TrainingData) -> Checkpoint:
         lowest_structure=data.lowest_structure,
         best_validation=state.best_validation,
         teacher_weights=dict(state.teacher.state_dict()) if state.teacher is not None else {},
-    )
-
-
-def create_card(state: TrainingState, data: TrainingData) -> ModelCard:
-    """Return the model card of the run's network, for validation."""
-    return ModelCard(
-        state.spec,
-        bias=tuple(float(b) for b in state.logit_bias.flatten()),
-        trained_names=data.trained_names,
-        lowest_structure=data.lowest_structure,
     )
 
 

@@ -78,14 +78,8 @@ class PartialLabelCodec:
 
     def encode(self, labels: Array, table: LabelTable) -> Array:
         """Return the codes of labels (slices, A, S) uint8."""
-        codes = self.lookup_table(table)[labels]
-        for value, names in table.items():
-            zones = partial_annotations.unannotated_zones(labels, table, value)
-            kinds_at = [frozenset(kind for kind, inside in zones if inside[s]) for s in range(labels.shape[-1])]
-            for extra in set(kinds_at) - {frozenset()}:
-                rows = np.array([kinds == extra for kinds in kinds_at])
-                codes[(labels == value) & rows] = self.code_of(partial_annotations.allowed_everywhere(names) | extra)
-        return codes
+        explicit, rows = partial_annotations.make_zones_explicit(labels, table)
+        return self.lookup_table(rows)[explicit]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,20 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from lumbarseg.datasets.dataset import Dataset, read_case
 from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.errors import SegmentError
-from lumbarseg.inference import ModelCard
 from lumbarseg.metrics.overlap import StructureScore, find_wrong_names, score_structures
 from lumbarseg.segmentation import segment
 from lumbarseg.volume import Array, Volume
 
 from .partial_annotations import make_zones_explicit
-from .precision import autocast, to_channels_last
 from .targets import Targets
+from .torch_predictor import TorchPredictor
 
 _MAX_WORST_CASES = 3
 
@@ -116,23 +113,6 @@ class ValidationReport:
         for row in self.scores:
             dices.setdefault((row.exam, row.dataset_index), []).append(row.dice)
         return [ExamScore(*key, _mean(values), self.name_errors.get(key[0], [])) for key, values in dices.items()]
-
-
-@dataclass(frozen=True, eq=False)
-class TorchPredictor:
-    """A network in training that predicts as a model file would."""
-
-    card: ModelCard
-    network: nn.Module
-    precision: str
-
-    @torch.no_grad()
-    def run(self, windows: Array) -> Array:
-        """Return logits (N, classes, A, S) float32 of windows (N, inputs, A, S), or both with a depth as third axis."""
-        device = next(self.network.parameters()).device
-        images = to_channels_last(torch.from_numpy(np.ascontiguousarray(windows)).to(device))
-        with autocast(self.precision, device):
-            return self.network(images).float().cpu().numpy()
 
 
 def load_validation_exams(datasets: Sequence[Dataset], max_per_dataset: int) -> list[ValidationExam]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lumbarseg.training.click_simulation import place_click
+from lumbarseg.training.deepedit import place_click
 from lumbarseg.volume import Array
 
 RNG = np.random.default_rng
