@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from lumbarseg.training.presets import PRESETS, SMALL_DATASET_CASES
 from lumbarseg.training.settings import METHODS, NETWORKS, PRECISIONS, TrainingSettings
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, default=argparse.SUPPRESS, **keywords)
 
 
-_SETTING_OPTIONS: dict[str, dict[str, object]] = {
+_SETTING_OPTIONS: dict[str, dict[str, Any]] = {
     "--method": {
         "choices": METHODS,
         "help": "deepedit: the model also reads clicks, for segment --clicks (default: segmentation)",

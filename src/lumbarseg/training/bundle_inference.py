@@ -6,7 +6,7 @@ this package.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ class SliceInferer(Inferer):
         super().__init__()
         self.card = card
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *_: Any, **__: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *_: Any, **__: Any) -> Tensor:
         """Return probabilities (N, classes, slices, A, S) of inputs (N, 1, slices, A, S)."""
+        assert isinstance(network, nn.Module)
         model = TorchPredictor(self.card, network)
         return torch.stack([torch.from_numpy(predict(model, image[0].cpu().numpy())) for image in inputs])

@@ -7,6 +7,8 @@ reads a slice with its neighbours, as the planar network does.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,7 +68,7 @@ def build_segresnet(channels: tuple[int, ...]) -> nn.Module:
     from monai.networks.nets.segresnet_ds import SegResNetDS
 
     blocks = (*(1 if level == 0 else 2 for level in range(len(channels) - 1)), 4)
-    sizes = {"init_filters": channels[0], "blocks_down": blocks, "resolution": _SPACING_MM}
+    sizes: dict[str, Any] = {"init_filters": channels[0], "blocks_down": blocks, "resolution": _SPACING_MM}
     return SegResNetDS(3, in_channels=1, out_channels=len(CLASSES), norm=_INSTANCE_NORM, **sizes)
 
 
