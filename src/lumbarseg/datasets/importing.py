@@ -50,15 +50,6 @@ class ImportResult(DatasetResult):
         return dict(sorted(cases.items()))
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One case to import; known_files: checksums of the files that the existing case was imported from."""
-
-    source_case: SourceCase
-    split: str
-    known_files: dict[str, str] | None
-
-
 def import_source(
     importer: Importer,
     source: Path | str,
@@ -96,8 +87,10 @@ def import_source(
         refused |= dict.fromkeys(linked, f"a folder that is a link and {_LEAVES_SOURCE}")
         names = {case.name for case in listing.cases} | {name for name, _ in listing.refused}
         earlier = {name: reason for name, reason in dataset.refused.items() if name not in names}
-        tasks = _tasks(source_cases, dataset, seed, val_fraction)
-        function = partial(_import_case, importer, source, replace(dataset, all_cases=(), refused={}))
+        tasks = _with_splits(source_cases, dataset, seed, val_fraction)
+        imported = {case.name: case.metadata["imported"] for case in dataset.all_cases if "imported" in case.metadata}
+        known_files = {name: record["files"] for name, record in imported.items()}
+        function = partial(_import_case, importer, source, replace(dataset, all_cases=(), refused={}), known_files)
         results = process_cases(target, function, tasks, jobs, earlier | refused, on_case_done)
     refused |= {result.name: result.refused or result.changed for result in results}
     added = tuple(result.name for result in results if result.case)
@@ -154,26 +147,30 @@ def _is_within(file: Path, source: Path) -> bool:
         return False
 
 
-def _tasks(source_cases: Iterable[SourceCase], dataset: Dataset, seed: int, val_fraction: float) -> list[_Task]:
+def _with_splits(
+    source_cases: Iterable[SourceCase], dataset: Dataset, seed: int, val_fraction: float
+) -> list[SourceCase]:
     """Return the cases with their splits; patients that are in the dataset already keep theirs."""
-    existing = {case.name: case for case in dataset.all_cases}
     split_of_patient = {case.patient: case.split for case in dataset.all_cases if case.patient}
-    tasks = []
+    cases = []
     for case in source_cases:
         split = case.split or split_of_patient.get(case.patient)
         split = split or splits.split_from_hash(case.patient or case.name, seed, val_fraction, 0.0)
-        known_files = existing[case.name].metadata["imported"]["files"] if case.name in existing else None
-        tasks.append(_Task(case, split, known_files))
-    return tasks
+        cases.append(replace(case, split=split))
+    return cases
 
 
-def _import_case(importer: Importer, source: Path, dataset: Dataset, task: _Task) -> CaseResult:
-    """Read one case and write its files; runs in another process."""
-    case = task.source_case
+def _import_case(
+    importer: Importer, source: Path, dataset: Dataset, known_files: dict[str, dict[str, str]], case: SourceCase
+) -> CaseResult:
+    """Read one case and write its files; runs in another process.
+
+    known_files: checksums of the source files of cases that are in the dataset already.
+    """
     try:
         checksums = {file.relative_to(source).as_posix(): file_checksum(file) for file in case.files}
-        if task.known_files is not None:
-            return CaseResult(case.name, changed=_describe_changed_files(task.known_files, checksums))
+        if case.name in known_files:
+            return CaseResult(case.name, changed=_describe_changed_files(known_files[case.name], checksums))
         loaded = importer.load_case(case)
     except (LumbarsegError, OSError, MemoryError) as error:
         return CaseResult(case.name, refused=_relative_to_source(error_text(error), source))
@@ -181,7 +178,7 @@ def _import_case(importer: Importer, source: Path, dataset: Dataset, task: _Task
         "patient": case.patient,
         "contrast": case.contrast,
         "scanner": case.scanner,
-        "split": task.split,
+        "split": case.split,
         "licence": importer.licence,
         "source": importer.citation,
         "warnings": [_relative_to_source(text, source) for text in loaded.warnings],

@@ -143,8 +143,8 @@ def test_good_cases_are_imported_and_others_reported(tmp_path: Path) -> None:
     assert {case.name: case.split for case in done.dataset.cases()}["t2"] == "test"
     assert {case.patient for case in done.dataset.cases() if case.name.startswith("p1")} == {"p1"}
     message = {
-        "half": "labelsTr/half.nii.gz: missing",
-        "alone": "imagesTr/alone_0000.nii.gz: missing",
+        "half": "its labels are missing: labelsTr/half.nii.gz",
+        "alone": "its image is missing: imagesTr/alone_0000.nii.gz",
         "strange": "holds the value 4, which the label table does not explain; dataset.json has no label",
         "broken": "broken_0000.nii.gz",
         "imagesTs": "1 exams without reference labels left out",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,49 +46,32 @@ KNOWN_FAULTS = {
 _UNKNOWN_NAMES = (UNKNOWN,)
 
 
-@dataclass(frozen=True)
-class MonaiLabelOptions:
-    """What is imported.
-
-    Attributes
-    ----------
-    tag : of the labels
-    label_table : names of values, for labels without names
-    patient_pattern : as in `patients_from_names`
-    """
-
-    tag: str = FINAL
-    label_table: LabelTable | None = None
-    patient_pattern: str | None = None
-
-
 def make_importer(
     tag: str = FINAL, table: str | Path = "", patient: str | None = None, licence: str = "", citation: str = ""
 ) -> Importer:
     """Return an importer of the labels under a tag; table: a JSON file {value: [names]} or a scheme, "" for none."""
-    options = MonaiLabelOptions(tag, load_label_table(table) if table else None, patient)
     return Importer(
         NAME,
         LABEL_TABLE,
         citation or "own exams, annotated with MONAI Label",
         licence,
-        partial(list_cases, options=options),
-        partial(load_case, options=options),
+        partial(list_cases, tag=tag, patient_pattern=patient),
+        partial(load_case, label_table=load_label_table(table) if table else None),
         KNOWN_FAULTS,
         searches_subfolders=False,
     )
 
 
-def list_cases(source: Path, options: MonaiLabelOptions = MonaiLabelOptions()) -> SourceListing:
+def list_cases(source: Path, tag: str = FINAL, patient_pattern: str | None = None) -> SourceListing:
     """List the exams with a label under the tag; exams without one are not finished, and not reported."""
     exams, refused = monailabel_datastore.list_exams(source)
-    finished = {exam.name: exam for exam in exams if options.tag in exam.labels}
+    finished = {exam.name: exam for exam in exams if tag in exam.labels}
     if not finished and not refused:
         tags = sorted({tag for exam in exams for tag in exam.labels})
         hint = f"there are labels under {', '.join(tags)}; choose with --tag" if tags else "finish an exam first"
-        raise DatasetError(f"{source}: none of its {len(exams)} exams has a label under {options.tag}; {hint}")
-    patients, unknown = patients_from_names(list(finished), options.patient_pattern) if finished else ({}, [])
-    cases = [_source_case(finished[name], patient, options.tag) for name, patient in patients.items()]
+        raise DatasetError(f"{source}: none of its {len(exams)} exams has a label under {tag}; {hint}")
+    patients, unknown = patients_from_names(list(finished), patient_pattern) if finished else ({}, [])
+    cases = [_source_case(finished[name], patient, tag) for name, patient in patients.items()]
     return SourceListing(tuple(cases), (*((clean_case_name(name), reason) for name, reason in refused), *unknown))
 
 
@@ -112,14 +94,14 @@ def _source_case(exam: DatastoreExam, patient: str, tag: str) -> SourceCase:
     return SourceCase(clean_case_name(exam.name), patient, (exam.image, label.path), contrast, metadata=metadata)
 
 
-def load_case(case: SourceCase, options: MonaiLabelOptions = MonaiLabelOptions()) -> LoadedCase:
+def load_case(case: SourceCase, label_table: LabelTable | None = None) -> LoadedCase:
     """Load one exam in the package's own labels; DatasetError when the meaning of a value is unknown."""
     image, path = io.read_image(case.files[0]), case.files[1]
     labels, warnings = labels_on_image_grid(io.read_labels(path), image, path)
     if not labels.array.any():
         raise DatasetError(f"{path}: nothing is labelled; annotate the exam, or remove its label")
     label = StoredLabel(path, case.metadata["label"])
-    rows, name_warnings = _value_names(label, labels, options)
+    rows, name_warnings = _value_names(label, labels, label_table)
     table, lookup = _own_label_table(rows)
     own = Volume(lookup[labels.array], labels.affine)
     changes = _compare_with_original(case, own, table, image)
@@ -131,14 +113,14 @@ def load_case(case: SourceCase, options: MonaiLabelOptions = MonaiLabelOptions()
     return LoadedCase(image, own, table, (*warnings, *name_warnings, *axis_warnings), metadata)
 
 
-def _value_names(label: StoredLabel, labels: Volume, options: MonaiLabelOptions) -> tuple[LabelTable, list[str]]:
-    """Return what each value may be, and warnings."""
+def _value_names(label: StoredLabel, labels: Volume, label_table: LabelTable | None) -> tuple[LabelTable, list[str]]:
+    """Return what each value may be, and warnings; label_table: for a label without stored names."""
     present = count_voxels(labels.array)
     in_file = read_label_names(label.path)
     has_names = in_file or label.info.get("label_info") or "values" in label.info
-    if options.label_table is not None and not has_names:
-        require_explained(present, options.label_table, label.path, "add it to the table given with --table")
-        return {value: names for value, names in options.label_table.items() if value}, []
+    if label_table is not None and not has_names:
+        require_explained(present, label_table, label.path, "add it to the table given with --table")
+        return {value: names for value, names in label_table.items() if value}, []
     names, shifted = names_of_values(label, present, in_file)
     rows = {value: structures_of_name(name) or _UNKNOWN_NAMES for value, name in names.items() if value}
     warnings = [shifted] if shifted else []

@@ -19,7 +19,7 @@ from ..label_names import ParsedLabelName, parse_label_name
 from ..label_table import UNKNOWN, LabelTable
 from ..schemes import labels_for_names, names_for_labels, unannotated_names
 from . import label_grid
-from .file_pairs import Refusals, clean_case_name, patients_from_names
+from .file_pairs import Refusals, clean_case_name, find_pairs, patients_from_names
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
 from .label_grid import read_labels_on_grid
 from .paired_files import load_label_table
@@ -31,11 +31,6 @@ KNOWN_FAULTS = {
 }
 
 _FILE_NAME = "dataset.json"
-_TRAINING_FOLDERS = ("imagesTr", "labelsTr")
-_TEST_FOLDERS = ("imagesTs", "labelsTs")
-
-_CaseFiles = dict[str, tuple[tuple[Path, ...], Path]]
-"""Name to images, one per channel or one 4-D file, and label map."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +39,16 @@ class _RawDataset:
 
     Attributes
     ----------
-    channel : the one to read, of `channels`
+    suffix : of the images to read: channel and format
+    ending : of the label maps
     listed_cases : listed in dataset.json itself, if any
     unlabelled_tests : number of test images listed without a label
     """
 
     folder: Path
+    suffix: str
     ending: str
-    channel: int
-    channels: int
-    listed_cases: _CaseFiles
+    listed_cases: dict[str, SourceCase]
     unlabelled_tests: int
 
 
@@ -193,9 +188,10 @@ def _parse_dataset_json(folder: Path, values: Mapping[str, Any], channel: str) -
     ending = str(values.get("file_ending", ".nii.gz"))
     if not ending.lower().endswith(IMAGE_SUFFIXES):
         raise DatasetError(f"{path}: file_ending: {ending} is no format of volumes that can be read")
-    listed = _listed_cases(folder, values, path)
+    index = _select_channel(channels, channel, path)
+    listed = _listed_cases(folder, values, index, len(channels))
     tests = len(values["test"]) if listed and isinstance(values.get("test"), list) else 0
-    return _RawDataset(folder, ending, _select_channel(channels, channel, path), len(channels), listed, tests)
+    return _RawDataset(folder, f"_{index:04d}{ending}", ending, listed, tests)
 
 
 def _select_channel(channels: Mapping[int, str], channel: str, path: Path) -> int:
@@ -208,9 +204,10 @@ def _select_channel(channels: Mapping[int, str], channel: str, path: Path) -> in
     return selected[0]
 
 
-def _listed_cases(folder: Path, values: Mapping[str, Any], path: Path) -> _CaseFiles:
+def _listed_cases(folder: Path, values: Mapping[str, Any], channel: int, channels: int) -> dict[str, SourceCase]:
     """Return the cases that dataset.json lists itself."""
-    cases: _CaseFiles = {}
+    path = folder / _FILE_NAME
+    cases = {}
     rows = values.get("dataset", values.get("training", []))
     for row in rows.values() if isinstance(rows, dict) else rows if isinstance(rows, list) else []:
         images = row.get("images", row.get("image")) if isinstance(row, dict) else None
@@ -220,60 +217,45 @@ def _listed_cases(folder: Path, values: Mapping[str, Any], path: Path) -> _CaseF
         outside = next((name for name in (*images, row["label"]) if not is_relative_inside(name)), None)
         if outside is not None:
             raise DatasetError(f"{path}: training: {outside}: must be a path inside the folder")
-        cases[io.exam_name(row["label"])] = (tuple(folder / image for image in images), folder / row["label"])
+        is_4d = len(images) == 1 and channels > 1  # the Decathlon keeps channels in one 4-D file
+        files = (folder / (images[0] if is_4d or channel >= len(images) else images[channel]), folder / row["label"])
+        name = io.exam_name(row["label"])
+        cases[name] = SourceCase(clean_case_name(name), "", files, metadata={"volume": channel} if is_4d else {})
     return cases
 
 
 def _list_cases(source: Path, raw_dataset: _RawDataset, patient: str) -> SourceListing:  # noqa: ARG001
     """List training cases, and test cases with labels; test images without labels are refused in one line."""
-    folder, channel = raw_dataset.folder, raw_dataset.channel
-    folders = (
-        {"": raw_dataset.listed_cases}
-        if raw_dataset.listed_cases
-        else {
-            images: _cases_in_folders(raw_dataset, images, labels)
-            for images, labels in (_TRAINING_FOLDERS, _TEST_FOLDERS)
-        }
-    )
-    tests = folders.get(_TEST_FOLDERS[0], {})
-    unlabelled = [name for name, (_, label) in tests.items() if not label.is_file()]
-    count = len(unlabelled) + raw_dataset.unlabelled_tests
-    refused: Refusals = [(_TEST_FOLDERS[0], f"{count} exams without reference labels left out")] if count else []
-    cases: dict[str, SourceCase] = {}
-    for part, members in folders.items():
-        split = "test" if part == _TEST_FOLDERS[0] else None
-        for name, (images, label) in members.items():
-            is_4d = len(images) == 1 and raw_dataset.channels > 1  # the Decathlon keeps channels in one 4-D file
-            image = images[0] if is_4d or channel >= len(images) else images[channel]
-            missing = next((path for path in (image, label) if not path.is_file()), None)
-            if split and name in unlabelled:
-                continue
-            if missing:
-                refused.append((clean_case_name(name), f"{missing.relative_to(folder)}: missing"))
-                continue
-            metadata = {"volume": channel} if is_4d else {}
-            cases[name] = SourceCase(clean_case_name(name), "", (image, label), split=split, metadata=metadata)
+    folder = raw_dataset.folder
+    cases, refused, tests = dict(raw_dataset.listed_cases), list[tuple[str, str]](), raw_dataset.unlabelled_tests
+    for name, case in raw_dataset.listed_cases.items():
+        if missing := next((path for path in case.files if not path.is_file()), None):
+            refused.append((cases.pop(name).name, f"{missing.relative_to(folder)}: missing"))
+    if not raw_dataset.listed_cases:
+        for images, labels, split in (("imagesTr", "labelsTr", None), ("imagesTs", "labelsTs", "test")):
+            pairs, incomplete = _pairs_in_folders(raw_dataset, images, labels)
+            cases |= {name: SourceCase(clean_case_name(name), "", pair, split=split) for name, pair in pairs.items()}
+            refused += incomplete if not split else []
+            tests += len(list((folder / images).glob(f"*{raw_dataset.suffix}"))) - len(pairs) if split else 0
     if not cases:
         raise DatasetError(f"{folder}: no pair of image and labels in imagesTr and labelsTr")
+    refused = ([("imagesTs", f"{tests} exams without reference labels left out")] if tests else []) + refused
     patients, unknown = patients_from_names(sorted(cases), patient)
     listed = tuple(replace(cases[name], patient=clean_case_name(p)) for name, p in patients.items())
     return SourceListing(listed, (*refused, *unknown))
 
 
-def _cases_in_folders(raw_dataset: _RawDataset, images: str, labels: str) -> _CaseFiles:
-    """Return images and label of each case in two folders, whether the files exist or not."""
-    folder, ending = raw_dataset.folder, raw_dataset.ending
-    numbered = (folder / images).glob(f"*_[0-9][0-9][0-9][0-9]{ending}")
-    names = {path.name[: -len(ending) - 5] for path in numbered}
-    names |= {path.name[: -len(ending)] for path in (folder / labels).glob(f"*{ending}")}
-    return {
-        name: (
-            tuple(folder / images / f"{name}_{n:04d}{ending}" for n in range(raw_dataset.channels)),
-            folder / labels / f"{name}{ending}",
-        )
-        for name in sorted(names)
-        if not name.startswith(".")
-    }
+def _pairs_in_folders(
+    raw_dataset: _RawDataset, images: str, labels: str
+) -> tuple[dict[str, tuple[Path, Path]], Refusals]:
+    """Return image and label of each case in two folders, and the incomplete cases."""
+    if not (raw_dataset.folder / labels).is_dir():
+        return {}, []
+    try:
+        patterns = f"{images}/{{name}}{raw_dataset.suffix}", f"{labels}/{{name}}{raw_dataset.ending}"
+        return find_pairs(raw_dataset.folder, *patterns)
+    except DatasetError:  # no image or no label
+        return {}, []
 
 
 def _load_case(case: SourceCase, label_table: LabelTable, notes: tuple[str, ...]) -> LoadedCase:

@@ -1,4 +1,4 @@
-"""The contrast that an image shows, from the signals of bodies, discs, the canal and the fat of the back.
+"""The contrast that an image shows, from the signals of bodies, the canal and the fat of the back.
 
 Cerebrospinal fluid is bright in T2 and STIR and dark in T1; fat is bright in T1 and T2 and dark in STIR, where marrow
 and the back are thus dark compared with the fluid. The limits were set on phantoms, whose tissues lie in published
@@ -37,7 +37,6 @@ class TissueSignals:
     """Grey values above that of air, relative to the bodies'; nan where they cannot be measured."""
 
     fluid: float
-    disc: float
     fat: float
 
 
@@ -77,7 +76,6 @@ def measure_signals(image: Volume, labels: Volume, regions: Sequence[LabelRegion
     body = float(np.median(np.concatenate([grey[region.value] for region in bodies]))) if bodies else np.nan
     if not np.isfinite(body) or body <= 0:
         return None
-    discs = [float(np.percentile(grey[region.value], 75)) for region in regions if region.kinds == {Kind.DISC}]
     canal = [grey[region.value] for region in regions if region.kinds == {Kind.CANAL}]
     edge, middle = _posterior_edge(labels, bodies_and_discs or vertebrae)
     if canal:
@@ -87,7 +85,6 @@ def measure_signals(image: Volume, labels: Volume, regions: Sequence[LabelRegion
     back = _sample_band(image, edge, middle, _FAT_BAND) - air
     return TissueSignals(
         float(np.median(fluid)) / body if fluid.size > 50 else np.nan,
-        float(np.median(discs)) / body if discs else np.nan,
         float(np.percentile(back, 90)) / body if back.size > 200 else np.nan,
     )
 
