@@ -21,23 +21,29 @@ Row = dict[str, Any]
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "model-card.md"
 
 REFERENCE_NOTES = {
-    "chu": "whole bodies, drawn with their dark line, rounded towards the sides",
-    "siegen": "bodies drawn tight, inside their dark line: what is right elsewhere is too large here",
-    "myosegmentum": "bodies drawn with their dark line and one slice further to the sides",
-    "discs": "L1-L2 to L4-L5 are 11 to 24 % too large in the copy judged with, L5-S1 is exact",
-    "spider_space": "vertebrae whole, body and posterior elements in one, in central slabs of 20 mm",
+    "chu": "complete bodies including their dark edge, rounded laterally",
+    "siegen": "tight bodies, inside their dark edge: what is correct elsewhere is too large here",
+    "myosegmentum": "bodies including their dark edge, and one slice wider laterally",
+    "discs": "L1-L2 to L4-L5 are 11 to 24 % too large in the copy used here, L5-S1 is exact",
+    "spider_space": "complete vertebrae, body and posterior elements in one label, in central slabs of 20 mm",
     "spider_t2": "single slices of unknown pixel size, some stretched in one direction; an empty canal counts as 0",
 }
 
 PUBLISHED = (
     ("chu", "body", "Chu et al. 2015, random forest", "0.887", "trained on chu itself, leave-one-out"),
-    ("chu", "body", "MONAI Label, CHU, 5 tags", "0.92", "trained on it, names mixed up; a subset of its own judged"),
-    ("spider_space", "vertebra", "SPIDER's baseline (IIS)", "0.93", "its hidden test: all contrasts, whole exams"),
-    ("spider_space", "vertebra", "SPINEPS", "0.933", "T2 TSE of SPIDER, mean over instances, whole exams"),
-    ("spider_space", "disc", "SPIDER's baseline (IIS)", "0.84", "its hidden test: all contrasts, whole exams"),
-    ("spider_space", "disc", "nnU-Net on SPIDER", "0.88", "the same hidden test"),
-    ("spider_space", "canal", "SPIDER's baseline (IIS)", "0.92", "its hidden test: all contrasts, whole exams"),
-    ("discs", "disc", "TotalSegmentator MR", "0.871", "its own test: any MRI of the body, discs as one class"),
+    ("chu", "body", "MONAI Label, CHU, 5 tags", "0.92", "trained on it, names mixed up; evaluated on a subset of it"),
+    (
+        "spider_space",
+        "vertebra",
+        "SPIDER's baseline (IIS)",
+        "0.93",
+        "its hidden test set: all contrasts, complete exams",
+    ),
+    ("spider_space", "vertebra", "SPINEPS", "0.933", "T2 TSE of SPIDER, mean over instances, complete exams"),
+    ("spider_space", "disc", "SPIDER's baseline (IIS)", "0.84", "its hidden test set: all contrasts, complete exams"),
+    ("spider_space", "disc", "nnU-Net on SPIDER", "0.88", "the same hidden test set"),
+    ("spider_space", "canal", "SPIDER's baseline (IIS)", "0.92", "its hidden test set: all contrasts, complete exams"),
+    ("discs", "disc", "TotalSegmentator MR", "0.871", "its own test set: any MRI of the body, discs as one class"),
     ("siegen", "body", "none known", "", ""),
     ("myosegmentum", "body", "none known", "", ""),
 )
