@@ -208,17 +208,14 @@ import json, sys
 from pathlib import Path
 from lumbarseg.active_learning.rounds import RoundOptions, run_round
 options = RoundOptions(initial_model="none", training_settings=json.loads(sys.argv[3]))
-result = run_round(Path(sys.argv[1]), Path(sys.argv[2]), options)
-print(json.dumps({"round": result.number, "candidate": result.comparison.candidate}))
+run_round(Path(sys.argv[1]), Path(sys.argv[2]), options)
 """
 
 
-def start_round(folder: Path, app: Path, steps: int) -> subprocess.Popen[str]:
+def start_round(folder: Path, app: Path, steps: int) -> subprocess.Popen[bytes]:
     settings = json.dumps({**SMALL, "steps": steps, "checkpoint_seconds": 0.0})
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder), str(app), settings],
-        stdout=subprocess.PIPE,
-        text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )
 
@@ -232,14 +229,15 @@ def test_killed_round_continues_to_the_same_model(studies: Studies, tmp_path: Pa
         assert process.poll() is None
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     assert 0 < Checkpoint.load(checkpoint).step < steps
     assert TrainingRound.load(round_folder).stage == "training"
     assert not (tmp_path / "killed" / "model").exists()
     apps = [tmp_path / name for name in ("killed", "complete")]
-    results = [json.loads(start_round(folder, app, steps).communicate()[0]) for app in apps]
-    assert results[0] == results[1]
-    assert results[0]["round"] == 1
+    settings = {**SMALL, "steps": steps, "checkpoint_seconds": 0.0}
+    results = [run_round(folder, app, RoundOptions(initial_model="none", training_settings=settings)) for app in apps]
+    assert results[0].comparison == results[1].comparison
+    assert results[0].number == 1
     rounds = [find_rounds(app)[0] for app in apps]
     assert Model.load(rounds[0].folder / CANDIDATE_FILE).card.details["step"] == steps
     weights = [checkpoint_of(training_round).ema_weights for training_round in rounds]

@@ -71,12 +71,20 @@ def test_environment_is_installed_again_only_for_another_lock(tmp_path: Path, mo
     count = len(messages)
     assert environment.ensure_installed(folder, messages.append) == python and len(messages) == count
     lock.write_text("torch==0.0.1\n# changed\n")
+    assert not environment.is_complete(folder)
+    commands: list[list[str]] = []
+
+    def record(command: list[str], _: str) -> None:
+        commands.append(command)
+        folder.mkdir(exist_ok=True)
+
+    monkeypatch.setattr(environment, "_run_command", record)
     environment.ensure_installed(folder, messages.append)
-    assert len(messages) > count and environment.is_complete(folder)
+    assert [command[2] for command in commands] == ["venv", "pip", "pip"]
 
 
 def wheel(folder: Path, name: str, version: str) -> None:
-    """The smallest wheel there is."""
+    """Write a wheel with one empty module."""
     import zipfile
 
     about = f"{name}-{version}.dist-info"
