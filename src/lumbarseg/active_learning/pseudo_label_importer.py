@@ -125,10 +125,17 @@ def import_pseudo_labels(
     """
     groups = group_exams_by_folder(paths)
     total = sum(map(len, groups.values()))
+    on_done = on_case_done and (lambda name, _: on_case_done(name, total))
+    provenance = options.provenance()
+    _check_provenance(target, provenance)
+    table = label_table(model_scopes({name: model.card for name, model in options.load_models().items()}))
+    models = ", ".join(f"{model['model']} {model['digest'][:12]}" for model in provenance["models"])
+    citation = f"{options.citation or 'own exams'}; labels by {models}"
     results = []
     for folder, exams in groups.items():
-        importer = create_importer(options, exams, target)
-        on_done = on_case_done and (lambda name, _: on_case_done(name, total))
+        source = _PseudoLabelSource(options, exams)
+        find, read = source.list_cases, source.read_case
+        importer = Importer(NAME, table, citation, options.licence, find, read, searches_subfolders=False)
         results.append(import_source(importer, folder, target, jobs, val_fraction=0.0, on_case_done=on_done))
     names = {name for result in results for name in (*result.added, *result.unchanged)}
     cases = tuple(case for case in results[-1].dataset.cases() if case.name in names)
@@ -138,29 +145,13 @@ def import_pseudo_labels(
     return PseudoLabelResult(cases, tuple(flagged), added, len(names) - added, refused)
 
 
-def create_importer(options: PseudoLabelOptions, exams: Mapping[str, Path], target: Path) -> Importer:
-    """Create an importer of exams, by name, from one folder.
-
-    Raises DatasetError when the labels of the target dataset were made with other models or options.
-    """
-    provenance = options.provenance()
+def _check_provenance(target: Path, provenance: Mapping[str, Any]) -> None:
+    """Raise DatasetError when the labels of a dataset were made with other models or options."""
     if (target / "dataset.json").exists():
         for case in Dataset.open(target).all_cases:
             stored = case.metadata.get("pseudo", {})
             if any(stored.get(key) != value for key, value in provenance.items()):
                 raise DatasetError(f"{target}: its labels were made by other models or options; choose another folder")
-    models = ", ".join(f"{model['model']} {model['digest'][:12]}" for model in provenance["models"])
-    scopes = model_scopes({name: model.card for name, model in options.load_models().items()})
-    source = _PseudoLabelSource(options, dict(exams))
-    return Importer(
-        NAME,
-        label_table(scopes),
-        f"{options.citation or 'own exams'}; labels by {models}",
-        options.licence,
-        source.list_cases,
-        source.read_case,
-        searches_subfolders=False,
-    )
 
 
 @dataclass(frozen=True)

@@ -144,31 +144,17 @@ def running_server(
         "OPENBLAS_NUM_THREADS": "1",
         **(extra_variables or {}),
     }
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(  # noqa: S603
-            [str(python), "-m", "lumbarseg.server.web_server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=variables,
-            cwd=options.app,
-        )
+    command = [str(python), "-m", "lumbarseg.server.web_server"]
+    pipe, log_file = subprocess.PIPE, options.app / "logs" / "app.log"
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
+        subprocess.Popen(  # noqa: S603
+            command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=variables, cwd=options.app
+        ) as process,
+    ):
         try:
-            yield ServerProcess(process, errors, options.app / "logs" / "app.log")
+            yield ServerProcess(process, errors, log_file)
         finally:
-            _stop_process(process)
-
-
-def _stop_process(process: subprocess.Popen[str]) -> None:
-    """Stop a server by closing its input, and kill it if it does not stop."""
-    with suppress(OSError):
-        if process.stdin:
-            process.stdin.close()
-    try:
-        process.wait(_STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout:
-        process.stdout.close()
+            with suppress(subprocess.TimeoutExpired, OSError, ValueError):
+                process.communicate(timeout=_STOP_TIMEOUT)  # closing its input stops it
+            process.kill()
