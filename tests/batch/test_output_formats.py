@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.report.segmented_phantom import phantom, phantom_segmentation
 
 from lumbarseg.batch import output_formats
+from lumbarseg.batch.exam_task import StageTimer, describe_segmentation
 from lumbarseg.batch.options import FORMAT_SUFFIXES, ExamOptions
 from lumbarseg.batch.output_formats import SegmentedExam, output_paths, write_outputs
 from lumbarseg.cli import segment
 from lumbarseg.cli.main import build_parser, main
+from lumbarseg.inference import Model
 from lumbarseg.io import LoadedExam
 from lumbarseg.measurement import measure_structures
 from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.exam_report import NOTICE
+from lumbarseg.volume import Volume
 
 
 def test_every_format_has_a_file_of_its_own_and_a_writer(tmp_path: Path) -> None:
@@ -72,3 +80,18 @@ def test_the_report_as_page_and_the_measurements_as_table(tmp_path: Path) -> Non
     (expected,) = [row for row in report["measurements"] if row["name"] == "L4"]
     assert l4["exam"] == "exam.nii.gz" and float(l4["anterior_mm"]) == expected["anterior_mm"]
     assert [row["anterior_mm"] for row in rows if row["name"] == "canal"] == [""]
+
+
+def test_a_header_with_wrong_axes_turns_neither_picture_nor_measurements() -> None:
+    correct = phantom_segmentation()
+    labels = Volume(correct.labels.array, np.diag([1.0, -1.0, -1.0, 1.0]) @ correct.labels.affine)
+    wrong = replace(correct, labels=labels, flips=(True, True))
+    model = cast("Model", SimpleNamespace(path=Path("m.onnx"), card=SimpleNamespace(digest="0")))
+    results = []
+    for segmentation in (correct, wrong):
+        image = Volume(phantom().image.array, segmentation.labels.affine)
+        exam = LoadedExam(image, [], {}, Path("exam.nii.gz"))
+        results.append(describe_segmentation("exam", exam, segmentation, model, ExamOptions(), StageTimer()))
+    assert results[0].report["measurements"] == results[1].report["measurements"]
+    pictures = [np.asarray(Image.open(io.BytesIO(result.picture))).astype(int) for result in results]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1

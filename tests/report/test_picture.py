@@ -10,7 +10,6 @@ from PIL import Image, ImageFont
 
 from lumbarseg.anatomy import structure_by_name
 from lumbarseg.report import picture
-from lumbarseg.report.line_chart import spread_positions
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
@@ -108,10 +107,10 @@ def test_unusual_shapes_have_a_picture(shape: tuple[int, int, int]) -> None:
 
 
 def test_names_are_spread_inside_the_picture() -> None:
-    assert spread_positions([5, 8, 300, 310, 898], 28, 14, 886) == [14, 42, 300, 328, 886]
-    crowded = spread_positions([890, 892, 895], 28, 14, 886)
+    assert picture.spread_positions([5, 8, 300, 310, 898], 28, 14, 886) == [14, 42, 300, 328, 886]
+    crowded = picture.spread_positions([890, 892, 895], 28, 14, 886)
     assert crowded == [830, 858, 886]
-    assert spread_positions([], 28, 14, 886) == []
+    assert picture.spread_positions([], 28, 14, 886) == []
 
 
 def test_text_is_wrapped_between_words() -> None:

@@ -190,8 +190,9 @@ def describe_segmentation(
 ) -> SegmentedExam:
     """Measure a segmentation, build its report and draw its picture; nothing is written."""
     with ThreadPoolExecutor(1) as pool:  # the picture is drawn in the meantime
-        arguments = (exam.volume, segmentation.labels, segmentation.levels, caption(segmentation))
-        picture = pool.submit(timer.measure, "picture", render_picture, *arguments)
+        footer, flips = caption(segmentation), segmentation.flips
+        draw = partial(render_picture, exam.volume, segmentation.labels, segmentation.levels, footer, flips)
+        picture = pool.submit(timer.measure, "picture", draw)
         with timer("measure"):
             source = ReportSource(name, model.path.stem, model.card.digest, tuple(exam.notes))
             report = build_report(segmentation, measure_structures(segmentation.labels, segmentation.flips), source)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from .picture import spread_positions
+
 _WIDTH, _HEIGHT = 640, 250
 _LEFT, _TOP, _BOTTOM = 64, 14, 30
 _MAX_POINTS = 500  # per curve; more cannot be distinguished
@@ -116,15 +118,3 @@ def _curve_names(axes: _Axes, curves: Sequence[Curve]) -> list[str]:
         f"{escape(curves[i].name)}</text>"
         for y, (_, i) in zip(positions, ends, strict=True)
     ]
-
-
-def spread_positions(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return increasing positions moved as little as needed to be `gap` apart and between `low` and `high`."""
-    out: list[float] = []
-    for position in positions:
-        out.append(max(position, out[-1] + gap if out else low))
-    limit = high
-    for i in reversed(range(len(out))):
-        out[i] = min(out[i], limit)
-        limit = out[i] - gap
-    return out

@@ -15,8 +15,6 @@ from lumbarseg.resampling import reorient, reverse_world_axes
 from lumbarseg.segmentation import Level, Segmentation
 from lumbarseg.volume import Array, Volume
 
-from .line_chart import spread_positions
-
 BACKGROUND: RGB = (14, 16, 20)
 TEXT: RGB = (236, 238, 242)
 MUTED_TEXT: RGB = (150, 156, 168)
@@ -72,7 +70,18 @@ def render_picture(
     """
     ras_image, ras_labels = (reorient(reverse_world_axes(volume, flips), "RAS") for volume in (image, labels))
     base, anchors = render_slice(ras_image, ras_labels, STRUCTURES)
-    page = _compose_page(base, anchors, {level.name for level in levels if level.uncertain}, footer)
+    height, width = base.shape[:2]
+    page_width, small = width + FULL_SIZE.panel_width, ImageFont.load_default(size=16)
+    lines = wrap_text(footer, small, page_width - 2 * _MARGIN)
+    page = Image.new("RGB", (page_width, height + (20 + 22 * len(lines) if lines else 0)), BACKGROUND)
+    page.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
+    drawing = ImageDraw.Draw(page, "RGBA")
+    draw_names(drawing, anchors, (height, width), FULL_SIZE, {level.name for level in levels if level.uncertain})
+    for x, letter in ((_MARGIN, "A"), (width - _MARGIN, "P")):
+        position = (x, height - 20)
+        drawing.text(position, letter, fill=TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=BACKGROUND)
+    for i, line in enumerate(lines):
+        drawing.text((_MARGIN, height + 10 + 22 * i), line, fill=MUTED_TEXT, font=small, anchor="la")
     stream = BytesIO()
     page.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
@@ -165,24 +174,6 @@ def _draw_outline(base: Array, mask: Array, structure: Structure) -> NameAnchor:
     return structure, (posterior_edge * width, (middle + 0.5) * height)
 
 
-def _compose_page(base: Array, anchors: Sequence[NameAnchor], uncertain: Set[str], footer: str) -> Image.Image:
-    """Return the view with the panel of names on its right and the footer below."""
-    height, width = base.shape[:2]
-    small = ImageFont.load_default(size=16)
-    page_width = width + FULL_SIZE.panel_width
-    lines = wrap_text(footer, small, page_width - 2 * _MARGIN)
-    page = Image.new("RGB", (page_width, height + (20 + 22 * len(lines) if lines else 0)), BACKGROUND)
-    page.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
-    drawing = ImageDraw.Draw(page, "RGBA")
-    draw_names(drawing, anchors, (height, width), FULL_SIZE, uncertain)
-    for x, letter in ((_MARGIN, "A"), (width - _MARGIN, "P")):
-        position = (x, height - 20)
-        drawing.text(position, letter, fill=TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=BACKGROUND)
-    for i, line in enumerate(lines):
-        drawing.text((_MARGIN, height + 10 + 22 * i), line, fill=MUTED_TEXT, font=small, anchor="la")
-    return page
-
-
 def draw_names(
     drawing: ImageDraw.ImageDraw,
     anchors: Sequence[NameAnchor],
@@ -216,3 +207,15 @@ def wrap_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wid
         else:
             lines.append(word)
     return lines
+
+
+def spread_positions(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return increasing positions moved as little as needed to be `gap` apart and between `low` and `high`."""
+    out: list[float] = []
+    for position in positions:
+        out.append(max(position, out[-1] + gap if out else low))
+    limit = high
+    for i in reversed(range(len(out))):
+        out[i] = min(out[i], limit)
+        limit = out[i] - gap
+    return out
