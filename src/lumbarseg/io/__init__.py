@@ -1,10 +1,10 @@
 """Read and write images and label maps. The content of a file decides its format; all geometry is RAS+ in mm."""
 
-from .dicom.source_images import SourceImages
 from .discovery import exam_name, find_exams
 from .exam import LoadedExam, read_exam, read_image, read_labels
 from .file_access import atomic_path, atomic_write, file_fingerprint, write_json
 from .nifti_writer import write_image, write_labels
+from .raw_image import SourceImages
 
 __all__ = [
     "LoadedExam",

@@ -9,7 +9,7 @@ from lumbarseg.errors import FileError
 
 from . import archives
 from .dicom import reader as dicom
-from .file_access import to_file_error
+from .file_access import file_size, to_file_error
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 _ZIP = ".zip"
@@ -64,8 +64,7 @@ def _exams_of_file(path: Path) -> list[Path]:
         exams = _exams_in_archive(path)
         return exams if len(exams) > 1 else [path]
     try:
-        if not archives.is_archive_member(path):
-            path.stat()
+        file_size(path)
     except OSError as error:
         raise to_file_error(path, error) from error
     return [path.parent if path.name.upper() == dicom.DICOMDIR_NAME else path]

@@ -11,10 +11,9 @@ from lumbarseg.volume import Volume
 
 from . import archives, metaimage, nifti, nrrd
 from .dicom import reader as dicom
-from .dicom.source_images import SourceImages
 from .discovery import resolve_exam_path
 from .file_access import is_pointer, open_for_reading
-from .raw_image import RawImage, fill_missing_thickness, to_image_volume, to_label_volume
+from .raw_image import RawImage, SourceImages, fill_missing_thickness, to_image_volume, to_label_volume
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,11 +55,9 @@ def read(path: Path, volume_index: int | None = None) -> RawImage:
     """
     with _open_decompressed(path) as (stream, available):
         header, version = _read_header(path, stream)
-        sizes = _image_sizes(path, header)
-        offset = _voxel_offset(path, header, version)
-        layout = VoxelLayout(sizes, [0, 1, 2][: len(sizes)], _dtype(path, header), skip_bytes=offset)
+        layout = _layout(path, header, version)
         stream.seek(0)
-        array, notes = read_volume(path, stream, layout, volume_index, available - offset)
+        array, notes = read_volume(path, stream, layout, volume_index, available - layout.skip_bytes)
     affine, affine_notes = _affine(path, header, array.shape)
     metadata = {"format": f"NIfTI-{version}", "voxel_type": layout.dtype.name}
     return RawImage(_apply_scaling(path, array, header), affine, [*notes, *affine_notes], metadata)
@@ -119,21 +117,18 @@ def _image_sizes(path: Path, header: Any) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _dtype(path: Path, header: Any) -> np.dtype[Any]:
+def _layout(path: Path, header: Any, version: int) -> VoxelLayout:
+    sizes = _image_sizes(path, header)
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
     except Exception:  # nibabel raises whatever its table raises
         dtype = np.dtype([])
     if dtype.itemsize == 0:
         raise FileError(f"{path}: voxel type {int(header['datatype'])} is unknown; export it again")
-    return dtype
-
-
-def _voxel_offset(path: Path, header: Any, version: int) -> int:
     offset = float(header["vox_offset"])
     if not np.isfinite(offset) or offset < 0:
         raise FileError(f"{path}: its header says its voxels begin at byte {offset:g}; it is damaged, export it again")
-    return max(int(offset), _HEADER_BYTES[version] + 4)
+    return VoxelLayout(sizes, [0, 1, 2][: len(sizes)], dtype, skip_bytes=max(int(offset), _HEADER_BYTES[version] + 4))
 
 
 def _apply_scaling(path: Path, array: Array, header: Any) -> Array:
@@ -160,7 +155,9 @@ def _affine(path: Path, header: Any, shape: Sequence[int]) -> tuple[Array, list[
             raise
         return sform, ["its qform is damaged: the sform was used"]
     if sform is not None and (qform is None or _is_usable(sform, shape)):
-        return sform, [] if qform is None else _disagreement_notes(sform, qform, shape)
+        distance = 0.0 if qform is None else corner_distance(sform, qform, shape)
+        note = f"sform and qform disagree by up to {distance:.1f} mm: the sform was used"
+        return sform, [note] if distance > _MAX_DISAGREEMENT else []
     if qform is not None:
         return qform, [*notes, "its sform is damaged: the qform was used"] if sform is not None else notes
     affine = np.diag([*_zooms(path, header) * (-1, 1, 1), 1.0])
@@ -207,10 +204,3 @@ def corner_distance(first: Array, second: Array, shape: Sequence[int]) -> float:
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
     difference = first - second
     return float(np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max())
-
-
-def _disagreement_notes(sform: Array, qform: Array, shape: Sequence[int]) -> list[str]:
-    distance = corner_distance(sform, qform, shape)
-    if distance <= _MAX_DISAGREEMENT:
-        return []
-    return [f"sform and qform disagree by up to {distance:.1f} mm: the sform was used"]

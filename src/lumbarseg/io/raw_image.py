@@ -11,7 +11,6 @@ import numpy as np
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array, Grid, Volume
 
-from .dicom.source_images import SourceImages
 from .voxel_data import format_sizes
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -19,6 +18,19 @@ ASSUMED_THICKNESS = 4.0  # mm, of a single slice whose header names none; the us
 _LARGEST_EXTENT = 3000.0  # mm
 _FINEST_SPACING = 0.01  # mm
 _INTEGER_TOLERANCE = 1e-3  # how far labels that are stored with a scale may be from an integer
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SourceImages:
+    """One image for each slice of a volume, in the order of its last axis.
+
+    datasets: pydicom data sets without pixels and private attributes, the same one repeated for frames of one file.
+    They identify the patient and are passed on only into DICOM objects. frame_numbers: of each slice in its file,
+    from 1.
+    """
+
+    datasets: tuple[Any, ...]
+    frame_numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,9 +70,13 @@ def read_volume(
         number = volume_number(path, total // volume_size, requested)
         for _ in range(layout.skip_lines):
             data.readline()
-        _seek(path, data, *((-total * itemsize, 2) if layout.skip_bytes == -1 else (layout.skip_bytes, 1)))
-        if axes == list(range(len(axes))) and layout.encoding == "raw":  # volumes are contiguous: read one alone
-            _seek(path, data, number * volume_size * itemsize, 1)
+        is_contiguous = axes == list(range(len(axes))) and layout.encoding == "raw"
+        start = number * volume_size * itemsize if is_contiguous else 0
+        try:
+            data.seek(*((start - total * itemsize, 2) if layout.skip_bytes == -1 else (start + layout.skip_bytes, 1)))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise FileError(f"{path}: truncated or damaged before its voxels; copy or export it again") from error
+        if is_contiguous:  # read one volume alone
             volume, has_rest = decode_voxels(path, data, layout.dtype, volume_size)
             is_last = (number + 1) * volume_size == total
             notes = [_TRAILING_BYTES] if has_rest and is_last else []
@@ -83,13 +87,6 @@ def read_volume(
     volumes = voxels.transpose([*axes, *others])
     volume = volumes.reshape(*volumes.shape[: len(axes)], -1)[..., number]
     return (volume if volume.ndim == 3 else volume[..., None]), []
-
-
-def _seek(path: Path, stream: BinaryIO, offset: int, origin: int) -> None:
-    try:
-        stream.seek(offset, origin)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FileError(f"{path}: truncated or damaged before its voxels; copy or export it again") from error
 
 
 @contextmanager
@@ -131,14 +128,16 @@ def check_claimed_size(
     path: Path, sizes: Sequence[int], itemsize: int, available: float, axes: Sequence[int] = (0, 1, 2)
 ) -> None:
     """Raise `FileError` if a header claims no voxels, implausibly many, or more bytes than are `available`."""
-    if not sizes or min(sizes) < 1:
-        raise FileError(f"{path}: its header names no voxels (sizes {format_sizes(sizes)}); export it again")
     size = math.prod(sizes) * itemsize
-    claim = f"{format_sizes(sizes)} voxels, {size / 1e6:,.1f} MB"
-    if math.prod(sizes[axis] for axis in axes if axis < len(sizes)) > _MAX_VOXELS:
-        raise FileError(f"{path}: its header claims {claim}: too large for an exam, or damaged; export it again")
-    if size > available:
-        raise FileError(f"{path}: truncated: its header claims {claim}, the file holds less; copy or export it again")
+    if min(sizes, default=0) < 1:
+        problem = "its header names no voxels ({}); export it again"
+    elif math.prod(sizes[axis] for axis in axes if axis < len(sizes)) > _MAX_VOXELS:
+        problem = "its header claims {}: too large for an exam, or damaged; export it again"
+    elif size > available:
+        problem = "truncated: its header claims {}, the file holds less; copy or export it again"
+    else:
+        return
+    raise FileError(f"{path}: {problem.format(f'{format_sizes(sizes)} voxels, {size / 1e6:,.1f} MB')}")
 
 
 def max_decompressed_size(size: int, encoding: str) -> float:
@@ -164,7 +163,7 @@ def decode_voxels(
     buffer = bytearray(needed)
     view, filled = memoryview(buffer), 0
     try:
-        plain = _decompressed(stream, encoding, needed)
+        plain = stream if encoding == "raw" else _decompressed(stream, encoding, needed)
         while filled < needed and (size := plain.readinto(view[filled:])):  # type: ignore[attr-defined]
             filled += size
         has_rest = isinstance(plain, gzip.GzipFile) and _has_more_bytes(plain)
@@ -192,9 +191,7 @@ def _decompressed(stream: BinaryIO, encoding: str, max_bytes: int) -> BinaryIO:
         return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
     if encoding == "bz2":
         return cast("BinaryIO", bz2.BZ2File(stream))
-    if encoding == "zlib":
-        return io.BytesIO(zlib.decompressobj().decompress(stream.read(), max_bytes))
-    return stream
+    return io.BytesIO(zlib.decompressobj().decompress(stream.read(), max_bytes))
 
 
 def volume_number(path: Path, count: int, requested: int | None) -> int:

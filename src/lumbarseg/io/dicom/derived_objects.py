@@ -7,7 +7,7 @@ PS3.3 C.7.1.1, C.7.2.1), and whether it was de-identified. A value that the stan
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,23 +16,21 @@ from typing import Any
 from lumbarseg.errors import FileError
 from lumbarseg.terminology import CODING_SCHEME
 
+from ..raw_image import SourceImages
 from .multiframe import FUNCTIONAL_GROUPS, iter_frame_attributes
-from .source_images import SourceImages
 
 SOFTWARE_NAME = "lumbarseg"
 UTF8_CHARACTER_SET = "ISO_IR 192"
-_DATE, _TIME = re.compile(r"\d{8}"), re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
-_MAX_LONG_TEXT, _MAX_SHORT_TEXT = 64, 16  # characters
-_REQUIRED_KEYWORDS: dict[str, Callable[[str], bool]] = {  # must be present, may be empty; whether a value is valid
-    "PatientName": lambda text: len(text) <= 3 * _MAX_LONG_TEXT,
-    "PatientID": lambda text: len(text) <= _MAX_LONG_TEXT,
-    "PatientBirthDate": lambda text: _DATE.fullmatch(text) is not None,
-    "PatientSex": lambda text: text in ("M", "F", "O"),
-    "StudyDate": lambda text: _DATE.fullmatch(text) is not None,
-    "StudyTime": lambda text: _TIME.fullmatch(text) is not None,
-    "StudyID": lambda text: len(text) <= _MAX_SHORT_TEXT,
-    "AccessionNumber": lambda text: len(text) <= _MAX_SHORT_TEXT,
-    "ReferringPhysicianName": lambda text: len(text) <= 3 * _MAX_LONG_TEXT,
+_REQUIRED_KEYWORDS = {  # must be present, may be empty; the pattern of a valid value
+    "PatientName": r".{,192}",
+    "PatientID": r".{,64}",
+    "PatientBirthDate": r"\d{8}",
+    "PatientSex": r"[MFO]",
+    "StudyDate": r"\d{8}",
+    "StudyTime": r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?",
+    "StudyID": r".{,16}",
+    "AccessionNumber": r".{,16}",
+    "ReferringPhysicianName": r".{,192}",
 }
 _OPTIONAL_KEYWORDS = (
     *("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
@@ -157,9 +155,9 @@ def _patient_and_study(first: Any) -> Any:
 
     shared = Dataset()
     shared.SpecificCharacterSet = UTF8_CHARACTER_SET
-    for keyword, is_valid in _REQUIRED_KEYWORDS.items():
+    for keyword, pattern in _REQUIRED_KEYWORDS.items():
         text = _text(first, keyword)
-        setattr(shared, keyword, text if is_valid(text) else "")
+        setattr(shared, keyword, text if re.fullmatch(pattern, text) else "")
     for keyword in _OPTIONAL_KEYWORDS:
         value = _value(first, keyword)
         if value not in (None, ""):

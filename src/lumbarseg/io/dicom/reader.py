@@ -20,19 +20,19 @@ from lumbarseg.volume import Array
 
 from .. import archives
 from ..file_access import is_pointer, open_for_reading, to_file_error
-from ..raw_image import LPS_TO_RAS, RawImage
+from ..raw_image import LPS_TO_RAS, RawImage, SourceImages
 from ..voxel_data import check_claimed_size
 from .headers import SliceHeader, read_slice_headers
 from .pixels import decode_frames, is_padding, read_dataset
 from .series import ImageStack
 from .series_selection import SeriesSelection, select_series
-from .source_images import SourceImages, strip_pixels
 from .stacks import build_stack, group_by_position
 
 DICOMDIR_NAME = "DICOMDIR"
 _DICOMDIR_CLASS = b"1.2.840.10008.1.3.10"  # in the header of a DICOMDIR, whatever its name
 _VALUE_REPRESENTATION = re.compile(rb"A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV]")
 _LONG_LENGTH = re.compile(rb"O[BDFLVW]|S[QV]|U[CNRTV]")  # value representations with a length of four bytes
+_PIXEL_GROUP = 0x7FE0  # the group of pixel data; no later group describes the image
 _MAX_FIRST_GROUP, _MAX_HEADER_VALUE = 0x28, 2**16
 _OUTPUT_SUFFIXES = (".seg.dcm", ".labelmap.dcm", ".sr.dcm")  # outputs of this package are not exams
 
@@ -281,6 +281,8 @@ def _decode_slices(slices: Sequence[SliceHeader]) -> tuple[Array, SourceImages]:
             slope, intercept = slices[index].rescale
             if (slope, intercept) != (1.0, 0.0):
                 array[index] = array[index] * np.float32(slope) + np.float32(intercept)
-        datasets[path] = strip_pixels(dataset)
+        for tag in [tag for tag in dataset.keys() if tag.is_private or tag.group >= _PIXEL_GROUP]:  # noqa: SIM118
+            del dataset[tag]
+        datasets[path] = dataset
     frame_numbers = tuple((header.frame_index or 0) + 1 for header in slices)
     return array, SourceImages(tuple(datasets[header.path] for header in slices), frame_numbers)

@@ -17,10 +17,10 @@ from lumbarseg.terminology import CATEGORY, Code
 from lumbarseg.volume import Array, Volume, count_labels
 
 from ..file_access import atomic_write
+from ..raw_image import SourceImages
 from ..seg_nrrd import Segment
 from . import derived_objects
 from .derived_objects import SOFTWARE_NAME, Provenance
-from .source_images import SourceImages
 
 SUFFIX = ".seg.dcm"
 _SERIES_OFFSETS = {"BINARY": (1, "Segmentation"), "LABELMAP": (2, "Label map")}  # series number offset, description
