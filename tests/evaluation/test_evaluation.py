@@ -10,9 +10,10 @@ from tests import tiny
 
 from lumbarseg.anatomy import structure_by_name
 from lumbarseg.datasets import Dataset, create_dataset, write_case
+from lumbarseg.datasets.label_table import read_label_table
 from lumbarseg.errors import DatasetError, FileError, GridError
 from lumbarseg.evaluation.evaluate import evaluate_case
-from lumbarseg.evaluation.predictors import CasePrediction, predictor_from_files, predictor_from_model, read_label_table
+from lumbarseg.evaluation.predictors import CasePrediction, predictor_from_files, predictor_from_model
 from lumbarseg.evaluation.tables import compare_evaluations, evaluation_tables, largest_deficits
 from lumbarseg.inference import Model
 from lumbarseg.io import write_labels
@@ -128,7 +129,7 @@ def test_structures_that_one_cannot_segment_are_not_compared(data: Dataset) -> N
 
 def test_values_and_axes_of_other_programs(data: Dataset, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text('{"1": ["L4"], "2": ["L5"], "3": ["disc"]}')
-    table = read_label_table(tmp_path / "table.json")
+    table = read_label_table(tmp_path / "table.json", ["background"])
     assert table[0] == ("background",)
     other_values = np.select([blocks() == OWN["L4"], blocks() == OWN["L5"], blocks() == OWN["L4-L5"]], [1, 2, 3])
     (tmp_path / "out").mkdir()
@@ -153,8 +154,8 @@ def test_label_files_that_do_not_match_the_case(data: Dataset, tmp_path: Path) -
     with pytest.raises(DatasetError, match="value 7"):
         evaluate_case(data.name, case, [predictor_from_files(unexplained, {0: ("background",), 1: ("L4",)})])
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(DatasetError, match="table of voxel value"):
-        read_label_table(tmp_path / "list.json")
+    with pytest.raises(DatasetError, match="table of voxel values"):
+        read_label_table(tmp_path / "list.json", ["background"])
 
 
 def test_an_exam_that_the_model_refuses_is_an_empty_prediction(data: Dataset, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lumbarseg.datasets import Case, Dataset, selection
+from lumbarseg.datasets.label_table import read_label_table
 from lumbarseg.datasets.splits import SplitSettings
 from lumbarseg.errors import DatasetError
 from lumbarseg.evaluation.evaluate import CaseFailure, Evaluation, evaluate_cases, result_to_csv, result_to_dict
-from lumbarseg.evaluation.predictors import CasePredictor, predictor_from_files, predictor_from_model, read_label_table
+from lumbarseg.evaluation.predictors import CasePredictor, predictor_from_files, predictor_from_model
 from lumbarseg.evaluation.tables import GROUP_KEYS
 from lumbarseg.evaluation.text_tables import format_evaluations
 from lumbarseg.inference import Model, bundled_model_path
@@ -99,7 +100,7 @@ def _select_cases(args: argparse.Namespace, folders: Sequence[Path]) -> list[tup
 def _predictor(args: argparse.Namespace, path: Path, case_count: int) -> tuple[CasePredictor, dict[str, str]]:
     """Return the predictor of a model file or a folder of label files, and what identifies it in JSON."""
     if path.is_dir() or path == args.labels:
-        table = read_label_table(args.table) if args.table else args.scheme
+        table = read_label_table(args.table, ["background"]) if args.table else args.scheme
         return predictor_from_files(path, table), {"folder": str(path)}
     model = Model.load(bundled_model_path() if str(path) == "shipped" else path, args.device, case_count)
     return predictor_from_model(model), {"file": str(path), "digest": model.card.digest}

@@ -53,10 +53,16 @@ def parse_label_table(values: Any, location: str) -> LabelTable:
     return dict(sorted(table.items()))
 
 
-def read_label_table(path: Path) -> LabelTable:
-    """Read a label table from a JSON file {value: [names]}; DatasetError when it is not one."""
+def read_label_table(path: Path, default_row_of_0: Sequence[str] = ()) -> LabelTable:
+    """Read a label table from a JSON file {value: [names]}; DatasetError when it is not one.
+
+    default_row_of_0 : names for the value 0 if the file does not have it
+    """
     try:
-        return parse_label_table(json.loads(path.read_text(encoding="utf-8")), str(path))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if default_row_of_0 and isinstance(values, dict):
+            values = {"0": list(default_row_of_0), **values}
+        return parse_label_table(values, str(path))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not a JSON file: {error}") from error
 

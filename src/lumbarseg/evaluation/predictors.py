@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.datasets import Case
-from lumbarseg.datasets.label_table import LabelTable, parse_label_table
+from lumbarseg.datasets.label_table import LabelTable, require_explained
 from lumbarseg.errors import DatasetError, FileError, GridError, LumbarsegError, SegmentError
 from lumbarseg.inference import Model
 from lumbarseg.io import read_labels
@@ -88,19 +87,6 @@ def predictor_from_files(folder: Path, label_table: LabelTable | str = "own") ->
     return predict
 
 
-def read_label_table(path: Path) -> LabelTable:
-    """Read a label table from a JSON file {value: [names]} as in `dataset.json`; a row for 0 is optional."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DatasetError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise DatasetError(f"{path}: must be a table of voxel value to names")
-    return parse_label_table({"0": ["background"]} | values, str(path))
-
-
 def _find_label_file(folder: Path, name: str) -> Path:
     for pattern in _LABEL_FILE_PATTERNS:
         if (folder / pattern.format(name)).is_file():
@@ -112,9 +98,7 @@ def _convert_values(
     labels: Array, table: Mapping[int, Sequence[str]], path: Path
 ) -> tuple[Array, tuple[StructureNames, ...]]:
     """Convert another program's values to labels of this package, and return the names that each value stands for."""
-    unknown = sorted({int(value) for value in np.unique(labels)} - set(table) - {0})
-    if unknown:
-        raise DatasetError(f"{path}: has the value {unknown[0]}, which the label table does not explain")
+    require_explained(np.unique(labels).tolist(), {0, *table}, path)
     rows = {value: names for value, names in table.items() if value and not AMBIGUOUS_NAMES & set(names)}
     lookup = np.zeros(256, np.uint8)
     for value, names in rows.items():

@@ -11,27 +11,8 @@ from numpy.random import Generator
 Array = np.ndarray
 
 TISSUES = (
-    "air",
-    "skin fat",
-    "muscle",
-    "bowel",
-    "vessel",
-    "fat",
-    "marrow",
-    "cortex",
-    "nucleus",
-    "annulus",
-    "csf",
-    "cord",
-    "roots",
-    "epidural fat",
-    "ligament",
-    "arch marrow",
-    "sacral marrow",
-    "endplate",
-    "vessel wall",
-    "organ",
-    "metal",
+    *("air", "skin fat", "muscle", "bowel", "vessel", "fat", "marrow", "cortex", "nucleus", "annulus", "csf", "cord"),
+    *("roots", "epidural fat", "ligament", "arch marrow", "sacral marrow", "endplate", "vessel wall", "organ", "metal"),
 )
 TISSUE_INDEX = {name: index for index, name in enumerate(TISSUES)}
 
