@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,13 @@ SPLITS = ("train", "val", "test")
 AXES = "RAS"
 
 _TEXT_FIELDS = ("patient", "contrast", "scanner", "licence", "source")
-_OBJECT_FIELDS = ("geometry", "checksums", "about")
+_FIELD_TYPES: dict[str, type] = {
+    **dict.fromkeys(_TEXT_FIELDS, str),
+    **dict.fromkeys(("geometry", "checksums", "present", "about"), dict),
+    "warnings": list,
+}
+_TYPE_NAMES: dict[type, str] = {str: "text", dict: "an object", list: "a list"}
+_KEYS = {"label_table": "table", "voxel_counts": "present", "metadata": "about"}  # field of a case: key in the file
 _CASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
@@ -153,7 +159,7 @@ def write_case_files(dataset: Dataset, name: str, image: Volume, labels: Volume,
     spacing = [round(s, 6) for s in image.grid.spacing]
     row["geometry"] = {"shape": list(image.grid.shape), "spacing": spacing, "axes": AXES}
     counts = count_voxels(labels.array)
-    table = _case_table(row, dataset.label_table, location)
+    table = parse_label_table(row["table"], f"{location}: table") if "table" in row else dataset.label_table
     require_explained(counts, table, location)
     row["present"] = {str(value): count for value, count in counts.items()}
     io.write_image(Volume(_as_int16_if_exact(image.array), image.affine), dataset.folder / row["image"])
@@ -236,20 +242,12 @@ def save_dataset(dataset: Dataset) -> None:
 
 
 def _case_to_json(case: Case, dataset: Dataset) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "name": case.name,
-        "image": case.image.relative_to(dataset.folder).as_posix(),
-        "labels": case.labels.relative_to(dataset.folder).as_posix(),
-        **{key: getattr(case, key) for key in _TEXT_FIELDS},
-        "split": case.split,
-        "geometry": case.geometry,
-        "checksums": case.checksums,
-        "present": {str(value): count for value, count in case.voxel_counts.items()},
-        "warnings": list(case.warnings),
-        "about": case.metadata,
-    }
-    if case.label_table != dataset.label_table:
-        row["table"] = label_table_to_json(case.label_table)
+    row = {_KEYS.get(f.name, f.name): getattr(case, f.name) for f in fields(case)}
+    row |= {part: row[part].relative_to(dataset.folder).as_posix() for part in ("image", "labels")}
+    row |= {"present": {str(value): count for value, count in case.voxel_counts.items()}}
+    row |= {"warnings": list(case.warnings), "table": label_table_to_json(case.label_table)}
+    if case.label_table == dataset.label_table:
+        del row["table"]
     return row
 
 
@@ -278,28 +276,23 @@ def _require(condition: object, location: str, message: str) -> None:
 def _parse_case(folder: Path, label_table: LabelTable, row: Any, location: str) -> Case:
     """Return a case from its JSON object; DatasetError names the field that is wrong."""
     _require(isinstance(row, dict), location, "must be an object")
-    name, split, warnings = row.get("name"), row.get("split", "train"), row.get("warnings", [])
-    is_name = isinstance(name, str) and _CASE_NAME.fullmatch(name)
+    row = {"name": "", "split": SPLITS[0], "table": None} | {key: kind() for key, kind in _FIELD_TYPES.items()} | row
+    for key, kind in _FIELD_TYPES.items():
+        _require(isinstance(row[key], kind), f"{location}: {key}", f"must be {_TYPE_NAMES[kind]}")
+    is_name = isinstance(row["name"], str) and _CASE_NAME.fullmatch(row["name"])
     _require(is_name, f"{location}: name", "must be text of letters, digits, '.', '_' and '-'")
-    for key in _TEXT_FIELDS:
-        _require(isinstance(row.get(key, ""), str), f"{location}: {key}", "must be text")
-    for key in _OBJECT_FIELDS:
-        _require(isinstance(row.get(key, {}), dict), f"{location}: {key}", "must be an object")
-    _require(split in SPLITS, f"{location}: split", f"{split!r} is none of {', '.join(SPLITS)}")
-    is_list = isinstance(warnings, list) and all(isinstance(text, str) for text in warnings)
-    _require(is_list, f"{location}: warnings", "must be a list of texts")
+    _require(row["split"] in SPLITS, f"{location}: split", f"{row['split']!r} is none of {', '.join(SPLITS)}")
+    is_text = all(isinstance(text, str) for text in row["warnings"])
+    _require(is_text, f"{location}: warnings", "must be a list of texts")
     return Case(
-        name,
-        _path_in_folder(folder, row.get("image"), f"{location}: image"),
-        _path_in_folder(folder, row.get("labels"), f"{location}: labels"),
-        _case_table(row, label_table, location),
-        split=split,
-        geometry=row.get("geometry", {}),
-        checksums=row.get("checksums", {}),
-        voxel_counts=_parse_voxel_counts(row.get("present", {}), f"{location}: present"),
-        warnings=tuple(warnings),
-        metadata=row.get("about", {}),
-        **{key: row.get(key, "") for key in _TEXT_FIELDS},
+        name=row["name"],
+        image=_path_in_folder(folder, row.get("image"), f"{location}: image"),
+        labels=_path_in_folder(folder, row.get("labels"), f"{location}: labels"),
+        label_table=parse_label_table(row["table"], f"{location}: table") if row["table"] is not None else label_table,
+        voxel_counts=_parse_voxel_counts(row["present"], f"{location}: present"),
+        warnings=tuple(row["warnings"]),
+        metadata=row["about"],
+        **{key: row[key] for key in (*_TEXT_FIELDS, "split", "geometry", "checksums")},
     )
 
 
@@ -315,12 +308,7 @@ def _path_in_folder(folder: Path, relative: Any, location: str) -> Path:
     return folder / relative
 
 
-def _case_table(row: Mapping[str, Any], label_table: LabelTable, location: str) -> LabelTable:
-    return parse_label_table(row["table"], f"{location}: table") if "table" in row else label_table
-
-
-def _parse_voxel_counts(values: Any, location: str) -> dict[int, int]:
-    _require(isinstance(values, dict), location, "must be an object")
+def _parse_voxel_counts(values: dict[str, Any], location: str) -> dict[int, int]:
     for key, count in values.items():
         is_count = key.isdecimal() and int(key) <= 255 and isinstance(count, int) and count >= 0
         _require(is_count, location, f"{key!r}: {count!r} is no voxel value with a number of voxels")
