@@ -114,7 +114,7 @@ def average_slices(samples: Array, scanner: Scanner) -> Array:
 
 def majority_labels(labels: Array, scanner: Scanner) -> Array:
     """Return the label that fills most of each voxel, (slices, Y, Z) from (X, Y, Z) uint8."""
-    order = np.roll(np.arange(scanner.samples), -(scanner.samples // 2))  # the middle sample wins a draw
+    order = sorted(range(scanner.samples), key=lambda k: k != scanner.samples // 2)  # the middle sample wins a draw
     parts = labels.reshape(scanner.slices, scanner.samples, *labels.shape[1:])[:, order]
     votes = sum((parts == parts[:, [k]]).astype(np.uint8) for k in range(scanner.samples))
     return np.take_along_axis(parts, np.argmax(votes, axis=1)[:, None], axis=1)[:, 0]
