@@ -89,6 +89,7 @@ const handlers = {
     setBusy(false);
     $("result").hidden = false;
     showTables(report);
+    $("file-name").textContent = state.name;
     performance.mark("named");
     // one after the other: names may change while pictures are being drawn
     pictures = pictures.then(() => drawPictures(isNewExam, report, viewAffine));

@@ -19,8 +19,10 @@ function colourMap() {
 }
 
 const SAGITTAL = { sliceType: 2, position: [0, 0, 0.6, 1] };
-const CORONAL = { sliceType: 1, position: [0.6, 0, 0.4, 0.55] };
-const AXIAL = { sliceType: 0, position: [0.6, 0.55, 0.4, 0.45] };
+const [CORONAL, AXIAL] = [1, 0];
+const NARROW = 0.4; // width of the coronal plane, relative to its height, below which planes are side by side
+const SIDE_BY_SIDE = [[0.6, 0, 0.2, 1], [0.8, 0, 0.2, 1]];
+const STACKED = [[0.6, 0, 0.4, 0.55], [0.6, 0.55, 0.4, 0.45]];
 const FROM_BEHIND = [235, 8]; // azimuth and elevation in degrees, at which arches and bodies are visible
 
 async function getViewer(id, options) {
@@ -39,7 +41,9 @@ export async function showExam(bytes, onLocation) {
   const gzip = new Uint8Array(bytes, 0, 1)[0] === 0x1f; // NiiVue chooses the decoder by file name
   await planes.loadFromArrayBuffer(bytes.slice(0), gzip ? "exam.nii.gz" : "exam.nii");
   planes.setSliceType(planes.sliceTypeMultiplanar);
-  planes.setCustomLayout([SAGITTAL, CORONAL, AXIAL]);
+  const [width, , height] = [1, 2, 3].map((axis) => planes.volumes[0].dimsRAS[axis] * planes.volumes[0].pixDimsRAS[axis]);
+  const positions = width < NARROW * height ? SIDE_BY_SIDE : STACKED;
+  planes.setCustomLayout([SAGITTAL, ...[CORONAL, AXIAL].map((sliceType, n) => ({ sliceType, position: positions[n] }))]);
   planes.onLocationChange = ({ values }) => values[1] && onLocation(Math.round(values[1].value));
   spine.setSliceType(spine.sliceTypeRender);
 }
