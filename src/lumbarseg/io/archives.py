@@ -10,7 +10,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -30,12 +29,7 @@ _ZIP64_END_RECORD = b"PK\x06\x06"
 _DRIVE_LETTER = re.compile(r"[A-Za-z]:")
 
 
-@dataclass(frozen=True, eq=False)
-class _Archive:
-    """An open archive and its files by name, with "/" between folders."""
-
-    file: ZipFile
-    members: dict[str, ZipInfo]
+_Archive = tuple[ZipFile, dict[str, ZipInfo]]  # an open archive and its files by name, with "/" between folders
 
 
 def is_zip(head: bytes) -> bool:
@@ -67,7 +61,7 @@ def iter_members(path: Path, recursive: bool = True) -> Iterator[Path]:
     if location is None:
         return
     archive, folder = location
-    for name in sorted(_open_archive(archive).members, key=lambda name: PurePosixPath(name).parts):
+    for name in sorted(_open_archive(archive)[1], key=lambda name: PurePosixPath(name).parts):
         member = PurePosixPath(name)
         if member.is_relative_to(folder):
             parts = member.relative_to(folder).parts
@@ -82,7 +76,7 @@ def is_archive_folder(path: Path) -> bool:
     if location is None:
         return False
     archive, folder = location
-    return not folder or any(name.startswith(f"{folder}/") for name in _open_archive(archive).members)
+    return not folder or any(name.startswith(f"{folder}/") for name in _open_archive(archive)[1])
 
 
 def is_archive_member(path: Path) -> bool:
@@ -100,8 +94,8 @@ def _find_member(path: Path) -> tuple[ZipFile, ZipInfo] | None:
     location = locate_in_archive(path)
     if location is None:
         return None
-    archive = _open_archive(location[0])
-    return (archive.file, archive.members[location[1]]) if location[1] in archive.members else None
+    file, members = _open_archive(location[0])
+    return (file, members[location[1]]) if location[1] in members else None
 
 
 @contextmanager
@@ -133,7 +127,7 @@ def _open_checked(archive: Path, _size: int, _changed: int) -> _Archive:
     except (BadZipFile, NotImplementedError, ValueError, struct.error) as error:  # ValueError: its names are no text
         raise FileError(f"{archive}: damaged ZIP; copy or export it again") from error
     try:
-        return _Archive(file, _safe_members(archive, file.infolist()))
+        return file, _safe_members(archive, file.infolist())
     except FileError:
         file.close()
         raise

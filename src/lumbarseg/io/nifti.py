@@ -154,10 +154,12 @@ def _affine(path: Path, header: Any, shape: Sequence[int]) -> tuple[Array, list[
         if sform is None:
             raise
         return sform, ["its qform is damaged: the sform was used"]
-    if sform is not None and (qform is None or _is_usable(sform, shape)):
+    if sform is not None:
         distance = 0.0 if qform is None else corner_distance(sform, qform, shape)
-        note = f"sform and qform disagree by up to {distance:.1f} mm: the sform was used"
-        return sform, [note] if distance > _MAX_DISAGREEMENT else []
+        if distance <= _MAX_DISAGREEMENT:
+            return sform, []
+        if _is_usable(sform, shape):
+            return sform, [f"sform and qform disagree by up to {distance:.1f} mm: the sform was used"]
     if qform is not None:
         return qform, [*notes, "its sform is damaged: the qform was used"] if sform is not None else notes
     affine = np.diag([*_zooms(path, header) * (-1, 1, 1), 1.0])

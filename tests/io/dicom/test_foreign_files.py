@@ -162,6 +162,16 @@ def test_an_identifier_for_each_slice_is_joined_and_reported(keyword: str, tmp_p
     assert exam.notes[-1].startswith(f"its slices have different {keyword}s")
 
 
+def test_a_study_uid_for_each_slice_is_one_exam_for_each_patient(tmp_path: Path) -> None:
+    for patient in ("A", "B"):
+        for protocol in (T1, T2):
+            folder = tmp_path / patient / protocol.description
+            paths = write_series(folder, SAGITTAL, replace(protocol, tags={**protocol.tags, "PatientID": patient}))
+            edit(paths, lambda dataset, _: setattr(dataset, "StudyInstanceUID", generate_uid()))
+    assert find_exams([tmp_path]) == [tmp_path / "A", tmp_path / "B"]
+    assert_same(read_exam(tmp_path / "A"))
+
+
 def test_a_series_uid_for_each_slice_keeps_two_series_apart(tmp_path: Path) -> None:
     def new_uid(dataset: pydicom.Dataset, _: int) -> None:
         dataset.SeriesInstanceUID = generate_uid()

@@ -75,12 +75,17 @@ def find_studies(path: Path) -> list[Path]:
     With several studies, the topmost folder that holds one study alone; every folder of a study that shares its
     folders with another.
     """
+    first_headers: dict[Path, list[SliceHeader]] = {}
+    for file, problem in _scan(path, recursive=True):
+        if not problem and len(first_headers.setdefault(file.parent, [])) < 2:
+            first_headers[file.parent] += read_slice_headers(file)[:1]
     study_of: dict[Path, str] = {}
     folders_of: dict[str, list[Path]] = {}
-    for file, problem in _scan(path, recursive=True):
-        if not problem and file.parent not in study_of and (headers := read_slice_headers(file)):
-            study_of[file.parent] = headers[0].study_uid
-            folders_of.setdefault(headers[0].study_uid, []).append(file.parent)
+    for folder, headers in first_headers.items():
+        if headers:  # files of one folder with a StudyInstanceUID each are separated by their patient alone
+            has_one_study = headers[0].study_uid == headers[-1].study_uid
+            study_of[folder] = headers[0].study_uid if has_one_study else f"patient {headers[0].text('PatientID')}"
+            folders_of.setdefault(study_of[folder], []).append(folder)
     if len(folders_of) <= 1:
         return [path] if folders_of else []
     studies_below: dict[Path, set[str]] = {}
