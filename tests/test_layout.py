@@ -39,13 +39,14 @@ ROOMS = {
     "report": "components errors anatomy volume resampling measurement segmentation",
     "batch": "anatomy clicks cpus datasets errors executors inference io measurement metrics phantom report segmentation "
     "terminology volume",
+    "api": "anatomy batch clicks errors inference io measurement segmentation volume",
     "description": "datasets inference io preprocessing",
     "packaging": "errors anatomy io measurement preprocessing inference segmentation report",
     "server": "errors anatomy terminology volume resampling io clicks metrics inference datasets segmentation training "
     "active_learning",
     "cli": "cpus description progress errors anatomy terminology volume resampling clicks io measurement metrics preprocessing phantom "
     "inference datasets segmentation training evaluation active_learning report packaging batch executors server",
-    "__init__": "errors volume inference io",
+    "__init__": "api errors volume inference io",
     "__main__": "cli",
 }
 # library: rooms that may import it
@@ -65,7 +66,7 @@ HEAVY_LIBRARIES = {
     "highdicom": "io",
     "dicomweb_client": "io server",
     "nrrd": "io",
-    "PIL": "report",
+    "PIL": "report api",
     "matplotlib": "",
     "SimpleITK": "",
     "requests": "",

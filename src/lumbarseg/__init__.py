@@ -1,10 +1,10 @@
-"""Names the vertebrae and discs of a lumbar MRI on a plain computer, offline.
+"""Segment the vertebrae and discs of a lumbar MRI by name, on any computer, offline.
 
->>> from lumbarseg import Model, read_image, shipped
->>> from lumbarseg.segmentation import segment
->>> found = segment(read_image("exam.nii.gz"), Model.load(shipped()))  # doctest: +SKIP
+>>> import lumbarseg
+>>> spine = lumbarseg.segment("exam.nii.gz")  # doctest: +SKIP
+>>> spine.save("exam_labels.nii.gz")  # doctest: +SKIP
 
-Nothing heavy is imported before a name is used.
+A module is imported when one of its names is first used.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lumbarseg.api import SegmentedSpine, segment
     from lumbarseg.errors import LumbarsegError
     from lumbarseg.inference import Model, bundled_model_path
     from lumbarseg.io import read_image, read_labels, write_image, write_labels
     from lumbarseg.volume import Grid, Volume
 
-_HOME = {
+_MODULES = {
+    "SegmentedSpine": "api",
+    "segment": "api",
     "LumbarsegError": "errors",
     "Grid": "volume",
     "Volume": "volume",
@@ -36,17 +39,23 @@ __all__ = [
     "Grid",
     "LumbarsegError",
     "Model",
+    "SegmentedSpine",
     "Volume",
     "__version__",
     "bundled_model_path",
     "read_image",
     "read_labels",
+    "segment",
     "write_image",
     "write_labels",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'lumbarseg' has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

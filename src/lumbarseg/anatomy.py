@@ -143,6 +143,14 @@ def structure_by_name(name: str) -> Structure:
     return _BY_NAME[name]
 
 
+def parse_level(text: str) -> str:
+    """Return the name of a vertebra in any case as the table has it; LumbarsegError lists the names otherwise."""
+    level = text.strip().upper()
+    if level not in LEVELS:
+        raise LumbarsegError(f"{text!r} is not a vertebra; choose one of {', '.join(LEVELS)}")
+    return level
+
+
 def disc_between(upper: str, lower: str) -> Structure:
     """Return the disc between two neighbouring vertebrae, "S1" meaning the sacrum."""
     return structure_by_name(f"{upper}-{lower}")

@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lumbarseg.anatomy import LEVELS
+from lumbarseg import anatomy
+from lumbarseg.errors import LumbarsegError
 
 if TYPE_CHECKING:
     from lumbarseg.datasets.selection import Selection
@@ -95,10 +96,11 @@ def parse_pin(text: str) -> tuple[str, tuple[float, float, float]]:
 
 
 def parse_level(text: str) -> str:
-    """Parse the name of a vertebra."""
-    if text not in LEVELS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a vertebra; names run from {LEVELS[0]} to {LEVELS[-1]}")
-    return text
+    """Parse the name of a vertebra, in upper or lower case."""
+    try:
+        return anatomy.parse_level(text)
+    except LumbarsegError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 SHARED: dict[str, dict[str, Any]] = {
