@@ -3,6 +3,7 @@
 # make test       own environment (train and dev), then all tests
 # make test-serve MONAI Label's own environment, then the tests that need a real server
 # make test-page  the browser page in headless Chromium; tests are skipped without npm, a network or Chromium
+# make docs      the documentation site, built strictly into site/
 # make lint       formatter, linter, types, spelling
 # make benchmark  accuracy on real exams, names and speed: the results in README, model card and failures
 # make model      the shipped model, by its recipe (hours)
@@ -19,11 +20,12 @@ DEMO := .venv-demo
 CORE := .venv-core
 TEST := .venv-test
 SERVE := .venv-serve
+DOCS := .venv-docs
 OUT ?= out/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-core test-page test-serve lint benchmark model clean
+.PHONY: demo test test-core test-page test-serve docs lint benchmark model clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/package.stamp
@@ -40,6 +42,9 @@ test-page: $(TEST)/package.stamp
 
 test-serve: $(SERVE)/tools.stamp
 	PYTHONPATH=src $(SERVE)/bin/python -m pytest tests/server $(ARGS)
+
+docs: $(DOCS)/package.stamp
+	$(DOCS)/bin/mkdocs build --strict
 
 lint: $(TEST)/package.stamp
 	$(TEST)/bin/ruff format --check .
@@ -65,7 +70,7 @@ model: $(TEST)/package.stamp
 	@echo "evaluate it with: $(TEST)/bin/python -m benchmarks.accuracy --model $(RUN)/shipped.onnx -o $(RUN)/accuracy.json"
 
 clean:
-	rm -rf $(DEMO) $(CORE) $(TEST) $(SERVE) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) $(CORE) $(TEST) $(SERVE) $(DOCS) site build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # An environment is created again when its lock or the project file changes; the package is installed again when it changes.
 
@@ -99,4 +104,10 @@ $(TEST)/package.stamp: requirements/test.txt pyproject.toml
 $(SERVE)/tools.stamp: requirements/serve.txt requirements/test.txt $(TEST)/package.stamp
 	$(TEST)/bin/lumbarseg serve --install --env $(SERVE)
 	$(SERVE)/bin/pip install -q $$(grep -E '^(pytest|hypothesis|dcmqi)==' requirements/test.txt)
+	@touch $@
+
+$(DOCS)/package.stamp: requirements/docs.txt
+	rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install -q -r requirements/docs.txt
 	@touch $@

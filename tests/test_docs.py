@@ -7,8 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+from tests.datasets.small_phantoms import exam
 
 from lumbarseg.cli.main import build_parser
+from lumbarseg.errors import ModelError
+from lumbarseg.inference import bundled_model_path
+from lumbarseg.io import write_image
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,3 +52,39 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_tutorial_of_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    try:
+        bundled_model_path()
+    except ModelError as error:
+        pytest.skip(str(error))
+    write_image(exam(1, seed=3).image, tmp_path / "exam.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks(ROOT / "docs" / "python.md", "python"):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert "'L9' is not a vertebra" in capsys.readouterr().out
+    files = {"exam_labels.nii.gz", "exam.seg.nrrd", "exam.png", "exam_report.json"}
+    assert files <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_reference_names_existing_modules() -> None:
+    modules = [
+        line.split()[1]
+        for page in (ROOT / "docs" / "reference").glob("*.md")
+        for line in page.read_text().splitlines()
+        if line.startswith("::: ")
+    ]
+    assert "lumbarseg.api" in modules
+    for module in modules:
+        path = ROOT / "src" / Path(*module.split("."))
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), module
+
+
+def test_navigation_lists_every_page() -> None:
+    listed = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE))
+    docs = ROOT / "docs"
+    assert listed == {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
