@@ -65,7 +65,10 @@ def test_environment_is_installed_again_only_for_another_lock(tmp_path: Path, mo
         environment.ensure_installed(folder, messages.append)
     assert not environment.is_complete(folder)
     wheel(tmp_path, "torch", "0.0.1")
-    python = environment.ensure_installed(folder, messages.append)  # an incomplete one is installed again
+    packages: list[tuple[str, int]] = []
+    # an incomplete environment is installed again
+    python = environment.ensure_installed(folder, messages.append, lambda name, total: packages.append((name, total)))
+    assert [total for _, total in packages] == [1]
     run = subprocess.run([python, "-c", "import torch; print(torch.__file__)"], capture_output=True, text=True)
     assert run.stdout.strip().startswith(str(folder))
     count = len(messages)

@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     """Install the environment if needed, then serve until Ctrl-C."""
     server_options = None if args.install and not args.studies else _server_options(args)
     folder = (args.env or environment.default_folder()).expanduser().absolute()
-    python = environment.ensure_installed(folder, _print)
+    with console.progress_bar("packages") as bar:
+        python = environment.ensure_installed(folder, _print, bar.advance)
     if args.install or server_options is None:
         print(python)
         return console.EXIT_OK

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lumbarseg
@@ -57,8 +57,12 @@ def is_complete(folder: Path) -> bool:
     return interpreter(folder).is_file() and marker.is_file() and marker.read_bytes() == lock_file().read_bytes()
 
 
-def ensure_installed(folder: Path, log: LogFunction) -> Path:
+def ensure_installed(
+    folder: Path, log: LogFunction, on_package: Callable[[str, int], None] = lambda *_: None
+) -> Path:
     """Install the environment unless it is complete; return its interpreter.
+
+    on_package: called with the name of each package that is downloaded, and the number of packages.
 
     Raises ServeError when the folder contains something else, or pip fails.
     """
@@ -71,35 +75,38 @@ def ensure_installed(folder: Path, log: LogFunction) -> Path:
         raise ServeError(f"{folder}: this environment was not made by lumbarseg serve; choose another one with --env")
     log(f"installing MONAI Label and its packages into {folder} (once, about 2 GB, some minutes)")
     shutil.rmtree(folder, ignore_errors=True)
-    _run_command([sys.executable, "-m", "venv", str(folder)], "cannot create an environment")
+    list(_run_command([sys.executable, "-m", "venv", str(folder)], "cannot create an environment"))
     incomplete.touch()
     packages = [line for line in lock_file().read_text(encoding="utf-8").splitlines() if "==" in line]
     torch = next(line for line in packages if line.startswith("torch=="))
-    log(f"installing {torch}")
-    _pip_install(folder, torch)
-    log(f"installing {len(packages)} packages")
-    _pip_install(folder, "--no-deps", "-r", str(lock_file()))
+    for arguments in ((torch,), ("--no-deps", "-r", str(lock_file()))):
+        command = [str(interpreter(folder)), "-m", "pip", "install", "--progress-bar", "off", *arguments]
+        for line in _run_command(command, "pip cannot install"):
+            if line.startswith(("Collecting ", "Processing ")):
+                on_package(line.split()[1], len(packages))
+            elif line.startswith("Installing collected packages"):
+                log("downloaded; now they are unpacked")
     with atomic_write(marker) as file:
         file.write(lock_file().read_bytes())
     return interpreter(folder)
 
 
-def _pip_install(folder: Path, *arguments: str) -> None:
-    """Install packages into an environment, with the user's own pip settings."""
-    _run_command([str(interpreter(folder)), "-m", "pip", "install", "--quiet", *arguments], "pip cannot install")
-
-
-def _run_command(command: list[str], failure: str) -> None:
-    """Run a command; ServeError with its first error line when it fails."""
-    variables = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+def _run_command(command: list[str], failure: str) -> Iterator[str]:
+    """Run a command, with the user's pip settings; yield its lines, ServeError with its error line when it fails."""
+    variables = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUNBUFFERED": "1"}
+    lines: list[str] = []
     try:
-        result = subprocess.run(command, check=False, capture_output=True, text=True, env=variables)  # noqa: S603
+        with subprocess.Popen(  # noqa: S603
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables
+        ) as process:
+            for line in process.stdout or ():
+                lines.append(line.strip())
+                yield line.strip()
     except OSError as error:
         raise ServeError(f"{failure}: {error}") from error
-    if result.returncode:
-        lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
-        reasons = [line for line in lines if "ERROR" in line] or lines[-1:] or ["no reason given"]
-        raise ServeError(f"{failure}: {reasons[0]}")
+    if process.returncode:
+        reasons = [line for line in lines if "ERROR" in line] or [line for line in lines if line][-1:]
+        raise ServeError(f"{failure}: {reasons[0] if reasons else 'no reason given'}")
 
 
 def package_path(folder: Path) -> Path:

@@ -113,7 +113,10 @@ class ServerProcess:
                     exams = message["exams"]
                     return ServerStatus(message["ready"], tuple(message["models"]), exams["total"], exams["completed"])
                 log(str(message.get("stage", "")))
-        raise ServeError(f"the server ended before it was ready: {self._exit_reason()}")
+        reason = self._exit_reason()
+        if "address already in use" in reason.lower():
+            reason += "; choose another port with --port, or any free one with --port 0"
+        raise ServeError(f"the server ended before it was ready: {reason}")
 
     def wait(self) -> int:
         """Wait for the end of the server; return its exit code."""

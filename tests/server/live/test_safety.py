@@ -185,4 +185,4 @@ def test_port_in_use_is_an_error(server: Server, tmp_path: Path) -> None:
         [sys.executable, "-m", "lumbarseg", *arguments], capture_output=True, text=True, env=variables
     )
     assert result.returncode == 1
-    assert "ended before it was ready" in result.stderr and "address already in use" in result.stderr
+    assert "address already in use; choose another port with --port" in result.stderr
