@@ -12,14 +12,13 @@ from typing import Any
 from PIL import Image
 
 from lumbarseg.anatomy import parse_level
-from lumbarseg.batch.exam_result import StageTimer
-from lumbarseg.batch.exam_task import describe_segmentation
+from lumbarseg.batch.exam_task import StageTimer, describe_segmentation
 from lumbarseg.batch.options import FORMAT_SUFFIXES, ExamOptions
-from lumbarseg.batch.output_formats import SegmentedExam, write_outputs, write_report
+from lumbarseg.batch.output_formats import SegmentedExam, write_outputs
 from lumbarseg.clicks import Click
 from lumbarseg.errors import FileError
 from lumbarseg.inference import Model, default_model_path
-from lumbarseg.io import LoadedExam, read_exam
+from lumbarseg.io import LoadedExam, read_exam, write_json
 from lumbarseg.measurement import Measurement, measure_structures
 from lumbarseg.segmentation import Level, LevelPin, Segmentation, UserLevels
 from lumbarseg.segmentation import segment as segment_volume
@@ -98,7 +97,7 @@ class SegmentedSpine:
         if name is None:
             raise FileError(f"{path}: cannot be written: the name must end in one of {', '.join(_SAVE_SUFFIXES)}")
         if name == "report":
-            write_report(self.report, path)
+            write_json(path, self.report)
         else:
             write_outputs(self._described, self.exam, {name: path})
         return path
