@@ -77,9 +77,10 @@ def test_environment_is_installed_again_only_for_another_lock(tmp_path: Path, mo
     assert not environment.is_complete(folder)
     commands: list[list[str]] = []
 
-    def record(command: list[str], _: str) -> None:
+    def record(command: list[str], _: str) -> list[str]:
         commands.append(command)
         folder.mkdir(exist_ok=True)
+        return []
 
     monkeypatch.setattr(environment, "_run_command", record)
     environment.ensure_installed(folder, messages.append)

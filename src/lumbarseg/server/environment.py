@@ -57,9 +57,7 @@ def is_complete(folder: Path) -> bool:
     return interpreter(folder).is_file() and marker.is_file() and marker.read_bytes() == lock_file().read_bytes()
 
 
-def ensure_installed(
-    folder: Path, log: LogFunction, on_package: Callable[[str, int], None] = lambda *_: None
-) -> Path:
+def ensure_installed(folder: Path, log: LogFunction, on_package: Callable[[str, int], None] = lambda *_: None) -> Path:
     """Install the environment unless it is complete; return its interpreter.
 
     on_package: called with the name of each package that is downloaded, and the number of packages.

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lumbarseg.anatomy import LEVELS, structure_by_name
+from lumbarseg.clicks import Click
 from lumbarseg.errors import FileError, ServeError
 from lumbarseg.inference import Model
 from lumbarseg.io import file_fingerprint, seg_nrrd, write_labels
@@ -39,7 +40,7 @@ class SegmentationCache:
 
     def __init__(self) -> None:
         self._segmentations: OrderedDict[tuple[Any, ...], Segmentation] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._click_lock = threading.Lock(), threading.Lock()
 
     def segment(self, path: Path, model: Model, lowest: str | None) -> Segmentation:
         """Segment the exam of a file, or return the cached result; ServeError and SegmentError when that fails."""
@@ -55,6 +56,13 @@ class SegmentationCache:
                     self._segmentations.popitem(last=False)
             self._segmentations.move_to_end(key)
         return result
+
+    def refine(self, result: Segmentation, model: Model, clicks: Sequence[Click]) -> Segmentation:
+        """Apply clicks to a segmentation, with the network if the model was trained with clicks."""
+        with self._click_lock:  # one after the other: the network uses all cores, and memory stays flat
+            if model.card.spec.clicks is None:
+                return override_with_clicks(result, model, clicks)
+            return refine_with_clicks(result, model, clicks)
 
 
 class SegmentationTask(InferTask):
@@ -95,8 +103,7 @@ class SegmentationTask(InferTask):
         result = self.cache.segment(Path(str(request["image"])), model, _requested_lowest(request))
         clicks = parse_clicks(request, self.structure_names, result.labels.grid)
         if clicks:
-            refine = override_with_clicks if model.card.spec.clicks is None else refine_with_clicks
-            result = refine(result, model, clicks)
+            result = self.cache.refine(result, model, clicks)
         names = result_structures(result.labels.array, self.structure_names)
         if request.get("restore_label_idx"):
             labels, values = result.labels, {name: structure_by_name(name).label for name in names}

@@ -145,6 +145,7 @@ def running_server(
         "PYTHONPATH": os.pathsep.join([str(environment.package_path(environment_folder)), str(_STUBS)]),
         "PYTHONUNBUFFERED": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",  # else every thread that segments keeps memory of its own
         **(extra_variables or {}),
     }
     command = [str(python), "-m", "lumbarseg.server.web_server"]
