@@ -20,9 +20,8 @@ from lumbarseg.errors import FileError
 from lumbarseg.inference import Model, default_model_path
 from lumbarseg.io import LoadedExam, read_exam, write_json
 from lumbarseg.measurement import Measurement, measure_structures
-from lumbarseg.segmentation import Level, LevelPin, Segmentation, UserLevels
+from lumbarseg.segmentation import Level, LevelPin, Segmentation, UserLevels, segment_with_clicks
 from lumbarseg.segmentation import segment as segment_volume
-from lumbarseg.segmentation import segment_with_clicks
 from lumbarseg.volume import Volume
 
 _SAVE_SUFFIXES = {
