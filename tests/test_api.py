@@ -83,7 +83,7 @@ def test_level_names_are_case_insensitive(exam_file: Path, model: Model) -> None
 
 
 def test_unknown_level_lists_the_names(exam_file: Path, model: Model) -> None:
-    with pytest.raises(LumbarsegError, match="'L9' is not a vertebra; choose one of T1, .*, L6"):
+    with pytest.raises(LumbarsegError, match=r"'L9' is not a vertebra; choose one of T1, .*, L6"):
         lumbarseg.segment(exam_file, model, lowest="L9")
     assert LEVELS[-1] == "L6"
 
