@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.accuracy import LABEL_TABLES
 from benchmarks.training_sets import (
     TEST_PATIENTS,
     UNDECIDED,
@@ -17,9 +18,9 @@ from benchmarks.training_sets import (
     write_training_sets,
 )
 
-from lumbarseg.datasets.schemes import SCHEMES
+from lumbarseg.datasets.label_table import read_label_table
 
-REAL = Path(os.environ.get("LUMBARSEG_REAL", Path(__file__).resolve().parents[2] / "shared" / "real"))
+REAL = Path(os.environ.get("LUMBARSEG_REAL", Path(__file__).resolve().parents[3] / "shared" / "real"))
 needs_real_exams = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real exams at {REAL} (LUMBARSEG_REAL)")
 
 
@@ -70,4 +71,4 @@ def test_what_a_source_left_open_is_never_background_alone() -> None:
     tables = label_tables()
     assert {"disc", "canal", "sacrum", "arch"} < set(tables["sudirman"][0])
     assert {"disc", "canal", "sacrum"} < set(tables["spider_slices"][0])
-    assert tables["spider_slices"][60] == SCHEMES["spider_t2"][60]
+    assert tables["spider_slices"][60] == read_label_table(LABEL_TABLES / "spider_t2.json")[60]
