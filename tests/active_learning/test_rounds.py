@@ -29,7 +29,7 @@ from lumbarseg.active_learning.rounds import (
     run_round,
 )
 from lumbarseg.datasets import Dataset
-from lumbarseg.datasets.workers import exclusive_folder
+from lumbarseg.datasets.writing import exclusive_folder
 from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.training.checkpoint import Checkpoint

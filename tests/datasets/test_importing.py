@@ -20,7 +20,7 @@ from tests.datasets import pair_importer
 from lumbarseg import io
 from lumbarseg.datasets import Dataset, create_dataset, read_case, write_case
 from lumbarseg.datasets.importing import import_source
-from lumbarseg.datasets.workers import exclusive_folder
+from lumbarseg.datasets.writing import exclusive_folder
 from lumbarseg.errors import DatasetError, FileError
 from lumbarseg.volume import Volume
 
@@ -162,9 +162,9 @@ def test_folders_that_do_not_fit_are_one_line(source: Path, tmp_path: Path) -> N
 
 def start_import(code: str, source: Path, target: Path, **how: object) -> subprocess.Popen[str]:
     text = (
-        "import sys; from tests.datasets import pair_importer; from lumbarseg.datasets import importing, workers\n"
+        "import sys; from tests.datasets import pair_importer; from lumbarseg.datasets import importing, writing\n"
         "if __name__ == '__main__':\n"
-        f"    workers._SAVE_INTERVAL = 0.0\n    {code}\n"
+        f"    writing._SAVE_INTERVAL = 0.0\n    {code}\n"
     )
     script = source.with_name("script.py")
     script.write_text(text)

@@ -72,7 +72,11 @@ def test_names_are_words_in_any_order() -> None:
         "disc",
         "arch",
     )
-    for word, message in (("L9", "'L9' is no structure"), ("background", "cannot be selected"), ("unknown", "cannot be selected")):
+    for word, message in (
+        ("L9", "'L9' is no structure"),
+        ("background", "cannot be selected"),
+        ("unknown", "cannot be selected"),
+    ):
         with pytest.raises(DatasetError, match=message):
             Selection(structures=(word,))
     with pytest.raises(DatasetError, match="'valid' is no split"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lumbarseg.datasets import Dataset
 from lumbarseg.datasets.splits import patient_id
-from lumbarseg.datasets.workers import exclusive_folder
+from lumbarseg.datasets.writing import exclusive_folder
 from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.inference import Model, default_model_path
 from lumbarseg.io import write_json

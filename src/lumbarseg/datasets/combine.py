@@ -23,29 +23,12 @@ from lumbarseg import io
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
 from lumbarseg.volume import Volume
 
+from . import writing
 from .combined_table import assign_values, case_label_table, combined_label_table, value_mapping
-from .dataset import (
-    FILE_NAME,
-    Case,
-    Dataset,
-    add_cases,
-    create_dataset,
-    file_checksum,
-    save_dataset,
-    verify_checksums,
-)
+from .dataset import FILE_NAME, Case, Dataset, add_cases, create_dataset, file_checksum, save_dataset, verify_checksums
 from .label_table import LabelTable, count_voxels, label_structures, require_explained
 from .selection import Selection, select_cases
 from .splits import SplitSettings
-from .workers import (
-    CaseResult,
-    DatasetResult,
-    ProgressCallback,
-    error_text,
-    exclusive_folder,
-    process_cases,
-    remove_partial_files,
-)
 
 _INVALID_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -103,8 +86,8 @@ def combine_datasets(
     target: Path | str,
     settings: CombineSettings | None = None,
     jobs: int | None = None,
-    on_case_done: ProgressCallback | None = None,
-) -> DatasetResult:
+    on_case_done: writing.ProgressCallback | None = None,
+) -> writing.DatasetResult:
     """Write the union of prepared datasets at `target`, created or extended; the datasets themselves do not change.
 
     Parameters
@@ -123,7 +106,7 @@ def combine_datasets(
     if any(target.resolve() == dataset.folder.resolve() for dataset in datasets):
         raise DatasetError(f"{target}: is one of the datasets to combine; choose another folder")
     cases = _split_and_select(dict(zip(_dataset_names(datasets), datasets, strict=True)), settings)
-    with exclusive_folder(target):
+    with writing.exclusive_folder(target):
         existing = Dataset.open(target) if (target / FILE_NAME).exists() else None
         planned, label_table = _plan_cases(cases, existing, settings)
         reusable = _reusable_cases(existing, planned, target)
@@ -136,10 +119,10 @@ def combine_datasets(
         add_cases(target, unchanged)
         tasks = [case for case in planned if case.name not in reusable]
         function = partial(_combine_case, target, settings.copy_images)
-        results = process_cases(target, function, tasks, jobs, on_case_done=on_case_done)
+        results = writing.process_cases(target, function, tasks, jobs, on_case_done=on_case_done)
     added = tuple(result.name for result in results if result.case)
     refused = {result.name: result.refused for result in results if result.refused}
-    return DatasetResult(Dataset.open(target), added, tuple(case.name for case in unchanged), refused)
+    return writing.DatasetResult(Dataset.open(target), added, tuple(case.name for case in unchanged), refused)
 
 
 def _dataset_names(datasets: Sequence[Dataset]) -> list[str]:
@@ -249,25 +232,25 @@ def _reusable_cases(existing: Dataset | None, planned: Sequence[_CombinedCase], 
 
 def _create_or_update(existing: Dataset | None, target: Path, label_table: LabelTable) -> None:
     """Write `dataset.json` with the combined table; its cases keep theirs."""
-    remove_partial_files(target)
+    writing.remove_partial_files(target)
     if existing is None:
         create_dataset(target, target.resolve().name or "combined", label_table)
     elif existing.label_table != label_table:
         save_dataset(replace(existing, label_table=label_table))
 
 
-def _combine_case(target: Path, copy_images: bool, task: _CombinedCase) -> CaseResult:
+def _combine_case(target: Path, copy_images: bool, task: _CombinedCase) -> writing.CaseResult:
     """Write one case; runs in another process."""
     image, labels = (target / folder / f"{task.name}.nii.gz" for folder in ("images", "labels"))
     try:
         verify_checksums(task.case)
         renumbered = _renumbered(io.read_labels(task.case.labels), task)
     except (LumbarsegError, OSError, MemoryError) as error:
-        return CaseResult(task.name, refused=error_text(error))
+        return writing.CaseResult(task.name, refused=writing.error_text(error))
     io.write_labels(renumbered, labels, label_structures(task.label_table))
     _link_or_copy(task.case.image, image, copy_images)
     checksums = {"image": task.case.checksums["image"], "labels": file_checksum(labels)}
-    return CaseResult(task.name, task.finished(target, checksums, count_voxels(renumbered.array)))
+    return writing.CaseResult(task.name, task.finished(target, checksums, count_voxels(renumbered.array)))
 
 
 def _renumbered(labels: Volume, task: _CombinedCase) -> Volume:

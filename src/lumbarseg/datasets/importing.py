@@ -15,24 +15,15 @@ from typing import Any
 
 from lumbarseg.errors import DatasetError, LumbarsegError
 
-from . import splits
+from . import splits, writing
 from .dataset import FILE_NAME, Dataset, create_dataset, file_checksum, write_case_files
 from .importers.importer import Importer, SourceCase
-from .workers import (
-    CaseResult,
-    DatasetResult,
-    ProgressCallback,
-    error_text,
-    exclusive_folder,
-    process_cases,
-    remove_partial_files,
-)
 
 _LEAVES_SOURCE = "leads out of the source; copy its target there"
 
 
 @dataclass(frozen=True)
-class ImportResult(DatasetResult):
+class ImportResult(writing.DatasetResult):
     """What an import did."""
 
     @property
@@ -57,7 +48,7 @@ def import_source(
     jobs: int | None = None,
     seed: int = 0,
     val_fraction: float = 0.1,
-    on_case_done: ProgressCallback | None = None,
+    on_case_done: writing.ProgressCallback | None = None,
 ) -> ImportResult:
     """Import the cases of a source into the dataset at `target`, created if missing; existing cases stay as they are.
 
@@ -79,7 +70,7 @@ def import_source(
     if not source.is_dir():
         raise DatasetError(f"{source}: no folder; give the folder that the download was unpacked to")
     listing = importer.list_cases(source)
-    with exclusive_folder(target):
+    with writing.exclusive_folder(target):
         dataset = _open_or_create(target, importer)
         source_cases, refused = _importable_cases(listing.cases, dataset, importer, source)
         refused |= {name: _relative_to_source(reason, source) for name, reason in listing.refused}
@@ -91,7 +82,7 @@ def import_source(
         imported = {case.name: case.metadata["imported"] for case in dataset.all_cases if "imported" in case.metadata}
         known_files = {name: record["files"] for name, record in imported.items()}
         function = partial(_import_case, importer, source, replace(dataset, all_cases=(), refused={}), known_files)
-        results = process_cases(target, function, tasks, jobs, earlier | refused, on_case_done)
+        results = writing.process_cases(target, function, tasks, jobs, earlier | refused, on_case_done)
     refused |= {result.name: result.refused or result.changed for result in results}
     added = tuple(result.name for result in results if result.case)
     unchanged = tuple(result.name for result in results if not (result.case or result.refused or result.changed))
@@ -106,7 +97,7 @@ def _open_or_create(target: Path, importer: Importer) -> Dataset:
     dataset = Dataset.open(target)
     if dataset.label_table != dict(sorted(importer.label_table.items())):
         raise DatasetError(f"{target}: a dataset with another label table; choose another folder for {importer.name}")
-    remove_partial_files(target)
+    writing.remove_partial_files(target)
     return dataset
 
 
@@ -162,7 +153,7 @@ def _with_splits(
 
 def _import_case(
     importer: Importer, source: Path, dataset: Dataset, known_files: dict[str, dict[str, str]], case: SourceCase
-) -> CaseResult:
+) -> writing.CaseResult:
     """Read one case and write its files; runs in another process.
 
     known_files: checksums of the source files of cases that are in the dataset already.
@@ -170,10 +161,10 @@ def _import_case(
     try:
         checksums = {file.relative_to(source).as_posix(): file_checksum(file) for file in case.files}
         if case.name in known_files:
-            return CaseResult(case.name, changed=_describe_changed_files(known_files[case.name], checksums))
+            return writing.CaseResult(case.name, changed=_describe_changed_files(known_files[case.name], checksums))
         loaded = importer.load_case(case)
     except (LumbarsegError, OSError, MemoryError) as error:
-        return CaseResult(case.name, refused=_relative_to_source(error_text(error), source))
+        return writing.CaseResult(case.name, refused=_relative_to_source(writing.error_text(error), source))
     metadata: dict[str, Any] = {
         "patient": case.patient,
         "contrast": case.contrast,
@@ -189,9 +180,11 @@ def _import_case(
     if loaded.label_table not in (None, dataset.label_table):
         metadata["table"] = loaded.label_table
     try:
-        return CaseResult(case.name, write_case_files(dataset, case.name, loaded.image, loaded.labels, metadata))
+        return writing.CaseResult(
+            case.name, write_case_files(dataset, case.name, loaded.image, loaded.labels, metadata)
+        )
     except DatasetError as error:
-        return CaseResult(case.name, refused=_relative_to_source(str(error), source))
+        return writing.CaseResult(case.name, refused=_relative_to_source(str(error), source))
 
 
 def _describe_changed_files(known_files: dict[str, str], checksums: dict[str, str]) -> str:

@@ -20,7 +20,7 @@ from ..label_table import count_voxels
 from ..orientation import estimate_orientation
 from ..selection import annotated_structures
 from ..splits import patient_id
-from ..workers import ProgressCallback, error_text
+from ..writing import ProgressCallback, error_text
 from . import contrast, geometry, label_map, level_order, split_leaks
 from .components import label_regions
 from .finding import SEVERITIES, Finding

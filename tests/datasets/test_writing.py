@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lumbarseg.datasets.workers import exclusive_folder
+from lumbarseg.datasets.writing import exclusive_folder
 from lumbarseg.errors import DatasetError
 
 
