@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from lumbarseg.anatomy import structure_by_name
+from lumbarseg.anatomy import STRUCTURES, structure_by_name
 from lumbarseg.report import picture
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
@@ -49,6 +49,14 @@ def test_names_are_on_the_right_from_head_to_foot() -> None:
     assert min(np.diff(heights)) > 20
 
 
+def test_bodies_discs_and_sacrum_are_named_from_head_to_foot() -> None:
+    image, labels = (reorient(volume, "RAS") for volume in (phantom().image, phantom().labels))
+    _, anchors = picture.render_slice(image, labels, STRUCTURES, picture.FULL_SIZE)
+    orders = [structure.order for structure, _ in anchors]
+    assert orders == sorted(orders)
+    assert {"L4", "L4-L5", "L5", "L5-S1", "sacrum"} <= {structure.name for structure, _ in anchors}
+
+
 def test_front_is_left_and_proportions_are_true() -> None:
     pixels = render()
     inside = pixels[:900, : -picture.FULL_SIZE.panel_width]
@@ -81,6 +89,7 @@ def test_uncertain_names_are_marked() -> None:
     width = decode(sure).shape[1] - picture.FULL_SIZE.panel_width
     assert len(changed) > 50
     assert changed[:, 1].min() >= width
+    assert picture.caption(phantom_segmentation(), "exam.nii").startswith("exam.nii \u00b7 names from: the sacrum")
     assert "uncertain" in picture.caption(phantom_segmentation(uncertain=("L2",)))
     assert "uncertain" not in picture.caption(phantom_segmentation())
 

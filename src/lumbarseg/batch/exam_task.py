@@ -190,7 +190,7 @@ def describe_segmentation(
 ) -> SegmentedExam:
     """Measure a segmentation, build its report and draw its picture; nothing is written."""
     with ThreadPoolExecutor(1) as pool:  # the picture is drawn in the meantime
-        footer, flips = caption(segmentation), segmentation.flips
+        footer, flips = caption(segmentation, name.rpartition("/")[2]), segmentation.flips
         draw = partial(render_picture, exam.volume, segmentation.labels, segmentation.levels, footer, flips)
         picture = pool.submit(timer.measure, "picture", draw)
         with timer("measure"):

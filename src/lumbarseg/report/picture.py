@@ -33,21 +33,22 @@ NameAnchor = tuple[Structure, tuple[float, float]]
 
 @dataclass(frozen=True)
 class PictureLayout:
-    """Sizes in pixels: of the slice at most, of the panel for names beside it, and of the font."""
+    """Sizes in pixels: of the slice at most, the panel for names beside it, and the font; whether discs are named."""
 
     max_height: int = 900
     max_width: int = 1100
     panel_width: int = 136
     font_size: int = 23
+    disc_names: bool = False
 
 
-FULL_SIZE = PictureLayout()
+FULL_SIZE = PictureLayout(disc_names=True)
 
 
-def caption(segmentation: Segmentation) -> str:
-    """Return the line below the picture: the anchor of the names and their confidence."""
-    remark = " - level names uncertain, please check" if segmentation.uncertain else ""
-    return f"Names from: {segmentation.anchor}. Confidence {segmentation.confidence:.2f}{remark}"
+def caption(segmentation: Segmentation, exam_name: str = "") -> str:
+    """Return the text below the picture: the exam, the anchor of the names and their confidence, and warnings."""
+    names = f"names from: {segmentation.anchor}, confidence {segmentation.confidence:.2f}"
+    return " \u00b7 ".join(filter(None, (exam_name, names, *segmentation.warnings)))
 
 
 def render_picture(
@@ -92,7 +93,7 @@ def render_slice(
 ) -> tuple[Array, list[NameAnchor]]:
     """Return the sagittal view with outlines, (H, W, 3) float32 0..255, and the anchors of names from top to bottom.
 
-    Bodies and sacrum are named; discs only where there are no bodies.
+    Bodies and sacrum are named; discs if the layout says so, or where there are no bodies.
 
     Parameters
     ----------
@@ -111,8 +112,8 @@ def render_slice(
     base = _scale_to_grey(plane, (max(8, round(width_mm * zoom)), max(8, round(height_mm * zoom))))
     present = set(np.unique(slice_labels).tolist())
     shown = [structure for structure in structures if structure.label in present]
-    has_bodies = any(structure.kind is Kind.BODY for structure in shown)
-    named_kinds = _NAMED_KINDS if has_bodies else (*_NAMED_KINDS, Kind.DISC)
+    name_discs = layout.disc_names or not any(structure.kind is Kind.BODY for structure in shown)
+    named_kinds = (*_NAMED_KINDS, Kind.DISC) if name_discs else _NAMED_KINDS
     min_sacrum = _MIN_SACRUM_PIXELS * (layout.max_height / FULL_SIZE.max_height) ** 2
     pixels_per_sample = base[..., 0].size / slice_labels.size
     anchors = []
@@ -169,7 +170,7 @@ def _draw_outline(base: Array, mask: Array, structure: Structure) -> NameAnchor:
     opacity = np.maximum(opacity, (field > 0.5) * _FILL_OPACITY.get(structure.kind, 0.0))[..., None]
     region = base[y0:y1, x0:x1]
     region += opacity * (np.array(structure.colour, np.float32) - region)
-    middle = rows[int(len(rows) * (0.12 if structure.kind is Kind.SACRUM else 0.5))]
+    middle = rows[int(len(rows) * (0.3 if structure.kind is Kind.SACRUM else 0.5))]
     posterior_edge = np.flatnonzero(mask[middle])[-1] + 1
     return structure, (posterior_edge * width, (middle + 0.5) * height)
 
@@ -191,10 +192,11 @@ def draw_names(
         uncertain = bool(name_and_levels(structure.name) & uncertain_names)
         name = f"{structure.name} ?" if uncertain else structure.name
         opaque = (*structure.colour, 255)
+        colour = MUTED_TEXT if uncertain or structure.kind is Kind.DISC else TEXT
         drawing.line([(x + 3, y), (width - 10, y), (left, name_y)], fill=(*structure.colour, 150), width=1)
         drawing.ellipse([x - 3, y - 3, x + 3, y + 3], fill=opaque)
         drawing.rounded_rectangle([left, name_y - bar, left + bar // 3, name_y + bar], 2, fill=opaque)
-        drawing.text((left + 1.2 * bar, name_y), name, fill=MUTED_TEXT if uncertain else TEXT, font=font, anchor="lm")
+        drawing.text((left + 1.2 * bar, name_y), name, fill=colour, font=font, anchor="lm")
 
 
 def wrap_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
