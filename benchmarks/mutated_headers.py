@@ -96,9 +96,9 @@ def _raise_hang(*_: object) -> None:
 
 
 def run(count: int, seed: int, report: Callable[[str], None] = print) -> dict[str, Any]:
-    """Mutate `count` headers and return the number of each outcome by format, the faults and the longest time."""
+    """Mutate `count` headers and return the number of each result by format, the faults and the longest time."""
     rng = np.random.default_rng(seed)
-    outcomes: dict[str, Counter[str]] = {}
+    results: dict[str, Counter[str]] = {}
     faults, longest = [], 0.0
     signal.signal(signal.SIGALRM, _raise_hang)
     with tempfile.TemporaryDirectory() as name:
@@ -113,17 +113,17 @@ def run(count: int, seed: int, report: Callable[[str], None] = print) -> dict[st
             (work / path.name).write_bytes(content)
             start = time.perf_counter()
             signal.alarm(_TIME_LIMIT)
-            outcome = try_reading(work if kind == "dicom" else work / path.name, folder / "out.nii")
+            result = try_reading(work if kind == "dicom" else work / path.name, folder / "out.nii")
             signal.alarm(0)
             longest = max(longest, time.perf_counter() - start)
-            if outcome not in ("read", "refused"):
-                faults.append(f"{kind} {index}: {outcome}")
+            if result not in ("read", "refused"):
+                faults.append(f"{kind} {index}: {result}")
                 report(faults[-1])
-                outcome = "fault"
-            outcomes.setdefault(kind, Counter())[outcome] += 1
+                result = "fault"
+            results.setdefault(kind, Counter())[result] += 1
             shutil.rmtree(work)
         leftovers = [str(path.relative_to(folder)) for path in folder.glob("**/.lumbarseg-*")]
-    return {"count": count, "seed": seed, "outcomes": outcomes, "faults": faults + leftovers, "longest_s": longest}
+    return {"count": count, "seed": seed, "results": results, "faults": faults + leftovers, "longest_s": longest}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     result = {"machine": machine.machine_facts(), **run(args.n, args.seed)}
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    for kind, counts in result["outcomes"].items():
-        print(f"{kind}: {', '.join(f'{count} {outcome}' for outcome, count in sorted(counts.items()))}")
+    for kind, counts in result["results"].items():
+        print(f"{kind}: {', '.join(f'{count} {status}' for status, count in sorted(counts.items()))}")
     print(f"{result['count']} headers, {len(result['faults'])} faults, longest {result['longest_s']:.2f} s")
     return bool(result["faults"])
 

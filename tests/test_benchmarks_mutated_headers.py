@@ -15,4 +15,4 @@ def test_mutated_headers_are_read_or_refused() -> None:
     result = mutated_headers.run(210, seed=3)
     assert result["faults"] == []
     assert result["longest_s"] < 30
-    assert sum(result["outcomes"].values(), Counter()).keys() == {"read", "refused"}
+    assert sum(result["results"].values(), Counter()).keys() == {"read", "refused"}

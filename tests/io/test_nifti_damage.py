@@ -144,7 +144,7 @@ def test_impossible_sizes_are_refused(dim: list[int], tmp_path: Path) -> None:
     [
         ("datatype", 999, "voxel type 999 is unknown"),
         ("datatype", 0, "voxel type 0 is unknown"),
-        ("vox_offset", np.nan, "its voxels begin at byte nan"),
+        ("vox_offset", np.nan, "its header places its voxels at byte nan"),
         ("magic", b"ni1", "half of a .hdr/.img pair"),
         ("magic", b"", "an Analyze or damaged NIfTI header"),
     ],

@@ -127,7 +127,7 @@ def _layout(path: Path, header: Any, version: int) -> VoxelLayout:
         raise FileError(f"{path}: voxel type {int(header['datatype'])} is unknown; export it again")
     offset = float(header["vox_offset"])
     if not np.isfinite(offset) or offset < 0:
-        raise FileError(f"{path}: its header says its voxels begin at byte {offset:g}; it is damaged, export it again")
+        raise FileError(f"{path}: its header places its voxels at byte {offset:g}; it is damaged, export it again")
     return VoxelLayout(sizes, [0, 1, 2][: len(sizes)], dtype, skip_bytes=max(int(offset), _HEADER_BYTES[version] + 4))
 
 

@@ -219,7 +219,7 @@ def test_a_folder_of_pointers_alone_is_refused_with_the_reason(tmp_path: Path) -
             read(tmp_path)
 
 
-def test_a_pointer_or_annex_link_to_an_image_says_how_to_fetch_it(tmp_path: Path) -> None:
+def test_the_error_for_a_pointer_or_annex_link_names_the_command_to_fetch_it(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(POINTER)
     (tmp_path / "b.nii.gz").symlink_to(Path(".git", "annex", "objects", "b"))
     with pytest.raises(FileError, match=r"a\.nii\.gz: a pointer without its content; .*git lfs pull"):
