@@ -30,7 +30,7 @@ def test_stored_assignment_takes_precedence_over_options(tmp_path: Path) -> None
     assert load_validation_patients(tmp_path, 0.9, 7, ["a", "b", "c"]) == first
     assert sum(load_validation_patients(tmp_path, 0.9, 7, [*"abcdefghi"]).is_validation.values()) == 3
     (tmp_path / VALIDATION_FILE).write_text("{}")
-    with pytest.raises(DatasetError, match="restore it: nobody in it is trained on"):
+    with pytest.raises(DatasetError, match="restore it, it lists the validation patients"):
         load_validation_patients(tmp_path, 0.2, 0, ["a"])
 
 

@@ -9,8 +9,8 @@ from lumbarseg.datasets import Case, Dataset
 from lumbarseg.training.training_volumes import SAMPLE_WEIGHT_KEY
 
 _NEW_EXAM_FACTOR = 2.0  # exam that the current model was not trained on, against one that it was
-_CORRECTED_FACTOR = 2.0  # exam annotated anew, against one whose segmentation was confirmed
-_LARGE_CORRECTION = 0.2  # 1 - Dice of segmentation and final label from which an exam counts as annotated anew
+_CORRECTED_FACTOR = 2.0  # exam that was corrected much, against one whose segmentation was confirmed
+_LARGE_CORRECTION = 0.2  # 1 - Dice of segmentation and final label from which an exam counts as corrected much
 _CORRECTED_FRACTION = 0.5  # of all samples come from corrected exams, however few there are ...
 _MAX_REPETITION = 10.0  # ... but none is sampled more often than this, relative to an exam of the base datasets
 

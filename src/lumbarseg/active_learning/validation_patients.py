@@ -74,4 +74,4 @@ def _read_file(path: Path) -> ValidationPatients:
         assigned = {str(patient): bool(flag) for patient, flag in values["judges"].items()}
         return ValidationPatients(float(values["share"]), int(values["seed"]), assigned)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}; restore it: nobody in it is trained on") from error
+        raise DatasetError(f"{path}: cannot be read: {error}; restore it, it lists the validation patients") from error
