@@ -18,7 +18,7 @@ from lumbarseg.errors import DatasetError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
-from .json_lines import with_line_number
+from .json_files import read_json_object, with_line_number
 from .label_table import (
     LabelTable,
     count_voxels,
@@ -92,7 +92,7 @@ class Dataset:
     def open(cls, folder: Path | str) -> Dataset:
         """Read and check `dataset.json`; DatasetError names the file, the line and the field that is wrong."""
         path = Path(folder) / FILE_NAME
-        text, values = _load_json(path)
+        text, values = read_json_object(path, f"a prepared dataset is a folder with {FILE_NAME} in it")
         try:
             return cls._from_json(Path(folder), values)
         except DatasetError as error:
@@ -249,23 +249,6 @@ def _case_to_json(case: Case, dataset: Dataset) -> dict[str, Any]:
     if case.label_table == dataset.label_table:
         del row["table"]
     return row
-
-
-def _load_json(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the text of a JSON file and the object in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: not found; a prepared dataset is a folder with this file in it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from error
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise DatasetError(f"{path}: not a dataset: nested too deeply") from error
-    _require(isinstance(values, dict), str(path), "must hold one JSON object")
-    return text, values
 
 
 def _require(condition: object, location: str, message: str) -> None:

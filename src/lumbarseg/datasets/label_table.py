@@ -6,7 +6,6 @@ annotated, {9: ("unknown",)} anything at all.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,8 @@ from lumbarseg.anatomy import (
 )
 from lumbarseg.errors import DatasetError, LumbarsegError
 from lumbarseg.volume import Array
+
+from .json_files import read_json_object
 
 LabelTable = dict[int, tuple[str, ...]]
 
@@ -58,13 +59,10 @@ def read_label_table(path: Path, default_row_of_0: Sequence[str] = ()) -> LabelT
 
     default_row_of_0 : names for the value 0 if the file does not have it
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if default_row_of_0 and isinstance(values, dict):
-            values = {"0": list(default_row_of_0), **values}
-        return parse_label_table(values, str(path))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: not a JSON file: {error}") from error
+    _, values = read_json_object(path)
+    if default_row_of_0:
+        values = {"0": list(default_row_of_0), **values}
+    return parse_label_table(values, str(path))
 
 
 def label_table_to_json(table: Mapping[int, Iterable[str]]) -> dict[str, list[str]]:

@@ -6,7 +6,6 @@ saves 1..n in the order of its scene.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.errors import DatasetError
 
 from .dataset import is_relative_inside
+from .json_files import read_json_object
 
 DATASTORE_FILE = "datastore_v2.json"
 FINAL, ORIGINAL = "final", "original"
@@ -82,7 +82,9 @@ def list_exams(studies: Path) -> tuple[list[DatastoreExam], list[tuple[str, str]
     DatasetError when the folder holds no datastore, or its table is malformed.
     """
     path = studies / DATASTORE_FILE
-    values = _load_table(path)
+    _, values = read_json_object(path, "give the folder that MONAI Label serves")
+    if not isinstance(values.get("objects"), dict):
+        raise DatasetError(f"{path}: objects: must be a table of exams; is this a datastore of MONAI Label?")
     folders = {"images_dir": values.get("images_dir", ""), "labels_dir": values.get("labels_dir", _LABELS_FOLDER)}
     for key, folder in folders.items():
         if not is_relative_inside(folder):
@@ -97,24 +99,6 @@ def list_exams(studies: Path) -> tuple[list[DatastoreExam], list[tuple[str, str]
     unlisted = _unlisted_labels(studies / folders["labels_dir"] / FINAL, values["objects"])
     refused += [(file.name.partition(".")[0], f"{file.name}: {reason}") for file in unlisted]
     return exams, refused
-
-
-def _load_table(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{path.parent}: holds no {DATASTORE_FILE}; give the folder that MONAI Label serves"
-        ) from None
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}: line {error.lineno}: not JSON: {error.msg}; is the server writing it?") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DatasetError(f"{path}: not the table of a datastore: {error}") from error
-    if not isinstance(values, dict) or not isinstance(values.get("objects"), dict):
-        raise DatasetError(f"{path}: objects: must be a table of exams; is this a datastore of MONAI Label?")
-    return values
 
 
 def _parse_exam(studies: Path, name: str, entry: Any, images: str, labels: str) -> DatastoreExam:

@@ -192,9 +192,9 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"holds no datastore_v2\.json"),
-        ("{", r"line 1: not JSON"),
-        ("[]", "objects: must be a table"),
+        (None, r"datastore_v2\.json: not found; give the folder"),
+        ("{", r"line 1, column 2: not JSON"),
+        ("[]", "must hold one JSON object"),
         ('{"objects": {}, "labels_dir": "../x"}', "labels_dir: must be a folder inside"),
     ],
 )

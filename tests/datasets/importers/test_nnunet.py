@@ -212,10 +212,10 @@ def test_a_folder_of_another_kind(tmp_path: Path) -> None:
         nnunet.make_importer(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "dataset.json").write_text("[]")
-    with pytest.raises(DatasetError, match=r"no dataset\.json of nnU-Net"):
+    with pytest.raises(DatasetError, match=r"must hold one JSON object"):
         nnunet.make_importer(tmp_path)
     (tmp_path / "a" / "dataset.json").write_text("{")
-    with pytest.raises(DatasetError, match="not a JSON file"):
+    with pytest.raises(DatasetError, match="not JSON"):
         nnunet.make_importer(tmp_path)
     empty = raw_folder(tmp_path / "b", LABELS, ()) if (tmp_path / "b").mkdir() is None else tmp_path
     with pytest.raises(DatasetError, match="no pair of image and labels"):

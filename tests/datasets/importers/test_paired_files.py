@@ -145,7 +145,7 @@ def test_a_folder_of_another_kind_and_a_table_of_none(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     for table, message in (
         ("spyder", "neither a file with a label table nor one of"),
-        (tmp_path / "bad.json", "not a JSON file"),
+        (tmp_path / "bad.json", "not JSON"),
     ):
         with pytest.raises(DatasetError, match=message):
             paired_files.make_importer(table)

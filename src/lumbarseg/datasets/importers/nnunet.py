@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ from lumbarseg.errors import DatasetError
 from lumbarseg.io.discovery import IMAGE_SUFFIXES
 
 from ..dataset import is_relative_inside
+from ..json_files import read_json_object
 from ..label_names import ParsedLabelName, parse_label_name
 from ..label_table import UNKNOWN, LabelTable
 from ..schemes import labels_for_names, names_for_labels, unannotated_names
@@ -70,7 +70,9 @@ def make_importer(
     """
     folder = _find_folder(Path(source))
     path = folder / _FILE_NAME
-    values = _load_json(path)
+    _, values = read_json_object(path)
+    if "labels" not in values:
+        raise DatasetError(f"{path}: no dataset.json of nnU-Net or the Decathlon: it has no field labels")
     names = label_table_from_names(values.get("labels"), path) if not table else (load_label_table(table), ())
     label_table, warnings = names
     raw_dataset = _parse_dataset_json(folder, values, channel)
@@ -167,16 +169,6 @@ def _find_folder(source: Path) -> Path:
         reason = f"holds {len(below)} datasets" if below else f"holds no {_FILE_NAME}"
         raise DatasetError(f"{source}: {reason}; give the folder DatasetNNN_Name or TaskNN_Name")
     return below[0]
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path}: not a JSON file: {error}") from error
-    if not isinstance(values, dict) or "labels" not in values:
-        raise DatasetError(f"{path}: no dataset.json of nnU-Net or the Decathlon: it has no field labels")
-    return values
 
 
 def _parse_dataset_json(folder: Path, values: Mapping[str, Any], channel: str) -> _RawDataset:

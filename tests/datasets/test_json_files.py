@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumbarseg.datasets.json_lines import find_line, with_line_number
+from lumbarseg.datasets.json_files import find_line, with_line_number
 
 TEXT = """{
  "name": "a, b: {c}",

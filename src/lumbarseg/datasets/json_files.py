@@ -1,13 +1,34 @@
-"""Line numbers of values in a JSON text, for error messages."""
+"""JSON files, and line numbers of values in them, for error messages."""
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Any
+
+from lumbarseg.errors import DatasetError
 
 _KEY_PATH = re.compile(r"(\w+)(?:\[(\w+)\])?(?:: (\w+)(?:\[(\w+)\])?)?: ")
 _SPACE = re.compile(r"\s*")
 _DECODER = json.JSONDecoder()
+
+
+def read_json_object(path: Path, hint: str = "check the path") -> tuple[str, dict[str, Any]]:
+    """Return the text of a JSON file and the object in it; DatasetError, with `hint` where the file is missing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: not found; {hint}") from None
+    except json.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+        raise DatasetError(f"{path}: {reason}; is another program writing it?") from error
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise DatasetError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(values, dict):
+        raise DatasetError(f"{path}: must hold one JSON object")
+    return text, values
 
 
 def with_line_number(message: str, text: str) -> str:
