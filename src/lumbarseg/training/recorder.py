@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from lumbarseg.io import write_json
@@ -38,19 +37,15 @@ class RunRecorder:
         self.history = History.read(run_folder / HISTORY_FILE, state.step)
         self.log = TensorBoardLog(run_folder / _LOG_FOLDER, state.step)
         group = state.process_group.description
-        self._print(f"{data.exam_counts}; {state.precision} on {state.device}{group}")
+        _print(f"{data.exam_counts}; {state.precision} on {state.device}{group}")
         for line in describe_limits(data):
-            self._print(line)
+            _print(line)
         self.progress = ProgressBar("steps", state.settings.steps, state.step)
         self.saved_at = time.monotonic()
         self.start = self.saved_at - state.elapsed_seconds
 
-    def __enter__(self) -> RunRecorder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the progress bar and close the log."""
         self.progress.close()
         self.log.close()
 
@@ -110,7 +105,7 @@ class RunRecorder:
                 self.log.log_scalars(step, {f"dice/{label}": dice, f"volume ratio/{label}": ratio})
         self.log.log_scalars(step, {"score": score})
         self.history.add(step, {"score": score, "mixed": len(report.name_errors), **report.dice_by_structure()})
-        self._print(f"step {step}  {report.summary_line}")
+        _print(f"step {step}  {report.summary_line}")
 
     def _write_result(self, finished: bool, worst: tuple[WorstCase, ...]) -> None:
         self.history.write(self.folder / HISTORY_FILE)
@@ -118,9 +113,9 @@ class RunRecorder:
         if self.on_validation:
             self.on_validation(self.folder, worst)
 
-    @staticmethod
-    def _print(text: str) -> None:
-        ProgressBar.write(text, file=sys.stderr)
+
+def _print(text: str) -> None:
+    ProgressBar.write(text, file=sys.stderr)
 
 
 def summarize_run(state: TrainingState, data: TrainingData, history: History, finished: bool) -> dict[str, Any]:

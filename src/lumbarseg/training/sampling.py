@@ -16,13 +16,7 @@ import torch
 from lumbarseg.errors import DatasetError
 from lumbarseg.volume import Array
 
-from .augmentation import (
-    apply_intensity_transform,
-    apply_spatial_transform,
-    draw_intensity_transform,
-    draw_spatial_transform,
-    truncate_field_of_view,
-)
+from . import augmentation
 from .settings import TrainingSettings
 from .training_volumes import BYTES_PER_INTENSITY, TrainingVolume, extract_block, extract_slab
 
@@ -82,11 +76,11 @@ def _make_sample(
 ) -> tuple[torch.Tensor, Array]:
     """Return one sample of an exam: (5 or depth, crop, crop) float32 and its codes."""
     image, codes = _draw_block(volume, settings.depth, rng) if settings.depth else _draw_slices(volume, rng)
-    intensity = draw_intensity_transform(rng)
-    spatial = draw_spatial_transform(rng, (codes.shape[-2], codes.shape[-1]), volume.spine_pixels, settings.crop_size)
-    crop, codes = apply_spatial_transform(image, codes, spatial, settings.crop_size)
-    crop, codes = truncate_field_of_view(crop, codes, intensity.truncated_side)
-    return apply_intensity_transform(crop / BYTES_PER_INTENSITY, intensity, rng), codes
+    intensity, plane = augmentation.draw_intensity_transform(rng), (codes.shape[-2], codes.shape[-1])
+    spatial = augmentation.draw_spatial_transform(rng, plane, volume.spine_pixels, settings.crop_size)
+    crop, codes = augmentation.apply_spatial_transform(image, codes, spatial, settings.crop_size)
+    crop, codes = augmentation.truncate_field_of_view(crop, codes, intensity.truncated_side)
+    return augmentation.apply_intensity_transform(crop / BYTES_PER_INTENSITY, intensity, rng), codes
 
 
 def _draw_slices(volume: TrainingVolume, rng: np.random.Generator) -> tuple[Array, Array]:

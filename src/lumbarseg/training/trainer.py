@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def _train_as_main_process(
     state: TrainingState, data: TrainingData, run_folder: Path, on_validation: ValidationCallback | None
 ) -> None:
     """Take all remaining steps, and write checkpoints, validation scores and logs."""
-    with RunRecorder(state, data, run_folder, on_validation) as recorder:
+    with closing(RunRecorder(state, data, run_folder, on_validation)) as recorder:
         for batch in _remaining_batches(state, data):
             last = recorder.record_step(train_step(state, batch), batch)
             state.process_group.broadcast(state.elapsed_seconds, last)
