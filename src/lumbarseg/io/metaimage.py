@@ -11,9 +11,8 @@ import numpy as np
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array
 
-from .file_access import open_for_reading
-from .raw_image import LPS_TO_RAS, RawImage
-from .voxel_data import VoxelLayout, decode_text, read_volume
+from .raw_image import LPS_TO_RAS, RawImage, read_raw_image
+from .voxel_data import VoxelLayout, decode_text
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -43,19 +42,13 @@ def is_metaimage(head: bytes) -> bool:
 
 
 def read(path: Path, volume_index: int | None = None) -> RawImage:
-    """Read a MetaImage; volume_index: which volume of a 4-D file, counted from 0.
+    """Read a MetaImage; see `read_raw_image`."""
+    return read_raw_image(path, volume_index, "MetaImage", _parse_header)
 
-    Raises
-    ------
-    FileError, GridError
-        If the file cannot be read, or its header gives no usable geometry.
-    """
-    with open_for_reading(path) as stream:
-        fields = _read_fields(path, stream)
-        layout = _layout(path, fields)
-        array, notes = read_volume(path, stream, layout, volume_index)
-    metadata = {"format": "MetaImage", "voxel_type": layout.dtype.name}
-    return RawImage(array, LPS_TO_RAS @ _lps_affine(path, fields), [*notes, *_notes(fields)], metadata)
+
+def _parse_header(path: Path, stream: BinaryIO) -> tuple[VoxelLayout, Array, list[str]]:
+    fields = _read_fields(path, stream)
+    return _layout(path, fields), LPS_TO_RAS @ _lps_affine(path, fields), _notes(fields)
 
 
 def _read_fields(path: Path, stream: BinaryIO) -> Fields:

@@ -13,9 +13,8 @@ import numpy as np
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array
 
-from .file_access import open_for_reading
-from .raw_image import RawImage
-from .voxel_data import VoxelLayout, check_single_file, decode_text, read_volume
+from .raw_image import RawImage, read_raw_image
+from .voxel_data import VoxelLayout, check_single_file, decode_text
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -52,19 +51,14 @@ def is_nrrd(head: bytes) -> bool:
 
 
 def read(path: Path, volume_index: int | None = None) -> RawImage:
-    """Read an NRRD file; volume_index: which volume of a 4-D file, counted from 0.
+    """Read an NRRD file; see `read_raw_image`."""
+    return read_raw_image(path, volume_index, "NRRD", _parse_header)
 
-    Raises
-    ------
-    FileError, GridError
-        If the file cannot be read, or its header gives no usable geometry.
-    """
-    with open_for_reading(path) as stream:
-        header = _read_header(path, stream)
-        layout = _layout(path, header)
-        array, notes = read_volume(path, stream, layout, volume_index)
-    affine, affine_notes = _affine(path, header, layout.axes)
-    return RawImage(array, affine, [*notes, *affine_notes], {"format": "NRRD", "voxel_type": layout.dtype.name})
+
+def _parse_header(path: Path, stream: BinaryIO) -> tuple[VoxelLayout, Array, list[str]]:
+    header = _read_header(path, stream)
+    layout = _layout(path, header)
+    return layout, *_affine(path, header, layout.axes)
 
 
 def parse_header(stream: BinaryIO) -> Header:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.volume import Array, Grid, Volume
 
-from .voxel_data import format_sizes
+from .file_access import open_for_reading
+from .voxel_data import VoxelLayout, format_sizes, read_volume
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ASSUMED_THICKNESS = 4.0  # mm, of a single slice whose header names none; the usual distance of sagittal slices
@@ -46,6 +48,32 @@ class RawImage:
     notes: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     source_images: SourceImages | None = None
+
+
+def read_raw_image(
+    path: Path,
+    volume_index: int | None,
+    format_name: str,
+    parse_header: Callable[[Path, BinaryIO], tuple[VoxelLayout, Array, list[str]]],
+) -> RawImage:
+    """Read a file that consists of a header and voxels.
+
+    Parameters
+    ----------
+    volume_index
+        Which volume of a 4-D file, counted from 0.
+    parse_header
+        Reads the header from a stream and returns the layout of the voxels, the affine to RAS+ mm, and notes.
+
+    Raises
+    ------
+    FileError, GridError
+        If the file cannot be read, or its header gives no usable geometry.
+    """
+    with open_for_reading(path) as stream:
+        layout, affine, notes = parse_header(path, stream)
+        array, voxel_notes = read_volume(path, stream, layout, volume_index)
+    return RawImage(array, affine, voxel_notes + notes, {"format": format_name, "voxel_type": layout.dtype.name})
 
 
 def to_image_volume(path: Path, raw: RawImage) -> Volume:
