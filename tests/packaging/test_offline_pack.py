@@ -161,7 +161,7 @@ def test_wheels_fit_their_target_in_the_installed_version(other_pack: Path) -> N
         assert {"lumbarseg", "pip", "onnxruntime", "numpy", "scipy"} <= set(wheels)
         for name, (_, result, _, tags) in wheels.items():
             assert tags & supported(target), f"{name} does not fit {target}"
-            if name not in ("lumbarseg", "pip"):
+            if name not in ("lumbarseg", "pip", "colorama"):  # colorama: Windows only
                 assert str(result) == version(name).partition("+")[0]
 
 

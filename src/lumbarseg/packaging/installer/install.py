@@ -5,6 +5,7 @@ This program runs on the target computer and needs nothing but its Python.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ PACK_FOLDER = Path(__file__).resolve().parent
 WINDOWS = os.name == "nt"
 CHECKSUM_FILE = "SHA256SUMS"
 MARKER_FILE = "lumbarseg-pack.json"  # in environments of this program, which it may replace
+print_line = functools.partial(print, flush=True)
 TEST_SCRIPT = "from lumbarseg.inference import Model, default_model_path; Model.load(default_model_path())"
 
 
@@ -54,12 +56,6 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("lumbarseg: error: interrupted; nothing is installed\n")
         return 130
     return 0
-
-
-def print_line(text: str) -> None:
-    """Print a line immediately."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def matching_wheels(pack: dict[str, Any]) -> list[str]:
