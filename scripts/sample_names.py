@@ -44,10 +44,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--docstrings", action="store_true")
     args = parser.parse_args()
-    found = [
+    names = [
         (path.relative_to(ROOT), name, node) for path in sorted(ROOT.rglob("*.py")) for name, node in definitions(path)
     ]
-    for number, (path, name, node) in enumerate(random.Random(args.seed).sample(found, args.n), 1):  # noqa: S311
+    for number, (path, name, node) in enumerate(random.Random(args.seed).sample(names, args.n), 1):  # noqa: S311
         print(f"{number}. {path}: {name}{signature(node)}")
         if args.docstrings:
             print(f"    {ast.get_docstring(node) or '(no docstring)'}\n")

@@ -6,7 +6,6 @@ import ast
 import statistics
 from pathlib import Path
 
-import pytest
 from tests.architecture import ROOT, parse
 
 FILES = [
@@ -32,7 +31,6 @@ def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 LENGTHS = {function: lines for path in FILES for function, lines in function_lengths(path).items()}
 
 
-@pytest.mark.xfail(reason="parsers of segment and train, draw_spine", strict=False)
 def test_no_function_is_long() -> None:
     assert {function: lines for function, lines in LENGTHS.items() if lines > MAX_FUNCTION} == {}
 
@@ -41,7 +39,6 @@ def test_nine_functions_in_ten_are_short() -> None:
     assert statistics.quantiles(LENGTHS.values(), n=10)[-1] < P90_FUNCTION
 
 
-@pytest.mark.xfail(reason="training/trainer.py", strict=False)
 def test_no_file_is_long() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
     assert {path: lines for path, lines in lengths.items() if lines >= MAX_FILE} == {}

@@ -132,7 +132,6 @@ def test_the_table_has_no_cycle_and_no_unused_row() -> None:
     assert set(ROOMS) == {module.room for module in package_modules()}
 
 
-@pytest.mark.xfail(reason="two circles are left: batch.exam_result, training.run_summary", strict=False)
 def test_no_module_imports_itself_through_others() -> None:
     """Type-only and late imports count as well."""
     try:

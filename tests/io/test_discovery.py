@@ -65,8 +65,8 @@ def test_a_folder_gives_its_volumes_but_not_our_own_labels(tmp_path: Path) -> No
 
 def test_files_stand_for_themselves_once_and_in_order(tmp_path: Path) -> None:
     create_files(tmp_path / "b.nii.gz", tmp_path / "a.nii.gz", tmp_path / "x_labels.nii.gz")
-    given = [tmp_path / "x_labels.nii.gz", tmp_path / "b.nii.gz", tmp_path, tmp_path / "b.nii.gz"]
-    assert [path.name for path in find_exams(given)] == ["x_labels.nii.gz", "b.nii.gz", "a.nii.gz"]
+    addresses = [tmp_path / "x_labels.nii.gz", tmp_path / "b.nii.gz", tmp_path, tmp_path / "b.nii.gz"]
+    assert [path.name for path in find_exams(addresses)] == ["x_labels.nii.gz", "b.nii.gz", "a.nii.gz"]
 
 
 def test_exams_may_have_the_same_name(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_the_directory_of_a_disc_stands_for_its_folder(tmp_path: Path) -> None:
     disc.write(tmp_path / "disc")
     shutil.copy(tmp_path / "disc" / "DICOMDIR", tmp_path / "disc" / "INDEX")
     assert find_exams([tmp_path / "disc" / "DICOMDIR"]) == find_exams([tmp_path / "disc"]) == [tmp_path / "disc"]
-    for given in (tmp_path / "disc" / "DICOMDIR", tmp_path / "disc"):
-        exam = read_exam(given)
+    for addresses in (tmp_path / "disc" / "DICOMDIR", tmp_path / "disc"):
+        exam = read_exam(addresses)
         assert (exam.volume.array == SMALL.array).all() and len(exam.notes) == 1
 
 
