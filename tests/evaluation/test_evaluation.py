@@ -154,7 +154,7 @@ def test_label_files_that_do_not_match_the_case(data: Dataset, tmp_path: Path) -
     with pytest.raises(DatasetError, match="value 7"):
         evaluate_case(data.name, case, [predictor_from_files(unexplained, {0: ("background",), 1: ("L4",)})])
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(DatasetError, match="table of voxel values"):
+    with pytest.raises(DatasetError, match="must hold one JSON object"):
         read_label_table(tmp_path / "list.json", ["background"])
 
 
