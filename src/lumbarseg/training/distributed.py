@@ -43,19 +43,9 @@ class ProcessGroup:
         return self.rank == 0
 
     @property
-    def is_single(self) -> bool:
-        """Return whether there is no other process."""
-        return self.world_size == 1
-
-    @property
     def sample_slice(self) -> slice:
         """Return which samples of a batch this process computes."""
         return slice(self.rank, None, self.world_size)
-
-    @property
-    def description(self) -> str:
-        """Return the number of processes as text, empty for one."""
-        return "" if self.is_single else f", {self.world_size} processes"
 
     def sum_over_processes(self, value: Tensor) -> Tensor:
         """Return the sum of `value` over all processes, for a loss that is computed alike in all of them.
@@ -63,7 +53,7 @@ class ProcessGroup:
         The gradient is that of this process's own summand, times the number of processes: DistributedDataParallel
         takes the mean of the gradients, and the gradient of the whole batch is their sum.
         """
-        if self.is_single:
+        if self.world_size == 1:
             return value
         total = value.detach().clone()
         dist.all_reduce(total)
@@ -71,7 +61,7 @@ class ProcessGroup:
 
     def broadcast(self, *values: float) -> list[float]:
         """Return the values of rank 0 in every process."""
-        if self.is_single:
+        if self.world_size == 1:
             return list(values)
         row = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.broadcast(row, 0)
@@ -82,7 +72,7 @@ class ProcessGroup:
 
         On CUDA these are torch's SyncBatchNorm, which refuses tensors of the CPU.
         """
-        if self.is_single:
+        if self.world_size == 1:
             return network
         if self.device.type == "cuda":
             return nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -93,7 +83,7 @@ class ProcessGroup:
 
     def parallelise(self, network: nn.Module) -> nn.Module:
         """Return the module whose forward pass averages gradients over the processes in the backward pass."""
-        if self.is_single:
+        if self.world_size == 1:
             return network
         return DistributedDataParallel(network, broadcast_buffers=False)
 

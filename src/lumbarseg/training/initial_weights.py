@@ -100,7 +100,10 @@ def _from_model_file(path: Path) -> InitialWeights:
             weights |= _convolution_weights(layer[1], tensors[node.input[1]], tensors[node.input[2]])
     levels = sum(re.fullmatch(r"down\.\d+\.0\.weight", name) is not None for name in weights)
     channels = tuple(len(weights[f"down.{i}.0.weight"]) for i in range(levels))
-    _check_shapes(path, channels, card.spec.inputs, weights)
+    try:
+        PlanarUNet(channels, card.spec.inputs).load_state_dict(weights)
+    except (RuntimeError, IndexError):  # other names or shapes; no levels at all
+        raise _unknown_network(path) from None
     provenance = {"file": path.name, "digest": card.digest, **_inherited_details(card.details)}
     return InitialWeights(path, network, channels, card.spec, weights, card.trained_kinds, provenance, True)
 
@@ -119,14 +122,6 @@ def _convolution_weights(name: str, weight: Tensor, bias: Tensor) -> Weights:
         f"{norm}.running_var": torch.ones_like(bias),
         f"{norm}.num_batches_tracked": torch.tensor(0),
     }
-
-
-def _check_shapes(path: Path, channels: tuple[int, ...], inputs: int, weights: Weights) -> None:
-    if not channels:
-        raise _unknown_network(path)
-    expected = {name: value.shape for name, value in PlanarUNet(channels, inputs).state_dict().items()}
-    if expected != {name: value.shape for name, value in weights.items()}:
-        raise _unknown_network(path)
 
 
 def _unknown_network(path: Path) -> ModelError:

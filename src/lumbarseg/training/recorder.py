@@ -36,8 +36,9 @@ class RunRecorder:
         self.state, self.data, self.folder, self.on_validation = state, data, run_folder, on_validation
         self.history = History.read(run_folder / HISTORY_FILE, state.step)
         self.log = TensorBoardLog(run_folder / _LOG_FOLDER, state.step)
-        group = state.process_group.description
-        _print(f"{data.exam_counts}; {state.precision} on {state.device}{group}")
+        processes = state.process_group.world_size
+        suffix = f", {processes} processes" if processes > 1 else ""
+        _print(f"{data.exam_counts}; {state.precision} on {state.device}{suffix}")
         for line in describe_limits(data):
             _print(line)
         self.progress = ProgressBar("steps", state.settings.steps, state.step)
