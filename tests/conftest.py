@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 
 from lumbarseg.batch.demo import synthetic_exam  # noqa: E402
 from lumbarseg.errors import ModelError  # noqa: E402
-from lumbarseg.inference import bundled_model_path  # noqa: E402
+from lumbarseg.inference import Model, bundled_model_path  # noqa: E402
 from lumbarseg.io import write_image  # noqa: E402
 from lumbarseg.phantom import Phantom  # noqa: E402
 from lumbarseg.volume import Volume  # noqa: E402
@@ -54,6 +54,12 @@ def model_file() -> Path:
         return bundled_model_path()
     except ModelError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def bundled_model(model_file: Path) -> Model:
+    """Return the model of the package, loaded once."""
+    return Model.load(model_file)
 
 
 @pytest.fixture(scope="session")

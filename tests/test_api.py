@@ -11,17 +11,9 @@ from tests.datasets.small_phantoms import exam
 
 import lumbarseg
 from lumbarseg.anatomy import LEVELS
-from lumbarseg.errors import FileError, LumbarsegError, ModelError
-from lumbarseg.inference import Model, bundled_model_path
+from lumbarseg.errors import FileError, LumbarsegError
+from lumbarseg.inference import Model
 from lumbarseg.io import read_image, read_labels, write_image
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    try:
-        return Model.load(bundled_model_path())
-    except ModelError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +24,8 @@ def exam_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def spine(exam_file: Path, model: Model) -> lumbarseg.SegmentedSpine:
-    return lumbarseg.segment(exam_file, model)
+def spine(exam_file: Path, bundled_model: Model) -> lumbarseg.SegmentedSpine:
+    return lumbarseg.segment(exam_file, bundled_model)
 
 
 def test_one_line_segments_a_file(exam_file: Path, spine: lumbarseg.SegmentedSpine) -> None:
@@ -42,8 +34,10 @@ def test_one_line_segments_a_file(exam_file: Path, spine: lumbarseg.SegmentedSpi
     assert np.array_equal(result.labels.array, spine.labels.array)
 
 
-def test_volume_has_the_same_result_as_its_file(exam_file: Path, spine: lumbarseg.SegmentedSpine, model: Model) -> None:
-    result = lumbarseg.segment(read_image(exam_file), model)
+def test_volume_has_the_same_result_as_its_file(
+    exam_file: Path, spine: lumbarseg.SegmentedSpine, bundled_model: Model
+) -> None:
+    result = lumbarseg.segment(read_image(exam_file), bundled_model)
     assert np.array_equal(result.labels.array, spine.labels.array)
 
 
@@ -75,16 +69,16 @@ def test_unknown_suffix_is_an_error(spine: lumbarseg.SegmentedSpine, tmp_path: P
         spine.save(tmp_path / "exam.seg.dcm")
 
 
-def test_level_names_are_case_insensitive(exam_file: Path, model: Model) -> None:
-    result = lumbarseg.segment(exam_file, model, lowest="l4")
+def test_level_names_are_case_insensitive(exam_file: Path, bundled_model: Model) -> None:
+    result = lumbarseg.segment(exam_file, bundled_model, lowest="l4")
     assert result.levels[-1].name == "L4"
     centre = result.levels[-2].centre
-    assert lumbarseg.segment(exam_file, model, pins=[("l2", centre)]).levels[-2].name == "L2"
+    assert lumbarseg.segment(exam_file, bundled_model, pins=[("l2", centre)]).levels[-2].name == "L2"
 
 
-def test_unknown_level_lists_the_names(exam_file: Path, model: Model) -> None:
+def test_unknown_level_lists_the_names(exam_file: Path, bundled_model: Model) -> None:
     with pytest.raises(LumbarsegError, match=r"'L9' is not a vertebra; choose one of T1, .*, L6"):
-        lumbarseg.segment(exam_file, model, lowest="L9")
+        lumbarseg.segment(exam_file, bundled_model, lowest="L9")
     assert LEVELS[-1] == "L6"
 
 

@@ -18,20 +18,11 @@ from lumbarseg.active_learning.uncertainty import (
     rank_exams,
     sort_by_uncertainty,
 )
-from lumbarseg.errors import ModelError
-from lumbarseg.inference import Model, bundled_model_path
+from lumbarseg.inference import Model
 from lumbarseg.io import write_image
 from lumbarseg.volume import Volume
 
 fractions = st.floats(0, 1)
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    try:
-        return Model.load(bundled_model_path())
-    except ModelError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +36,10 @@ def noisy(volume: Volume, sigma: float) -> Volume:
     return Volume((volume.array + np.abs(noise)).astype(np.float32), volume.affine)
 
 
-def test_noise_increases_uncertainty(model: Model, clear: Volume) -> None:
+def test_noise_increases_uncertainty(bundled_model: Model, clear: Volume) -> None:
     plain, spoilt = (
-        estimate_uncertainty("plain", clear, model),
-        estimate_uncertainty("spoilt", noisy(clear, 0.25), model),
+        estimate_uncertainty("plain", clear, bundled_model),
+        estimate_uncertainty("spoilt", noisy(clear, 0.25), bundled_model),
     )
     assert plain.value < spoilt.value
     assert spoilt.reasons
@@ -58,19 +49,22 @@ def test_noise_increases_uncertainty(model: Model, clear: Volume) -> None:
     assert len(plain.reasons) == len(reported)
 
 
-def test_same_second_model_adds_no_uncertainty(model: Model, clear: Volume) -> None:
-    single, both = estimate_uncertainty("x", clear, model), estimate_uncertainty("x", clear, model, model)
+def test_same_second_model_adds_no_uncertainty(bundled_model: Model, clear: Volume) -> None:
+    single, both = (
+        estimate_uncertainty("x", clear, bundled_model),
+        estimate_uncertainty("x", clear, bundled_model, bundled_model),
+    )
     assert both.components["second_model"] == 0
     assert both.value == single.value
 
 
-def test_noise_is_not_segmented_and_ct_is_unusable(model: Model, clear: Volume) -> None:
+def test_noise_is_not_segmented_and_ct_is_unusable(bundled_model: Model, clear: Volume) -> None:
     noise = Volume(np.random.default_rng(0).random((12, 64, 64), np.float32), np.diag([4.0, 1, 1, 1]))
-    score = estimate_uncertainty("noise", noise, model)
+    score = estimate_uncertainty("noise", noise, bundled_model)
     assert score.not_segmented
     assert score.value == 1
     assert score.reasons[0].startswith("no segmentation: ")
-    ct = estimate_uncertainty("ct", Volume(clear.array - 1000, clear.affine), model)
+    ct = estimate_uncertainty("ct", Volume(clear.array - 1000, clear.affine), bundled_model)
     assert ct.unusable
     assert "CT" in ct.reasons[0]
 
@@ -98,19 +92,19 @@ def test_score_is_between_0_and_1_and_never_decreases(values: list[float], posit
     assert before >= max(values) - 1e-4
 
 
-def test_exams_are_scored_once_per_model(model: Model, clear: Volume, tmp_path: Path) -> None:
+def test_exams_are_scored_once_per_model(bundled_model: Model, clear: Volume, tmp_path: Path) -> None:
     write_image(clear, tmp_path / "a.nii.gz")
     write_image(noisy(clear, 0.3), tmp_path / "b.nii.gz")
     (tmp_path / "c.nii.gz").write_bytes(b"nothing")
     exams = {name: tmp_path / f"{name}.nii.gz" for name in "abc"}
     cache = tmp_path / "cache.json"
-    first = rank_exams(exams, model, cache_path=cache)
+    first = rank_exams(exams, bundled_model, cache_path=cache)
     assert first.names == ("b", "a", "c")
     assert first.scores[-1].unusable
-    assert rank_exams(exams, model, cache_path=cache, time_limit=-1) == first  # no time, but all are cached
-    rank_exams({"a": exams["a"]}, model, model, cache)  # other models do not replace these scores
-    assert rank_exams(exams, model, cache_path=cache, time_limit=-1) == first
+    assert rank_exams(exams, bundled_model, cache_path=cache, time_limit=-1) == first  # no time, but all are cached
+    rank_exams({"a": exams["a"]}, bundled_model, bundled_model, cache)  # other models do not replace these scores
+    assert rank_exams(exams, bundled_model, cache_path=cache, time_limit=-1) == first
     write_image(noisy(clear, 0.2), tmp_path / "a.nii.gz")
-    assert rank_exams(exams, model, cache_path=cache, time_limit=-1).not_scored == ("a",)
+    assert rank_exams(exams, bundled_model, cache_path=cache, time_limit=-1).not_scored == ("a",)
     cache.write_text("{")
-    assert rank_exams(exams, model, cache_path=cache, time_limit=-1).not_scored == ("a", "b", "c")
+    assert rank_exams(exams, bundled_model, cache_path=cache, time_limit=-1).not_scored == ("a", "b", "c")
