@@ -15,6 +15,7 @@ EXTRAS = {
     "training": "torch",
     "benchmarks/test_active_learning.py": "torch",
     "benchmarks/test_benchmarks.py": "torch",
+    "benchmarks/test_simulated_clicks.py": "torch",
     "cli/test_train.py": "torch",
     "server/live": "onnx",
 }

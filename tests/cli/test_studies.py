@@ -57,8 +57,8 @@ def test_a_study_is_segmented_like_the_same_volume_in_nifti(
     out = tmp_path / "out"
     assert main(["segment", str(study), str(archive), str(tmp_path / "same.nii.gz"), "-o", str(out)]) in (0, 3)
     printed = capsys.readouterr().out
-    assert printed.count("taken: DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms)") == 2
-    assert printed.count("left out: series 2 'T1_TSE_SAG': sagittal, T1") == 2
+    assert printed.count("series: DICOM series 3 'T2_TSE_SAG': sagittal, T2 (TE 101, TR 3500 ms)") == 2
+    assert printed.count("series 2 'T1_TSE_SAG': sagittal, T1") == 2
     from_study, zipped, from_nifti = (
         read_labels(out / f"{name}_labels.nii.gz") for name in ("patient", "zipped", "same")
     )
@@ -72,7 +72,7 @@ def test_a_study_is_segmented_like_the_same_volume_in_nifti(
 def test_another_series_can_be_selected(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for series in ("2", "t1_tse"):
         assert main(["segment", str(study), "-o", str(tmp_path / series), "--series", series]) in (0, 3)
-        assert "taken: DICOM series 2 'T1_TSE_SAG'" in capsys.readouterr().out
+        assert "series: DICOM series 2 'T1_TSE_SAG'" in capsys.readouterr().out
     assert main(["segment", str(study), "-o", str(tmp_path), "--series", "99"]) == 1
     assert "no series '99' in it; it holds series 3 'T2_TSE_SAG', series 2" in capsys.readouterr().err
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK
 from tests.grids import filled
 from tests.io.itk import itk_image
 from tests.io.make_nifti import SAGITTAL, save_nifti, set_header
@@ -16,6 +15,8 @@ from tests.io.make_nifti import SAGITTAL, save_nifti, set_header
 from lumbarseg.errors import FileError, GridError
 from lumbarseg.io import read_exam, read_image, read_labels, write_image
 from lumbarseg.volume import Grid
+
+SimpleITK = pytest.importorskip("SimpleITK")
 
 VOLUME = filled(Grid((7, 9, 5), SAGITTAL))
 NAMES = ["Müller", "日本", "with blanks", "100%", "50%d", "a:b", "LIST of"]
