@@ -94,12 +94,12 @@ def test_a_volume_in_a_zip_is_read(name: str, tmp_path: Path) -> None:
 
 
 def test_headers_with_voxels_beside_them_are_read_in_a_zip(tmp_path: Path) -> None:
-    SimpleITK = pytest.importorskip("SimpleITK")
+    sitk = pytest.importorskip("SimpleITK")
     from tests.io.itk import itk_image
 
     (tmp_path / "in").mkdir()
     for name in ("a.mhd", "b.nhdr"):
-        SimpleITK.WriteImage(itk_image(SAGITTAL), str(tmp_path / "in" / name))
+        sitk.WriteImage(itk_image(SAGITTAL), str(tmp_path / "in" / name))
     archive = zip_folder(tmp_path / "in", tmp_path / "exams.zip")
     exams = find_exams([archive])
     assert [exam.name for exam in exams] == ["a.mhd", "b.nhdr"]
