@@ -15,6 +15,7 @@ from lumbarseg import measurement, preprocessing
 from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, disc_between
 from lumbarseg.inference import ModelCard, predictor
 from lumbarseg.io import raw_image
+from lumbarseg.report.exam_report import MEASUREMENT_TITLES
 from lumbarseg.segmentation import centerline, disc_planes, discs_only, instances, levels, orientation, pipeline, sacrum
 
 PORTED_MODULES: tuple[ModuleType, ...] = (
@@ -35,6 +36,7 @@ def tables_script() -> str:
         ],
         "levels": LEVELS,
         "classes": CLASSES,
+        "measurementTitles": MEASUREMENT_TITLES,
         "counting": {
             "defaultLowest": lowest,
             "supernumerary": LEVELS[-1],

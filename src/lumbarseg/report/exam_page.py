@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from . import html
+from .exam_report import MEASUREMENT_TITLES, UNITS
 
 Report = Mapping[str, Any]
 """A report as built by `build_report`."""
@@ -16,17 +17,7 @@ MEASUREMENT_NOTE = (
     "endplate faces anteriorly, a slip if the vertebra is displaced anteriorly against the one below."
 )
 
-_MEASUREMENT_COLUMNS = {
-    "volume_ml": "volume ml",
-    "anterior_mm": "anterior mm",
-    "middle_mm": "middle mm",
-    "posterior_mm": "posterior mm",
-    "depth_mm": "depth mm",
-    "tilt_top_deg": "upper tilt °",
-    "tilt_bottom_deg": "lower tilt °",
-    "canal_mm": "canal mm",
-    "slip_mm": "slip mm",
-}
+_MEASUREMENT_COLUMNS = {f"{key}_{UNITS[key]}": title for key, title in MEASUREMENT_TITLES.items()}
 _SCORE_COLUMNS = {"dice": "Dice", "ratio": "volume ratio", "found_as": "found as"}
 _MEASURED_KINDS = ("body", "disc")
 

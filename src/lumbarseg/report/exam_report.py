@@ -15,8 +15,11 @@ from lumbarseg.segmentation import Segmentation
 
 NOTICE = "Not a medical device: made for research and teaching, not for diagnosis."
 
-_UNITS = {"volume": "ml", "tilt_top": "deg", "tilt_bottom": "deg"}
-_UNITS |= dict.fromkeys(("anterior", "middle", "posterior", "depth", "canal", "slip"), "mm")
+UNITS = {"volume": "ml"} | dict.fromkeys(("anterior", "middle", "posterior", "depth"), "mm")
+UNITS |= {"tilt_top": "deg", "tilt_bottom": "deg", "canal": "mm", "slip": "mm"}
+"""Measurements in the order of the tables, with their units."""
+_TITLES = {"tilt_top": "upper tilt", "tilt_bottom": "lower tilt"}
+MEASUREMENT_TITLES = {key: f"{_TITLES.get(key, key)} {'°' if unit == 'deg' else unit}" for key, unit in UNITS.items()}
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def build_report(
         ],
         "lordosis_l1_s1_deg": lumbar_lordosis(measurements),
         "measurements": [
-            {f"{key}_{_UNITS[key]}" if key in _UNITS else key: value for key, value in row.to_dict().items()}
+            {f"{key}_{UNITS[key]}" if key in UNITS else key: value for key, value in row.to_dict().items()}
             for row in measurements
         ],
         "labels": {str(s.label): s.name for s in sorted(STRUCTURES, key=lambda s: s.label) if s.name in measured},

@@ -6,6 +6,7 @@ import { LumbarsegError } from "./volume.js";
 export const STRUCTURES = TABLES.structures; // from head to foot: {label, name, kind, order, colour, code}
 export const LEVELS = TABLES.levels;
 export const CLASSES = TABLES.classes;
+export const MEASUREMENT_TITLES = TABLES.measurementTitles; // with units, by name of the measurement
 export const CONSTANTS = TABLES.constants; // of the ported Python modules, by module name
 
 const structuresByName = new Map(STRUCTURES.map((s) => [s.name, s]));

@@ -1,19 +1,8 @@
 // Tables of a result: HTML for the page, CSV for a file.
 
-import { LEVELS, STRUCTURES, structureByName } from "./anatomy.js";
+import { LEVELS, MEASUREMENT_TITLES, STRUCTURES, structureByName } from "./anatomy.js";
 
-const SIZE_COLUMNS = {
-  volume: "volume ml",
-  anterior: "anterior mm",
-  middle: "middle mm",
-  posterior: "posterior mm",
-  depth: "depth mm",
-  tilt_top: "upper tilt °",
-  tilt_bottom: "lower tilt °",
-  canal: "canal mm",
-  slip: "slip mm",
-};
-const SIZED_KINDS = ["body", "disc"];
+const MEASURED_KINDS = ["body", "disc"];
 
 const escapeHtml = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
@@ -53,16 +42,16 @@ export function levelTable(report) {
   return `<tr><th>level</th><th>confidence</th><th>centre, RAS+ mm</th><th class="text">remarks</th></tr>${rows.join("")}`;
 }
 
-const measuredRows = (report) => report.measurements.filter((row) => SIZED_KINDS.includes(row.kind));
+const measuredRows = (report) => report.measurements.filter((row) => MEASURED_KINDS.includes(row.kind));
 const isMissing = (value) => value === undefined || value === null;
-const columnsOf = (rows) => Object.keys(SIZE_COLUMNS).filter((key) => !rows.every((row) => isMissing(row[key])));
+const columnsOf = (rows) => Object.keys(MEASUREMENT_TITLES).filter((key) => !rows.every((row) => isMissing(row[key])));
 const cell = (row, key) => (isMissing(row[key]) ? "" : row[key].toFixed(1));
 
 /** Return the table of measurements of bodies and discs. */
 export function measurementTable(report) {
   const rows = measuredRows(report);
   const columns = columnsOf(rows);
-  const head = `<tr><th></th>${columns.map((key) => `<th>${SIZE_COLUMNS[key]}</th>`).join("")}</tr>`;
+  const head = `<tr><th></th>${columns.map((key) => `<th>${MEASUREMENT_TITLES[key]}</th>`).join("")}</tr>`;
   const body = rows.map((row) => {
     const suffix = row.complete === false ? " (cut off)" : "";
     const cells = columns.map((key) => `<td>${cell(row, key)}</td>`).join("");
@@ -78,5 +67,5 @@ export function tableCsv(report) {
   const confidences = new Map(report.levels.map((level) => [level.name, level.confidence]));
   const cells = (row) => [row.name, row.kind, confidences.get(row.name) ?? "", ...columns.map((key) => row[key] ?? "")];
   const lines = rows.map((row) => cells(row).join(","));
-  return [["name", "kind", "confidence", ...columns.map((key) => SIZE_COLUMNS[key])].join(","), ...lines, ""].join("\n");
+  return [["name", "kind", "confidence", ...columns.map((key) => MEASUREMENT_TITLES[key])].join(","), ...lines, ""].join("\n");
 }
