@@ -25,10 +25,12 @@ from lumbarseg.segmentation import segment as segment_volume
 from lumbarseg.volume import Volume
 
 _SAVE_SUFFIXES = {
-    **{suffix: name for name, suffix in FORMAT_SUFFIXES.items() if name not in ("nifti", "itksnap", "dicom-sr")},
+    **{suffix: name for name, suffix in FORMAT_SUFFIXES.items() if name in ("seg-nrrd", "dicom-seg", "dicom-labelmap")},
     ".nii.gz": "labels",
     ".nii": "labels",
     ".png": "picture",
+    ".html": "html",
+    ".csv": "csv",
     ".json": "report",
 }
 """What `SegmentedSpine.save` writes, by the end of the file name."""
@@ -81,10 +83,10 @@ class SegmentedSpine:
         return Image.open(io.BytesIO(self._described.picture))
 
     def save(self, path: Path | str) -> Path:
-        """Write the label map, the picture or the report; the end of the file name decides.
+        """Write the label map, the picture, the report or the measurements; the end of the file name decides.
 
-        Label maps end in .nii.gz, .nii, .seg.nrrd, .seg.dcm or .labelmap.dcm (of DICOM exams), the picture in .png and
-        the report in .json.
+        Label maps end in .nii.gz, .nii, .seg.nrrd, .seg.dcm or .labelmap.dcm (of DICOM exams), the picture in .png, the
+        report in .html or .json and the measurements in .csv.
 
         Raises
         ------
