@@ -112,8 +112,10 @@ class _KindAnnotation:
         for value, structure in names.items():
             if display_name(structure) in labels:
                 named_values.setdefault(display_name(structure), []).append(value)
-            elif kind != "vertebra" and structure and not structure & AMBIGUOUS_NAMES:
-                unnamed += [value] * (labels_with_names(structure) <= all_labels)
+            elif kind == "vertebra" or not structure or structure & AMBIGUOUS_NAMES:
+                continue
+            elif labels_with_names(structure) <= all_labels:
+                unnamed.append(value)
         return cls(kind, named_values, unnamed) if named_values or unnamed else None
 
 
