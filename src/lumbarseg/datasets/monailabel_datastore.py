@@ -144,14 +144,14 @@ def names_of_values(
 ) -> tuple[LabelNames, str]:
     """Return what the values of a label map mean, and a warning, if any; DatasetError when that is not certain.
 
+    The names that the client sent (`label_info`) are used where the file has none. They count by their position, as 3D
+    Slicer numbers what it saves; its `idx` is wrong where other segments came before, and is used only where positions
+    cannot be meant.
+
     Parameters
     ----------
     present_values : values that occur in the map
     names_in_file : names of values that the file itself holds
-
-    The names that the client sent (`label_info`) are used where the file has none. They count by their position, as 3D
-    Slicer numbers what it saves; its `idx` is wrong where other segments came before, and is used only where positions
-    cannot be meant.
     """
     values = {int(value) for value in present_values} - {0}
     if label.info.get("values") == OWN_LABELS:
