@@ -55,7 +55,7 @@ def test_a_format_brings_the_one_that_it_needs() -> None:
     assert parsed_formats("--format", "dicom-sr", "--store") == ("dicom-seg", "dicom-sr")
 
 
-@pytest.mark.parametrize("text", ["", "dicom", "nifti,", "NIFTI", "nifti;seg-nrrd"])
+@pytest.mark.parametrize("text", ["", "dicom", "nifti,", "nifti;seg-nrrd"])
 def test_an_unknown_format_is_wrong_usage_that_lists_the_formats(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

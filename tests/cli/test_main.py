@@ -42,18 +42,42 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        [],
-        ["dance"],
-        ["segment"],
-        ["segment", "x.nii.gz"],
-        ["segment", "x.nii", "-o", "o", "--posterior-elements", "none"],
+        ([], "the following arguments are required: COMMAND; see lumbarseg --help"),
+        (["sgment"], "did you mean segment?"),
+        (["segment"], "the following arguments are required: EXAM; see lumbarseg segment --help"),
+        (["segment", "x.nii.gz"], "-o DIR is missing"),
+        (["segment", "x.nii", "-o", "o", "--overwite"], "unknown argument --overwite; did you mean --overwrite?"),
+        (["segment", "x.nii", "-o", "o", "--scheme", "Spinps"], "did you mean spineps?"),
+        (["segment", "x.nii", "-o", "o", "--posterior-elements", "none"], "choose from separate, merge, omit"),
+        (["segment", "x.nii", "-o", "o", "--format", "dcm"], "'dcm' is not a format; choose from nifti"),
+        (["segment", "x.nii", "-o", "o", "--lowest", "L9"], "names run from"),
+        (["segment", "https://pacs/studies/1.2", "-o", "o"], "write dicomweb:https://pacs/studies/1.2"),
+        (["segment", "https://example.org/exam.nii.gz", "-o", "o"], "download it first"),
+        (["import", "foldr", "a", "b"], "did you mean folder?"),
+        (["import", "chu", "a", "b", "--json", "--sed", "3"], "did you mean --seed?"),
     ],
 )
-def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_one_line_with_a_suggestion(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
-    assert "usage: lumbarseg" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lumbarseg: error: ")
+    assert message in line
+
+
+def test_levels_formats_and_schemes_are_case_insensitive() -> None:
+    options = ["--lowest", "l5", "--pin", "t12@1,2,3", "--format", "NIfTI", "--scheme", "SPIDER", "--device", "CPU"]
+    args = build_parser("segment").parse_args(["segment", "x.nii", "-o", "o", *options])
+    assert (args.lowest, args.pin, args.format) == ("L5", [("T12", (1.0, 2.0, 3.0))], ["nifti"])
+    assert (args.scheme, args.device) == ("spider", "cpu")
+
+
+def test_a_misspelt_shipped_model_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", str(tmp_path), "-o", str(tmp_path), "--model", "shiped"]) == 1
+    assert "write shipped for the model of the package" in capsys.readouterr().err
 
 
 class _Raise:

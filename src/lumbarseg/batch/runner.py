@@ -14,7 +14,7 @@ from lumbarseg.clicks import parse_clicks
 from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import FileError, LumbarsegError, SegmentError
 from lumbarseg.executors import DaskExecutor, ProcessExecutor
-from lumbarseg.inference import default_model_path
+from lumbarseg.inference import bundled_model_path, default_model_path
 from lumbarseg.inference.model import read_card
 from lumbarseg.io import atomic_write, exam_name, find_exams
 from lumbarseg.io.file_access import open_for_reading
@@ -94,6 +94,8 @@ class BatchRun:
                 text = stream.read().decode("utf-8", "replace")
             exam_options = replace(exam_options, clicks=parse_clicks(text, str(options.clicks_file)))
         model = options.model or default_model_path()
+        if str(model) == "shipped" and not model.exists():
+            model = bundled_model_path()
         return ExamTask(
             exam_options,
             model,

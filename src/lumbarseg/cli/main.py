@@ -47,7 +47,7 @@ TRAINING_LIBRARIES = ("torch", "monai", "onnx", "tensorboard")
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the command line; of the commands only `command` has its options."""
-    parser = argparse.ArgumentParser(
+    parser = options.CommandParser(
         prog="lumbarseg",
         description="Names the vertebrae and discs of a lumbar MRI, offline. Not a medical device.",
         epilog="lumbarseg COMMAND --help lists the options of a command, with an example. First try: lumbarseg demo",
@@ -61,7 +61,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         module = import_module(f"lumbarseg.cli.{file}")
         subparser = options.add_command(subparsers, name, summary, module.DESCRIPTION, module.EXAMPLE)
         module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run, usage_error=subparser.error)
+        subparser.set_defaults(run=module.run)
     return parser
 
 
@@ -74,7 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     argv = sys.argv[1:] if argv is None else argv
     try:
-        args = build_parser(next((word for word in argv if not word.startswith("-")), None)).parse_args(argv)
+        args, unknown = build_parser(next((word for word in argv if not word.startswith("-")), None)).parse_known_args(
+            argv
+        )
+        if unknown:
+            args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
         code: int = args.run(args)
         sys.stdout.flush()
         return code

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lumbarseg import anatomy
-from lumbarseg.errors import LumbarsegError
+from lumbarseg.errors import LumbarsegError, printable_line
 
 if TYPE_CHECKING:
     from lumbarseg.datasets.selection import Selection
@@ -16,17 +19,42 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser that reports wrong usage in one line, with the nearest name that exists."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong with the arguments and exit with code 2."""
+        if choice := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            choices = choice[3].replace("'", "").split(", ")
+            message = (
+                f"{choice[2]!r} is not a {choice[1]}; choose from {', '.join(choices)}{_nearest(choice[2], choices)}"
+            )
+        elif message.startswith("unrecognized arguments: "):
+            names = [name for name in message.split()[2:] if name.startswith("-")]
+            hints = [_nearest(name.partition("=")[0], self._option_string_actions) for name in names]
+            message = f"unknown argument {' '.join(message.split()[2:])}{''.join(hints)}"
+        self.exit(2, f"lumbarseg: error: {printable_line(message)}; see {self.prog} --help\n")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" with the known name most like `name`, or "" if none is."""
+    found = difflib.get_close_matches(name.casefold(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 def add_command(
     subparsers: Subparsers, name: str, summary: str, description: str, example: str
 ) -> argparse.ArgumentParser:
     """Add a command, with its line on the list of commands and the text and example of its own help page."""
-    return subparsers.add_parser(
+    parser = subparsers.add_parser(
         name,
         help=summary,
         description=description,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(usage_error=parser.error)
+    return parser
 
 
 def positive_int(text: str) -> int:
@@ -105,8 +133,13 @@ def parse_level(text: str) -> str:
 
 SHARED: dict[str, dict[str, Any]] = {
     "--output": {"type": Path, "metavar": "DIR"},
-    "--model": {"type": Path, "metavar": "FILE", "help": "a model file (default: the installed one)"},
+    "--model": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "a model file, or shipped for the model of the package (default: the installed one)",
+    },
     "--device": {
+        "type": str.lower,
         "default": "auto",
         "metavar": "NAME",
         "help": "auto (default), cpu, openvino, cuda, coreml or directml; lumbarseg info lists those of this computer",

@@ -74,12 +74,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--posterior-elements",
+        type=str.lower,
         choices=POSTERIOR_CHOICES,
         default=POSTERIOR_CHOICES[0],
         help="give them labels of their own (default), merge them into their vertebral body, or leave them out",
     )
     parser.add_argument(
-        "--scheme", choices=SCHEMES, default=DEFAULT_SCHEME, help="label values of another program (default: our own)"
+        "--scheme",
+        type=str.lower,
+        choices=SCHEMES,
+        default=DEFAULT_SCHEME,
+        help="label values of another program (default: our own)",
     )
     options.add(parser, "--volume", "--series")
     group = parser.add_argument_group("many exams (docs/batch.md)")
@@ -162,6 +167,9 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
 
 def _parse_exam(text: str) -> Path | StudyAddress:
     """Parse a path, or the address of a study on a server."""
+    if text.startswith(("http://", "https://")):
+        hint = f"dicomweb:{text}" if "/studies/" in text else "dicomweb:https://SERVER/PATH/studies/UID"
+        raise argparse.ArgumentTypeError(f"{text}: download it first; for a study on a DICOMweb server write {hint}")
     if not text.startswith("dicomweb:"):
         return Path(text)
     from lumbarseg.io.dicom import web  # pydicom
@@ -174,7 +182,7 @@ def _parse_exam(text: str) -> Path | StudyAddress:
 
 def _parse_formats(text: str) -> list[str]:
     """Parse names of formats, separated by commas."""
-    names = [name.strip() for name in text.split(",")]
+    names = [name.strip().lower() for name in text.split(",")]
     unknown = [name for name in names if name not in FORMAT_SUFFIXES]
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a format; choose from {', '.join(FORMAT_SUFFIXES)}")

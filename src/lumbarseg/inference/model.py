@@ -6,6 +6,7 @@ second longer to start: where it is installed, "auto" uses it for many exams, ne
 
 from __future__ import annotations
 
+import difflib
 import sys
 from dataclasses import dataclass
 from importlib import resources
@@ -99,6 +100,8 @@ def read_model_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         reason = "not found; check the path" if isinstance(error, FileNotFoundError) else error.strerror
+        if difflib.get_close_matches(path.name.lower(), ["shipped"], cutoff=0.7):
+            reason = f"{reason}, or write shipped for the model of the package"
         raise ModelError(f"{path}: cannot be read: {reason}") from error
 
 
