@@ -12,7 +12,7 @@ from tests.grids import affine_of, filled
 from tests.io.make_dicom import AXIAL, T1, T2, write_series
 
 from lumbarseg.errors import FileError
-from lumbarseg.io import exam_name, find_exams, read_exam, write_image, write_labels
+from lumbarseg.io import exam_name, find_exams, list_folder, read_exam, write_image, write_labels
 from lumbarseg.volume import Grid
 
 SMALL = filled(Grid((6, 7, 8), affine_of("PIR", (0.6, 0.6, 4))))
@@ -53,14 +53,28 @@ def test_the_name_of_a_folder_is_its_exam_name(tmp_path: Path, monkeypatch: pyte
     assert exam_name("..") == tmp_path.name
 
 
-def test_a_folder_gives_its_volumes_but_not_our_own_labels(tmp_path: Path) -> None:
+def test_a_folder_gives_all_volumes_below_it_but_no_label_maps(tmp_path: Path) -> None:
     names = ["a.nii", "b.nii.gz", "c.MHA", "d.mhd", "e.nrrd", "f.nhdr"]
     create_files(*(tmp_path / name for name in names))
     create_files(
         *(tmp_path / name for name in ("a_labels.nii.gz", "B_Labels.nii.gz", ".hidden.nii.gz", "d.raw", "notes.txt"))
     )
-    create_files(tmp_path / "below" / "z.nii.gz")
-    assert [path.name for path in find_exams([tmp_path])] == names
+    create_files(tmp_path / "below" / "z.nii.gz", tmp_path / "masks" / "a.nii.gz", tmp_path / "sub" / "a_dseg.nii.gz")
+    assert [path.name for path in find_exams([tmp_path])] == [*names, "z.nii.gz"]
+    listing = list_folder(tmp_path, exclude=tmp_path / "below")
+    assert [path.name for path in listing.exams] == names
+    assert len(listing.label_maps) == 4
+    assert [path.name for path in listing.other_files] == ["d.raw", "notes.txt"]
+
+
+def test_dicom_studies_and_volumes_below_a_folder_are_exams(tmp_path: Path) -> None:
+    for study in ("1.2.3", "1.2.4"):
+        write_series(tmp_path / "dicom" / f"patient{study[-1]}", SMALL, replace(T2, study=study))
+    for subject in ("sub-01", "sub-02"):
+        write_image(SMALL, tmp_path / subject / "anat" / f"{subject}_T2w.nii.gz")
+        write_image(SMALL, tmp_path / "derivatives" / subject / f"{subject}_T2w.nii.gz")
+    names = ["patient3", "patient4", "sub-01_T2w", "sub-02_T2w"]
+    assert [exam_name(exam) for exam in find_exams([tmp_path])] == names
 
 
 def test_files_stand_for_themselves_once_and_in_order(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class BatchOptions:
     clicks_file : clicks on the only exam
     model : a model file; None: the installed one
     device : what runs the model
+    flat : put all results into one folder, instead of folders like those of the exams
     overwrite : do again what is done and unchanged
     jobs : worker processes; None: none but this one
     cluster : address of a dask scheduler
@@ -89,6 +90,7 @@ class BatchOptions:
     clicks_file: Path | None = None
     model: Path | None = None
     device: str = "auto"
+    flat: bool = False
     overwrite: bool = False
     jobs: int | None = None
     cluster: str | None = None

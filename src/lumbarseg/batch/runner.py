@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from lumbarseg.errors import FileError, LumbarsegError, SegmentError
 from lumbarseg.executors import DaskExecutor, ProcessExecutor
 from lumbarseg.inference import bundled_model_path, default_model_path
 from lumbarseg.inference.model import read_card
-from lumbarseg.io import atomic_write, exam_name, find_exams
+from lumbarseg.io import atomic_write, exam_name, find_exams, list_folder
 from lumbarseg.io.file_access import open_for_reading
 
 from .exam_result import ExamJob, ExamResult, failed_result, not_started_result
@@ -41,6 +42,7 @@ class BatchRun:
     not_started : exams that were not started because the disk was full
     log_failure : why the file of JSON lines is not complete
     model_seconds : time that loading the model took
+    notes : what was not read, known when the first result is there
     """
 
     options: BatchOptions
@@ -49,6 +51,7 @@ class BatchRun:
     not_started: list[ExamJob] = field(default_factory=list)
     log_failure: FileError | None = None
     model_seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
     _is_disk_full: bool = False
 
     def run(self) -> Iterator[ExamResult]:
@@ -60,7 +63,7 @@ class BatchRun:
             if folder is None or options.store or len(sources) < len(options.exams):
                 sources, folder = stack.enter_context(fetched_exams(options))
             log = stack.enter_context(open_json_lines(options.jsonl)) if options.jsonl else None
-            jobs = list(find_jobs(sources, folder, options.exam.formats))
+            jobs = list(find_jobs(sources, folder, options, self.notes))
             self.exam_count, by_name = len(jobs), {job.name: job for job in jobs}
             task = self._create_task()
             not_started = (not_started_result(job) for job in self.not_started)
@@ -129,20 +132,25 @@ class BatchRun:
                 yield job
 
 
-def find_jobs(sources: Sequence[Path | ExamJob], output_dir: Path, formats: Sequence[str]) -> Iterator[ExamJob]:
+def find_jobs(
+    sources: Sequence[Path | ExamJob], output_dir: Path, options: BatchOptions, notes: list[str]
+) -> Iterator[ExamJob]:
     """Yield each exam of the sources once; those whose files would replace another's have an error.
 
-    A source that is a job already only gets its output files.
+    Results of exams below a folder keep their relative path below the output folder, unless `options.flat`. A source
+    that is a job already only gets its output files. notes: gets a line for each folder with files that are not read.
     """
     resolved_paths: set[Path] = set()
-    names: dict[str, Path] = {}
+    stems: dict[Path, Path] = {}
     inputs = {path.resolve() for path in sources if isinstance(path, Path)}
+    suffix = f"_{re.sub(r'[^0-9A-Za-z]+', '-', options.exam.series)}" if options.exam.series else ""
     for source in sources:
         if isinstance(source, ExamJob):
-            yield replace(source, output_files=output_paths(output_dir, source.path.name, formats))
+            files = output_paths(output_dir, source.path.name + suffix, options.exam.formats)
+            yield replace(source, output_files=files)
             continue
         try:
-            exams = find_exams([source])
+            exams = _exams_of_source(source, output_dir, notes)
         except LumbarsegError as error:
             yield ExamJob(source, str(source), error=str(error))
             continue
@@ -150,9 +158,9 @@ def find_jobs(sources: Sequence[Path | ExamJob], output_dir: Path, formats: Sequ
             if exam.resolve() in resolved_paths:
                 continue
             resolved_paths.add(exam.resolve())
-            stem = exam_name(exam)
-            files = output_paths(output_dir, stem, formats)
-            other = names.setdefault(stem.casefold(), exam)
+            stem = _relative_folder(exam, source, options.flat) / f"{exam_name(exam)}{suffix}"
+            files = output_paths(output_dir / stem.parent, stem.name, options.exam.formats)
+            other = stems.setdefault(Path(str(stem).casefold()), exam)
             if other != exam:
                 problem = (
                     f"its result would replace that of {other}, which has the same name; use another -o or rename it"
@@ -163,6 +171,28 @@ def find_jobs(sources: Sequence[Path | ExamJob], output_dir: Path, formats: Sequ
                 yield ExamJob(exam, str(exam), files)
                 continue
             yield ExamJob(exam, str(exam), error=f"{exam}: {problem}")
+
+
+def _exams_of_source(source: Path, output_dir: Path, notes: list[str]) -> list[Path]:
+    """Return the exams of a file or folder; note what else is in the folder. Earlier results are not searched."""
+    if not source.is_dir():
+        return find_exams([source])
+    listing = list_folder(source, output_dir.absolute())
+    skipped = [(len(listing.label_maps), "label map"), (len(listing.other_files), "other file")]
+    counts = [f"{count} {noun}{'s' * (count > 1)}" for count, noun in skipped if count]
+    if counts:
+        suffixes = sorted({file.suffix.lower() or file.name for file in listing.other_files})[:5]
+        kinds = f" ({', '.join(suffixes)})" if suffixes else ""
+        notes.append(f"{source}: {len(listing.exams)} exams; not read: {' and '.join(counts)}{kinds}")
+    return listing.exams
+
+
+def _relative_folder(exam: Path, source: Path, flat: bool) -> Path:
+    """Return where below the output folder the result of an exam belongs."""
+    if flat or exam == source:
+        return Path()
+    folder = exam.parent.relative_to(source) if exam.is_relative_to(source) else Path()
+    return Path(*(part[:-4] if part.lower().endswith(".zip") else part for part in folder.parts))
 
 
 def _has_space(folder: Path) -> bool:

@@ -26,6 +26,11 @@ def print_warning(text: object) -> None:
     _print_stderr(f"lumbarseg: warning: {printable_line(text)}")
 
 
+def print_note(text: object) -> None:
+    """Print what is good to know as one line on standard error."""
+    _print_stderr(f"lumbarseg: note: {printable_line(text)}")
+
+
 def print_json(value: Any) -> None:
     """Print plain values as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -16,7 +16,7 @@ from lumbarseg.errors import LumbarsegError, printable_line
 if TYPE_CHECKING:
     from lumbarseg.datasets.selection import Selection
 
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+    Subparsers = argparse._SubParsersAction[Any]
 
 
 class CommandParser(argparse.ArgumentParser):

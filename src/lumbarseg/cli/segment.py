@@ -88,6 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add(parser, "--volume", "--series")
     group = parser.add_argument_group("many exams (docs/batch.md)")
+    group.add_argument(
+        "--flat", action="store_true", help="write all results into DIR itself, not into folders below it"
+    )
     group.add_argument("--overwrite", action="store_true", help="segment again what is done and unchanged")
     workers = group.add_mutually_exclusive_group()
     options.add(workers, "--jobs", help="worker processes (default: none but this one)")
@@ -109,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
 
     batch = BatchRun(_batch_options(args))
     bar = console.progress_bar("exams") if args.json else None
-    for result in batch.run():
+    for number, result in enumerate(batch.run()):
+        for note in batch.notes if number == 0 else ():
+            console.print_note(note)
         if bar is not None and batch.exam_count > 1:
             bar.advance(total=batch.exam_count)
         if result.error and result.was_started:
@@ -156,6 +161,7 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
         clicks_file=args.clicks,
         model=args.model,
         device=args.device,
+        flat=args.flat,
         overwrite=args.overwrite,
         jobs=args.jobs,
         cluster=args.cluster,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lumbarseg.errors import FileError
@@ -14,6 +16,17 @@ from .file_access import file_size, to_file_error
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 _ZIP = ".zip"
 _OUTPUT_SUFFIXES = ("_labels.nii.gz", ".seg.nrrd")
+_LABEL_MAP_STEM = re.compile(r"(^|[ _.-])(labels?|masks?|msk|seg|dseg|segmentations?)$")
+_LABEL_MAP_FOLDER = re.compile(r"labels?|labelst[rs]|masks?|segmentations?|derivatives.*")
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """What lies below a folder: exams, files that are label maps by their names, and files that are neither."""
+
+    exams: list[Path]
+    label_maps: list[Path]
+    other_files: list[Path]
 
 
 def exam_name(path: Path | str) -> str:
@@ -29,11 +42,10 @@ def exam_name(path: Path | str) -> str:
 def find_exams(paths: Iterable[Path | str]) -> list[Path]:
     """Return the exams that files and folders refer to, each once, in the order given.
 
-    A file is an exam. A folder yields every NIfTI, MetaImage and NRRD file in it, except hidden files and outputs of
-    this package (`*_labels.nii.gz`, `*.seg.nrrd`), and is itself an exam if it holds DICOM files; if the DICOM files
-    lie in folders below it, each study is an exam. A ZIP archive yields what a folder of its content would, and is
-    itself the exam if it holds one; archives in a folder count if they hold files. Two exams may have the same
-    `exam_name`.
+    A file is an exam. A folder yields every NIfTI, MetaImage and NRRD file and every DICOM study anywhere below it,
+    except hidden files and files whose names say that they are label maps; with one study the folder itself is the
+    exam. A ZIP archive yields what a folder of its content would, and is itself the exam if it holds one; archives in a
+    folder count if they hold files. Two exams may have the same `exam_name`.
 
     Raises
     ------
@@ -42,7 +54,7 @@ def find_exams(paths: Iterable[Path | str]) -> list[Path]:
     """
     exams: dict[Path, Path] = {}
     for path in map(Path, paths):
-        for exam in _exams_in_folder(path) if path.is_dir() else _exams_of_file(path):
+        for exam in list_folder(path).exams if path.is_dir() else _exams_of_file(path):
             exams.setdefault(exam.resolve(), exam)
     return list(exams.values())
 
@@ -89,23 +101,39 @@ def _exams_in_archive(path: Path) -> list[Path]:
     return exams
 
 
-def _exams_in_folder(folder: Path) -> list[Path]:
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise to_file_error(folder, error) from error
-    exams, has_outputs = _images(entry for entry in entries if entry.is_file() or entry.is_symlink())
-    if dicom.contains_dicom(folder):
-        exams.insert(0, folder)
-    for entry in entries:
-        if entry.name.lower().endswith(_ZIP):
-            exams += _exams_of_archive_in_folder(entry)
-    exams = exams or dicom.find_studies(folder)
+def list_folder(folder: Path, exclude: Path | None = None) -> FolderListing:
+    """Find the exams anywhere below a folder.
+
+    Parameters
+    ----------
+    exclude : a folder below it that is not searched, for example that of the results
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be read, or holds no exam.
+    """
+    files = [file for file in dicom.iter_files(folder) if exclude is None or exclude not in file.absolute().parents]
+    images = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+    zips = [file for file in files if file.name.lower().endswith(_ZIP)]
+    images += [exam for archive in zips for exam in _exams_of_archive_in_folder(archive)]
+    label_maps = [image for image in images if is_label_map_name(image.relative_to(folder))]
+    studies = [
+        study for study in dicom.find_studies(folder) if exclude is None or exclude not in (study, *study.parents)
+    ]
+    exams = [*studies, *sorted({*images} - {*label_maps}, key=images.index)]
     if not exams:
-        reason = "only label maps in it" if has_outputs else "no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"
-        reason += dicom.describe_skipped(folder)
-        raise FileError(f"{folder}: {reason}; give the folder that holds the exams")
-    return exams
+        reason = "only label maps in it" if label_maps else "no NIfTI, MetaImage, NRRD, DICOM or ZIP file in it"
+        raise FileError(f"{folder}: {reason}{dicom.describe_skipped(folder)}; give the folder that holds the exams")
+    others = {*files} - {*images} - {*zips}
+    in_studies = {file for file in others if any(study in file.parents for study in studies)}
+    return FolderListing(exams, label_maps, sorted(others - in_studies))
+
+
+def is_label_map_name(path: Path) -> bool:
+    """Return whether the name of a file, or of a folder that it is in, says that it is a label map."""
+    folders = (part.lower() for part in path.parent.parts)
+    return bool(_LABEL_MAP_STEM.search(exam_name(path).lower())) or any(map(_LABEL_MAP_FOLDER.fullmatch, folders))
 
 
 def _exams_of_archive_in_folder(archive: Path) -> list[Path]:

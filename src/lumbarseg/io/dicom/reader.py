@@ -121,7 +121,7 @@ def _scan(path: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
 
     The second value is "" for a DICOM file; files that cannot be read have the reason, as a plural noun.
     """
-    for file in _files(path, recursive):
+    for file in iter_files(path, recursive):
         if file.name.upper() == DICOMDIR_NAME or file.name.endswith(_OUTPUT_SUFFIXES):
             continue
         try:
@@ -138,7 +138,8 @@ def _scan(path: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
             yield file, ""
 
 
-def _files(path: Path, recursive: bool) -> Iterator[Path]:
+def iter_files(path: Path, recursive: bool = True) -> Iterator[Path]:
+    """Yield the files of a folder or archive that are not hidden, or `path` itself; links are followed."""
     if archives.is_archive_member(path) or (path.is_file() and not archives.is_archive_folder(path)):
         yield path
     elif not path.is_dir():
