@@ -11,8 +11,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 import lumbarseg
-from lumbarseg.errors import ModelError
+from lumbarseg.errors import ModelError, SegmentError
 from lumbarseg.inference import Model
 from lumbarseg.io import LoadedExam, read_exam, write_json
 from lumbarseg.io.dicom.derived_objects import require_source_images
@@ -20,6 +22,7 @@ from lumbarseg.measurement import measure_structures
 from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.picture import caption, render_picture
 from lumbarseg.segmentation import LevelPin, Segmentation, UserLevels, segment, segment_with_clicks
+from lumbarseg.volume import Array
 
 from .exam_result import SUMMARY_KEYS, ExamJob, ExamResult, failed_result
 from .label_encoding import apply_posterior_choice, describe_labels
@@ -28,6 +31,8 @@ from .output_formats import SegmentedExam, write_outputs
 from .result_record import REPORT_KEY, ResultRecord, content_digest, read_report, values_digest
 
 R = TypeVar("R")
+_SAMPLE_SIZE = 20_000  # voxels that are looked at first
+_MAX_LABELS = 64
 
 
 @dataclass
@@ -116,6 +121,8 @@ class ExamTask:
             return previous
         with timer("read"):
             exam = read_exam(job.path, self.options.volume_index, self.options.series)
+        if _holds_labels(exam.volume.array):
+            raise SegmentError(f"{job.path}: a label map, not an exam: it holds few whole numbers; give the image")
         if set(self.options.formats) & set(DICOM_FORMATS):
             require_source_images(exam.path, exam.source_images)
         return ExamInput(exam, digest, timer)
@@ -212,3 +219,13 @@ def describe_segmentation(
         left_out,
         options,
     )
+
+
+def _holds_labels(array: Array) -> bool:
+    """Return whether an image looks like a label map: mostly 0, and few whole numbers below 256."""
+    sample = np.unique(array.ravel()[:: max(1, array.size // _SAMPLE_SIZE)])
+    if not 1 < len(sample) <= _MAX_LABELS or sample[0] != 0 or sample[-1] > 255 or (sample % 1).any():
+        return False
+    values, counts = np.unique(array, return_counts=True)
+    is_mostly_background = counts[0] > array.size / 2
+    return bool(is_mostly_background and len(values) <= _MAX_LABELS and values[0] == 0 and not (values % 1).any())

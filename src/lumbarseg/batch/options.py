@@ -82,6 +82,7 @@ class BatchOptions:
     cluster : address of a dask scheduler
     store : send DICOM objects back to the server that an exam came from
     jsonl, table : files for a line of JSON per exam, and for a CSV table of all
+    measurements : file for a CSV table of the measurements of all exams
     """
 
     exams: tuple[Path | StudyAddress, ...]
@@ -97,3 +98,4 @@ class BatchOptions:
     store: bool = False
     jsonl: Path | None = None
     table: Path | None = None
+    measurements: Path | None = None

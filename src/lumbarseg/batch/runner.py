@@ -26,9 +26,10 @@ from .options import BatchOptions
 from .output_formats import output_paths
 from .overlapped import OverlappedExecutor
 from .remote_exams import fetched_exams, store_result
-from .summary import open_json_lines, write_table
+from .summary import open_json_lines, write_measurements, write_table
 
 _PROBE_BYTES = 2**20  # must fit on a disk that was full before the next exam is started
+_MIN_FREE_BYTES = 2**16
 
 
 @dataclass
@@ -62,6 +63,7 @@ class BatchRun:
             folder = options.output_dir
             if folder is None or options.store or len(sources) < len(options.exams):
                 sources, folder = stack.enter_context(fetched_exams(options))
+            _try_to_write(folder, _MIN_FREE_BYTES)  # before anything is computed
             log = stack.enter_context(open_json_lines(options.jsonl)) if options.jsonl else None
             jobs = list(find_jobs(sources, folder, options, self.notes))
             self.exam_count, by_name = len(jobs), {job.name: job for job in jobs}
@@ -80,10 +82,24 @@ class BatchRun:
         self.results.sort(key=lambda result: order[result.exam])
         if options.table:
             write_table(self.rows(), options.table)
+        if options.measurements:
+            write_measurements(self.results, options.measurements)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the results as plain values for JSON."""
         return [result.to_dict() for result in self.results]
+
+    def summary(self) -> str:
+        """Return how many exams there are, and what became of them."""
+        results = self.results
+        counts = {
+            "segmented": sum(not result.error and not result.skipped for result in results),
+            "unchanged": sum(result.skipped for result in results),
+            "failed": sum(bool(result.error) for result in results),
+            "with warnings": sum(bool(result.summary.get("warnings")) for result in results),
+        }
+        parts = [f"{count} {name}" for name, count in counts.items() if count]
+        return f"{len(results)} exams: {', '.join(parts)}"
 
     def _create_task(self) -> ExamTask:
         """Return what is done with each exam; the model's digest is checked, but no engine is started yet."""
@@ -197,11 +213,16 @@ def _relative_folder(exam: Path, source: Path, flat: bool) -> Path:
 
 def _has_space(folder: Path) -> bool:
     """Return whether another megabyte fits into a folder."""
-    probe = folder / ".lumbarseg-space-probe"
     try:
-        with atomic_write(probe) as file:
-            file.write(bytes(_PROBE_BYTES))
-        probe.unlink()
+        _try_to_write(folder, _PROBE_BYTES)
     except (LumbarsegError, OSError):
         return False
     return True
+
+
+def _try_to_write(folder: Path, size: int) -> None:
+    """Write and delete a file; FileError where that is not allowed, or the disk is full."""
+    probe = folder / ".lumbarseg-space-probe"
+    with atomic_write(probe) as file:
+        file.write(bytes(size))
+    probe.unlink()

@@ -6,7 +6,7 @@ import csv
 import errno
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 from lumbarseg.errors import FileError
 from lumbarseg.io import atomic_write
 from lumbarseg.io.file_access import to_file_error
+
+from .exam_result import ExamResult
 
 COLUMNS = ("exam", "error", "skipped", "levels", "anchor", "confidence", "uncertain", "warnings", "seconds", "labels")
 
@@ -29,7 +31,7 @@ class JsonLinesWriter:
         """Write one line; after the first failure nothing more is written, and the batch goes on."""
         if self.failure:
             return
-        data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        data = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
         try:
             if self.stream.write(data) < len(data):
                 raise OSError(errno.ENOSPC, "the disk is full")
@@ -51,12 +53,27 @@ def open_json_lines(path: Path) -> Iterator[JsonLinesWriter]:
 
 def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write all results as CSV, one row per exam; levels from head to foot, "?" behind uncertain names."""
+    _write_csv([_table_row(row) for row in rows], COLUMNS, path)
+
+
+def write_measurements(results: Iterable[ExamResult], path: Path) -> None:
+    """Write the measurements of all exams as one CSV table, one row per exam and structure."""
+    rows = []
+    for result in results:
+        if not result.error:
+            report = json.loads(Path(result.files["report"]).read_text(encoding="utf-8"))
+            rows += [{"exam": result.exam, **row} for row in report["measurements"]]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    _write_csv(rows, list(columns) or ["exam"], path)
+
+
+def _write_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_table_row(row) for row in rows)
+    writer.writerows(rows)
     with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _table_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -31,13 +32,43 @@ def print_note(text: object) -> None:
     _print_stderr(f"lumbarseg: note: {printable_line(text)}")
 
 
+def print_text(text: str) -> None:
+    """Print text; nothing more is printed, and no work is stopped, after the reader of a pipe is gone (`| head`)."""
+    clear_status()
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        discard_stdout()
+
+
 def print_json(value: Any) -> None:
     """Print plain values as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    print_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_status(text: str) -> None:
+    """Show on a terminal what is being done, until the next line is printed."""
+    if sys.stderr and sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{printable_line(text)}")
+        sys.stderr.flush()
+
+
+def clear_status() -> None:
+    """Remove the status, or a progress bar, from the terminal."""
+    if sys.stderr and sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+def use_safe_encoding() -> None:
+    """Let names that the console cannot show, or that are no valid text, be printed with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def discard_stdout() -> None:
-    """Discard further output: the reader of the pipe is gone (`| head`)."""
+    """Discard further output: nobody reads it any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -49,5 +80,5 @@ def progress_bar(description: str, total: int | None = None) -> ProgressBar:
 
 
 def _print_stderr(text: str) -> None:
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # a progress bar may stand there
-    print(clear + text, file=sys.stderr, flush=True)
+    clear_status()
+    print(text, file=sys.stderr, flush=True)

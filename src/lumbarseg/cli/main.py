@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for an exam either way), and on a busy one they wait for each other (6 s and more instead of 2.2 s).
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    console.use_safe_encoding()
     argv = sys.argv[1:] if argv is None else argv
     try:
         args, unknown = build_parser(next((word for word in argv if not word.startswith("-")), None)).parse_known_args(
@@ -80,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown:
             args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
         code: int = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout:  # None where it is closed
+            sys.stdout.flush()
         return code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else console.EXIT_OK

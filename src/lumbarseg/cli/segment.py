@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jsonl", type=Path, metavar="FILE", help="write a line of JSON per exam, as soon as it is done"
     )
     group.add_argument("--table", type=Path, metavar="FILE", help="write a table of all exams as CSV")
+    group.add_argument("--measurements", type=Path, metavar="FILE", help="write the measurements of all exams as CSV")
     parser.add_argument("--timings", action="store_true", help="print how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
     options.add(parser, "--json")
@@ -112,15 +114,23 @@ def run(args: argparse.Namespace) -> int:
 
     batch = BatchRun(_batch_options(args))
     bar = console.progress_bar("exams") if args.json else None
-    for number, result in enumerate(batch.run()):
-        for note in batch.notes if number == 0 else ():
+    console.print_status("segmenting ...")
+    start = time.monotonic()
+    for number, result in enumerate(batch.run(), start=1):
+        for note in batch.notes if number == 1 else ():
             console.print_note(note)
         if bar is not None and batch.exam_count > 1:
             bar.advance(total=batch.exam_count)
         if result.error and result.was_started:
             console.print_error(result.error)
         elif not result.error and not args.json:
-            print("\n  ".join([result.exam, *result.text_lines, "  ".join(result.files.values())]), flush=True)
+            place = f" ({number} of {batch.exam_count})" if batch.exam_count > 1 else ""
+            lines = [f"{result.exam}{place}", *result.text_lines, "  ".join(result.files.values())]
+            console.print_text("\n  ".join(lines))
+        seconds = time.monotonic() - start
+        if bar is None and number < batch.exam_count:
+            left = timedelta(seconds=round(seconds / number * (batch.exam_count - number)))
+            console.print_status(f"{number} of {batch.exam_count} exams, {left} left")
     if bar is not None:
         bar.close()
     if batch.not_started:
@@ -128,11 +138,13 @@ def run(args: argparse.Namespace) -> int:
         console.print_error(
             f"{args.output}: the disk is full: {many} not started; make room and run it again, it goes on"
         )
+    if batch.exam_count > 1 and not args.json:
+        console.print_text(f"{batch.summary()} in {timedelta(seconds=round(time.monotonic() - start))}")
     timings = _timings(batch) if args.timings else {}
     if args.json:
         console.print_json({"exams": batch.rows()} | ({"timings": timings} if timings else {}))
     elif timings:
-        print("\n".join(f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()))
+        console.print_text("\n".join(f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()))
     if batch.log_failure:
         return console.print_error(batch.log_failure)
     if any(result.error for result in batch.results):
@@ -168,6 +180,7 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
         store=args.store,
         jsonl=args.jsonl,
         table=args.table,
+        measurements=args.measurements,
     )
 
 
