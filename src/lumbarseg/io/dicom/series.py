@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lumbarseg.volume import Array
+
 from .headers import SliceHeader
 
 _PLANES = ("sagittal", "coronal", "axial")
@@ -21,6 +23,10 @@ _CONTRASTS = {  # by the description; the first that matches
 _CONTRAST_RANK = {"T2": 0, "T1": 1}  # of a contrast; all others after them
 _NON_MAGNITUDE_TYPES = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "VELOCITY MAP"}
 _DIXON_RANK = {"W": 1, "WATER": 1, "OP": 2, "OPP_PHASE": 2, "OUT_PHASE": 2, "F": 3, "FAT": 3}  # worse than in phase
+_LUMBAR = re.compile(r"lumb|lspine|l[ _-]spine|(^|[^a-z])(lws|ls|lwk)([^a-z]|$)")
+_OTHER_REGION = re.compile(
+    r"cerv|thor|dors|[ct]spine|[ct][ _-]spine|brain|head|knee|(^|[^a-z])(hws|bws|hwk|bwk)([^a-z]|$)"
+)
 _TYPICAL_T2_ECHO = 100.0  # ms, of a T2 exam: which of several echoes is taken
 _MIN_EXAM_SLICES = 5  # slices below which a stack is hardly an exam
 _TEXT_KEYWORDS = ("SeriesDescription", "ProtocolName", "SequenceName")
@@ -82,6 +88,19 @@ class ImageStack:
         return " ".join(map(self.slices[0].text, _TEXT_KEYWORDS)).lower()
 
     @property
+    def body_region_rank(self) -> int:
+        """0 for the lumbar spine by its description or body part, 1 if that is unknown, 2 for another region."""
+        text = f"{self.search_text} {self.slices[0].text('BodyPartExamined').lower()}"
+        return 0 if _LUMBAR.search(text) else 2 if _OTHER_REGION.search(text) else 1
+
+    @property
+    def centre(self) -> Array:
+        """Centre of the middle slice, LPS mm."""
+        first = self.slices[len(self.slices) // 2]
+        half = (np.array(first.matrix_size[::-1]) - 1) / 2 * np.array(first.spacing[::-1])
+        return first.position + half @ first.directions
+
+    @property
     def is_localiser(self) -> bool:
         """Whether the series only served to plan the others."""
         return "LOCALIZER" in self.slices[0].image_type or _LOCALISER.search(self.search_text) is not None
@@ -115,8 +134,11 @@ class ImageStack:
         times = f" (TE {echo:g}, TR {repetition:g} ms)" if echo and repetition else ""
         return f"{self.plane}, {self.contrast}{times}, {len(self.slices)} slice" + "s" * (len(self.slices) != 1)
 
-    def sort_key(self) -> tuple[float, ...]:
-        """Return a key that sorts the stack to read first to the front."""
+    def sort_key(self, is_upper_station: bool = False) -> tuple[float, ...]:
+        """Return a key that sorts the stack to read first to the front.
+
+        is_upper_station: another sagittal stack lies farther down the body.
+        """
         first = self.slices[0]
         image_type = set(first.image_type)
         return (
@@ -124,6 +146,8 @@ class ImageStack:
             self.has_mixed_orientations,
             self.plane != "sagittal",
             self.has_few_slices,
+            self.body_region_rank,
+            is_upper_station,
             bool(image_type & _NON_MAGNITUDE_TYPES),
             _CONTRAST_RANK.get(self.contrast, len(_CONTRAST_RANK)),
             max((_DIXON_RANK.get(word, 0) for word in image_type), default=0),

@@ -17,6 +17,7 @@ from .pixels import private_syntax_message
 from .series import ImageStack
 from .stacks import split_into_stacks
 
+_STATION_DISTANCE = 100.0  # mm between the centres of two stations, at least
 _MAX_LISTED = 12  # stacks in a message
 
 
@@ -67,9 +68,16 @@ def select_series(path: Path, headers: Sequence[SliceHeader], requested: str | N
         if len(counts) > 1 and (keyword == "PatientID" or max(counts.values()) > 1):  # not a study UID for each slice
             raise FileError(f"{path}: holds {len(counts)} {content}; give the folder of one")
     series = _group_into_series(slices)
-    stacks = sorted((stack for group in series for stack in split_into_stacks(group)), key=ImageStack.sort_key)
+    stacks = sort_stacks([stack for group in series for stack in split_into_stacks(group)])
     others = _describe_non_images(header for header in unique if min(header.matrix_size) == 0)
     return SeriesSelection(_candidates(path, stacks, requested), stacks, others, len(headers) - len(unique))
+
+
+def sort_stacks(stacks: Sequence[ImageStack]) -> list[ImageStack]:
+    """Sort the stacks of a study so that the one to read comes first: sagittal, of the lumbar spine, T2."""
+    sagittal = [s for s in stacks if s.plane == "sagittal" and not (s.is_localiser or s.has_few_slices)]
+    lowest = min((stack.centre[2] for stack in sagittal), default=0.0)
+    return sorted(stacks, key=lambda stack: stack.sort_key(bool(stack.centre[2] > lowest + _STATION_DISTANCE)))
 
 
 def _drop_file_copies(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
