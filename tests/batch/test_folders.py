@@ -85,7 +85,7 @@ def test_results_inside_the_folder_are_not_exams_of_the_next_run(
 def test_another_series_has_files_of_its_own(study: Path, tmp_path: Path) -> None:
     options = BatchOptions((study,), tmp_path, ExamOptions(series="t1 tse"))
     job = next(find_jobs([study], tmp_path / "out", options, []))
-    assert job.output_files["labels"] == tmp_path / "out" / "anna" / "t2_t1-tse_labels.nii.gz"
+    assert job.output_files["labels"] == tmp_path / "out" / "anna" / "t2_series-t1-tse_labels.nii.gz"
 
 
 def test_a_label_map_is_refused(

@@ -28,6 +28,7 @@ class ExamJob:
     output_files : "labels" (NIfTI) or another format, "report" and "picture"
     error : why it cannot be started
     address : the study on a server that `path` was fetched from
+    series : which series of a DICOM study
     """
 
     path: Path
@@ -35,6 +36,7 @@ class ExamJob:
     output_files: dict[str, Path] = field(default_factory=dict)
     error: str | None = None
     address: StudyAddress | None = None
+    series: str | None = None
 
     def absolute(self) -> ExamJob:
         """Return the job with absolute paths, for a process that works in another folder."""

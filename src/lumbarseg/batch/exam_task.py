@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 import lumbarseg
-from lumbarseg.errors import ModelError, SegmentError
+from lumbarseg.errors import LumbarsegError, ModelError, SegmentError
 from lumbarseg.inference import Model
 from lumbarseg.io import LoadedExam, read_exam, write_json
 from lumbarseg.io.dicom.derived_objects import require_source_images
+from lumbarseg.io.dicom.reader import list_series
 from lumbarseg.measurement import measure_structures
 from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.picture import caption, render_picture
@@ -33,6 +34,7 @@ from .result_record import REPORT_KEY, ResultRecord, content_digest, read_report
 R = TypeVar("R")
 _SAMPLE_SIZE = 20_000  # voxels that are looked at first
 _MAX_LABELS = 64
+_SAME_STATION_DISTANCE = 50.0  # mm between the centres of two series of one station, at most
 
 
 @dataclass
@@ -59,11 +61,15 @@ class StageTimer:
 
 @dataclass(frozen=True, eq=False)
 class ExamInput:
-    """An exam as read. content_digest: of its files, "" where that is unknown."""
+    """An exam as read.
+
+    content_digest: of its files, "" where that is unknown. may_change_series: the user named no series of the study.
+    """
 
     exam: LoadedExam
     content_digest: str
     timer: StageTimer
+    may_change_series: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class ExamTask:
             loaded = self.load(job)
             if isinstance(loaded, ExamResult):
                 return loaded
-            return self.write(job, loaded, self.segment(loaded))
+            return self.write(job, *self.segment(loaded))
         except Exception as error:
             return failed_result(job, error)
 
@@ -120,23 +126,54 @@ class ExamTask:
         if previous:
             return previous
         with timer("read"):
-            exam = read_exam(job.path, self.options.volume_index, self.options.series)
+            exam = read_exam(job.path, self.options.volume_index, job.series)
         if _holds_labels(exam.volume.array):
             raise SegmentError(f"{job.path}: a label map, not an exam: it holds few whole numbers; give the image")
         if set(self.options.formats) & set(DICOM_FORMATS):
             require_source_images(exam.path, exam.source_images)
-        return ExamInput(exam, digest, timer)
+        return ExamInput(exam, digest, timer, job.series is None)
 
-    def segment(self, loaded: ExamInput) -> Segmentation:
-        """Segment an exam; count the time in the network on its own."""
+    def segment(self, loaded: ExamInput) -> tuple[ExamInput, Segmentation]:
+        """Segment an exam; count the time in the network on its own.
+
+        Of a DICOM study another series is tried where the first one shows no lumbar spine or no sacrum.
+        """
         model, _ = self.load_model()
         model = replace(model, run=partial(loaded.timer.measure, "network", model.run))
         pins = tuple(LevelPin(*pin) for pin in self.options.pins)
         user_levels = UserLevels(self.options.lowest_level, pins)
-        with loaded.timer("segment"):
-            if self.options.clicks:
-                return segment_with_clicks(loaded.exam.volume, model, self.options.clicks, user_levels)
-            return segment(loaded.exam.volume, model, user_levels)
+        try:
+            with loaded.timer("segment"):
+                if self.options.clicks:
+                    return loaded, segment_with_clicks(loaded.exam.volume, model, self.options.clicks, user_levels)
+                segmentation = segment(loaded.exam.volume, model, user_levels)
+        except SegmentError as error:
+            if other := self._segment_another_station(loaded, str(error)):
+                return other
+            raise
+        if not self.options.is_user_guided and "sacrum" not in segmentation.anchor:
+            return self._segment_another_station(loaded, "no sacrum found") or (loaded, segmentation)
+        return loaded, segmentation
+
+    def _segment_another_station(self, loaded: ExamInput, problem: str) -> tuple[ExamInput, Segmentation] | None:
+        """Segment the first other series of a DICOM study, elsewhere in the body, that shows a sacrum."""
+        if not loaded.may_change_series or loaded.exam.metadata.get("format") != "DICOM":
+            return None
+        first, *others = list_series(loaded.exam.path)
+        model, _ = self.load_model()
+        for stack in others:
+            if abs(stack.centre[2] - first.centre[2]) < _SAME_STATION_DISTANCE:
+                continue
+            try:
+                exam = read_exam(loaded.exam.path, series=stack.number)
+                with loaded.timer("segment"):
+                    segmentation = segment(exam.volume, model)
+            except LumbarsegError:
+                continue
+            if "sacrum" in segmentation.anchor:
+                note = f"{first.name} was not used: {problem}"
+                return replace(loaded, exam=replace(exam, notes=[*exam.notes, note])), segmentation
+        return None
 
     def write(self, job: ExamJob, loaded: ExamInput, segmentation: Segmentation) -> ExamResult:
         """Measure, draw and write; the report last, because it says that all other files are complete."""
@@ -151,7 +188,7 @@ class ExamTask:
             record = ResultRecord(
                 loaded.content_digest,
                 self.model_digest,
-                values_digest(asdict(self.options)),
+                values_digest([asdict(self.options), job.series]),
                 lumbarseg.__version__,
                 {name: digest for name, path in files.items() if (digest := content_digest(path))},
                 segmented.warnings,
@@ -173,7 +210,7 @@ class ExamTask:
             return None
         report, record = previous
         modified = record.modified_files(job.output_files)
-        options_digest = values_digest(asdict(self.options))
+        options_digest = values_digest([asdict(self.options), job.series])
         matches = record.matches(digest, self.model_digest, options_digest, lumbarseg.__version__)
         if record.missing_files(job.output_files) or not digest or not (matches or modified):
             return None

@@ -40,7 +40,7 @@ class OverlappedExecutor:
                 result: ExamResult | tuple[ExamInput, Segmentation]
                 if isinstance(loaded, ExamInput):
                     try:
-                        result = loaded, task.segment(loaded)
+                        result = task.segment(loaded)
                     except Exception as error:
                         result = on_failure(job, error)
                 else:

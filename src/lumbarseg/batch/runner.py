@@ -18,6 +18,8 @@ from lumbarseg.executors import DaskExecutor, ProcessExecutor
 from lumbarseg.inference import bundled_model_path, default_model_path
 from lumbarseg.inference.model import read_card
 from lumbarseg.io import atomic_write, exam_name, find_exams, list_folder
+from lumbarseg.io.archives import is_archive_folder
+from lumbarseg.io.dicom.reader import list_series
 from lumbarseg.io.file_access import open_for_reading
 
 from .exam_result import ExamJob, ExamResult, failed_result, not_started_result
@@ -28,6 +30,8 @@ from .overlapped import OverlappedExecutor
 from .remote_exams import fetched_exams, store_result
 from .summary import open_json_lines, write_measurements, write_table
 
+ALL_SERIES = "all"
+"""Stands for all series of a study in the plane of the best one."""
 _PROBE_BYTES = 2**20  # must fit on a disk that was full before the next exam is started
 _MIN_FREE_BYTES = 2**16
 
@@ -159,34 +163,52 @@ def find_jobs(
     resolved_paths: set[Path] = set()
     stems: dict[Path, Path] = {}
     inputs = {path.resolve() for path in sources if isinstance(path, Path)}
-    suffix = f"_{re.sub(r'[^0-9A-Za-z]+', '-', options.exam.series)}" if options.exam.series else ""
     for source in sources:
         if isinstance(source, ExamJob):
-            files = output_paths(output_dir, source.path.name + suffix, options.exam.formats)
-            yield replace(source, output_files=files)
+            stem = source.path.name + _series_suffix(options.exam.series)
+            files = output_paths(output_dir, stem, options.exam.formats)
+            yield replace(source, output_files=files, series=options.exam.series)
             continue
         try:
             exams = _exams_of_source(source, output_dir, notes)
+            jobs = [job for exam in exams for job in _series_jobs(exam, options.exam.series)]
         except LumbarsegError as error:
             yield ExamJob(source, str(source), error=str(error))
             continue
-        for exam in exams:
-            if exam.resolve() in resolved_paths:
+        for job in jobs:
+            key = job.path.resolve() / (job.series or "")
+            if key in resolved_paths:
                 continue
-            resolved_paths.add(exam.resolve())
-            stem = _relative_folder(exam, source, options.flat) / f"{exam_name(exam)}{suffix}"
-            files = output_paths(output_dir / stem.parent, stem.name, options.exam.formats)
-            other = stems.setdefault(Path(str(stem).casefold()), exam)
-            if other != exam:
+            resolved_paths.add(key)
+            stem = f"{exam_name(job.path)}{_series_suffix(job.series)}"
+            folder = _relative_folder(job.path, source, options.flat)
+            files = output_paths(output_dir / folder, stem, options.exam.formats)
+            other = stems.setdefault(Path(str(folder / stem).casefold()), job.path)
+            if other != job.path:
                 problem = (
                     f"its result would replace that of {other}, which has the same name; use another -o or rename it"
                 )
             elif inputs & {path.resolve() for path in files.values()}:
                 problem = "its result would replace an exam of this batch; use another -o"
             else:
-                yield ExamJob(exam, str(exam), files)
+                yield replace(job, output_files=files)
                 continue
-            yield ExamJob(exam, str(exam), error=f"{exam}: {problem}")
+            yield replace(job, error=f"{job.path}: {problem}")
+
+
+def _series_jobs(exam: Path, series: str | None) -> list[ExamJob]:
+    """Return the job of an exam, or with "all" one for each series of a DICOM study in the plane of the best one."""
+    if series != ALL_SERIES:
+        return [ExamJob(exam, str(exam), series=series)]
+    stacks = list_series(exam) if exam.is_dir() or is_archive_folder(exam) else []
+    return [ExamJob(exam, f"{exam} ({stack.name})", series=stack.number) for stack in stacks] or [
+        ExamJob(exam, str(exam))
+    ]
+
+
+def _series_suffix(series: str | None) -> str:
+    """Return what tells the files of a series from those of the default one."""
+    return f"_series-{re.sub(r'[^0-9A-Za-z.]+', '-', series)}" if series else ""
 
 
 def _exams_of_source(source: Path, output_dir: Path, notes: list[str]) -> list[Path]:

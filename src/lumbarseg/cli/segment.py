@@ -87,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_SCHEME,
         help="label values of another program (default: our own)",
     )
-    options.add(parser, "--volume", "--series")
+    options.add(parser, "--volume")
+    text = "series of a DICOM study: its number, part of its description, or all: each sagittal series on its own"
+    options.add(parser, "--series", help=text)
     group = parser.add_argument_group("many exams (docs/batch.md)")
     group.add_argument(
         "--flat", action="store_true", help="write all results into DIR itself, not into folders below it"

@@ -188,6 +188,17 @@ def read(path: Path, volume_index: int | None = None, series: str | None = None)
     return _read_first_complete(path, select_series(path, headers, series), per_file.count([]), skipped)
 
 
+def list_series(path: Path) -> list[ImageStack]:
+    """Return the series of a study that can be segmented, the best first; none for what is not DICOM.
+
+    All lie in the plane of the best one, usually sagittal.
+    """
+    headers = [
+        header for file, problem in _scan(path, recursive=True) if not problem for header in read_slice_headers(file)
+    ]
+    return select_series(path, headers).candidates if headers else []
+
+
 def _read_first_complete(path: Path, selection: SeriesSelection, damaged: int, skipped: str) -> RawImage:
     """Read the first candidate that is not broken, with notes on those before it.
 
