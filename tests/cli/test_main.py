@@ -52,7 +52,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["segment", "x.nii", "-o", "o", "--scheme", "Spinps"], "did you mean spineps?"),
         (["segment", "x.nii", "-o", "o", "--posterior-elements", "none"], "choose from separate, merge, omit"),
         (["segment", "x.nii", "-o", "o", "--format", "dcm"], "'dcm' is not a format; choose from nifti"),
-        (["segment", "x.nii", "-o", "o", "--lowest", "L9"], "names run from"),
+        (["segment", "x.nii", "-o", "o", "--lowest", "L9"], "choose one of"),
         (["segment", "https://pacs/studies/1.2", "-o", "o"], "write dicomweb:https://pacs/studies/1.2"),
         (["segment", "https://example.org/exam.nii.gz", "-o", "o"], "download it first"),
         (["import", "foldr", "a", "b"], "did you mean folder?"),

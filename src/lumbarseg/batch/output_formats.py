@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -62,11 +63,17 @@ class SegmentedExam:
         return (*lines, *(f"warning: {text}" for text in self.warnings))
 
 
-def output_paths(folder: Path, stem: str, formats: Iterable[str] = DEFAULT_FORMATS) -> dict[str, Path]:
-    """Return the files that a result becomes: "labels" (NIfTI) or other formats by name, "report", "picture"."""
+def output_paths(
+    folder: Path, stem: str, formats: Iterable[str] = DEFAULT_FORMATS, series: str | None = None
+) -> dict[str, Path]:
+    """Return the files that a result becomes: "labels" (NIfTI) or other formats by name, "report", "picture".
+
+    series: which series of a study was asked for; its files have names of their own.
+    """
     suffixes = {"labels" if name == "nifti" else name: FORMAT_SUFFIXES[name] for name in formats}
     suffixes |= {"report": "_report.json", "picture": ".png"}
-    return {name: folder / f"{stem}{suffix}" for name, suffix in suffixes.items()}
+    part = f"_series-{re.sub(r'[^0-9A-Za-z.]+', '-', series)}" if series else ""
+    return {name: folder / f"{stem}{part}{suffix}" for name, suffix in suffixes.items()}
 
 
 def write_outputs(segmented: SegmentedExam, exam: LoadedExam, files: Mapping[str, Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -163,15 +162,17 @@ def find_jobs(
     resolved_paths: set[Path] = set()
     stems: dict[Path, Path] = {}
     inputs = {path.resolve() for path in sources if isinstance(path, Path)}
+    series = options.exam.series
     for source in sources:
         if isinstance(source, ExamJob):
-            stem = source.path.name + _series_suffix(options.exam.series)
-            files = output_paths(output_dir, stem, options.exam.formats)
-            yield replace(source, output_files=files, series=options.exam.series)
+            files = output_paths(output_dir, source.path.name, options.exam.formats, series)
+            yield replace(source, output_files=files, series=series)
             continue
         try:
-            exams = _exams_of_source(source, output_dir, notes)
-            jobs = [job for exam in exams for job in _series_jobs(exam, options.exam.series)]
+            exams = _exams_below(source, output_dir, notes) if source.is_dir() else find_exams([source])
+            jobs = [ExamJob(exam, str(exam), series=series) for exam in exams]
+            if series == ALL_SERIES:
+                jobs = [job for exam in exams for job in _jobs_of_all_series(exam)]
         except LumbarsegError as error:
             yield ExamJob(source, str(source), error=str(error))
             continue
@@ -180,10 +181,10 @@ def find_jobs(
             if key in resolved_paths:
                 continue
             resolved_paths.add(key)
-            stem = f"{exam_name(job.path)}{_series_suffix(job.series)}"
-            folder = _relative_folder(job.path, source, options.flat)
-            files = output_paths(output_dir / folder, stem, options.exam.formats)
-            other = stems.setdefault(Path(str(folder / stem).casefold()), job.path)
+            is_below = job.path != source and not options.flat
+            folder = output_dir / _relative_folder(job.path, source) if is_below else output_dir
+            files = output_paths(folder, exam_name(job.path), options.exam.formats, job.series)
+            other = stems.setdefault(Path(str(files["report"]).casefold()), job.path)
             if other != job.path:
                 problem = (
                     f"its result would replace that of {other}, which has the same name; use another -o or rename it"
@@ -196,25 +197,15 @@ def find_jobs(
             yield replace(job, error=f"{job.path}: {problem}")
 
 
-def _series_jobs(exam: Path, series: str | None) -> list[ExamJob]:
-    """Return the job of an exam, or with "all" one for each series of a DICOM study in the plane of the best one."""
-    if series != ALL_SERIES:
-        return [ExamJob(exam, str(exam), series=series)]
+def _jobs_of_all_series(exam: Path) -> list[ExamJob]:
+    """Return a job for each series of a DICOM study in the plane of the best one; one job for any other exam."""
     stacks = list_series(exam) if exam.is_dir() or is_archive_folder(exam) else []
-    return [ExamJob(exam, f"{exam} ({stack.name})", series=stack.number) for stack in stacks] or [
-        ExamJob(exam, str(exam))
-    ]
+    jobs = [ExamJob(exam, f"{exam} ({stack.name})", series=stack.number) for stack in stacks]
+    return jobs or [ExamJob(exam, str(exam))]
 
 
-def _series_suffix(series: str | None) -> str:
-    """Return what tells the files of a series from those of the default one."""
-    return f"_series-{re.sub(r'[^0-9A-Za-z.]+', '-', series)}" if series else ""
-
-
-def _exams_of_source(source: Path, output_dir: Path, notes: list[str]) -> list[Path]:
-    """Return the exams of a file or folder; note what else is in the folder. Earlier results are not searched."""
-    if not source.is_dir():
-        return find_exams([source])
+def _exams_below(source: Path, output_dir: Path, notes: list[str]) -> list[Path]:
+    """Return the exams below a folder, and note what else is in it. Earlier results are not searched."""
     listing = list_folder(source, output_dir.absolute())
     skipped = [(len(listing.label_maps), "label map"), (len(listing.other_files), "other file")]
     counts = [f"{count} {noun}{'s' * (count > 1)}" for count, noun in skipped if count]
@@ -225,10 +216,8 @@ def _exams_of_source(source: Path, output_dir: Path, notes: list[str]) -> list[P
     return listing.exams
 
 
-def _relative_folder(exam: Path, source: Path, flat: bool) -> Path:
-    """Return where below the output folder the result of an exam belongs."""
-    if flat or exam == source:
-        return Path()
+def _relative_folder(exam: Path, source: Path) -> Path:
+    """Return where below the output folder the result of an exam below a folder or ZIP archive belongs."""
     folder = exam.parent.relative_to(source) if exam.is_relative_to(source) else Path()
     return Path(*(part[:-4] if part.lower().endswith(".zip") else part for part in folder.parts))
 

@@ -34,7 +34,7 @@ def print_note(text: object) -> None:
 
 def print_text(text: str) -> None:
     """Print text; nothing more is printed, and no work is stopped, after the reader of a pipe is gone (`| head`)."""
-    clear_status()
+    print_status()
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -46,17 +46,10 @@ def print_json(value: Any) -> None:
     print_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def print_status(text: str) -> None:
-    """Show on a terminal what is being done, until the next line is printed."""
+def print_status(text: str = "") -> None:
+    """Show on a terminal what is being done, until the next line is printed; remove what stands there otherwise."""
     if sys.stderr and sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{printable_line(text)}")
-        sys.stderr.flush()
-
-
-def clear_status() -> None:
-    """Remove the status, or a progress bar, from the terminal."""
-    if sys.stderr and sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
 
 
@@ -80,5 +73,5 @@ def progress_bar(description: str, total: int | None = None) -> ProgressBar:
 
 
 def _print_stderr(text: str) -> None:
-    clear_status()
+    print_status()
     print(text, file=sys.stderr, flush=True)
