@@ -9,11 +9,14 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+_INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
+
 
 def machine_facts() -> dict[str, str | int]:
-    """Return processor, cores, system, versions and date."""
+    """Return processor, instruction sets, cores, system, versions and date."""
     return {
-        "processor": _processor(),
+        "processor": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "instruction_sets": " ".join(name for name in _INSTRUCTION_SETS if name in _cpuinfo("flags").split()),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "system": platform.system(),
         "python": platform.python_version(),
@@ -32,13 +35,13 @@ def describe_machine(values: dict[str, str | int]) -> str:
     )
 
 
-def _processor() -> str:
+def _cpuinfo(key: str) -> str:
+    """Return the first value of a key in /proc/cpuinfo, "" where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def _installed() -> bool:
