@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import Kind, structure_by_name
+from lumbarseg.anatomy import STRUCTURES, Kind, structure_by_name
 from lumbarseg.inference import Model, default_model_path
 from lumbarseg.io import LoadedExam, atomic_write, write_image, write_json, write_labels
 from lumbarseg.metrics.overlap import StructureScore, score_structures
 from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.report.exam_page import render_exam_page
 from lumbarseg.segmentation import segment
+from lumbarseg.volume import Volume
 
 from .exam_result import SUMMARY_KEYS
 from .exam_task import StageTimer, describe_segmentation
@@ -28,10 +29,14 @@ _VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # field of view from foot to head, and its
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:
-    """The demo exam, its segmentation and scores. files: what was written, by what it is."""
+    """The demo exam, its segmentation, and scores of the structures that are completely in view.
+
+    cut_off: names of the structures that the edge of the field of view cuts off. files: what was written, by what it is.
+    """
 
     segmented: SegmentedExam
     scores: Sequence[StructureScore]
+    cut_off: Sequence[str]
     files: dict[str, Path]
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,8 +55,8 @@ class DemoResult:
         for kind in Kind:
             dice = [s.dice for s in self.scores if structure_by_name(s.name).kind is kind and s.dice is not None]
             if dice:
-                lines.append(f"{kind:7s} {len(dice):2d} in the exam, mean Dice {sum(dice) / len(dice):.2f}")
-        return lines
+                lines.append(f"{kind:7s} {len(dice):2d} complete in the exam, mean Dice {sum(dice) / len(dice):.2f}")
+        return [*lines, f"cut off by the edge, not scored: {', '.join(self.cut_off)}"] if self.cut_off else lines
 
 
 def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> DemoResult:
@@ -69,13 +74,23 @@ def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> D
     files |= output_paths(folder, "demo") | {"page": folder / "demo_report.html"}
     write_outputs(segmented, exam, {name: files[name] for name in ("labels", "picture")})
     write_json(files["report"], segmented.report)
-    scores = [row for row in score_structures(segmentation.labels.array, phantom.labels.array) if row.dice is not None]
+    cut_off = _names_at_the_edge(phantom.labels)
+    rows = score_structures(segmentation.labels.array, phantom.labels.array)
+    scores = [row for row in rows if row.dice is not None and row.name not in cut_off]
     page = render_exam_page(
         segmented.report, [segmented.picture], [score.to_dict() for score in scores], files["labels"].name
     )
     with atomic_write(files["page"]) as file:
         file.write(page.encode())
-    return DemoResult(segmented, scores, files)
+    return DemoResult(segmented, scores, cut_off, files)
+
+
+def _names_at_the_edge(labels: Volume) -> list[str]:
+    """Return the vertebrae, posterior elements and discs that reach the upper or lower edge of the field of view."""
+    axis = next(index for index, code in enumerate(labels.grid.axis_codes) if code in "SI")
+    edges = np.unique(np.take(labels.array, [0, -1], axis=axis))
+    names = [structure.name for structure in STRUCTURES if structure.label in edges]
+    return [name for name in names if structure_by_name(name).kind in (Kind.BODY, Kind.ARCH, Kind.DISC)]
 
 
 def synthetic_exam(seed: int) -> Phantom:

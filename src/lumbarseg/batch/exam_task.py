@@ -151,7 +151,7 @@ class ExamTask:
             if other := self._segment_another_station(loaded, str(error)):
                 return other
             raise
-        if not self.options.is_user_guided and "sacrum" not in segmentation.anchor:
+        if "sacrum" not in segmentation.anchor and not self.options.is_user_guided:
             return self._segment_another_station(loaded, "no sacrum found") or (loaded, segmentation)
         return loaded, segmentation
 
