@@ -23,7 +23,7 @@ from benchmarks.slices import segment_or_refuse
 from lumbarseg.anatomy import LUMBAR_LEVELS, Kind, labels_of_kind
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.measurement import measure_structures
-from lumbarseg.metrics import compute_dice
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.segmentation import Segmentation
 
 RESULTS = ROOT / "benchmarks" / "results" / "agreement.json"

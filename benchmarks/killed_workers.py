@@ -1,8 +1,9 @@
 """A batch on a cluster whose workers are killed: python -m benchmarks.killed_workers.
 
 `lumbarseg segment --cluster ADDRESS` (of a dask scheduler started here; --jobs: worker processes instead) segments
-routine exams (those of benchmarks.batch) while a worker process is killed with SIGKILL after each tenth of the results. Every exam must have one result, with complete files. Prints the
-kills, and how often each exam was reported; exit code 1 if one is missing, reported twice or refused.
+routine exams (those of benchmarks.batch) while a worker process is killed with SIGKILL after each tenth of the
+results. Every exam must have one result, with complete files. Prints the kills, and how often each exam was reported;
+exit code 1 if one is missing, reported twice or refused.
 """
 
 from __future__ import annotations

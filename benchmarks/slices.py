@@ -21,7 +21,8 @@ from lumbarseg.anatomy import Kind, labels_of_kind, structure_by_label
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_image, read_labels
-from lumbarseg.metrics import Estimate, bootstrap_mean, compute_dice
+from lumbarseg.metrics.bootstrap import Estimate, bootstrap_mean
+from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.segmentation import Segmentation, segment
 
 RESULTS = ROOT / "benchmarks" / "results" / "slices.json"
