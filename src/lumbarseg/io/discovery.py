@@ -10,7 +10,7 @@ from pathlib import Path
 from lumbarseg.errors import FileError
 
 from . import archives
-from .dicom import reader as dicom
+from .dicom import files as dicom
 from .file_access import file_size, to_file_error
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")

@@ -10,7 +10,7 @@ from lumbarseg.errors import FileError, VolumeChoiceError
 from lumbarseg.volume import Volume
 
 from . import archives, metaimage, nifti, nrrd
-from .dicom import reader as dicom
+from .dicom.files import is_dicom
 from .discovery import resolve_exam_path
 from .file_access import is_pointer, open_for_reading
 from .raw_image import RawImage, SourceImages, fill_missing_thickness, to_image_volume, to_label_volume
@@ -74,9 +74,12 @@ def read_labels(path: Path | str) -> Volume:
 
 def _read_raw(path: Path, volume_index: int | None = None, series: str | None = None) -> RawImage:
     resolved = resolve_exam_path(path)
-    file_format = dicom if resolved.is_dir() or archives.is_archive_folder(resolved) else _detect_format(resolved)
-    if file_format is dicom:
-        raw = dicom.read(resolved, volume_index, series)
+    is_folder = resolved.is_dir() or archives.is_archive_folder(resolved)
+    file_format = None if is_folder else _detect_format(resolved)
+    if file_format is None:
+        from .dicom import reader  # six modules that exams of other formats do not need
+
+        raw = reader.read(resolved, volume_index, series)
     elif series is not None:
         raise FileError(f"{path}: not DICOM, so it has no series {series!r}; leave out --series")
     else:
@@ -85,7 +88,7 @@ def _read_raw(path: Path, volume_index: int | None = None, series: str | None = 
 
 
 def _detect_format(path: Path) -> Any:
-    """Return the module that reads the format of a file, by the first bytes of its content."""
+    """Return the module that reads the format of a file, by the first bytes of its content; None for DICOM."""
     with open_for_reading(path) as stream:
         head = stream.read(4096)
     if not head:
@@ -96,8 +99,8 @@ def _detect_format(path: Path) -> Any:
         return nrrd
     if metaimage.is_metaimage(head):
         return metaimage
-    if dicom.is_dicom(head):
-        return dicom
+    if is_dicom(head):
+        return None
     if is_pointer(head):
         raise FileError(f"{path}: a pointer without its content; fetch it with: git lfs pull, or: git annex get")
     raise FileError(f"{path}: neither NIfTI, MetaImage, NRRD, DICOM nor ZIP by its content; export it as .nii.gz")

@@ -20,7 +20,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from lumbarseg.datasets.monailabel_datastore import OWN_LABELS
 from lumbarseg.errors import LumbarsegError, ServeError
 from lumbarseg.io import exam_name, find_exams, read_exam, read_image, read_labels, write_image, write_labels
-from lumbarseg.io.dicom.reader import contains_dicom
+from lumbarseg.io.dicom.files import contains_dicom
 from lumbarseg.io.label_names import read_label_names
 from lumbarseg.volume import Volume
 

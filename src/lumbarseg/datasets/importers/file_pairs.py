@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lumbarseg.errors import DatasetError
-from lumbarseg.io.dicom import reader
+from lumbarseg.io.dicom.files import contains_dicom
 from lumbarseg.io.discovery import IMAGE_SUFFIXES
 
 _PATTERN_FIELD = re.compile(r"\{(\w+)(?::([^{}]+))?\}|(\*\*/)|(\*)|(\?)|(\[[^\]/]+\])")
@@ -123,7 +123,7 @@ def _matching_paths(source: Path, pattern: str, with_folders: bool) -> list[tupl
             if not path.is_dir():
                 matching.append((match["name"], path))
         elif with_folders and not has_suffix and path.is_dir() and (match := exact.fullmatch(relative)):
-            matching += [(match["name"], path)] if reader.contains_dicom(path) else []
+            matching += [(match["name"], path)] if contains_dicom(path) else []
     return matching
 
 

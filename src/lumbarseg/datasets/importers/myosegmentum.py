@@ -16,7 +16,7 @@ import numpy as np
 from lumbarseg import io
 from lumbarseg.anatomy import LUMBAR_LEVELS, structure_by_name
 from lumbarseg.errors import DatasetError
-from lumbarseg.io.dicom import reader
+from lumbarseg.io.dicom.files import contains_dicom
 from lumbarseg.io.discovery import IMAGE_SUFFIXES, exam_name
 from lumbarseg.volume import Array, Volume
 
@@ -120,7 +120,7 @@ def _find_image(folder: Path, folders: dict[Path, list[Path]], contrast: str) ->
             name = exam_name(path.name)
             if _MASK_NAME.fullmatch(name) or not _has_contrast(name, contrast):
                 continue
-            if path.name.lower().endswith(IMAGE_SUFFIXES) or (path.is_dir() and reader.contains_dicom(path)):
+            if path.name.lower().endswith(IMAGE_SUFFIXES) or (path.is_dir() and contains_dicom(path)):
                 return path, ""
             unreadable = path if path.name.lower().endswith((".dcm", ".ima")) else unreadable
     if unreadable is not None:
