@@ -7,6 +7,7 @@ the first stage of the pipeline begins.
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 import tempfile
 import threading
@@ -26,7 +27,8 @@ class CallTrace:
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         """Note one event of the interpreter's profiler."""
         code = frame.f_code
-        if event != "call" or "lumbarseg" not in code.co_filename or code.co_name.startswith("<"):
+        is_function = code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<")  # no class body
+        if event != "call" or "lumbarseg" not in code.co_filename or not is_function:
             return
         self.functions.add((code.co_filename, code.co_qualname, code.co_firstlineno))
         if code.co_name == self.stage and not self.depth:

@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lumbarseg.errors import LumbarsegError, describe_bug, describe_error
-from lumbarseg.io.dicom.web import StudyAddress
+
+if TYPE_CHECKING:
+    from lumbarseg.io.dicom.web import StudyAddress
 
 SUMMARY_KEYS = ("anchor", "confidence", "uncertain", "levels", "warnings", "left_out")
 """Entries of the report that a result carries."""

@@ -17,7 +17,6 @@ import lumbarseg
 from lumbarseg.errors import LumbarsegError, ModelError, SegmentError
 from lumbarseg.inference import Model
 from lumbarseg.io import LoadedExam, read_exam, write_json
-from lumbarseg.io.dicom.derived_objects import require_source_images
 from lumbarseg.io.dicom.reader import list_series
 from lumbarseg.measurement import measure_structures
 from lumbarseg.report import ReportSource, build_report
@@ -130,6 +129,8 @@ class ExamTask:
         if _holds_labels(exam.volume.array):
             raise SegmentError(f"{job.path}: a label map, not an exam: it holds few whole numbers; give the image")
         if set(self.options.formats) & set(DICOM_FORMATS):
+            from lumbarseg.io.dicom.derived_objects import require_source_images
+
             require_source_images(exam.path, exam.source_images)
         return ExamInput(exam, digest, timer, job.series is None)
 

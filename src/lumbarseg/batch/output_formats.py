@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lumbarseg.io import LoadedExam, atomic_write, itk_snap, seg_nrrd, write_labels
-from lumbarseg.io.dicom import derived_objects, seg, sr
 from lumbarseg.segmentation import Segmentation
 from lumbarseg.volume import Volume
 
 from .label_encoding import described_segments, encode_labels, label_table, structure_measurements
 from .options import DEFAULT_FORMATS, DEFAULT_SCHEME, FORMAT_SUFFIXES, ExamOptions
+
+if TYPE_CHECKING:
+    from lumbarseg.io.dicom.derived_objects import Provenance
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +109,15 @@ def _write_itk_snap(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None
 
 
 def _write_dicom_seg(segmentation_type: str, segmented: SegmentedExam, exam: LoadedExam, path: Path) -> None:
+    from lumbarseg.io.dicom import seg  # pydicom's writers, which most results do not need
+
     segments = described_segments(DEFAULT_SCHEME, segmented.options.posterior, segmented.uncertain_levels)
     seg.write(segmented.labels, segments, exam.source_images, _dicom_provenance(segmented), path, segmentation_type)
 
 
 def _write_dicom_sr(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    from lumbarseg.io.dicom import seg, sr
+
     segmentation_path = path.with_name(path.name.removesuffix(sr.SUFFIX) + seg.SUFFIX)
     structures = structure_measurements(segmented.report, segmented.options.posterior, sr.QUANTITIES)
     measurements = sr.Measurements(structures, segmented.report["lordosis_l1_s1_deg"])
@@ -137,10 +143,12 @@ def _write_csv(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
         file.write(text.getvalue().encode())
 
 
-def _dicom_provenance(segmented: SegmentedExam) -> derived_objects.Provenance:
+def _dicom_provenance(segmented: SegmentedExam) -> Provenance:
+    from lumbarseg.io.dicom.derived_objects import Provenance
+
     program, model = segmented.report["program"], segmented.report["model"]
     guided = segmented.options.is_user_guided
-    return derived_objects.Provenance(program["version"], model["name"], model["digest"], guided)
+    return Provenance(program["version"], model["name"], model["digest"], guided)
 
 
 _WRITERS: dict[str, Callable[[SegmentedExam, LoadedExam, Path], None]] = {

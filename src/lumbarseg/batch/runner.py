@@ -26,7 +26,6 @@ from .exam_task import ExamTask
 from .options import BatchOptions
 from .output_formats import output_paths
 from .overlapped import OverlappedExecutor
-from .remote_exams import fetched_exams, store_result
 from .summary import open_json_lines, write_measurements, write_table
 
 ALL_SERIES = "all"
@@ -65,6 +64,8 @@ class BatchRun:
         with ExitStack() as stack:
             folder = options.output_dir
             if folder is None or options.store or len(sources) < len(options.exams):
+                from .remote_exams import fetched_exams
+
                 sources, folder = stack.enter_context(fetched_exams(options))
             _try_to_write(folder, _MIN_FREE_BYTES)  # before anything is computed
             log = stack.enter_context(open_json_lines(options.jsonl)) if options.jsonl else None
@@ -74,7 +75,11 @@ class BatchRun:
             not_started = (not_started_result(job) for job in self.not_started)
             for done in chain(self._execute(task, self._startable(jobs, folder)), not_started):
                 self._is_disk_full |= done.is_disk_full
-                result = store_result(done, by_name[done.exam], bool(options.output_dir)) if options.store else done
+                result = done
+                if options.store:
+                    from .remote_exams import store_result
+
+                    result = store_result(done, by_name[done.exam], bool(options.output_dir))
                 self.results.append(result)
                 if log:
                     log.write_row(result.to_dict())
