@@ -78,9 +78,9 @@ def measure_calls(use: str, timer: NetworkTimer, prepare: Callable[[], T], call:
     """Measure calls in this process, after one that is not counted. prepare: what precedes a call, not counted."""
     rows = []
     for _ in range(RUNS + 1):
-        given = prepare()
+        results = prepare()
         timer.seconds, start = 0.0, time.perf_counter()
-        call(given)
+        call(results)
         rows.append((time.perf_counter() - start, timer.seconds))
     return Share(use, *(statistics.median(column) for column in zip(*rows[1:], strict=True)))
 
@@ -94,17 +94,17 @@ def measure(folder: Path) -> list[Share]:
     timer = NetworkTimer(loaded)
     model = replace(loaded, run=timer.run)
     use = "program, segment(volume, model)"
-    shares = [
+    fractions = [
         measure_command(images[0], folder),
-        measure_calls(use, timer, lambda: volume, lambda given: segment(given, model)),
+        measure_calls(use, timer, lambda: volume, lambda results: segment(results, model)),
         measure_batch(images, folder),
     ]
     if loaded.card.spec.clicks:
         level = next(level for level in segment(volume, model).levels if level.name == "L3")
         clicks = [Click(level.centre, level.name)]
         prepare, call = partial(segment, volume, model, keep_state=True), partial(_refine, model=model, clicks=clicks)
-        shares.append(measure_calls("click", timer, prepare, call))
-    return shares
+        fractions.append(measure_calls("click", timer, prepare, call))
+    return fractions
 
 
 def _refine(before: Segmentation, model: Model, clicks: list[Click]) -> Segmentation:
@@ -117,15 +117,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        shares = measure(Path(folder))
+        fractions = measure(Path(folder))
     facts = machine.machine_facts()
     if args.json:
-        rows = [{"use": s.use, "total": s.total, "network": s.network, "ratio": s.ratio} for s in shares]
+        rows = [{"use": s.use, "total": s.total, "network": s.network, "ratio": s.ratio} for s in fractions]
         print(json.dumps({"machine": facts, "uses": rows}, indent=1))
         return
     print(f"{machine.describe_machine(facts)}; {facts['instruction_sets']}\n")
     print("| use | s | s in the network | ratio |\n|---|--:|--:|--:|")
-    for s in shares:
+    for s in fractions:
         print(f"| {s.use} | {s.total:.2f} | {s.network:.2f} | {s.ratio:.1f} |")
 
 

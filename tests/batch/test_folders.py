@@ -127,8 +127,8 @@ def test_names_that_the_console_cannot_show_do_not_stop_a_batch(encoding: str, e
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", "| true"])
 def test_a_closed_output_does_not_stop_a_batch(redirection: str, examples: Path, study: Path, tmp_path: Path) -> None:
-    words = " ".join([*PROGRAM, *command(examples, study, "-o", tmp_path / "out")])
-    subprocess.run(["sh", "-c", f"{words} {redirection}"], capture_output=True, env=ENVIRONMENT, check=False)
+    command_line = " ".join([*PROGRAM, *command(examples, study, "-o", tmp_path / "out")])
+    subprocess.run(["sh", "-c", f"{command_line} {redirection}"], capture_output=True, env=ENVIRONMENT, check=False)
     assert label_maps(tmp_path / "out") == ["anna/t2_labels.nii.gz", "ben/t2_labels.nii.gz"]
 
 

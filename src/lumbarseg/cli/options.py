@@ -36,10 +36,10 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"lumbarseg: error: {printable_line(message)}; see {self.prog} --help\n")
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(name: str, candidates: Iterable[str]) -> str:
     """Return "; did you mean ...?" with the known name most like `name`, or "" if none is."""
-    found = difflib.get_close_matches(name.casefold(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
+    matches = difflib.get_close_matches(name.casefold(), list(candidates), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def add_command(

@@ -90,6 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, "--volume")
     text = "series of a DICOM study: its number, part of its description, or all: each sagittal series on its own"
     options.add(parser, "--series", help=text)
+    _add_batch_arguments(parser)
+
+
+def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options for many exams, and those of every command."""
     group = parser.add_argument_group("many exams (docs/batch.md)")
     group.add_argument(
         "--flat", action="store_true", help="write all results into DIR itself, not into folders below it"
@@ -126,8 +131,8 @@ def run(args: argparse.Namespace) -> int:
         if result.error and result.was_started:
             console.print_error(result.error)
         elif not result.error and not args.json:
-            place = f" ({number} of {batch.exam_count})" if batch.exam_count > 1 else ""
-            lines = [f"{result.exam}{place}", *result.text_lines, "  ".join(result.files.values())]
+            progress = f" ({number} of {batch.exam_count})" if batch.exam_count > 1 else ""
+            lines = [f"{result.exam}{progress}", *result.text_lines, "  ".join(result.files.values())]
             console.print_text("\n  ".join(lines))
         seconds = time.monotonic() - start
         if bar is None and number < batch.exam_count:
