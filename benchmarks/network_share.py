@@ -78,9 +78,9 @@ def measure_calls(use: str, timer: NetworkTimer, prepare: Callable[[], T], call:
     """Measure calls in this process, after one that is not counted. prepare: what precedes a call, not counted."""
     rows = []
     for _ in range(RUNS + 1):
-        results = prepare()
+        prepared = prepare()
         timer.seconds, start = 0.0, time.perf_counter()
-        call(results)
+        call(prepared)
         rows.append((time.perf_counter() - start, timer.seconds))
     return Share(use, *(statistics.median(column) for column in zip(*rows[1:], strict=True)))
 
@@ -96,7 +96,7 @@ def measure(folder: Path) -> list[Share]:
     use = "program, segment(volume, model)"
     fractions = [
         measure_command(images[0], folder),
-        measure_calls(use, timer, lambda: volume, lambda results: segment(results, model)),
+        measure_calls(use, timer, lambda: volume, lambda image: segment(image, model)),
         measure_batch(images, folder),
     ]
     if loaded.card.spec.clicks:
