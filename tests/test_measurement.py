@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.grids import AXIS_ORDERS, affine_of
 
-from lumbarseg.anatomy import Kind, structure_by_name
+from lumbarseg.anatomy import STRUCTURES, Kind, structure_by_name
 from lumbarseg.measurement import Measurement, lumbar_lordosis, measure_structures
 from lumbarseg.phantom import Phantom, draw_recipe, render_phantom
 from lumbarseg.resampling import reorient
@@ -220,3 +221,45 @@ def test_a_row_goes_to_json_without_what_is_unknown() -> None:
     assert row["kind"] == "body"
     assert "slip" in row
     assert "tilt_top" not in rows_of(blocks())["L4-L5"].to_dict()
+
+
+@st.composite
+def label_maps(draw: st.DrawFn) -> Volume:
+    """Label maps of boxes, discs of voxels and specks of any structure, on thick and thin slices."""
+    shape = (draw(st.integers(1, 7)), draw(st.integers(8, 60)), draw(st.integers(8, 90)))
+    array = np.zeros(shape, np.uint8)
+    for _ in range(draw(st.integers(0, 8))):
+        label = draw(st.sampled_from([structure.label for structure in STRUCTURES]))
+        centre = [draw(st.integers(0, n - 1)) for n in shape]
+        radii = [draw(st.floats(0.5, 25)) for _ in shape]
+        offsets = [(np.arange(n) - c) / r for n, c, r in zip(shape, centre, radii, strict=True)]
+        power = draw(st.sampled_from([1.0, 2.0, 8.0]))
+        distance = sum(
+            np.abs(o.reshape([-1 if i == a else 1 for i in range(3)])) ** power for a, o in enumerate(offsets)
+        )
+        array[np.asarray(distance) <= 1] = label
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    array[rng.random(shape) < draw(st.sampled_from([0.0, 0.3, 0.7]))] = 0
+    spacing = (draw(st.sampled_from([0.5, 4.0])), draw(st.sampled_from([0.5, 1.0])), draw(st.sampled_from([0.5, 1.0])))
+    return Volume(array, affine_of(draw(st.sampled_from(["RAS", "PIR", "LPS"])), spacing))
+
+
+@settings(max_examples=60, deadline=None)
+@given(label_maps())
+def test_every_measurement_is_a_number_or_absent_with_a_reason(labels: Volume) -> None:
+    for row in measure_structures(labels):
+        json.dumps(row.to_dict(), allow_nan=False)
+        for key in ("anterior", "middle", "posterior", "depth", "canal"):
+            if row.kind in (Kind.BODY, Kind.DISC):
+                assert (getattr(row, key) is None) == (key in row.not_measured), key
+        assert all(row.not_measured.values())
+
+
+def test_the_reason_says_why_a_measurement_is_missing() -> None:
+    labels = blocks()
+    low = int(np.argwhere(labels.array == structure_by_name("L5").label)[:, 2].min()) + 5
+    rows = rows_of(Volume(labels.array[:, :, low:], labels.affine))
+    assert rows["L5"].not_measured["depth"] == "the edge of the image cuts it off"
+    assert rows["L4"].not_measured == {"slip": "no measured endplate in view below it"}
+    array = np.where(labels.array == structure_by_name("canal").label, 0, labels.array)
+    assert rows_of(Volume(array, labels.affine))["L4"].not_measured == {"canal": "no canal in view behind it"}

@@ -9,7 +9,7 @@ the label in place of four marked corners; angles between endplates follow Cobb,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +33,13 @@ _RIMS = ((0.08, 0.25), (0.75, 0.92))  # bands of the depth that the line of an e
 _BODY_RIMS = ((0.06, 0.22), (0.78, 0.94))  # bands of the height in which front and back of a body are measured
 _DISC_RIMS = ((0.3, 0.7),)
 _CANAL = 40.0  # mm behind a structure in which its canal is looked for
+_HEIGHTS = ("anterior", "middle", "posterior", "depth", "canal")
+_APPLICABLE = {
+    Kind.BODY: (*_HEIGHTS, "tilt_top", "tilt_bottom", "slip"),
+    Kind.DISC: _HEIGHTS,
+    Kind.SACRUM: ("tilt_top",),
+}
+"""Measurements of each kind of structure; all have a volume."""
 
 Line = tuple[float, float]
 """Height at x = 0, and slope."""
@@ -40,7 +47,7 @@ Line = tuple[float, float]
 
 @dataclass(frozen=True)
 class Measurement:
-    """The measurements of one structure; None where one does not apply or cannot be known.
+    """The measurements of one structure; None where one does not apply or could not be taken.
 
     Attributes
     ----------
@@ -50,6 +57,7 @@ class Measurement:
     tilt_top, tilt_bottom : of the endplates against the horizontal, degrees, positive when they face forward
     canal : antero-posterior width of the canal behind it, mm
     slip : of a body on the one below, mm, positive forward
+    not_measured : the reason for each measurement that applies but could not be taken
     """
 
     name: str
@@ -64,10 +72,11 @@ class Measurement:
     tilt_bottom: float | None = None
     canal: float | None = None
     slip: float | None = None
+    not_measured: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, without what is unknown."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        """Return plain values for JSON, without what was not measured."""
+        return {key: value for key, value in asdict(self).items() if value is not None and value != {}}
 
 
 def measure_structures(labels: Volume, flips: tuple[bool, bool] = (False, False)) -> list[Measurement]:
@@ -91,8 +100,22 @@ def measure_structures(labels: Volume, flips: tuple[bool, bool] = (False, False)
             row = _with_sizes(row, fits[name], spine)
         elif kind is Kind.SACRUM and endplate is not None:
             row = replace(row, tilt_top=round(float(np.rad2deg(endplate.lean)), 1))
-        rows.append(row)
+        rows.append(replace(row, not_measured=_missing_reasons(row, name in fits)))
     return rows
+
+
+def _missing_reasons(row: Measurement, is_fitted: bool) -> dict[str, str]:
+    """Return the reason for each measurement that applies to a structure but was not taken."""
+    reasons = {"canal": "no canal in view behind it", "slip": "no measured endplate in view below it"}
+    if row.kind is Kind.SACRUM:
+        reasons = {"tilt_top": "its upper endplate is not in view below the lowest disc or body"}
+    elif not row.complete:
+        reasons = dict.fromkeys(_APPLICABLE.get(row.kind, ()), "the edge of the image cuts it off")
+    elif not is_fitted:
+        reasons = dict.fromkeys(_APPLICABLE.get(row.kind, ()), "it is too small or too irregular to measure")
+    fallback = "its outline is too irregular there"
+    applicable = _APPLICABLE.get(row.kind, ())
+    return {key: reasons.get(key, fallback) for key in applicable if getattr(row, key) is None}
 
 
 def lumbar_lordosis(measurements: Sequence[Measurement]) -> float | None:
@@ -141,11 +164,13 @@ class _Fit:
     top_line: Line
     posterior_corners: tuple[Array, Array]  # lower and upper, (anterior, superior) mm in the plane
 
-    def height(self, band: tuple[float, float]) -> float:
+    def height(self, band: tuple[float, float]) -> float | None:
         """Return the height in a band of the depth, mm: the mean; at the rims of a body near the highest."""
         heights = (self.top - self.bottom)[_in_band(self.x, self.back, self.front, band)]
+        if not len(heights):
+            return None
         at_rim = band != _MIDDLE and self.region.structure.kind is Kind.BODY
-        return float(np.percentile(heights, 80) if at_rim else heights.mean())
+        return round(float(np.percentile(heights, 80) if at_rim else heights.mean()), 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +264,8 @@ class _SpineGeometry:
         if inside.sum() < 10 or np.ptp(x[inside]) < 0.6 * (lowest.front - lowest.back):
             return None
         line = _endplate_line(x[inside], top[inside] + _STEP / 2, x[inside].min(), x[inside].max())
+        if line is None:
+            return None
         flat = occupied & (np.abs(top - line[0] - line[1] * x) < 2.5)
         edge = int(np.argmin(np.abs(x - (lowest.back + lowest.front) / 2)))
         while edge > 0 and flat[edge - 1]:
@@ -288,6 +315,8 @@ def _fit_frame(spine: _SpineGeometry, region: _Region, lean: float) -> _Fit | No
         if front - back < 8 or len(x) < 12:
             return None
         bottom_line, top_line = _endplate_line(x, bottom, back, front), _endplate_line(x, top, back, front)
+        if bottom_line is None or top_line is None:
+            return None
         if not last:
             middle = (back + front) / 2
             height = sum(line[0] + line[1] * middle for line in (bottom_line, top_line)) / 2
@@ -317,9 +346,15 @@ def _in_band(x: Array, back: float, front: float, band: tuple[float, float]) -> 
     return (share >= band[0]) & (share <= band[1])
 
 
-def _endplate_line(x: Array, y: Array, back: float, front: float) -> Line:
-    """Return the line of an endplate through its two rims; a node or a hollow between them has no influence."""
-    (x0, y0), (x1, y1) = ((x[band].mean(), y[band].mean()) for band in (_in_band(x, back, front, rim) for rim in _RIMS))
+def _endplate_line(x: Array, y: Array, back: float, front: float) -> Line | None:
+    """Return the line of an endplate through its two rims; None when a rim is missing.
+
+    A node or a hollow between the rims has no influence.
+    """
+    bands = [_in_band(x, back, front, rim) for rim in _RIMS]
+    if not all(band.any() for band in bands):
+        return None
+    (x0, y0), (x1, y1) = ((x[band].mean(), y[band].mean()) for band in bands)
     slope = float((y1 - y0) / (x1 - x0))
     return float(y0 - slope * x0), slope
 
@@ -332,9 +367,9 @@ def _to_plane(centre: Array, lean: float, x: float, y: float) -> Array:
 def _with_sizes(row: Measurement, fit: _Fit, spine: _SpineGeometry) -> Measurement:
     row = replace(
         row,
-        anterior=round(fit.height(_FRONT), 1),
-        middle=round(fit.height(_MIDDLE), 1),
-        posterior=round(fit.height(_BACK), 1),
+        anterior=fit.height(_FRONT),
+        middle=fit.height(_MIDDLE),
+        posterior=fit.height(_BACK),
         depth=round(fit.front - fit.back, 1),
         canal=spine.canal_width(fit),
     )

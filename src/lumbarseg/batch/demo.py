@@ -78,7 +78,7 @@ def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> D
     rows = score_structures(segmentation.labels.array, phantom.labels.array)
     scores = [row for row in rows if row.dice is not None and row.name not in cut_off]
     page = render_exam_page(
-        segmented.report, [segmented.picture], [score.to_dict() for score in scores], files["labels"].name
+        segmented.report, [segmented.picture] if segmented.picture else [], [score.to_dict() for score in scores], files["labels"].name
     )
     with atomic_write(files["page"]) as file:
         file.write(page.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import lumbarseg
-from lumbarseg.errors import LumbarsegError, ModelError, SegmentError
+from lumbarseg.errors import LumbarsegError, ModelError, SegmentError, describe_bug
 from lumbarseg.inference import Model
 from lumbarseg.io import LoadedExam, read_exam, write_json
 from lumbarseg.io.dicom.reader import list_series
@@ -235,13 +236,14 @@ def describe_segmentation(
 ) -> SegmentedExam:
     """Measure a segmentation, build its report and draw its picture; nothing is written."""
     with ThreadPoolExecutor(1) as pool:  # the picture is drawn in the meantime
-        footer, flips = caption(segmentation, name.rpartition("/")[2]), segmentation.flips
-        draw = partial(render_picture, exam.volume, segmentation.labels, segmentation.levels, footer, flips)
-        picture = pool.submit(timer.measure, "picture", draw)
-        with timer("measure"):
-            source = ReportSource(name, model.path.stem, model.card.digest, tuple(exam.notes))
-            report = build_report(segmentation, measure_structures(segmentation.labels, segmentation.flips), source)
-    labels = segmentation.labels
+        labels, flips = segmentation.labels, segmentation.flips
+        footer = caption(segmentation, name.rpartition("/")[2])
+        draw = partial(render_picture, exam.volume, labels, segmentation.levels, footer, flips)
+        drawing = pool.submit(_attempt, timer, "picture", draw)
+        measurements, measure_warnings = _attempt(timer, "measure", partial(measure_structures, labels, flips))
+        picture, picture_warnings = drawing.result()
+    source = ReportSource(name, model.path.stem, model.card.digest, tuple(exam.notes))
+    report = build_report(segmentation, measurements or [], source)
     if options.posterior != "separate":
         labels = apply_posterior_choice(labels, options.posterior)
     report["exam"]["about"] = exam.metadata
@@ -252,8 +254,8 @@ def describe_segmentation(
         segmentation,
         labels,
         report,
-        picture.result(),
-        (*notes, *segmentation.warnings),
+        picture,
+        (*notes, *segmentation.warnings, *measure_warnings, *picture_warnings),
         left_out,
         options,
     )
@@ -267,3 +269,13 @@ def _holds_labels(array: Array) -> bool:
     values, counts = np.unique(array, return_counts=True)
     is_mostly_background = counts[0] > array.size / 2
     return bool(is_mostly_background and len(values) <= _MAX_LABELS and values[0] == 0 and not (values % 1).any())
+
+
+def _attempt(timer: StageTimer, stage: str, function: Callable[[], R]) -> tuple[R | None, tuple[str, ...]]:
+    """Call a function; return None and a warning when it fails, so that the segmentation is kept."""
+    try:
+        return timer.measure(stage, function), ()
+    except Exception as error:
+        if os.environ.get("LUMBARSEG_DEBUG"):
+            raise
+        return None, (f"{stage} failed: {describe_bug(error)}",)

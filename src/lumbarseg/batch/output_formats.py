@@ -33,7 +33,7 @@ class SegmentedExam:
     ----------
     labels : uint8, the package's values, posterior elements as asked for
     report : the JSON report
-    picture : PNG
+    picture : PNG, None if it could not be drawn
     warnings : what a person should look at
     left_out : structures for which the label scheme has no value
     """
@@ -41,7 +41,7 @@ class SegmentedExam:
     segmentation: Segmentation
     labels: Volume
     report: dict[str, Any]
-    picture: bytes
+    picture: bytes | None
     warnings: tuple[str, ...]
     left_out: tuple[str, ...]
     options: ExamOptions
@@ -93,6 +93,9 @@ def _write_nifti(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
 
 
 def _write_picture(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
+    if segmented.picture is None:
+        path.unlink(missing_ok=True)  # not one of an earlier run
+        return
     with atomic_write(path) as file:
         file.write(segmented.picture)
 

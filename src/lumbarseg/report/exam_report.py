@@ -67,10 +67,18 @@ def build_report(
             for level in segmentation.levels
         ],
         "lordosis_l1_s1_deg": lumbar_lordosis(measurements),
-        "measurements": [
-            {f"{key}_{UNITS[key]}" if key in UNITS else key: value for key, value in row.to_dict().items()}
-            for row in measurements
-        ],
+        "measurements": [_measurement_dict(row) for row in measurements],
         "labels": {str(s.label): s.name for s in sorted(STRUCTURES, key=lambda s: s.label) if s.name in measured},
         "warnings": list(segmentation.warnings),
     }
+
+
+def _measurement_dict(measurement: Measurement) -> dict[str, Any]:
+    """Return a measurement with units in its keys; "not_measured" holds the reason for each that could not be taken."""
+
+    def with_units(values: dict[str, Any]) -> dict[str, Any]:
+        return {f"{key}_{UNITS[key]}" if key in UNITS else key: value for key, value in values.items()}
+
+    values = measurement.to_dict()
+    reasons = values.pop("not_measured", {})
+    return with_units(values) | ({"not_measured": with_units(reasons)} if reasons else {})
