@@ -21,6 +21,7 @@ ROOMS = {
     "volume": "errors",
     "components": "volume",
     "resampling": "errors volume",
+    "orientation": "anatomy components resampling volume",
     "clicks": "errors anatomy volume preprocessing",
     "io": "components errors anatomy terminology volume",
     "measurement": "components anatomy volume resampling",
@@ -29,8 +30,8 @@ ROOMS = {
     "phantom": "executors errors anatomy volume io datasets",
     "inference": "cpus errors anatomy volume clicks preprocessing",
     "executors": "cpus errors",
-    "datasets": "components errors executors anatomy volume io resampling",
-    "segmentation": "components errors anatomy volume clicks preprocessing inference",
+    "datasets": "orientation components errors executors anatomy volume io resampling",
+    "segmentation": "orientation components errors anatomy volume clicks preprocessing inference",
     "training": "components cpus progress errors anatomy volume resampling io clicks preprocessing metrics phantom datasets "
     "inference segmentation",
     "evaluation": "errors anatomy volume io resampling metrics inference datasets segmentation",

@@ -11,7 +11,7 @@ import pytest
 from lumbarseg import io
 from lumbarseg.anatomy import STRUCTURES, Kind
 from lumbarseg.datasets.label_table import LabelTable
-from lumbarseg.datasets.orientation import OrientationEstimate, estimate_orientation
+from lumbarseg.orientation import OrientationEstimate, estimate_orientation
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 

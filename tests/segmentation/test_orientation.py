@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lumbarseg.anatomy import CLASSES
 from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
-from lumbarseg.segmentation.orientation import describe_flips, estimate_flips, flip_axes
+from lumbarseg.preprocessing import PreprocessingSpec, preprocess
+from lumbarseg.resampling import reorient, resample
+from lumbarseg.segmentation.orientation import describe_flips, estimate_flips, flip_axes, predict_with_flips
+from lumbarseg.volume import Volume
 
 from .columns import BODY, SACRUM, SPACING, classes_of
 
@@ -53,3 +57,16 @@ def test_a_warning_names_what_was_swapped_and_what_cannot_be_verified() -> None:
 def test_flipping_twice_is_nothing() -> None:
     array = np.arange(24).reshape(2, 3, 4)
     assert np.array_equal(flip_axes(flip_axes(array, (True, True)), (True, True)), array)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_without_a_canal_the_shape_of_the_bodies_shows_where_the_front_is(swapped: bool) -> None:
+    recipe = draw_recipe(np.random.default_rng([6, 1]), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
+    phantom = render_phantom(recipe)
+    affine = np.diag([1.0, -1.0 if swapped else 1.0, 1.0, 1.0]) @ phantom.image.affine
+    prepared = preprocess(Volume(phantom.image.array, affine), PreprocessingSpec())
+    bodies = np.where(classes_of(phantom) == BODY, BODY, 0).astype(np.uint8)
+    labels = resample(reorient(Volume(bodies, affine), "RAS"), prepared.grid, order=0).array
+    one_hot = np.stack([labels == channel for channel in range(len(CLASSES))]).astype(np.float32)
+    prediction = predict_with_flips(lambda flips: flip_axes(one_hot, flips), prepared, has_canal=False)
+    assert prediction.flips == (swapped, False)

@@ -155,7 +155,7 @@ class Ensemble:
             ]
             return merge_predictions(members)
 
-        merged = predict_with_flips(predict_members, prepared)
+        merged = predict_with_flips(predict_members, prepared, Kind.CANAL in self.card.trained_kinds)
         return EnsemblePrediction(prepared, merged.flips, merged.probabilities, merged.classes, tuple(members))
 
 

@@ -12,6 +12,7 @@ from lumbarseg import __version__
 from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.measurement import Measurement, lumbar_lordosis
 from lumbarseg.segmentation import Segmentation
+from lumbarseg.segmentation.orientation import swapped_directions
 
 NOTICE = "Not a medical device: made for research and teaching, not for diagnosis."
 
@@ -55,6 +56,7 @@ def build_report(
         "anchor": segmentation.anchor,
         "confidence": round(float(segmentation.confidence), 3),
         "uncertain": segmentation.uncertain,
+        "swapped_axes": swapped_directions(segmentation.flips),
         "levels": [
             {
                 "name": level.name,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lumbarseg.orientation import OrientationEstimate
 from lumbarseg.volume import Array, Grid
 
 from ..dataset import AXES, Case
-from ..orientation import OrientationEstimate
 from .finding import Finding
 
 _PIXEL_SPACING = (0.15, 2.1)  # mm in plane: 3 T with a large matrix, to coarse volume scans

@@ -12,12 +12,12 @@ from lumbarseg import io
 from lumbarseg.anatomy import Kind, structure_by_name
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
 from lumbarseg.executors import local_executor
+from lumbarseg.orientation import estimate_orientation
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 from ..dataset import AXES, Case, Dataset, verify_checksums
 from ..label_table import count_voxels
-from ..orientation import estimate_orientation
 from ..selection import annotated_structures
 from ..splits import patient_id
 from ..writing import ProgressCallback, error_text
