@@ -178,6 +178,7 @@ def test_a_click_deep_in_a_body_names_it_as_a_pin_does(
     assert (refined.labels.array != pinned.labels.array).sum() < 20  # ties of two arches go to the higher number
     assert [level.name for level in refined.levels] == [level.name for level in pinned.levels]
     assert refined.anchor == "given by the user"
+    assert refined.confidence < 0.75 and any("contradict the sacrum in view" in text for text in refined.warnings)
     disc = refine_with_clicks(automatic, ignoring_model, [Click(centre(automatic.labels, "L3-L4"), "L2-L3")])
     np.testing.assert_array_equal(disc.labels.array, refined.labels.array)
 

@@ -11,7 +11,14 @@ from lumbarseg.anatomy import CLASSES, LEVELS
 from lumbarseg.errors import SegmentError
 from lumbarseg.preprocessing import PreparedImage, PreprocessingSpec
 from lumbarseg.segmentation.instances import Instances, separate_vertebrae
-from lumbarseg.segmentation.levels import LevelPin, UserLevels, assign_levels, list_levels, locate_user_levels
+from lumbarseg.segmentation.levels import (
+    MIN_CERTAIN_CONFIDENCE,
+    LevelPin,
+    UserLevels,
+    assign_levels,
+    list_levels,
+    locate_user_levels,
+)
 from lumbarseg.segmentation.orientation import Prediction
 from lumbarseg.volume import Grid
 
@@ -65,7 +72,28 @@ def test_names_from_the_user_override_the_count() -> None:
     assert assign_levels(instances, scores, [("L4", 1)]).names[:2] == ("L4", "L3")
     assert assign_levels(instances, scores, [("L3", 2)]).names[:3] == ("L4", "L3", "L2")
     assert assign_levels(instances, scores, [("L6", 1)]).names[:2] == ("L6", "L5")
-    assert not assign_levels(instances, scores, [("L4", 1)]).warnings
+
+
+@pytest.mark.parametrize("body", [("T12", 1), ("L3", 2), ("L6", 1)])
+def test_names_from_the_user_that_contradict_a_visible_sacrum_are_uncertain(body: tuple[str, int]) -> None:
+    instances, scores = separated(PLAIN)
+    assignment = assign_levels(instances, scores, [body])
+    assert assignment.confidence < MIN_CERTAIN_CONFIDENCE
+    assert "contradict the sacrum in view: counted from it, the lowest body is L5" in assignment.warnings[0]
+    levels = list_levels(instances, assignment, prediction(scores))
+    assert all(level.uncertain for level in levels)
+
+
+def test_names_from_the_user_that_agree_with_the_sacrum_are_certain() -> None:
+    instances, scores = separated(PLAIN)
+    assignment = assign_levels(instances, scores, [("L4", 2)])
+    assert (assignment.confidence, assignment.warnings) == (1.0, ())
+
+
+def test_names_from_the_user_are_certain_without_a_sacrum() -> None:
+    instances, scores = separated(Blocks(PLAIN.heights, PLAIN.gaps, PLAIN.slips, 0.0, 0.0, False))
+    assignment = assign_levels(instances, scores, [("T12", 1)])
+    assert (assignment.confidence, assignment.warnings) == (1.0, ())
 
 
 def test_names_from_the_user_must_agree() -> None:

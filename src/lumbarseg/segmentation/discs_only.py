@@ -197,8 +197,14 @@ def assign_levels_from_discs(
     named_bodies : vertebrae above a disc that the user named
     trained_lowest : the lowest disc that the model was trained to find, and the share of training exams where it was
     """
-    if named_bodies:
-        return names_from_user(named_bodies, instances.count)
+    counted = _count_levels(instances, probabilities, trained_lowest)
+    return names_from_user(named_bodies, counted) if named_bodies else counted
+
+
+def _count_levels(
+    instances: Instances, probabilities: Array, trained_lowest: tuple[str, float] | None
+) -> LevelAssignment:
+    """Count level names from the sacrum, or from the lowest disc where no sacrum is in view."""
     mean_probability = float(probabilities[DISC][instances.discs > 0].mean())
     if _sacrum_below_lowest_disc(instances):
         reasons = ["counted from the sacrum, by the discs above it"]

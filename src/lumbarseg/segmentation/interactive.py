@@ -25,7 +25,7 @@ from lumbarseg.volume import Array, Grid, Volume
 from .click_overrides import apply_click_overrides
 from .instances import Instances
 from .label_map import check_level_order, classes_on_exam_grid, keep_kinds, rename_levels, render_label_map
-from .levels import LevelAssignment, UserLevels, list_levels, lowest_name, names_upward
+from .levels import LevelAssignment, UserLevels, list_levels, lowest_name, names_upward, override_names
 from .orientation import Prediction, describe_flips, flip_axes
 from .pipeline import segment, separate_lumbar_spine
 from .results import Segmentation, SegmentationState
@@ -227,7 +227,8 @@ def _assign_levels_after_clicks(
     if state.assignment.anchor == "given by the user" and lowest != lowest_before:
         raise SegmentError(f"--lowest or --pin and the click on {click.describe()} disagree")
     names = names_upward(lowest, instances.count)
-    assignment = LevelAssignment(names, "given by the user", 1.0, ("named by a click",), ())
+    counted = replace(state.assignment, names=names_upward(lowest_before, instances.count))
+    assignment = override_names(names, counted, "named by a click")
     if lowest == lowest_before:
         return assignment, ()
     return assignment, names_upward(lowest_name(names[number - 1], old_number), state.instances.count)

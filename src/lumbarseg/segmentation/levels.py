@@ -26,6 +26,7 @@ MIN_CERTAIN_CONFIDENCE = 0.75
 """Below this a name is marked uncertain: no count from a sacrum was wrong above 0.7 (benchmarks.level_names)."""
 _MIN_FIELD_BELOW = 25.0  # mm below a body in which a further one would be seen
 _MIDLINE = 14.0  # mm to either side, where the sacrum has no wings
+_CONTRADICTED_CONFIDENCE = 0.5  # of names from the user that a clearly visible sacrum contradicts
 _MAX_PIN_DISTANCE = 30.0  # mm from a pin to its vertebra
 
 NamedBody = tuple[str, int]
@@ -107,7 +108,7 @@ def assign_levels(
     ----------
     instances : the separated bodies
     probabilities : (classes, slices, A, S)
-    named_bodies : bodies that the user named; they override everything else
+    named_bodies : bodies that the user named; they override the count, with a warning if a sacrum contradicts them
     trained_lowest : the lowest body that the model was trained to find, and the share of training exams where it was
 
     Raises
@@ -115,8 +116,14 @@ def assign_levels(
     SegmentError
         When names are impossible or contradict each other.
     """
-    if named_bodies:
-        return names_from_user(named_bodies, instances.count)
+    counted = _count_levels(instances, probabilities, trained_lowest)
+    return names_from_user(named_bodies, counted) if named_bodies else counted
+
+
+def _count_levels(
+    instances: Instances, probabilities: Array, trained_lowest: tuple[str, float] | None
+) -> LevelAssignment:
+    """Count level names from the sacrum, or from the lowest body where no sacrum is in view."""
     evidence = find_sacrum_evidence(instances)
     mean_probability = float(probabilities[BODY][instances.bodies > 0].mean())
     anchored = evidence.length >= 8 and evidence.gap < 30
@@ -138,12 +145,27 @@ def uncertainty_warnings(confidence: float, reasons: Sequence[str]) -> tuple[str
     return (f"names are uncertain ({'; '.join(reasons)}); name a level with --lowest or --pin",)
 
 
-def names_from_user(named_bodies: Sequence[NamedBody], count: int) -> LevelAssignment:
-    """Name `count` bodies from those that the user named; SegmentError when these contradict each other."""
+def names_from_user(named_bodies: Sequence[NamedBody], counted: LevelAssignment) -> LevelAssignment:
+    """Name the bodies from those that the user named; SegmentError when these contradict each other.
+
+    counted: the names without the user.
+    """
     lowest = {lowest_name(level, number) for level, number in named_bodies}
     if len(lowest) > 1:
         raise SegmentError(f"--lowest and --pin disagree: the lowest body would be {' and '.join(sorted(lowest))}")
-    return LevelAssignment(names_upward(lowest.pop(), count), "given by the user", 1.0, ("named by the user",), ())
+    return override_names(names_upward(lowest.pop(), len(counted.names)), counted, "named by the user")
+
+
+def override_names(names: tuple[str, ...], counted: LevelAssignment, reason: str) -> LevelAssignment:
+    """Return names that the user gave, with a warning when they contradict a clearly visible sacrum."""
+    clearly_counted = counted.anchor == "sacrum" and counted.confidence >= MIN_CERTAIN_CONFIDENCE
+    if not clearly_counted or counted.names[0] == names[0]:
+        return LevelAssignment(names, "given by the user", 1.0, (reason,), ())
+    conflict = (
+        f"the names given by the user contradict the sacrum in view: counted from it, the lowest body is "
+        f"{counted.names[0]}, not {names[0]}; check them, a different number of lumbar vertebrae is rare"
+    )
+    return LevelAssignment(names, "given by the user", _CONTRADICTED_CONFIDENCE, (reason, conflict), (conflict,))
 
 
 def locate_user_levels(user_levels: UserLevels | None, instances: Instances, grid: Grid) -> list[NamedBody]:

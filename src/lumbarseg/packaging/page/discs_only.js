@@ -176,8 +176,10 @@ export function requireLumbarDiscs(instances, spacing) {
 
 /** Assign level names to the discs of a column; the result is that of `assignLevels`. */
 export function assignLevelsFromDiscs(instances, probabilities, spacing, pinnedLevel, trainedLowest) {
-  const fromUser = levelsFromUser(instances, pinnedLevel);
-  if (fromUser) return fromUser;
+  return levelsFromUser(countLevels(instances, probabilities, spacing, trainedLowest), pinnedLevel);
+}
+
+function countLevels(instances, probabilities, spacing, trainedLowest) {
   const meanDiscProbability = meanProbability(probabilities, DISC, instances.discs, (n) => n > 0);
   if (sacrumBelowLowestDisc(instances, spacing)) {
     const reasons = ["counted from the sacrum, by the discs above it"];

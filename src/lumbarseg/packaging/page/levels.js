@@ -7,15 +7,17 @@ import { clamp, differences, maximum, median, minimum, percentile } from "./nump
 import { discContactShare, MIN_DISC_CONTACT } from "./sacrum.js";
 import { LumbarsegError, voxelToWorld } from "./volume.js";
 
-const { MIN_FIELD_BELOW, MIDLINE, MIN_CERTAIN_CONFIDENCE } = CONSTANTS.levels;
+const { MIN_FIELD_BELOW, MIDLINE, MIN_CERTAIN_CONFIDENCE, CONTRADICTED_CONFIDENCE } = CONSTANTS.levels;
 const rounded = (number) => number.toFixed(0);
 const percent = (share) => `${rounded(share * 100)}%`;
 
 /** Assign level names to bodies: {names, anchor, confidence, reasons, warnings}, the lowest body first.
  * pinnedLevel: [name, number] of a body named by the user, or null; trainedLowest: [name, share] from the card, or null. */
 export function assignLevels(instances, probabilities, spacing, pinnedLevel, trainedLowest) {
-  const fromUser = levelsFromUser(instances, pinnedLevel);
-  if (fromUser) return fromUser;
+  return levelsFromUser(countLevels(instances, probabilities, spacing, trainedLowest), pinnedLevel);
+}
+
+function countLevels(instances, probabilities, spacing, trainedLowest) {
   const evidence = findSacrumEvidence(instances, spacing);
   const meanBodyProbability = meanProbability(probabilities, BODY, instances.bodies, (n) => n > 0);
   const anchored = evidence.length >= 8 && evidence.gap < 30;
@@ -34,11 +36,18 @@ export function uncertaintyWarnings(confidence, reasons) {
   return [`level names are uncertain (${reasons.join("; ")}); correct one in the table`];
 }
 
-/** Return the assignment that follows from a name given by the user; null without one. */
-export function levelsFromUser(instances, pinnedLevel) {
-  if (!pinnedLevel) return null;
-  const names = levelsUpward(lowestName(...pinnedLevel), instances.count);
-  return { names, anchor: "given by the user", confidence: 1, reasons: ["named by the user"], warnings: [] };
+/** Return the assignment that follows from a name given by the user, with a warning if a visible sacrum contradicts it. */
+export function levelsFromUser(counted, pinnedLevel) {
+  if (!pinnedLevel) return counted;
+  const names = levelsUpward(lowestName(...pinnedLevel), counted.names.length);
+  const fromUser = { names, anchor: "given by the user", confidence: 1, reasons: ["named by the user"], warnings: [] };
+  const clearlyCounted = counted.anchor === "sacrum" && counted.confidence >= MIN_CERTAIN_CONFIDENCE;
+  if (!clearlyCounted || counted.names[0] === names[0]) return fromUser;
+  const conflict =
+    "the names given by the user contradict the sacrum in view: counted from it, the lowest body is " +
+    `${counted.names[0]}, not ${names[0]}; check them, a different number of lumbar vertebrae is rare`;
+  const reasons = [...fromUser.reasons, conflict];
+  return { ...fromUser, confidence: CONTRADICTED_CONFIDENCE, reasons, warnings: [conflict] };
 }
 
 /** Return the number of the lowest body that the edge of the field of view does not cut. */
