@@ -25,6 +25,7 @@ from lumbarseg.preprocessing import (
     network_grid,
     normalise_intensity,
     preprocess,
+    refuse_ct,
 )
 from lumbarseg.volume import Array, Grid, Volume
 
@@ -369,3 +370,38 @@ def test_a_fine_exam_is_restored_in_slabs_to_the_same(monkeypatch: pytest.Monkey
     all_windows = classes_on_source_grid(scores, prepared)
     monkeypatch.setattr("lumbarseg.preprocessing._CHUNK_VOXELS", 7 * 60 * 50)
     assert np.array_equal(classes_on_source_grid(scores, prepared), all_windows)
+
+
+@pytest.mark.parametrize("fill", [-1000.0, 1e5, float("nan")])
+def test_fill_outside_the_field_of_view_changes_nothing(fill: float) -> None:
+    rng = np.random.default_rng(3)
+    array = rng.gamma(2.0, 100.0, (6, 60, 60)).astype(np.float32)
+    border = np.ones((60, 60), bool)
+    border[10:-10, 8:-8] = False
+    array[:, border] = array[:, ~border].min()
+    filled = np.where(border, np.float32(fill), array)
+    grid = np.diag([4.0, 1.0, 1.0, 1.0])
+    expected = preprocess(Volume(array, grid), PreprocessingSpec()).array
+    assert np.array_equal(preprocess(Volume(filled, grid), PreprocessingSpec()).array, expected)
+
+
+def ct(seed: int = 0) -> Array:
+    """Return values of a lumbar CT: air, fat, muscle and bone."""
+    rng = np.random.default_rng(seed)
+    centres = rng.choice([-1000.0, -100.0, 50.0, 60.0, 250.0], (6, 40, 40), p=[0.3, 0.2, 0.3, 0.1, 0.1])
+    return (centres + rng.normal(0, 25, centres.shape)).astype(np.float32)
+
+
+def test_ct_is_recognised_by_its_header_or_its_values() -> None:
+    exam = Volume(ct(), np.eye(4))
+    for modality in (None, "CT"):
+        with pytest.raises(SegmentError, match=r"looks like CT.*--modality mr"):
+            refuse_ct(exam, modality)
+    refuse_ct(exam, "mr")
+    refuse_ct(exam, "MR")
+
+
+@pytest.mark.parametrize("shift", [-1024.0, -600.0, -450.0])
+def test_mr_with_negative_values_is_mr(shift: float) -> None:
+    values = np.random.default_rng(1).gamma(1.5, 250.0, (6, 40, 40)) + shift
+    refuse_ct(Volume(values.astype(np.float32), np.eye(4)))

@@ -16,7 +16,7 @@ from lumbarseg.batch.exam_task import StageTimer, describe_segmentation
 from lumbarseg.batch.options import FORMAT_SUFFIXES, ExamOptions
 from lumbarseg.batch.output_formats import SegmentedExam, write_outputs
 from lumbarseg.clicks import Click
-from lumbarseg.errors import FileError
+from lumbarseg.errors import FileError, LumbarsegError
 from lumbarseg.inference import Model, default_model_path
 from lumbarseg.io import LoadedExam, read_exam, write_json
 from lumbarseg.measurement import Measurement, measure_structures
@@ -80,7 +80,10 @@ class SegmentedSpine:
 
     def figure(self) -> Image.Image:
         """Draw the middle slices with the named structures."""
-        return Image.open(io.BytesIO(self._described.picture))
+        picture = self._described.picture
+        if picture is None:
+            raise LumbarsegError(f"no picture: {'; '.join(self.warnings)}")
+        return Image.open(io.BytesIO(picture))
 
     def save(self, path: Path | str) -> Path:
         """Write the label map, the picture, the report or the measurements; the end of the file name decides.

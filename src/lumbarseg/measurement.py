@@ -264,7 +264,7 @@ class _SpineGeometry:
         if inside.sum() < 10 or np.ptp(x[inside]) < 0.6 * (lowest.front - lowest.back):
             return None
         line = _endplate_line(x[inside], top[inside] + _STEP / 2, x[inside].min(), x[inside].max())
-        if line is None:
+        if not np.isfinite(line).all():
             return None
         flat = occupied & (np.abs(top - line[0] - line[1] * x) < 2.5)
         edge = int(np.argmin(np.abs(x - (lowest.back + lowest.front) / 2)))
@@ -315,7 +315,7 @@ def _fit_frame(spine: _SpineGeometry, region: _Region, lean: float) -> _Fit | No
         if front - back < 8 or len(x) < 12:
             return None
         bottom_line, top_line = _endplate_line(x, bottom, back, front), _endplate_line(x, top, back, front)
-        if bottom_line is None or top_line is None:
+        if not np.isfinite((*bottom_line, *top_line)).all():
             return None
         if not last:
             middle = (back + front) / 2
@@ -346,14 +346,14 @@ def _in_band(x: Array, back: float, front: float, band: tuple[float, float]) -> 
     return (share >= band[0]) & (share <= band[1])
 
 
-def _endplate_line(x: Array, y: Array, back: float, front: float) -> Line | None:
-    """Return the line of an endplate through its two rims; None when a rim is missing.
+def _endplate_line(x: Array, y: Array, back: float, front: float) -> Line:
+    """Return the line of an endplate through its two rims; NaN when a rim is missing.
 
     A node or a hollow between the rims has no influence.
     """
     bands = [_in_band(x, back, front, rim) for rim in _RIMS]
     if not all(band.any() for band in bands):
-        return None
+        return np.nan, np.nan
     (x0, y0), (x1, y1) = ((x[band].mean(), y[band].mean()) for band in bands)
     slope = float((y1 - y0) / (x1 - x0))
     return float(y0 - slope * x0), slope

@@ -15,11 +15,14 @@ import numpy as np
 
 from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import ModelError, SegmentError
+from lumbarseg.fill_values import replace_fill
 from lumbarseg.resampling import apply_matrices, interpolation_matrix, reorient, reorient_grid
 from lumbarseg.volume import Array, Grid, Volume
 
 _CHUNK_VOXELS = 2**24  # voxels that are interpolated at a time; routine exams have fewer
-_CT_AIR_VALUE = -400.0  # no MR image has values like that; air in CT is -1000
+_CT_AIR_VALUE = -400.0  # air in CT is -1000, the padding of some scanners still less
+_CT_LUNG_RANGE = (-850.0, -250.0)  # between air and fat: lungs and bowel gas alone
+_CT_SOFT_RANGE = (-200.0, 300.0)  # fat to spongy bone
 _SAGITTAL_AXES = ("RAS", "LAS", "RPS", "RAI", "LPS", "LAI", "RPI", "LPI")
 
 
@@ -188,21 +191,36 @@ def network_grid(source_grid: Grid, spec: PreprocessingSpec) -> Grid:
     return Grid((plan[0].count, plan[1].count, plan[2].count), affine)
 
 
-def refuse_ct(volume: Volume) -> None:
-    """Raise SegmentError for an exam that is no MRI."""
-    if float(volume.array.min()) < _CT_AIR_VALUE:
-        raise SegmentError("this looks like CT (values down to that of air, -1000); lumbarseg reads MRI")
+def refuse_ct(volume: Volume, modality: str | None = None) -> None:
+    """Raise SegmentError for CT: by the modality of the header where it is known, else by the values.
+
+    CT has air at about -1000 and soft tissue about 0. MR with negative values (shifted, or without its mean) has dark
+    tissue between them.
+    """
+    if modality and modality.upper() != "CT":
+        return
+    if not modality:
+        if not np.fmin.reduce(volume.array, axis=None) < _CT_AIR_VALUE:
+            return
+        tissue = volume.array[volume.array > _CT_LUNG_RANGE[0]]
+        dark = np.count_nonzero(tissue < _CT_LUNG_RANGE[1])
+        soft = np.count_nonzero((tissue > _CT_SOFT_RANGE[0]) & (tissue < _CT_SOFT_RANGE[1]))
+        if dark > 0.3 * len(tissue) or soft < 0.5 * len(tissue):
+            return
+    raise SegmentError(
+        "this looks like CT (values down to that of air, -1000); lumbarseg reads MRI; if it is MRI, use --modality mr"
+    )
 
 
 def preprocess(volume: Volume, spec: PreprocessingSpec) -> PreparedImage:
-    """Resample an exam to the network grid and normalise its intensities.
+    """Resample an exam to the network grid and normalise its intensities; constant fill at its border counts as air.
 
     Raises
     ------
     SegmentError
         When the image is constant.
     """
-    canonical = reorient(volume, spec.axes)
+    canonical = reorient(Volume(replace_fill(volume.array)[0], volume.affine), spec.axes)
     first, second, third = (axis.matrix() for axis in _sampling_plan(canonical.grid, spec))
     array = apply_matrices(canonical.array, (first, second, third))
     return PreparedImage(normalise_intensity(array, spec), network_grid(volume.grid, spec), volume.grid, spec)

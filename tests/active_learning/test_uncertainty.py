@@ -64,7 +64,8 @@ def test_noise_is_not_segmented_and_ct_is_unusable(bundled_model: Model, clear: 
     assert score.not_segmented
     assert score.value == 1
     assert score.reasons[0].startswith("no segmentation: ")
-    ct = estimate_uncertainty("ct", Volume(clear.array - 1000, clear.affine), bundled_model)
+    tissue = np.where(clear.array > np.percentile(clear.array, 30), 40 + 0.05 * clear.array, -1000)
+    ct = estimate_uncertainty("ct", Volume(tissue.astype(np.float32), clear.affine), bundled_model)
     assert ct.unusable
     assert "CT" in ct.reasons[0]
 

@@ -86,7 +86,7 @@ def test_only_changed_exams_are_segmented_again(batch_copy: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "options", [["--lowest", "L4"], ["--posterior-elements", "merge"], ["--scheme", "spider"], ["--format", "seg-nrrd"]]
+    "options", [["--lowest", "L5"], ["--posterior-elements", "merge"], ["--scheme", "spider"], ["--format", "seg-nrrd"]]
 )
 def test_other_options_segment_again(options: list[str], batch_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert skipped_flags(run_json(batch_copy, capsys, *options)) == [False] * EXAM_COUNT

@@ -144,11 +144,12 @@ class ExamTask:
         model = replace(model, run=partial(loaded.timer.measure, "network", model.run))
         pins = tuple(LevelPin(*pin) for pin in self.options.pins)
         user_levels = UserLevels(self.options.lowest_level, pins)
+        volume, modality = loaded.exam.volume, self._modality(loaded.exam)
         try:
             with loaded.timer("segment"):
                 if self.options.clicks:
-                    return loaded, segment_with_clicks(loaded.exam.volume, model, self.options.clicks, user_levels)
-                segmentation = segment(loaded.exam.volume, model, user_levels)
+                    return loaded, segment_with_clicks(volume, model, self.options.clicks, user_levels, modality)
+                segmentation = segment(volume, model, user_levels, modality=modality)
         except SegmentError as error:
             if other := self._segment_another_station(loaded, str(error)):
                 return other
@@ -156,6 +157,10 @@ class ExamTask:
         if "sacrum" not in segmentation.anchor and not self.options.is_user_guided:
             return self._segment_another_station(loaded, "no sacrum found") or (loaded, segmentation)
         return loaded, segmentation
+
+    def _modality(self, exam: LoadedExam) -> str | None:
+        """Return the modality that the user gave, or that of the DICOM header."""
+        return self.options.modality or exam.metadata.get("modality")
 
     def _segment_another_station(self, loaded: ExamInput, problem: str) -> tuple[ExamInput, Segmentation] | None:
         """Segment the first other series of a DICOM study, elsewhere in the body, that shows a sacrum."""
@@ -169,7 +174,7 @@ class ExamTask:
             try:
                 exam = read_exam(loaded.exam.path, series=stack.number)
                 with loaded.timer("segment"):
-                    segmentation = segment(exam.volume, model)
+                    segmentation = segment(exam.volume, model, modality=self._modality(exam))
             except LumbarsegError:
                 continue
             if "sacrum" in segmentation.anchor:

@@ -47,6 +47,7 @@ class ExamOptions:
     formats : names in FORMAT_SUFFIXES
     volume_index : which volume of a 4-D file, from 0
     series : which series of a DICOM study: its number or part of its description
+    modality : "mr" for an exam whose values look like CT but are not
     """
 
     lowest_level: str | None = None
@@ -57,6 +58,7 @@ class ExamOptions:
     formats: tuple[str, ...] = DEFAULT_FORMATS
     volume_index: int | None = None
     series: str | None = None
+    modality: str | None = None
 
     @property
     def is_user_guided(self) -> bool:

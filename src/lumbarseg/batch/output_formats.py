@@ -132,12 +132,14 @@ def _write_html(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
 
     has_labels = "nifti" in segmented.options.formats
     labels_file = path.name.removesuffix(FORMAT_SUFFIXES["html"]) + FORMAT_SUFFIXES["nifti"] if has_labels else ""
+    pictures = [segmented.picture] if segmented.picture else []
     with atomic_write(path) as file:
-        file.write(render_exam_page(segmented.report, [segmented.picture], (), labels_file).encode())
+        file.write(render_exam_page(segmented.report, pictures, (), labels_file).encode())
 
 
 def _write_csv(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
     rows = [{"exam": segmented.report["exam"]["file"], **row} for row in segmented.report["measurements"]]
+    rows = [{key: value for key, value in row.items() if key != "not_measured"} for row in rows]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
     writer.writeheader()

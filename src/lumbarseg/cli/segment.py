@@ -90,6 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, "--volume")
     text = "series of a DICOM study: its number, part of its description, or all: each sagittal series on its own"
     options.add(parser, "--series", help=text)
+    parser.add_argument(
+        "--modality", type=str.lower, choices=["mr"], help="the exam is MRI, although its values look like CT"
+    )
     _add_batch_arguments(parser)
 
 
@@ -172,6 +175,7 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
         formats=tuple(dict.fromkeys(with_required)) or DEFAULT_FORMATS,
         volume_index=args.volume,
         series=args.series,
+        modality=args.modality,
     )
     return BatchOptions(
         tuple(args.exams),

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lumbarseg.errors import FileError, GridError
+from lumbarseg.fill_values import replace_fill
 from lumbarseg.volume import Array, Grid, Volume
 
 from .file_access import open_for_reading
@@ -81,6 +82,9 @@ def to_image_volume(path: Path, raw: RawImage) -> Volume:
     _check_grey_values(path, raw.array)
     with np.errstate(over="ignore", invalid="ignore"):
         array = raw.array.astype(np.float32, order="K", copy=False)
+    array, note = replace_fill(array)
+    if note:
+        raw.notes.append(note)
     if raw.array.dtype.kind == "f":
         _check_finite(path, array)
     return _checked_volume(path, array, raw.affine)

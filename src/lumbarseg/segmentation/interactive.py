@@ -39,10 +39,15 @@ _MARGIN = (0, 2, 2)  # voxels about a change, so that its border is interpolated
 
 
 def segment_with_clicks(
-    volume: Volume, model: Predictor, clicks: Sequence[Click], user_levels: UserLevels | None = None
+    volume: Volume,
+    model: Predictor,
+    clicks: Sequence[Click],
+    user_levels: UserLevels | None = None,
+    modality: str | None = None,
 ) -> Segmentation:
     """Segment an exam and refine the result by clicks; raise SegmentError as `segment` and `refine_with_clicks`."""
-    return refine_with_clicks(segment(volume, model, user_levels, keep_state=True), model, clicks)
+    automatic = segment(volume, model, user_levels, keep_state=True, modality=modality)
+    return refine_with_clicks(automatic, model, clicks)
 
 
 def refine_with_clicks(segmentation: Segmentation, model: Predictor, clicks: Sequence[Click]) -> Segmentation:

@@ -37,6 +37,7 @@ def segment(
     user_levels: UserLevels | None = None,
     keep_state: bool = False,
     predict: Callable[[Any, PreparedImage], Prediction] = predict_upright,
+    modality: str | None = None,
 ) -> Segmentation:
     """Segment the lumbar spine of an exam and name its levels.
 
@@ -47,13 +48,14 @@ def segment(
     user_levels : level names that the user knows
     keep_state : keep the intermediate results that `refine_with_clicks` starts from
     predict : the prediction stage
+    modality : of the header, "MR" or "CT"; by the values where it is unknown
 
     Raises
     ------
     SegmentError
         When the exam shows no lumbar spine.
     """
-    refuse_ct(volume)
+    refuse_ct(volume, modality)
     prepared = preprocess(volume, model.card.spec)
     prediction = predict(model, prepared)
     instances = separate_lumbar_spine(prediction, model.card)
