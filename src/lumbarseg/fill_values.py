@@ -49,8 +49,10 @@ def _corner_value(array: Array) -> float | None:
     others = array[array != value]
     if count < len(corners) // 2 or not len(others) or not np.isfinite(others).all() or not np.isfinite(value):
         return None
-    low, dark, high = np.percentile(others, [1, 25, 99])
-    looks_like_air = value <= dark and (value >= 0 or value >= others.min() - 0.05 * (high - low))
+    lowest = others.min()
+    dark, bright = np.percentile(others, [25, 99])
+    limit = bright / 3 if lowest >= 0 else dark  # scanners fill corners with the grey of the background
+    looks_like_air = value <= limit and (value >= 0 or value >= lowest - 0.05 * (bright - dark))
     is_saturated = value >= others.max() and count < len(corners)
     return None if looks_like_air or is_saturated else value
 
