@@ -74,7 +74,10 @@ def read_dataset(path: Path) -> Any:
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
     elif not isinstance(syntax, UID):
         raise FileError(f"{path}: damaged DICOM file: it names no transfer syntax; copy or export it again")
-    _fill_pixel_defaults(dataset)
+    try:
+        _fill_pixel_defaults(dataset)
+    except Exception as error:  # reading a damaged value makes pydicom raise almost anything
+        raise FileError(f"{path}: damaged DICOM file; copy or export it again") from error
     return dataset
 
 
@@ -109,7 +112,7 @@ def is_padding(dataset: Any, pixels: Array) -> Any:
     try:
         value = int(dataset.PixelPaddingValue)
         limits = sorted((value, int(dataset.get("PixelPaddingRangeLimit", value))))
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
         return False
     return (pixels >= limits[0]) & (pixels <= limits[1])
 
