@@ -17,7 +17,7 @@ CORE, TEST = ROOT / "requirements" / "core.txt", ROOT / "requirements" / "test.t
 
 
 def closure(requirements: list[str]) -> dict[str, str]:
-    """Return names and versions of requirements and of all that they need in turn; local version parts (+cpu) are left out."""
+    """Return names and versions of requirements and of all that they need in turn, without local parts (+cpu)."""
     versions: dict[str, str] = {}
     queue = [Requirement(line) for line in requirements]
     while queue:

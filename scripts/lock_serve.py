@@ -1,9 +1,9 @@
 """Write requirements/serve.txt from the environment that runs this: MONAI Label's, as `lumbarseg serve` makes it.
 
-    .venv-serve/bin/python scripts/lock_serve.py     after tests/serve passed in it
+    .venv-serve/bin/python scripts/lock_serve.py     after tests/server passed in it
 
-MONAI Label's own requirements cannot be installed (docs/annotate.md), so all installed packages are written down, except
-those that only tests and pip need. Local version parts (+cpu) are left out.
+MONAI Label's own requirements cannot be installed (docs/annotate.md), so all installed packages are
+listed, except those that only tests and pip need. Local version parts (+cpu) are left out.
 """
 
 from __future__ import annotations

@@ -33,21 +33,22 @@ ROOMS = {
     "executors": "cpus errors",
     "datasets": "orientation components errors executors anatomy volume io resampling",
     "segmentation": "orientation components errors anatomy volume clicks preprocessing inference",
-    "training": "components cpus progress errors anatomy volume resampling io clicks preprocessing metrics phantom datasets "
-    "inference segmentation",
+    "training": "components cpus progress errors anatomy volume resampling io clicks preprocessing metrics phantom "
+    "datasets inference segmentation",
     "evaluation": "errors anatomy volume io resampling metrics inference datasets segmentation",
     "active_learning": "errors anatomy volume io resampling metrics preprocessing inference datasets segmentation "
     "training evaluation",
     "report": "components errors anatomy volume resampling measurement segmentation",
-    "batch": "anatomy clicks cpus datasets errors executors inference io measurement metrics phantom report segmentation "
-    "terminology volume",
+    "batch": "anatomy clicks cpus datasets errors executors inference io measurement metrics phantom report "
+    "segmentation terminology volume",
     "api": "anatomy batch clicks errors inference io measurement segmentation volume",
     "description": "datasets inference io preprocessing",
     "packaging": "errors anatomy io measurement preprocessing inference segmentation report",
     "server": "errors anatomy terminology volume resampling io clicks metrics inference datasets segmentation training "
     "active_learning",
-    "cli": "cpus description progress errors anatomy terminology volume resampling clicks io measurement metrics preprocessing phantom "
-    "inference datasets segmentation training evaluation active_learning report packaging batch executors server",
+    "cli": "cpus description progress errors anatomy terminology volume resampling clicks io measurement "
+    "metrics preprocessing phantom inference datasets segmentation training evaluation active_learning report packaging "
+    "batch executors server",
     "__init__": "api errors volume inference io",
     "__main__": "cli",
 }

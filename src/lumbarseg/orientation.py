@@ -34,7 +34,7 @@ _CANAL_DEPTH = 22  # mm of these in which the canal lies
 
 @dataclass(frozen=True)
 class OrientationEstimate:
-    """Whether axes point where the header says: +1 right, -1 reversed, 0 uncertain; reasons: all evidence."""
+    """Whether axes point where the header says: +1 as it says, -1 reversed, 0 uncertain; reasons: all evidence."""
 
     anterior_posterior: int
     superior_inferior: int

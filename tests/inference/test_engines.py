@@ -40,7 +40,7 @@ def test_both_engines_give_the_same_classes(tmp_path: Path) -> None:
 
 def test_the_command_line_knows_the_devices_of_the_engines() -> None:
     parser = argparse.ArgumentParser()
-    options.add(parser, "--device")
+    options.add_shared_options(parser, "--device")
     assert all(name in parser.format_help() for name in DEVICES)
 
 

@@ -1,4 +1,4 @@
-"""Refinement by clicks, with the model of the package behind one that follows every click, and one that follows none."""
+"""Refinement by clicks: the model of the package behind one that follows every click, and one that follows none."""
 
 from __future__ import annotations
 

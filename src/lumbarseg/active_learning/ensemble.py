@@ -38,7 +38,7 @@ class ModelScope:
 
 
 def model_scopes(cards: Mapping[str, ModelCard]) -> list[ModelScope]:
-    """Return the scope of each model of an ensemble, by name.
+    """Return for each model which tissues and structures its prediction is used for, in the order of `cards`.
 
     Raises ModelError when no model was trained on bodies or discs, from which levels are counted.
     """

@@ -1,1 +1,1 @@
-"""Segment many exams: which exams, what is done with each, by which executor, and what is skipped because it is done."""
+"""Segment many exams: which ones, what is done with each, by which executor, and what is skipped."""

@@ -31,7 +31,7 @@ _VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # field of view from foot to head, and its
 class DemoResult:
     """The demo exam, its segmentation, and scores of the structures that are completely in view.
 
-    cut_off: names of the structures that the edge of the field of view cuts off. files: what was written, by what it is.
+    cut_off: names of the structures that the edge of the field of view cuts off. files: written files by their kind.
     """
 
     segmented: SegmentedExam
@@ -78,7 +78,10 @@ def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> D
     rows = score_structures(segmentation.labels.array, phantom.labels.array)
     scores = [row for row in rows if row.dice is not None and row.name not in cut_off]
     page = render_exam_page(
-        segmented.report, [segmented.picture] if segmented.picture else [], [score.to_dict() for score in scores], files["labels"].name
+        segmented.report,
+        [segmented.picture] if segmented.picture else [],
+        [score.to_dict() for score in scores],
+        files["labels"].name,
     )
     with atomic_write(files["page"]) as file:
         file.write(page.encode())

@@ -100,6 +100,6 @@ def failed_result(job: ExamJob, error: Exception) -> ExamResult:
     return ExamResult(job.name, reason if job.name in reason else f"{job.name}: {reason}", is_disk_full=is_disk_full)
 
 
-def not_started_result(job: ExamJob) -> ExamResult:
+def disk_full_result(job: ExamJob) -> ExamResult:
     """Return the result of an exam that was not started because the disk was full."""
     return ExamResult(job.name, f"{job.name}: not started: the disk is full", was_started=False)

@@ -1,4 +1,4 @@
-"""What is done with one exam of a batch, in whatever thread or process: check whether it is done, read, segment, write."""
+"""Process one exam of a batch, in any thread or process: check whether it is done, read, segment, write."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _SAME_STATION_DISTANCE = 50.0  # mm between the centres of two series of one sta
 
 @dataclass
 class StageTimer:
-    """Seconds per stage of one exam, and since it was started; stages that run at the same time each count in full."""
+    """Seconds spent in each stage of one exam; exam_start: reading of the clock when the exam began."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    start: float = field(default_factory=time.perf_counter)
+    exam_start: float = field(default_factory=time.perf_counter)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -205,7 +205,7 @@ class ExamTask:
             write_json(report_path, segmented.report | {REPORT_KEY: asdict(record)})
         return replace(
             self._result(job, segmented.report | {"warnings": segmented.warnings, "left_out": segmented.left_out}),
-            seconds=time.perf_counter() - loaded.timer.start,
+            seconds=time.perf_counter() - loaded.timer.exam_start,
             stage_seconds=loaded.timer.seconds,
             text_lines=segmented.text_lines(),
         )

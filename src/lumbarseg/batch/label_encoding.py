@@ -71,7 +71,7 @@ def describe_labels(labels: Array, scheme: str, posterior: str) -> tuple[dict[st
 
 
 def described_segments(scheme: str, posterior: str, uncertain_levels: Iterable[str]) -> list[Segment]:
-    """Return each value of a scheme with colour and codes for 3D Slicer and DICOM, marked where its name is uncertain."""
+    """Return each value of a scheme with colour and codes for 3D Slicer and DICOM; uncertain names are marked."""
     values = scheme_values(scheme)
     segments = []
     for row in label_table(scheme, posterior):

@@ -21,7 +21,7 @@ from lumbarseg.io.archives import is_archive_folder
 from lumbarseg.io.dicom.reader import list_series
 from lumbarseg.io.file_access import open_for_reading
 
-from .exam_result import ExamJob, ExamResult, failed_result, not_started_result
+from .exam_result import ExamJob, ExamResult, disk_full_result, failed_result
 from .exam_task import ExamTask
 from .options import BatchOptions
 from .output_formats import output_paths
@@ -72,7 +72,7 @@ class BatchRun:
             jobs = list(find_jobs(sources, folder, options, self.notes))
             self.exam_count, by_name = len(jobs), {job.name: job for job in jobs}
             task = self._create_task()
-            not_started = (not_started_result(job) for job in self.not_started)
+            not_started = (disk_full_result(job) for job in self.not_started)
             for done in chain(self._execute(task, self._startable(jobs, folder)), not_started):
                 self._is_disk_full |= done.is_disk_full
                 result = done
@@ -134,7 +134,7 @@ class BatchRun:
         )
 
     def _execute(self, task: ExamTask, jobs: Iterator[ExamJob]) -> Iterator[ExamResult]:
-        """Segment the exams with the executor that was asked for; the cores of this computer are shared among workers."""
+        """Segment the exams with the chosen executor; the cores of this computer are shared among workers."""
         options = self.options
         if not (options.jobs or options.cluster):
             return OverlappedExecutor().map(task, jobs, failed_result)

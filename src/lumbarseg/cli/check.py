@@ -39,9 +39,11 @@ EXAMPLE = "lumbarseg check data/khalil data/chu -o report"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
-    options.add(parser, "--output", metavar="DIR", help="write check.json and contact sheets", nargs="?", const=Path())
+    options.add_shared_options(
+        parser, "--output", metavar="DIR", help="write check.json and contact sheets", nargs="?", const=Path()
+    )
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1")
-    options.add(parser, "--jobs", "--json")
+    options.add_shared_options(parser, "--jobs", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

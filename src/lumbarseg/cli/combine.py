@@ -24,12 +24,12 @@ EXAMPLE = "lumbarseg combine data/khalil data/chu -o data/both --structures L1 L
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
-    options.add(parser, "--output", metavar="OUT", help="the dataset to create or extend", required=True)
+    options.add_shared_options(parser, "--output", metavar="OUT", help="the dataset to create or extend", required=True)
     options.add_selection_options(parser)
     parser.add_argument(
         "--seed", type=options.non_negative_int, metavar="S", help="of the folds; without --fold: make new splits"
     )
-    options.add(parser, "--val-fraction", default=0.1)
+    options.add_shared_options(parser, "--val-fraction", default=0.1)
     parser.add_argument(
         "--test-fraction", type=options.fraction, default=0.0, metavar="X", help="test patients of --seed (default: 0)"
     )
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--same-patients", action="store_true", help="patients of one name are one person in all datasets"
     )
     parser.add_argument("--copy", action="store_true", help="copy images instead of sharing files between datasets")
-    options.add(parser, "--jobs", "--json")
+    options.add_shared_options(parser, "--jobs", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

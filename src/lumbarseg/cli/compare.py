@@ -33,7 +33,7 @@ _CSV_FIELDS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments and options of the command."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of lumbarseg train")
-    options.add(parser, "--json")
+    options.add_shared_options(parser, "--json")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
 
 

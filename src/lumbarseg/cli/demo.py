@@ -18,9 +18,11 @@ EXAMPLE = "lumbarseg demo -o out/demo"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
-    options.add(parser, "--output", default=Path("lumbarseg-demo"), help="folder of the results (default: %(default)s)")
-    options.add(parser, "--seed", default=193, help="another seed, another exam (default: %(default)s)")
-    options.add(parser, "--model", "--device", "--json")
+    options.add_shared_options(
+        parser, "--output", default=Path("lumbarseg-demo"), help="folder of the results (default: %(default)s)"
+    )
+    options.add_shared_options(parser, "--seed", default=193, help="another seed, another exam (default: %(default)s)")
+    options.add_shared_options(parser, "--model", "--device", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -55,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--distances", action=argparse.BooleanOptionalAction, default=True, help="surface distances (default: yes)"
     )
     options.add_selection_options(parser)
-    options.add(parser, "--seed", help="seed of the folds (default: %(default)s)")
-    options.add(parser, "--device", "--json")
+    options.add_shared_options(parser, "--seed", help="seed of the folds (default: %(default)s)")
+    options.add_shared_options(parser, "--device", "--json")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one line per exam and structure")
-    options.add(parser, "--output", metavar="DIR", help="write evaluation.json and evaluation.csv")
+    options.add_shared_options(parser, "--output", metavar="DIR", help="write evaluation.json and evaluation.csv")
 
 
 def run(args: argparse.Namespace) -> int:

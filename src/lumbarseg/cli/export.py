@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, or its checkpoint; of several the mean"
     )
-    options.add(parser, "--output", metavar="MODEL", help="the .onnx file or the folder to write", required=True)
+    options.add_shared_options(
+        parser, "--output", metavar="MODEL", help="the .onnx file or the folder to write", required=True
+    )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write (default: %(default)s)")
     parser.add_argument("--about", type=Path, metavar="FILE", help="JSON for the card: data, licences, scores, limits")
     parser.add_argument(

@@ -52,9 +52,9 @@ def _add_source_parser(
     parser = options.add_command(kinds, name, summary, text, example)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the downloaded and unpacked folder")
     parser.add_argument("target", type=Path, metavar="TARGET", help="the dataset; created, or extended")
-    options.add(parser, "--val-fraction", default=0.1)
-    options.add(parser, "--seed", help="selects the patients for validation (default: %(default)s)")
-    options.add(parser, "--jobs", "--json")
+    options.add_shared_options(parser, "--val-fraction", default=0.1)
+    options.add_shared_options(parser, "--seed", help="selects the patients for validation (default: %(default)s)")
+    options.add_shared_options(parser, "--jobs", "--json")
     parser.set_defaults(importer=lambda args: get_importer(args.kind))
     return parser
 

@@ -15,7 +15,7 @@ from . import console, options
 DESCRIPTION = (
     "Without THING: the card of the installed model, with its training data, licences, scores and limits, and the\n"
     "devices that --device accepts on this computer.\n"
-    "For an exam: how its file is read, and the grid on which the network gets it. For a prepared dataset: its contents."
+    "For an exam: how its file is read, and the grid that the network gets. For a prepared dataset: its contents."
 )
 EXAMPLE = "lumbarseg info exam.nii.gz"
 _LONG_VALUE = 20  # characters from which on the values of a list get lines of their own
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--terminology", action="store_true", help="print names, codes and colours as a terminology of 3D Slicer"
     )
-    options.add(parser, "--volume", "--series", "--json")
+    options.add_shared_options(parser, "--volume", "--series", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -35,21 +35,23 @@ _TRAINING_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
     parser.add_argument("studies", type=Path, metavar="STUDIES", help="folder that MONAI Label serves")
-    options.add(parser, "--output", metavar="APP", help="the app's folder", required=True)
+    options.add_shared_options(parser, "--output", metavar="APP", help="the app's folder", required=True)
     parser.add_argument("--name", default="lumbar_spine", metavar="NAME", help="of the model (default: %(default)s)")
     text = "train the first round from: shipped, none, a RUN or a model file"
     parser.add_argument("--init", default="", metavar="MODEL", help=text)
     for name, text in (("base", "train on these prepared datasets, too"), ("val", "validate with their split val")):
         parser.add_argument(f"--{name}-dataset", nargs="+", default=[], metavar="DATASET", help=text)
-    options.add(parser, "--val-fraction", default=0.2)
+    options.add_shared_options(parser, "--val-fraction", default=0.2)
     parser.add_argument("--patient", metavar="REGEX", help="finds the patient in an exam's name")
-    options.add(parser, "--seed", help="of the choice of validation patients, and of training (default: %(default)s)")
+    options.add_shared_options(
+        parser, "--seed", help="of the choice of validation patients, and of training (default: %(default)s)"
+    )
     for name, (kind, text) in _TRAINING_OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=name[0].upper(), help=text)
     more = parser.add_mutually_exclusive_group()
     more.add_argument("--overwrite", action="store_true", help="drop an unfinished round; train even if nothing is new")
     more.add_argument("--restore", type=options.positive_int, metavar="V", help="only use version V again")
-    options.add(parser, "--json")
+    options.add_shared_options(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

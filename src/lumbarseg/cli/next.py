@@ -24,11 +24,11 @@ EXAMPLE = "lumbarseg next studies --model app/model/lumbar_spine.onnx --cache ap
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
     parser.add_argument("exams", nargs="+", type=Path, metavar="EXAM", help="files, DICOM folders, folders of exams")
-    options.add(parser, "--model", "--device")
+    options.add_shared_options(parser, "--model", "--device")
     parser.add_argument("--against", type=Path, metavar="MODEL", help="compare with a second model, too")
     parser.add_argument("--cache", type=Path, metavar="FILE", help="keep scores, so that each exam is scored once")
     parser.add_argument("--seconds", type=float, metavar="S", help="time after which no further exam is scored")
-    options.add(parser, "--json")
+    options.add_shared_options(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

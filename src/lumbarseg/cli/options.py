@@ -163,8 +163,8 @@ SHARED: dict[str, dict[str, Any]] = {
 """Options that mean the same in all commands."""
 
 
-def add(parser: argparse._ActionsContainer, *names: str, **keywords: Any) -> None:
-    """Add shared options by name; `keywords` replace what the table says of them."""
+def add_shared_options(parser: argparse._ActionsContainer, *names: str, **keywords: Any) -> None:
+    """Add options of `SHARED` by their flags; `keywords` override their settings."""
     for name in names:
         flags = ("-o", name) if name == "--output" else (name,)
         parser.add_argument(*flags, **SHARED[name] | keywords)

@@ -25,11 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="default model on the other computers (default: as here)"
     )
-    options.add(parser, "--output", metavar="FILE", help="ZIP file to write", default=Path("lumbarseg-offline.zip"))
+    options.add_shared_options(
+        parser, "--output", metavar="FILE", help="ZIP file to write", default=Path("lumbarseg-offline.zip")
+    )
     for option, (metavar, choices) in _TARGET_OPTIONS.items():
         text = f"{', '.join(choices)}; may be repeated (default: as on this computer)"
         parser.add_argument(option, action="append", default=[], metavar=metavar, help=text)
-    options.add(parser, "--json")
+    options.add_shared_options(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,8 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="model file (default: the installed model)"
     )
-    options.add(parser, "--output", metavar="FILE", help="HTML file to write", default=Path("lumbarseg.html"))
-    options.add(parser, "--json")
+    options.add_shared_options(
+        parser, "--output", metavar="FILE", help="HTML file to write", default=Path("lumbarseg.html")
+    )
+    options.add_shared_options(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

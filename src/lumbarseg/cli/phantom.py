@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the dataset; made if it does not exist")
     parser.add_argument("-n", type=options.positive_int, default=10, metavar="N", help="number of cases (default: 10)")
-    options.add(parser, "--seed", help="other seeds give other exams (default: %(default)s)")
+    options.add_shared_options(parser, "--seed", help="other seeds give other exams (default: %(default)s)")
     parser.add_argument(
         "--start", type=options.non_negative_int, default=0, metavar="K", help="number of the first case (default: 0)"
     )
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="real vertebrae instead of procedural ones: meshes SOURCE/L3.ply, or label maps as TotalSegmentator "
         "writes them",
     )
-    options.add(parser, "--jobs", "--json")
+    options.add_shared_options(parser, "--jobs", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

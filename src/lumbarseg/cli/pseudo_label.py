@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL EXAM",
         help="model files (.onnx) or the word shipped, then exams: files, DICOM folders or folders of exams",
     )
-    options.add(parser, "--output", metavar="DATASET", help="the dataset to make", required=True)
+    options.add_shared_options(parser, "--output", metavar="DATASET", help="the dataset to make", required=True)
     parser.add_argument("--lowest", type=options.parse_level, metavar="LEVEL", help="lowest complete vertebra of all")
     parser.add_argument(
         "--min-agreement",
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patient", metavar="REGEX", help="finds the patient in a name (default: all of it)")
     parser.add_argument("--licence", default="", metavar="TEXT", help="of the exams")
     parser.add_argument("--citation", default="", metavar="TEXT", help="how to name the source of the exams")
-    options.add(parser, "--jobs", help="worker processes (default: 1)")
-    options.add(parser, "--device", "--json")
+    options.add_shared_options(parser, "--jobs", help="worker processes (default: 1)")
+    options.add_shared_options(parser, "--device", "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="EXAM",
         help="files, ZIPs, DICOM folders, folders of exams, or a study on a server: dicomweb:https://SERVER/studies/UID",
     )
-    options.add(parser, "--output", help="folder of the results")
-    options.add(parser, "--model", "--device", "--lowest")
+    options.add_shared_options(parser, "--output", help="folder of the results")
+    options.add_shared_options(parser, "--model", "--device", "--lowest")
     parser.add_argument(
         "--pin",
         action="append",
@@ -87,9 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_SCHEME,
         help="label values of another program (default: our own)",
     )
-    options.add(parser, "--volume")
+    options.add_shared_options(parser, "--volume")
     text = "series of a DICOM study: its number, part of its description, or all: each sagittal series on its own"
-    options.add(parser, "--series", help=text)
+    options.add_shared_options(parser, "--series", help=text)
     parser.add_argument(
         "--modality", type=str.lower, choices=["mr"], help="the exam is MRI, although its values look like CT"
     )
@@ -104,7 +104,7 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--overwrite", action="store_true", help="segment again what is done and unchanged")
     workers = group.add_mutually_exclusive_group()
-    options.add(workers, "--jobs", help="worker processes (default: none but this one)")
+    options.add_shared_options(workers, "--jobs", help="worker processes (default: none but this one)")
     workers.add_argument("--cluster", metavar="ADDRESS", help="a dask scheduler: tcp://HOST:PORT")
     group.add_argument(
         "--jsonl", type=Path, metavar="FILE", help="write a line of JSON per exam, as soon as it is done"
@@ -113,7 +113,7 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--measurements", type=Path, metavar="FILE", help="write the measurements of all exams as CSV")
     parser.add_argument("--timings", action="store_true", help="print how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
-    options.add(parser, "--json")
+    options.add_shared_options(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

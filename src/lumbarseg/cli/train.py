@@ -29,7 +29,7 @@ EXAMPLE = "lumbarseg train data/mine -o runs/mine --targets vertebrae --fold 1/5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments and options of the command; an option that is not given does not appear in the result."""
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET", help="folders with a dataset.json")
-    options.add(parser, "--output", metavar="RUN", help="folder of the run", required=True)
+    options.add_shared_options(parser, "--output", metavar="RUN", help="folder of the run", required=True)
     parser.add_argument(
         "--preset", choices=PRESETS, default="", metavar="NAME", help="named settings; other options change them"
     )

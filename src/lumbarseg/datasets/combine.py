@@ -231,7 +231,7 @@ def _reusable_cases(existing: Dataset | None, planned: Sequence[_CombinedCase], 
 
 
 def _create_or_update(existing: Dataset | None, target: Path, label_table: LabelTable) -> None:
-    """Write `dataset.json` with the combined table; its cases keep theirs."""
+    """Create the combined dataset, or update its label table; each case keeps its own table."""
     writing.remove_partial_files(target)
     if existing is None:
         create_dataset(target, target.resolve().name or "combined", label_table)

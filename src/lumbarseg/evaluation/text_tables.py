@@ -44,12 +44,12 @@ def format_evaluations(evaluations: Sequence[Evaluation], group_keys: Sequence[s
         lines += ["", evaluation.name] if len(evaluations) > 1 else []
         lines += format_tables(evaluation_tables(evaluation.cases, group_keys))
         lines += format_wrong_names(evaluation.cases)
-        lines += _format_dice(worst_rows(exam_rows(evaluation.cases), "dice"), "lowest mean Dice", ".3f")
+        lines += _format_exam_dice(worst_rows(exam_rows(evaluation.cases), "dice"), "lowest mean Dice", ".3f")
     if len(evaluations) > 1:
         first, second = evaluations
         lines += format_differences((first.name, second.name), compare_evaluations(first.cases, second.cases))
         title = f"exams in which {first.name} falls behind most, mean Dice"
-        lines += _format_dice(largest_deficits(first.cases, second.cases), title, "+.3f")
+        lines += _format_exam_dice(largest_deficits(first.cases, second.cases), title, "+.3f")
     return lines[1:] if lines and not lines[0] else lines
 
 
@@ -110,8 +110,8 @@ def format_differences(
     return [*lines, "p: sign-flip permutation test over patients; not corrected for the number of rows", ""]
 
 
-def _format_dice(rows: Sequence[Row], title: str, number_format: str) -> list[str]:
-    """Return a title and a line with the mean Dice of each exam; nothing without exams."""
+def _format_exam_dice(rows: Sequence[Row], title: str, number_format: str) -> list[str]:
+    """Return a title, then one line per exam with its mean Dice; [] without exams."""
     cells = [[f"  {row['dataset']} {row['case']}", f"{row['dice']:{number_format}}"] for row in rows]
     return [title, *align_columns(cells, 1), ""] if cells else []
 

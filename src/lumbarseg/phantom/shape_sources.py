@@ -51,8 +51,8 @@ def read_shapes(folder: Path) -> ShapeLibrary:
         loaded.setdefault(path.parent.name, {})[path.stem] = read_mesh_shape(path)
     if not loaded:
         raise FileError(
-            f"{folder}: no vertebra in it; expected meshes SOURCE/L3.ply (.stl, .obj) in mm with the origin in the body's "
-            "centre, or label maps PERSON/segmentations/vertebrae_L3.nii.gz"
+            f"{folder}: no vertebra in it; expected meshes SOURCE/L3.ply (.stl, .obj) in mm with the origin in the "
+            "body's centre, or label maps PERSON/segmentations/vertebrae_L3.nii.gz"
         )
     return ShapeLibrary(loaded)
 

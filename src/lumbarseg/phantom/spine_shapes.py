@@ -35,7 +35,7 @@ _BODY_LIMIT = 1.12  # of the half width of a body's rims, beyond which bone is a
 
 @dataclass(frozen=True, eq=False)
 class ShapeField:
-    """A real vertebra on the canvas. region: its box; position: (lateral, anterior, up) mm; distance: mm, < 0 inside."""
+    """A real vertebra on the canvas. region: its box; position: (lateral, anterior, up) mm; distance: mm."""
 
     region: tuple[slice, slice, slice]
     position: tuple[Array, Array, Array]
@@ -67,7 +67,7 @@ def paint_spine(
     rng: Generator,
     fields: Sequence[ShapeField | None],
 ) -> None:
-    """Paint the spine over the soft tissue. path: from `canal_centerline`; fields: real shapes, None where procedural."""
+    """Paint the spine over the soft tissue. path: see `canal_centerline`; fields: real shapes, None for procedural."""
     _paint_sacrum(canvas, spine)
     _paint_foramina(canvas, spine, surroundings)
     for body, field in zip(spine.bodies, fields, strict=True):

@@ -131,7 +131,7 @@ class ShapeLibrary:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the sources, in order."""
+        """Return the names of the sources that the shapes come from, sorted."""
         return tuple(sorted(self.shapes))
 
     def distance(
@@ -189,7 +189,7 @@ def shape_from_mask(inside: Array, origin: Array, level: str, source: str, name:
 
 
 def _run_about(values: Array, start: int) -> tuple[int, int]:
-    """Return the first and last index of the run of negative values about `start`; (start, start) where there is none."""
+    """Return the first and last index of the run of negative values about `start`; (start, start) without one."""
     negative = values < 0
     if not negative[start]:
         return start, start

@@ -76,7 +76,7 @@ def _from_checkpoint(path: Path) -> InitialWeights:
 
 
 def _from_model_file(path: Path) -> InitialWeights:
-    """Read a model file's weights under the names of `PlanarUNet`, each batch norm an identity with the folded bias."""
+    """Read the weights of a model file for `PlanarUNet`; its batch norms are folded into the convolutions."""
     import onnx
 
     try:

@@ -64,13 +64,13 @@ class RunRecorder:
             self.history.add(state.step, {"seconds": state.elapsed_seconds, **values})
         worst: tuple[WorstCase, ...] = ()
         if validation_due:
-            worst = self._validate()
+            worst = self._validate_and_keep_best()
             last = last or 0 < settings.patience <= state.best_validation.waited
         if last or state.step % settings.image_interval == 0:
             images = add_empty_click_channels(batch[0], state.spec.inputs)
             self.log.log_predictions(state.step, state.ema_network(), (images, batch[1]), self.data.codec)
         if last or validation_due:
-            self._write_result(last, worst)
+            self._write_and_report(last, worst)
         if last or time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
             self.save_checkpoint()
         return last
@@ -81,7 +81,7 @@ class RunRecorder:
         create_checkpoint(self.state, self.data).save(self.folder / CHECKPOINT_FILE)
         self.saved_at = time.monotonic()
 
-    def _validate(self) -> tuple[WorstCase, ...]:
+    def _validate_and_keep_best(self) -> tuple[WorstCase, ...]:
         """Validate, record the scores and keep the best weights; return the worst exams of a new best score."""
         state = self.state
         model = TorchPredictor(create_checkpoint(state, self.data).card(), state.ema_network(), state.precision)
@@ -108,7 +108,7 @@ class RunRecorder:
         self.history.add(step, {"score": score, "mixed": len(report.name_errors), **report.dice_by_structure()})
         _print(f"step {step}  {report.summary_line}")
 
-    def _write_result(self, finished: bool, worst: tuple[WorstCase, ...]) -> None:
+    def _write_and_report(self, finished: bool, worst: tuple[WorstCase, ...]) -> None:
         self.history.write(self.folder / HISTORY_FILE)
         write_json(self.folder / RESULT_FILE, summarize_run(self.state, self.data, self.history, finished))
         if self.on_validation:

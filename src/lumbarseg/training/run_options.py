@@ -48,7 +48,7 @@ def run_training(options: RunOptions, on_validation: ValidationCallback | None =
     details = {"fold": settings.fold, "preset": options.preset}
     return train(
         settings,
-        select_training_cases(settings, datasets),
+        select_and_split_cases(settings, datasets),
         options.run_folder,
         options.resume,
         init,
@@ -58,7 +58,7 @@ def run_training(options: RunOptions, on_validation: ValidationCallback | None =
 
 
 def _choose_initial_weights(options: RunOptions, datasets: Sequence[Dataset]) -> str | None:
-    """Return the initial weights, None for a run from scratch; by default the installed model for small datasets."""
+    """Return the initial weights: those chosen, else the installed model for a small training set; None: scratch."""
     if options.init:
         return None if options.init == "none" else options.init
     if options.changes.get("network", "planar") != "planar":  # the installed model is planar
@@ -103,7 +103,7 @@ def _length_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {"epochs": 0, **changes} if "steps" in changes else dict(changes)
 
 
-def select_training_cases(settings: TrainingSettings, datasets: Sequence[Dataset]) -> list[Dataset]:
+def select_and_split_cases(settings: TrainingSettings, datasets: Sequence[Dataset]) -> list[Dataset]:
     """Return the datasets with the cases and splits of a run; raise DatasetError if no case is left.
 
     With `fold`, the patients of each dataset are split into folds; the split "test" stays. Without, the splits are

@@ -85,7 +85,7 @@ def _make_sample(
 
 def _draw_slices(volume: TrainingVolume, rng: np.random.Generator) -> tuple[Array, Array]:
     """Draw five neighbouring slices (5, A, S) float32 in bytes, and the codes of the middle one (A, S)."""
-    count, offset = _draw_slab_size(volume, rng)
+    count, offset = _draw_slab_count_and_offset(volume, rng)
     slabs = (len(volume.image) - offset) // count
     middle = int(rng.integers(slabs))
     if rng.random() < 0.6:  # more often near the middle of the exam, where levels can be separated
@@ -100,7 +100,7 @@ def _draw_slices(volume: TrainingVolume, rng: np.random.Generator) -> tuple[Arra
 
 def _draw_block(volume: TrainingVolume, depth: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Draw `depth` successive slices (depth, A, S) float32 in bytes, and their codes; shorter exams are padded."""
-    count, offset = _draw_slab_size(volume, rng)
+    count, offset = _draw_slab_count_and_offset(volume, rng)
     spare = (len(volume.image) - offset) // count - depth
     first = int(rng.integers(min(0, spare), max(0, spare) + 1))
     image, codes = extract_block(volume, count, offset, first, depth, _slab_kernel(count, bool(rng.random() < 0.5)))
@@ -109,7 +109,7 @@ def _draw_block(volume: TrainingVolume, depth: int, rng: np.random.Generator) ->
     return image, codes
 
 
-def _draw_slab_size(volume: TrainingVolume, rng: np.random.Generator) -> tuple[int, int]:
+def _draw_slab_count_and_offset(volume: TrainingVolume, rng: np.random.Generator) -> tuple[int, int]:
     """Draw the number of slices per slab, and the slice at which the first slab begins."""
     slices = len(volume.image)
     thickness = np.exp(rng.uniform(*np.log(_SLAB_THICKNESS_MM)))  # uniform in the logarithm

@@ -55,7 +55,7 @@ def list_cases(source: Path) -> SourceListing:
 
 
 def load_case(case: SourceCase) -> LoadedCase:
-    """Load one exam with named bodies and corrected axes; DatasetError when the tag does not hold seven bodies."""
+    """Load one exam with named bodies and corrected axes; DatasetError if the mask does not hold seven."""
     path = case.files[1]
     image, tag, warnings = read_image_and_tag(case)
     bodies, notes = _separate_bodies(tag, path)

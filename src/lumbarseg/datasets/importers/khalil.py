@@ -99,7 +99,7 @@ def _mask_files(image: Path, source: Path) -> tuple[Path, ...]:
 
 
 def _clean_path_part(part: str) -> str:
-    """Return a part of a path as part of a case's name."""
+    """Replace all but letters, digits, dots and hyphens, so that a part of a path can stand in a case's name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-.") or "x"
 
 
@@ -122,7 +122,7 @@ def load_case(case: SourceCase) -> LoadedCase:
     warnings += [f"image-header: {path.name}: {note}" for note in exam.notes]
     masks: list[_Mask] = []
     for file in files:
-        mask, mask_warnings = _load_mask(file, image)
+        mask, mask_warnings = _load_mask_on_grid(file, image)
         warnings += mask_warnings
         masks += [mask] if mask else []
     if not masks:
@@ -149,7 +149,7 @@ def _check_suffix(file: Path) -> list[str]:
     return [f"suffix: {file.name} is {'compressed with gzip' if is_compressed else 'not compressed'}"]
 
 
-def _load_mask(file: Path, image: Volume) -> tuple[_Mask | None, list[str]]:
+def _load_mask_on_grid(file: Path, image: Volume) -> tuple[_Mask | None, list[str]]:
     """Return a mask on the image's voxels, None for an empty one; and warnings."""
     volume = io.read_image(file)
     positive = volume.array[volume.array > 0]

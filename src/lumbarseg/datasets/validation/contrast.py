@@ -64,7 +64,7 @@ def check_contrast(case: Case, apparent_contrast: str) -> list[Finding]:
     return [Finding(case.name, "contrast", "warning", text)]
 
 
-def measure_signals(image: Volume, labels: Volume, regions: Sequence[LabelRegion]) -> TissueSignals | None:
+def measure_fluid_and_fat(image: Volume, labels: Volume, regions: Sequence[LabelRegion]) -> TissueSignals | None:
     """Measure the signals of an exam in RAS order; None without bodies, or where no canal is in view."""
     bodies_and_discs = [region for region in regions if region.kinds in ({Kind.BODY}, {Kind.DISC})]
     vertebrae = [region for region in regions if region.kinds >= {Kind.BODY, Kind.ARCH}]

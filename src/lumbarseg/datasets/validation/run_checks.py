@@ -191,7 +191,7 @@ def _check_anatomy(case: Case, image: Volume, labels: Volume) -> tuple[list[Find
     findings += order_findings + geometry.check_orientation(case, estimate)
     if estimate.anterior_posterior < 0:  # the region behind the bodies is unknown
         return findings, ""
-    apparent_contrast = contrast.classify_contrast(contrast.measure_signals(image, labels, regions))
+    apparent_contrast = contrast.classify_contrast(contrast.measure_fluid_and_fat(image, labels, regions))
     return findings + contrast.check_contrast(case, apparent_contrast), apparent_contrast
 
 
