@@ -23,17 +23,17 @@ def rotated(fill: float, offset: float = 0.0, seed: int = 0) -> tuple[Array, Arr
 
 @pytest.mark.parametrize("fill", [-100.0, -1000.0, 250.0, 65535.0, float("nan")])
 def test_fill_of_any_value_becomes_the_darkest_of_the_others(fill: float) -> None:
-    array, where = rotated(fill)
+    array, mask = rotated(fill)
     replaced, note = replace_fill(array)
-    assert np.array_equal(replaced[~where], array[~where])
-    assert (replaced[where] == array[~where].min()).all()
+    assert np.array_equal(replaced[~mask], array[~mask])
+    assert (replaced[mask] == array[~mask].min()).all()
     assert "constant fill" in note
 
 
-def test_a_fill_of_zero_between_negative_and_positive_values_is_found() -> None:
-    array, where = rotated(0.0, offset=-150.0)
+def test_a_fill_of_zero_between_negative_and_positive_values_is_replaced() -> None:
+    array, mask = rotated(0.0, offset=-150.0)
     replaced, note = replace_fill(array)
-    assert (replaced[where] == array[~where].min()).all() and note
+    assert (replaced[mask] == array[~mask].min()).all() and note
 
 
 def test_dark_air_is_left_alone() -> None:

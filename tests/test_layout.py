@@ -47,8 +47,8 @@ ROOMS = {
     "server": "errors anatomy terminology volume resampling io clicks metrics inference datasets segmentation training "
     "active_learning",
     "cli": "cpus description progress errors anatomy terminology volume resampling clicks io measurement "
-    "metrics preprocessing phantom inference datasets segmentation training evaluation active_learning report packaging "
-    "batch executors server",
+    "metrics preprocessing phantom inference datasets segmentation training evaluation active_learning report "
+    "packaging batch executors server",
     "__init__": "api errors volume inference io",
     "__main__": "cli",
 }

@@ -255,7 +255,7 @@ def test_every_measurement_is_a_number_or_absent_with_a_reason(labels: Volume) -
         assert all(row.not_measured.values())
 
 
-def test_the_reason_says_why_a_measurement_is_missing() -> None:
+def test_each_missing_measurement_has_its_reason() -> None:
     labels = blocks()
     low = int(np.argwhere(labels.array == structure_by_name("L5").label)[:, 2].min()) + 5
     rows = rows_of(Volume(labels.array[:, :, low:], labels.affine))

@@ -24,9 +24,7 @@ from lumbarseg.volume import Array, Volume
 _STEP = 0.5  # mm, of the samples in a structure's own frame
 _SLAB = 2.0  # mm to either side: thin slices are averaged, a thick one stands alone
 _MARGIN = 2.0  # mm to the border of the exam, below which a structure counts as cut off: labels fade out there
-_MIN_BORDER_FRACTION = (
-    0.25  # share of its largest width that a structure must have there; a corner or a sliver does not count
-)
+_MIN_BORDER_FRACTION = 0.25  # of its largest width, that a structure must have there; a corner does not count
 _COLUMN = (Kind.BODY, Kind.DISC, Kind.SACRUM)
 _FRONT, _MIDDLE, _BACK = (0.84, 0.96), (0.4, 0.6), (0.04, 0.16)  # bands of the depth, from behind
 _RIMS = ((0.08, 0.25), (0.75, 0.92))  # bands of the depth that the line of an endplate goes through
@@ -342,17 +340,13 @@ def _extent_in_band(mask: Array, grid: Array, band: tuple[float, float]) -> tupl
 
 
 def _in_band(x: Array, back: float, front: float, band: tuple[float, float]) -> Array:
-    share = (x - back) / (front - back)
-    return (share >= band[0]) & (share <= band[1])
+    return (x >= back + band[0] * (front - back)) & (x <= back + band[1] * (front - back))
 
 
 def _endplate_line(x: Array, y: Array, back: float, front: float) -> Line:
-    """Return the line of an endplate through its two rims; NaN when a rim is missing.
-
-    A node or a hollow between the rims has no influence.
-    """
+    """Return the line of an endplate through its two rims, whatever lies between; NaN when a rim is missing."""
     bands = [_in_band(x, back, front, rim) for rim in _RIMS]
-    if not all(band.any() for band in bands):
+    if not (bands[0].any() and bands[1].any()):
         return np.nan, np.nan
     (x0, y0), (x1, y1) = ((x[band].mean(), y[band].mean()) for band in bands)
     slope = float((y1 - y0) / (x1 - x0))

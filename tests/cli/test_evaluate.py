@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests import tiny
 
@@ -58,7 +59,8 @@ def test_a_model_that_refuses_all_exams_scores_0(
     ct = shutil.copytree(data, tmp_path / "ct")
     for path in (ct / "images").iterdir():
         image = read_image(path)
-        write_image(Volume(image.array - 2000, image.affine), path)
+        tissue = image.array > np.median(image.array)
+        write_image(Volume(np.where(tissue, 40.0, -1000.0).astype(np.float32), image.affine), path)
     model = tiny.write(tmp_path / "tiny.onnx")
     assert main(["evaluate", str(model), str(ct), "--against", str(data / "labels")]) == 3
     out = capsys.readouterr().out

@@ -237,8 +237,11 @@ def _has_space(folder: Path) -> bool:
 
 
 def _try_to_write(folder: Path, size: int) -> None:
-    """Write and delete a file; FileError where that is not allowed, or the disk is full."""
+    """Write and delete a file and the folders it needed; FileError where that is not allowed, or the disk is full."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     probe = folder / ".lumbarseg-space-probe"
     with atomic_write(probe) as file:
         file.write(bytes(size))
     probe.unlink()
+    for path in missing:  # the innermost first
+        path.rmdir()

@@ -82,10 +82,10 @@ def to_image_volume(path: Path, raw: RawImage) -> Volume:
     _check_grey_values(path, raw.array)
     with np.errstate(over="ignore", invalid="ignore"):
         array = raw.array.astype(np.float32, order="K", copy=False)
-    array, note = replace_fill(array)
-    if note:
-        raw.notes.append(note)
     if raw.array.dtype.kind == "f":
+        if np.isnan(array).any():  # NaN outside of a resampled field of view; other fill is left to preprocessing
+            array, note = replace_fill(array)
+            raw.notes.extend([note] if note else [])
         _check_finite(path, array)
     return _checked_volume(path, array, raw.affine)
 

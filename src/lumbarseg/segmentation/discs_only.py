@@ -197,8 +197,8 @@ def assign_levels_from_discs(
     named_bodies : vertebrae above a disc that the user named
     trained_lowest : the lowest disc that the model was trained to find, and the share of training exams where it was
     """
-    counted = _count_levels(instances, probabilities, trained_lowest)
-    return names_from_user(named_bodies, counted) if named_bodies else counted
+    default = _count_levels(instances, probabilities, trained_lowest)
+    return names_from_user(named_bodies, default) if named_bodies else default
 
 
 def _count_levels(

@@ -232,8 +232,8 @@ def _assign_levels_after_clicks(
     if state.assignment.anchor == "given by the user" and lowest != lowest_before:
         raise SegmentError(f"--lowest or --pin and the click on {click.describe()} disagree")
     names = names_upward(lowest, instances.count)
-    counted = replace(state.assignment, names=names_upward(lowest_before, instances.count))
-    assignment = override_names(names, counted, "named by a click")
+    default = replace(state.assignment, names=names_upward(lowest_before, instances.count))
+    assignment = override_names(names, default, "named by a click")
     if lowest == lowest_before:
         return assignment, ()
     return assignment, names_upward(lowest_name(names[number - 1], old_number), state.instances.count)

@@ -116,8 +116,8 @@ def assign_levels(
     SegmentError
         When names are impossible or contradict each other.
     """
-    counted = _count_levels(instances, probabilities, trained_lowest)
-    return names_from_user(named_bodies, counted) if named_bodies else counted
+    default = _count_levels(instances, probabilities, trained_lowest)
+    return names_from_user(named_bodies, default) if named_bodies else default
 
 
 def _count_levels(
@@ -145,25 +145,25 @@ def uncertainty_warnings(confidence: float, reasons: Sequence[str]) -> tuple[str
     return (f"names are uncertain ({'; '.join(reasons)}); name a level with --lowest or --pin",)
 
 
-def names_from_user(named_bodies: Sequence[NamedBody], counted: LevelAssignment) -> LevelAssignment:
+def names_from_user(named_bodies: Sequence[NamedBody], default: LevelAssignment) -> LevelAssignment:
     """Name the bodies from those that the user named; SegmentError when these contradict each other.
 
-    counted: the names without the user.
+    default: the names without the user.
     """
     lowest = {lowest_name(level, number) for level, number in named_bodies}
     if len(lowest) > 1:
         raise SegmentError(f"--lowest and --pin disagree: the lowest body would be {' and '.join(sorted(lowest))}")
-    return override_names(names_upward(lowest.pop(), len(counted.names)), counted, "named by the user")
+    return override_names(names_upward(lowest.pop(), len(default.names)), default, "named by the user")
 
 
-def override_names(names: tuple[str, ...], counted: LevelAssignment, reason: str) -> LevelAssignment:
+def override_names(names: tuple[str, ...], default: LevelAssignment, reason: str) -> LevelAssignment:
     """Return names that the user gave, with a warning when they contradict a clearly visible sacrum."""
-    clearly_counted = counted.anchor == "sacrum" and counted.confidence >= MIN_CERTAIN_CONFIDENCE
-    if not clearly_counted or counted.names[0] == names[0]:
+    is_sacrum_clear = default.anchor == "sacrum" and default.confidence >= MIN_CERTAIN_CONFIDENCE
+    if not is_sacrum_clear or default.names[0] == names[0]:
         return LevelAssignment(names, "given by the user", 1.0, (reason,), ())
     conflict = (
         f"the names given by the user contradict the sacrum in view: counted from it, the lowest body is "
-        f"{counted.names[0]}, not {names[0]}; check them, a different number of lumbar vertebrae is rare"
+        f"{default.names[0]}, not {names[0]}; check them, a different number of lumbar vertebrae is rare"
     )
     return LevelAssignment(names, "given by the user", _CONTRADICTED_CONFIDENCE, (reason, conflict), (conflict,))
 

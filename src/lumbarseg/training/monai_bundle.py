@@ -27,7 +27,8 @@ from .checkpoint import Checkpoint, load_mean_checkpoint
 from .export import export_model
 
 BUNDLED_FILES = (
-    *("errors.py", "anatomy.py", "volume.py", "resampling.py", "clicks.py", "preprocessing.py"),
+    *("errors.py", "anatomy.py", "volume.py", "resampling.py", "clicks.py", "components.py", "fill_values.py"),
+    "preprocessing.py",
     *("inference/card.py", "inference/predictor.py", "inference/sliding_window.py"),
     *("training/settings.py", "training/precision.py", "training/networks.py", "training/monai_networks.py"),
     *("training/torch_predictor.py", "training/bundle_inference.py"),
@@ -36,8 +37,8 @@ BUNDLED_FILES = (
 
 _PACKAGE = Path(lumbarseg.__file__).parent
 _TEMPLATES = Path(__file__).parent / "bundle_templates"
-_PACKAGE_IMPORT = re.compile(r"^from lumbarseg\.(?:\w+\.)*(\w+) import", re.MULTILINE)
-_REQUIRED_PACKAGES = ("fire", "nibabel", "pytorch-ignite")
+_PACKAGE_IMPORT = re.compile(r"^( *)from lumbarseg\.(?:\w+\.)*(\w+) import", re.MULTILINE)
+_REQUIRED_PACKAGES = ("fire", "nibabel", "pytorch-ignite", "scipy")
 _README_KEYS = ("data", "datasets", "sources", "licences", "scores", "limits", "step")
 """Details of the model card that the bundle's README lists."""
 
@@ -81,7 +82,7 @@ def _text_files(state: Checkpoint, card: ModelCard, name: str) -> dict[str, str]
 
 
 def _with_relative_imports(path: Path) -> str:
-    return _PACKAGE_IMPORT.sub(r"from .\1 import", path.read_text("utf-8"))
+    return _PACKAGE_IMPORT.sub(r"\1from .\2 import", path.read_text("utf-8"))
 
 
 def _to_json(values: Mapping[str, Any]) -> str:

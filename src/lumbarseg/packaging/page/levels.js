@@ -37,15 +37,15 @@ export function uncertaintyWarnings(confidence, reasons) {
 }
 
 /** Return the assignment that follows from a name given by the user, with a warning if a visible sacrum contradicts it. */
-export function levelsFromUser(counted, pinnedLevel) {
-  if (!pinnedLevel) return counted;
-  const names = levelsUpward(lowestName(...pinnedLevel), counted.names.length);
+export function levelsFromUser(defaultAssignment, pinnedLevel) {
+  if (!pinnedLevel) return defaultAssignment;
+  const names = levelsUpward(lowestName(...pinnedLevel), defaultAssignment.names.length);
   const fromUser = { names, anchor: "given by the user", confidence: 1, reasons: ["named by the user"], warnings: [] };
-  const clearlyCounted = counted.anchor === "sacrum" && counted.confidence >= MIN_CERTAIN_CONFIDENCE;
-  if (!clearlyCounted || counted.names[0] === names[0]) return fromUser;
+  const isSacrumClear = defaultAssignment.anchor === "sacrum" && defaultAssignment.confidence >= MIN_CERTAIN_CONFIDENCE;
+  if (!isSacrumClear || defaultAssignment.names[0] === names[0]) return fromUser;
   const conflict =
     "the names given by the user contradict the sacrum in view: counted from it, the lowest body is " +
-    `${counted.names[0]}, not ${names[0]}; check them, a different number of lumbar vertebrae is rare`;
+    `${defaultAssignment.names[0]}, not ${names[0]}; check them, a different number of lumbar vertebrae is rare`;
   const reasons = [...fromUser.reasons, conflict];
   return { ...fromUser, confidence: CONTRADICTED_CONFIDENCE, reasons, warnings: [conflict] };
 }
