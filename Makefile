@@ -55,6 +55,8 @@ lint: $(TEST)/package.stamp
 benchmark: $(TEST)/package.stamp
 	$(TEST)/bin/python -m benchmarks.accuracy --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.level_names --real $(REAL)
+	$(TEST)/bin/python -m benchmarks.slices --real $(REAL)
+	$(TEST)/bin/python -m benchmarks.agreement --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.speed
 	$(TEST)/bin/python -m benchmarks.gallery --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.model_card

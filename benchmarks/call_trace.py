@@ -22,15 +22,17 @@ class CallTrace:
     """Collects functions of the package, and the depth of the first call of a stage."""
 
     def __init__(self, stage: str) -> None:
-        self.stage, self.functions, self.depth = stage, set[tuple[str, str, int]](), 0
+        self.stage, self.depth = stage, 0
+        self.functions, self.class_bodies = set[tuple[str, str, int]](), set[tuple[str, str, int]]()
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         """Note one event of the interpreter's profiler."""
         code = frame.f_code
-        is_function = code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<")  # no class body
-        if event != "call" or "lumbarseg" not in code.co_filename or not is_function:
+        if event != "call" or "lumbarseg" not in code.co_filename or code.co_name.startswith("<"):
             return
-        self.functions.add((code.co_filename, code.co_qualname, code.co_firstlineno))
+        is_function = bool(code.co_flags & inspect.CO_OPTIMIZED)
+        kind = self.functions if is_function else self.class_bodies
+        kind.add((code.co_filename, code.co_qualname, code.co_firstlineno))
         if code.co_name == self.stage and not self.depth:
             self.depth = _depth(frame)
 
@@ -61,6 +63,7 @@ def main() -> None:
         lumbarseg(["segment", str(arguments.exam), "-o", folder])
         sys.setprofile(None)
     files = {name for name, _, _ in trace.functions}
+    both = trace.functions | trace.class_bodies
     if arguments.list:
         print(
             "\n".join(
@@ -69,6 +72,7 @@ def main() -> None:
             )
         )
     print(f"{len(trace.functions)} functions in {len(files)} files; depth {trace.depth} at the first stage")
+    print(f"with the bodies of classes: {len(both)} in {len({name for name, _, _ in both})} files")
 
 
 if __name__ == "__main__":
