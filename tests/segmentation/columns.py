@@ -12,7 +12,7 @@ from lumbarseg.anatomy import CLASSES
 from lumbarseg.phantom import Phantom
 
 SPACING = np.array([4.0, 1.0, 1.0])
-SHAPE = (9, 150, 330)
+SHAPE = (9, 150, 380)  # room for the tallest column that is drawn
 BODY, DISC, CANAL, SACRUM, ARCH = (CLASSES.index(k) for k in CLASSES[1:])
 LOOKUP = np.zeros(256, np.uint8)
 for structure in anatomy.STRUCTURES:

@@ -100,17 +100,18 @@ def join_process_group() -> Iterator[ProcessGroup]:
     try:
         yield ProcessGroup(rank, world, device)
         dist.barrier()  # no process may leave while another still communicates
-    except LumbarsegError as error:
-        raise type(error)(f"process {rank} of {world}: {error}" if rank else str(error)) from error
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not any(text in str(error) for text in _CONNECTION_ERRORS):
             raise
+        # the group is not destroyed: with a reduction of gradients under way, gloo may abort the process there
         raise ModelError(
             f"process {rank} of {world}: another process of this run has ended and prints the reason itself; "
             "the last checkpoint is kept: continue with --resume"
         ) from error
-    finally:
+    except LumbarsegError as error:
         dist.destroy_process_group()
+        raise type(error)(f"process {rank} of {world}: {error}" if rank else str(error)) from error
+    dist.destroy_process_group()
 
 
 def _device_of(rank: int, local_rank: int, world_size: int) -> torch.device:
