@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from lumbarseg.errors import SegmentError
 from lumbarseg.fill_values import replace_fill
-from lumbarseg.volume import Array
+from lumbarseg.preprocessing import refuse_ct
+from lumbarseg.volume import Array, Volume
 
 
 def rotated(fill: float, offset: float = 0.0, seed: int = 0) -> tuple[Array, Array]:
@@ -53,3 +55,18 @@ def test_nan_inside_the_image_is_left_for_an_error() -> None:
     array, _ = rotated(float("nan"))
     array[2, 27, 27] = np.nan
     assert replace_fill(array)[0] is array
+
+
+@pytest.mark.parametrize("shift", [0.0, -2000.0])
+def test_mr_with_dark_fill_or_shifted_values_is_no_ct(shift: float) -> None:
+    array, mask = rotated(-1024.0)
+    array[~mask] *= 255 / array.max()
+    refuse_ct(Volume(array + np.float32(shift), np.eye(4)))
+
+
+def test_ct_with_padding_below_air_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    array, mask = rotated(-3024.0)
+    array[~mask] = np.where(rng.random(int((~mask).sum())) < 0.4, -1000, 40) + rng.normal(0, 20, int((~mask).sum()))
+    with pytest.raises(SegmentError, match="--modality mr"):
+        refuse_ct(Volume(array, np.eye(4)))

@@ -22,6 +22,7 @@ from lumbarseg.volume import Array, Grid, Volume
 _CHUNK_VOXELS = 2**24  # voxels that are interpolated at a time; routine exams have fewer
 _CT_AIR_VALUE = -400.0  # air in CT is -1000, the padding of some scanners still less
 _CT_LUNG_RANGE = (-850.0, -250.0)  # between air and fat: lungs and bowel gas alone
+_CT_MIN_TISSUE = 0.05  # of the voxels above air: less is no body
 _CT_SOFT_RANGE = (-200.0, 300.0)  # fat to spongy bone
 _SAGITTAL_AXES = ("RAS", "LAS", "RPS", "RAI", "LPS", "LAI", "RPI", "LPI")
 
@@ -202,7 +203,10 @@ def refuse_ct(volume: Volume, modality: str | None = None) -> None:
     if not modality:
         if not np.fmin.reduce(volume.array, axis=None) < _CT_AIR_VALUE:
             return
-        tissue = volume.array[volume.array > _CT_LUNG_RANGE[0]]
+        array = replace_fill(volume.array)[0]  # air in CT is noisy; a single value is fill
+        tissue = array[array > _CT_LUNG_RANGE[0]]
+        if array.min() >= _CT_AIR_VALUE or len(tissue) < _CT_MIN_TISSUE * array.size:
+            return
         dark = np.count_nonzero(tissue < _CT_LUNG_RANGE[1])
         soft = np.count_nonzero((tissue > _CT_SOFT_RANGE[0]) & (tissue < _CT_SOFT_RANGE[1]))
         if dark > 0.3 * len(tissue) or soft < 0.5 * len(tissue):
