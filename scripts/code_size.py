@@ -1,4 +1,4 @@
-"""Code lines per room without blank lines, comments and docstrings, and function lengths; python scripts/code_size.py."""
+"""Code lines per room without blank lines, comments and docstrings; function lengths: python scripts/code_size.py."""
 
 from __future__ import annotations
 
