@@ -17,8 +17,8 @@ _NO_CODE = {
 
 def docstring_lines(node: ast.AST) -> set[int]:
     """Return the lines of all strings below a node that stand alone."""
-    alone = [n for n in ast.walk(node) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
-    return {line for n in alone if isinstance(n.value.value, str) for line in range(n.lineno, n.end_lineno + 1)}
+    strings = [n for n in ast.walk(node) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
+    return {line for n in strings if isinstance(n.value.value, str) for line in range(n.lineno, n.end_lineno + 1)}
 
 
 def code_lines(source: str) -> set[int]:

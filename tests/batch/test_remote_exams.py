@@ -1,4 +1,4 @@
-"""`segment` on DICOM: objects beside the answer, a study on a server results and its objects sent back."""
+"""`segment` on DICOM: objects beside the label map; a study on a server is segmented and its objects are sent back."""
 
 from __future__ import annotations
 

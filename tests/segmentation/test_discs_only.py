@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumbarseg.anatomy import CLASSES, Kind, structure_by_name
-from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.batch.exam_task import StageTimer, describe_segmentation
 from lumbarseg.batch.options import ExamOptions
 from lumbarseg.clicks import Click
-from lumbarseg.errors import ModelError, SegmentError
-from lumbarseg.inference import Model, ModelCard, bundled_model_path
+from lumbarseg.errors import SegmentError
+from lumbarseg.inference import Model, ModelCard
 from lumbarseg.io import read_exam, read_labels
 from lumbarseg.metrics.overlap import find_wrong_names, score_structures
 from lumbarseg.metrics.structure_names import own_label_table
@@ -57,16 +56,8 @@ class DiscOnlyModel:
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    try:
-        return Model.load(bundled_model_path())
-    except ModelError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def phantom() -> Phantom:
-    return synthetic_exam(193)
+def model(bundled_model: Model) -> Model:
+    return bundled_model
 
 
 def only_discs(built: BlockSpine) -> Array:

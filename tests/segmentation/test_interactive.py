@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from lumbarseg.anatomy import CLASSES, structure_by_name
-from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.clicks import Click
-from lumbarseg.errors import ModelError, SegmentError
-from lumbarseg.inference import Model, ModelCard, bundled_model_path
+from lumbarseg.errors import SegmentError
+from lumbarseg.inference import Model, ModelCard
 from lumbarseg.phantom import Phantom
 from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec
 from lumbarseg.resampling import reorient
@@ -63,16 +62,8 @@ class ModelWithoutClicks:
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    try:
-        return Model.load(bundled_model_path())
-    except ModelError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def phantom() -> Phantom:
-    return synthetic_exam(193)
+def model(bundled_model: Model) -> Model:
+    return bundled_model
 
 
 @pytest.fixture(scope="module")

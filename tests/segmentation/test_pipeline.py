@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from lumbarseg.batch.demo import synthetic_exam
-from lumbarseg.errors import ModelError
-from lumbarseg.inference import Model, ModelCard, bundled_model_path
+from lumbarseg.inference import Model, ModelCard
 from lumbarseg.measurement import measure_structures
 from lumbarseg.phantom import Phantom
 from lumbarseg.segmentation import segment
@@ -35,16 +33,8 @@ class BodyOnlyModel:
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    try:
-        return Model.load(bundled_model_path())
-    except ModelError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def phantom() -> Phantom:
-    return synthetic_exam(193)
+def model(bundled_model: Model) -> Model:
+    return bundled_model
 
 
 def test_a_model_of_bodies_alone_finds_swapped_axes_and_measures_the_right_way_round(

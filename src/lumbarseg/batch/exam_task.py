@@ -78,7 +78,7 @@ class ExamTask:
 
     Attributes
     ----------
-    options : what is asked for of each exam
+    options : of each exam
     model_path, model_digest : the model's file, and the SHA-256 that it must have
     device : what runs the model
     exam_count : how many exams there are: decides which engine is worth its start

@@ -1,4 +1,4 @@
-"""What a batch is asked to do: for each exam, and for all of them. Light to import: the command line reads it first."""
+"""Options of a batch: for each exam, and for all of them. Light to import: the command line reads it first."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DICOM_FORMATS = tuple(name for name in FORMAT_SUFFIXES if name.startswith("dicom
 
 @dataclass(frozen=True)
 class ExamOptions:
-    """What is asked for of each exam; another value gives another result.
+    """Options of each exam; another value gives another result.
 
     Attributes
     ----------
@@ -68,13 +68,13 @@ class ExamOptions:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a batch is asked to do.
+    """Options of a batch.
 
     Attributes
     ----------
     exams : files, folders of exams, studies on a server
     output_dir : folder of the results; None: they are only stored on the server
-    exam : what is asked for of each exam
+    exam : options of each exam
     clicks_file : clicks on the only exam
     model : a model file; None: the installed one
     device : what runs the model

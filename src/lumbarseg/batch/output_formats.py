@@ -31,7 +31,7 @@ class SegmentedExam:
 
     Attributes
     ----------
-    labels : uint8, the package's values, posterior elements as asked for
+    labels : uint8, the package's values, posterior elements as the options say
     report : the JSON report
     picture : PNG, None if it could not be drawn
     warnings : what a person should look at
@@ -70,7 +70,7 @@ def output_paths(
 ) -> dict[str, Path]:
     """Return the files that a result becomes: "labels" (NIfTI) or other formats by name, "report", "picture".
 
-    series: which series of a study was asked for; its files have names of their own.
+    series: the chosen series of a study; its files have names of their own.
     """
     suffixes = {"labels" if name == "nifti" else name: FORMAT_SUFFIXES[name] for name in formats}
     suffixes |= {"report": "_report.json", "picture": ".png"}

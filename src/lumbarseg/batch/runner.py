@@ -1,4 +1,4 @@
-"""Run a batch: find the exams, segment each by the executor that was asked for, report what became of each."""
+"""Run a batch: find the exams, segment each by the chosen executor, report each result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BatchRun:
     Attributes
     ----------
     exam_count : number of exams, known when the first result is there
-    results : what became of each exam, in the order of the exams once all are done
+    results : of the exams, in their order once all are done
     not_started : exams that were not started because the disk was full
     log_failure : why the file of JSON lines is not complete
     model_seconds : time that loading the model took

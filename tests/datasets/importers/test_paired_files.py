@@ -1,4 +1,4 @@
-"""Pairs of files found by their names: every exam that is whole comes in, the others are told in one line each."""
+"""Pairs of files found by their names: every complete exam is imported, the others are reported in one line each."""
 
 from __future__ import annotations
 
