@@ -263,7 +263,7 @@ def test_a_full_disk_is_reported_and_the_next_run_continues(executor_options: li
     call = " ".join([*PROGRAM, *command_line(batch_copy, *executor_options, "--jsonl", str(batch_copy / "a.jsonl"))])
     out = batch_copy / "out"
     fill, free = (
-        f"head -c 3400000 /dev/zero > {out}/ballast",
+        f"head -c 3250000 /dev/zero > {out}/ballast",
         f"rm {out}/ballast; cp {batch_copy}/a.jsonl {batch_copy}/first.jsonl",
     )
     script = f"{fill}; {call}; echo code $?; ls -a {out}; {free}; {call}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,10 @@ from lumbarseg.errors import FileError, LumbarsegError, SegmentError
 from lumbarseg.executors import DaskExecutor, ProcessExecutor
 from lumbarseg.inference import bundled_model_path, default_model_path
 from lumbarseg.inference.model import read_card
-from lumbarseg.io import atomic_write, exam_name, find_exams, list_folder
+from lumbarseg.io import exam_name, find_exams, list_folder
 from lumbarseg.io.archives import is_archive_folder
 from lumbarseg.io.dicom.reader import list_series
-from lumbarseg.io.file_access import open_for_reading
+from lumbarseg.io.file_access import open_for_reading, to_file_error
 
 from .exam_result import ExamJob, ExamResult, disk_full_result, failed_result
 from .exam_task import ExamTask
@@ -237,11 +238,11 @@ def _has_space(folder: Path) -> bool:
 
 
 def _try_to_write(folder: Path, size: int) -> None:
-    """Write and delete a file and the folders it needed; FileError where that is not allowed, or the disk is full."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    probe = folder / ".lumbarseg-space-probe"
-    with atomic_write(probe) as file:
-        file.write(bytes(size))
-    probe.unlink()
-    for path in missing:  # the innermost first
-        path.rmdir()
+    """Write and delete a file in a folder, or where it will be made; FileError where that fails or the disk is full."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing, prefix=".lumbarseg-") as file:
+            file.write(bytes(size))
+            file.flush()
+    except OSError as error:
+        raise to_file_error(folder, error, "written") from error
