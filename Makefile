@@ -1,9 +1,11 @@
 # make demo       own environment (core, no torch), then `lumbarseg demo`
 # make test-core  own environment (core, no torch, and pytest), then the tests that it can run
+# make test-lowest the same with the lowest versions that pyproject.toml allows
 # make test       own environment (train and dev), then all tests
 # make test-serve MONAI Label's own environment, then the tests that need a real server
 # make test-page  the browser page in headless Chromium; tests are skipped without npm, a network or Chromium
 # make docs      the documentation site, built strictly into site/
+# make release-check  sdist and wheel in dist/, checked; linted: workflow, container file, CITATION.cff
 # make lint       formatter, linter, types, spelling
 # make benchmark  accuracy on real exams, names and speed: the results in README, model card and failures
 # make model      the shipped model, by its recipe (hours)
@@ -21,11 +23,13 @@ CORE := .venv-core
 TEST := .venv-test
 SERVE := .venv-serve
 DOCS := .venv-docs
+LOWEST := .venv-lowest
+RELEASE := .venv-release
 OUT ?= out/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-core test-page test-serve docs lint benchmark model clean
+.PHONY: demo test test-core test-lowest test-page test-serve docs lint release-check benchmark model clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/package.stamp
@@ -33,6 +37,9 @@ demo: $(DEMO)/package.stamp
 
 test-core: $(CORE)/package.stamp
 	$(CORE)/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-lowest: $(LOWEST)/package.stamp
+	$(LOWEST)/bin/python -m pytest -m "not slow" $(ARGS)
 
 test: $(TEST)/package.stamp
 	$(TEST)/bin/python -m pytest $(ARGS)
@@ -45,6 +52,14 @@ test-serve: $(SERVE)/tools.stamp
 
 docs: $(DOCS)/package.stamp
 	$(DOCS)/bin/mkdocs build --strict
+
+release-check: $(RELEASE)/tools.stamp
+	rm -rf dist
+	$(RELEASE)/bin/python -m build
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(RELEASE)/bin/actionlint
+	$(RELEASE)/bin/hadolint containers/Dockerfile
+	$(RELEASE)/bin/cffconvert --validate
 
 lint: $(TEST)/package.stamp
 	$(TEST)/bin/ruff format --check .
@@ -72,7 +87,7 @@ model: $(TEST)/package.stamp
 	@echo "evaluate it with: $(TEST)/bin/python -m benchmarks.accuracy --model $(RUN)/shipped.onnx -o $(RUN)/accuracy.json"
 
 clean:
-	rm -rf $(DEMO) $(CORE) $(TEST) $(SERVE) $(DOCS) site build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) $(CORE) $(TEST) $(SERVE) $(DOCS) $(LOWEST) $(RELEASE) site build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # An environment is created again when its lock or the project file changes; the package is installed again when it changes.
 
@@ -94,6 +109,14 @@ $(CORE)/package.stamp: requirements/core.txt requirements/test.txt pyproject.tom
 	$(CORE)/bin/pip install -q --no-deps -e .
 	@touch $@
 
+$(LOWEST)/package.stamp: pyproject.toml
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install -q pytest hypothesis \
+		$$(sed -n '/^dependencies = \[/,/^\]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' pyproject.toml)
+	$(LOWEST)/bin/pip install -q --no-deps -e .
+	@touch $@
+
 $(TEST)/package.stamp: requirements/test.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "lumbarseg needs Python 3.11 or newer; say which: make PYTHON=python3.11")'
 	rm -rf $(TEST)
@@ -112,4 +135,10 @@ $(DOCS)/package.stamp: requirements/docs.txt
 	rm -rf $(DOCS)
 	$(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/pip install -q -r requirements/docs.txt
+	@touch $@
+
+$(RELEASE)/tools.stamp: requirements/release.txt
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install -q -r requirements/release.txt
 	@touch $@
