@@ -24,7 +24,7 @@ ALLOWED = {
     "datasets/label_names.py": {"S1"},  # people write it for the sacrum, or for a vertebra
     "datasets/schemes.py": {"S1"},  # the level below the lowest disc, which has no label of its own
     "datasets/validation/level_order.py": {"L6"},  # most spines have none, and lack nothing
-    "measurement.py": {"L1"},  # lordosis is by definition the angle from L1 to S1
+    "measurement/measure.py": {"L1"},  # lordosis is by definition the angle from L1 to S1
     "phantom/ground_truth.py": {"L1"},  # the same
     "phantom/shape_sources.py": {"T10"},  # the highest vertebra that lumbar exams show
     "phantom/spine.py": {"S1"},  # the spine is built up from the first sacral segment, which has no label of its own

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from tests.grids import AXIS_ORDERS, affine_of
 
 from lumbarseg.anatomy import STRUCTURES, Kind, structure_by_name
-from lumbarseg.measurement import Measurement, lumbar_lordosis, measure_structures
+from lumbarseg.measurement import (
+    MEASUREMENT_NAMES,
+    Measurement,
+    lumbar_lordosis,
+    measure_structures,
+)
 from lumbarseg.phantom import Phantom, draw_recipe, render_phantom
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Grid, Volume
@@ -150,6 +155,10 @@ def test_angles_between_tilted_endplates(tilt: float) -> None:
     top = rows["L3"].tilt_top
     assert rows["L5"].tilt_bottom - top == pytest.approx(2 * tilt, abs=1.5)
     assert rows["L4"].tilt_bottom - top == pytest.approx(tilt, abs=1.5)
+    assert rows["L3"].segmental_lordosis == pytest.approx(tilt, abs=1.5)
+    assert rows["L4"].segmental_lordosis == pytest.approx(tilt, abs=1.5)
+    assert rows["L5"].segmental_lordosis == pytest.approx(-tilt, abs=1.5)
+    assert [rows[name].wedge for name in ("L3", "L4", "L5")] == pytest.approx([0, 0, 0], abs=1.5)
     assert rows["sacrum"].tilt_top - top == pytest.approx(tilt, abs=1.5)
 
 
@@ -196,9 +205,9 @@ def test_phantoms_have_the_sizes_of_their_truth() -> None:
         rows = measure_structures(reorient(phantom.labels, "LIP"))
         for row in rows:
             truth = phantom.ground_truth["bodies"].get(row.name) or phantom.ground_truth["discs"].get(row.name, {})
-            for key in ("anterior", "middle", "posterior", "tilt_top", "tilt_bottom"):
+            for key in truth.keys() & set(MEASUREMENT_NAMES):
                 value = getattr(row, key)
-                if value is not None and key in truth:
+                if value is not None:
                     gaps.setdefault(key, []).append(abs(value - truth[key]))
         lordosis = lumbar_lordosis(rows)
         if lordosis is not None:
@@ -211,9 +220,12 @@ def test_phantoms_have_the_sizes_of_their_truth() -> None:
     for key in ("anterior", "posterior"):
         assert np.median(gaps[key]) < 1.8
         assert np.percentile(gaps[key], 90) < 3
-    for key in ("tilt_top", "tilt_bottom"):
-        assert np.median(gaps[key]) < 1
-        assert np.percentile(gaps[key], 90) < 3
+    for key in ("tilt_top", "tilt_bottom", "wedge", "segmental_lordosis"):
+        assert np.median(gaps[key]) < 1.5
+        assert np.percentile(gaps[key], 90) < 4
+    assert np.median(gaps["canal"]) < 1
+    assert np.median(gaps["slip"]) < 1
+    assert np.median(gaps["depth"]) < 2
 
 
 def test_a_row_goes_to_json_without_what_is_unknown() -> None:
@@ -260,6 +272,7 @@ def test_each_missing_measurement_has_its_reason() -> None:
     low = int(np.argwhere(labels.array == structure_by_name("L5").label)[:, 2].min()) + 5
     rows = rows_of(Volume(labels.array[:, :, low:], labels.affine))
     assert rows["L5"].not_measured["depth"] == "the edge of the image cuts it off"
-    assert rows["L4"].not_measured == {"slip": "no measured endplate in view below it"}
+    reason = "no measured endplate in view below it"
+    assert rows["L4"].not_measured == {"slip": reason, "segmental_lordosis": reason}
     array = np.where(labels.array == structure_by_name("canal").label, 0, labels.array)
     assert rows_of(Volume(array, labels.affine))["L4"].not_measured == {"canal": "no canal in view behind it"}

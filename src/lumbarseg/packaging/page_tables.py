@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg import measurement, preprocessing
+from lumbarseg import preprocessing
 from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, disc_between
 from lumbarseg.inference import ModelCard, predictor
 from lumbarseg.io import raw_image
+from lumbarseg.measurement import geometry
 from lumbarseg.report.exam_report import MEASUREMENT_TITLES
 from lumbarseg.segmentation import centerline, disc_planes, discs_only, instances, levels, orientation, pipeline, sacrum
 
 PORTED_MODULES: tuple[ModuleType, ...] = (
-    *(raw_image, preprocessing, predictor, measurement),
+    *(raw_image, preprocessing, predictor, geometry),
     *(centerline, disc_planes, discs_only, instances, levels, orientation, pipeline, sacrum),
 )
 """Modules of which the page has a version in JavaScript, which reads their constants."""

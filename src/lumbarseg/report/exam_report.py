@@ -17,9 +17,12 @@ from lumbarseg.segmentation.orientation import swapped_directions
 NOTICE = "Not a medical device: made for research and teaching, not for diagnosis."
 
 UNITS = {"volume": "ml"} | dict.fromkeys(("anterior", "middle", "posterior", "depth"), "mm")
-UNITS |= {"tilt_top": "deg", "tilt_bottom": "deg", "canal": "mm", "slip": "mm"}
+UNITS |= dict.fromkeys(("wedge", "tilt_top", "tilt_bottom", "segmental_lordosis"), "deg") | {
+    "canal": "mm",
+    "slip": "mm",
+}
 """Measurements in the order of the tables, with their units."""
-_TITLES = {"tilt_top": "upper tilt", "tilt_bottom": "lower tilt"}
+_TITLES = {"tilt_top": "upper tilt", "tilt_bottom": "lower tilt", "segmental_lordosis": "segmental lordosis"}
 MEASUREMENT_TITLES = {key: f"{_TITLES.get(key, key)} {'°' if unit == 'deg' else unit}" for key, unit in UNITS.items()}
 
 

@@ -115,7 +115,8 @@ def test_dcmtk_finds_no_fault_in_it(folder: Path) -> None:
     process = subprocess.run(["dsrdump", folder / "a.sr.dcm"], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     assert "E:" not in process.stderr
-    assert '"Slip on the vertebra below, positive forward")="8.5" (mm,UCUM' in process.stdout
+    slip = MEASUREMENTS.structures["L3"]["slip_mm"]
+    assert f'"Slip on the vertebra below, positive forward")="{slip}" (mm,UCUM' in process.stdout
 
 
 def test_a_damaged_segmentation_is_one_line(tmp_path: Path) -> None:

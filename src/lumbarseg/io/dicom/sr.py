@@ -30,8 +30,13 @@ QUANTITIES: dict[str, tuple[tuple[str, str, str], str]] = {
     "middle_mm": (("middle", "Height in the middle", PRIVATE_SCHEME), "mm"),
     "posterior_mm": (("posterior", "Height behind", PRIVATE_SCHEME), "mm"),
     "depth_mm": (("131197000", "Depth", CODING_SCHEME), "mm"),
+    "wedge_deg": (("wedge", "Angle between both endplates, positive open anteriorly", PRIVATE_SCHEME), "deg"),
     "tilt_top_deg": (("tilt_top", "Tilt of the upper endplate, positive facing forward", PRIVATE_SCHEME), "deg"),
     "tilt_bottom_deg": (("tilt_bottom", "Tilt of the lower endplate, positive facing forward", PRIVATE_SCHEME), "deg"),
+    "segmental_lordosis_deg": (
+        ("segm_lordosis", "Angle between its upper endplate and that of the one below", PRIVATE_SCHEME),
+        "deg",
+    ),
     "canal_mm": (("canal", "Width of the canal behind it, front to back", PRIVATE_SCHEME), "mm"),
     "slip_mm": (("slip", "Slip on the vertebra below, positive forward", PRIVATE_SCHEME), "mm"),
 }

@@ -1,11 +1,11 @@
-// Measurements of a labelled spine: port of measurement.py.
+// Measurements of a labelled spine: port of measurement/measure.py.
 
 import { CONSTANTS, labelsOfKind, LEVELS, LORDOSIS_TOP } from "./anatomy.js";
 import { label } from "./ndimage.js";
 import { arange, argmax, argmin, determinant, maximum, mean, median, minimum, percentile, roundEven } from "./numpy.js";
 import { SpineGeometry } from "./spine_geometry.js";
 
-const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL } = CONSTANTS.measurement;
+const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL } = CONSTANTS.geometry;
 const COLUMN = ["body", "disc", "sacrum"];
 const toDegrees = (radians) => (radians * 180) / Math.PI;
 const rounded = (value, digits = 1) => roundEven(value * 10 ** digits) / 10 ** digits;
@@ -18,13 +18,12 @@ export function measureStructures(labels, shape, affine, flips) {
   const voxelMl = Math.abs(determinant(affine)) / 1000;
   const fits = fitStructures(spine);
   const sacralEndplate = fitSacralEndplate(spine, fits);
-  const slips = computeSlips(fits, spine, sacralEndplate);
+  const below = endplatesBelow(fits, spine, sacralEndplate);
   const rows = spine.regions.map((region) => {
     const { name, kind } = region.structure;
     const row = { name, kind, volume: rounded(region.count * voxelMl, 3), complete: spine.isComplete(region) };
-    if (fits.has(name)) Object.assign(row, sizes(fits.get(name), spine));
+    if (fits.has(name)) Object.assign(row, sizes(fits.get(name), spine, below.get(name)));
     else if (kind === "sacrum" && sacralEndplate) row.tilt_top = rounded(toDegrees(sacralEndplate.lean));
-    if (slips.has(name)) row.slip = slips.get(name);
     return row;
   });
   const tilts = new Map(rows.map((row) => [row.name, row.tilt_top]));
@@ -65,10 +64,12 @@ function fitStructure(spine, region, lean) {
     if (front - back < 8 || x.length < 12) return null;
     const [low, high] = [fitEndplate(x, bottom, back, front), fitEndplate(x, top, back, front)];
     if (iteration === 2) {
-      const corners = [toPlane(centre, lean, extents[0][0], low[0] + low[1] * extents[0][0])];
-      const rim = extents.at(-1)[0];
-      corners.push(toPlane(centre, lean, rim, high[0] + high[1] * rim));
-      return { region, centre, lean, back, front, x, bottom, top, low, high, corners };
+      const endplate = ([at, slope], [rim]) => ({
+        lean: lean - Math.atan(slope),
+        corner: toPlane(centre, lean, rim, at + slope * rim),
+      });
+      const [lower, upper] = [endplate(low, extents[0]), endplate(high, extents.at(-1))];
+      return { region, centre, lean, back, front, x, bottom, top, lower, upper };
     }
     const middle = (back + front) / 2;
     centre = toPlane(centre, lean, middle, (low[0] + low[1] * middle + high[0] + high[1] * middle) / 2);
@@ -145,19 +146,32 @@ function heightInBand(fit, share) {
   return share !== MIDDLE && fit.region.structure.kind === "body" ? percentile(heights, 80) : mean(heights);
 }
 
-function sizes(fit, spine) {
+/** Return the sizes of a body or disc. below: the upper endplate of the body or sacrum below, if it is measured. */
+function sizes(fit, spine, below) {
   const row = {
     anterior: rounded(heightInBand(fit, FRONT)),
     middle: rounded(heightInBand(fit, MIDDLE)),
     posterior: rounded(heightInBand(fit, BACK)),
     depth: rounded(fit.front - fit.back),
+    wedge: rounded(toDegrees(fit.lower.lean - fit.upper.lean)),
   };
   const canal = canalWidth(fit, spine);
   if (canal) row.canal = canal;
   if (fit.region.structure.kind === "disc") return row;
-  row.tilt_top = rounded(toDegrees(fit.lean - Math.atan(fit.high[1])));
-  row.tilt_bottom = rounded(toDegrees(fit.lean - Math.atan(fit.low[1])));
+  row.tilt_top = rounded(toDegrees(fit.upper.lean));
+  row.tilt_bottom = rounded(toDegrees(fit.lower.lean));
+  if (below) {
+    row.segmental_lordosis = rounded(toDegrees(below.lean - fit.upper.lean));
+    row.slip = slip(fit.lower, below);
+  }
   return row;
+}
+
+/** Return the forward displacement of one posterior corner against the other along the bisector of the endplates, mm. */
+function slip(lower, below) {
+  const lean = (lower.lean + below.lean) / 2;
+  const [x, y] = [0, 1].map((axis) => lower.corner[axis] - below.corner[axis]);
+  return rounded(x * Math.cos(lean) - y * Math.sin(lean));
 }
 
 /** Return the width of the canal behind a structure in mm, along its own anterior axis at half its height. */
@@ -195,25 +209,18 @@ function fitSacralEndplate(spine, fits) {
   return { lowest, lean: lowest.lean - Math.atan(slope), corner };
 }
 
-/** Return the forward slip of each body against the one below in mm, between posterior corners along the bisector. */
-function computeSlips(fits, spine, sacral) {
+/** Return the upper endplate of the body or sacrum below each body, where it is measured; a map by name. */
+function endplatesBelow(fits, spine, sacral) {
   const bodies = LEVELS.filter((level) => fits.has(level)).map((level) => fits.get(level));
-  const slips = new Map();
-  const along = ([x, y], lean) => rounded(x * Math.cos(lean) - y * Math.sin(lean));
-  const difference = (from, to) => [from[0] - to[0], from[1] - to[1]];
-  const name = (fit) => fit.region.structure.name;
+  const below = new Map();
   const orders = spine.regions.filter((region) => region.structure.kind === "body").map((region) => region.structure.order);
   bodies.slice(1).forEach((lower, n) => {
     const upper = bodies[n];
     const [high, low] = [upper.region.structure.order, lower.region.structure.order];
     if (orders.some((order) => high < order && order < low)) return; // the body between them has no fit
-    const tilt = upper.lean + lower.lean - Math.atan(upper.low[1]) - Math.atan(lower.high[1]);
-    slips.set(name(upper), along(difference(upper.corners[0], lower.corners[1]), tilt / 2));
+    below.set(upper.region.structure.name, lower.upper);
   });
-  const lowest = bodies.at(-1);
-  if (lowest && sacral && sacral.lowest.region.structure.order - lowest.region.structure.order < 10) {
-    const tilt = lowest.lean - Math.atan(lowest.low[1]) + sacral.lean;
-    slips.set(name(lowest), along(difference(lowest.corners[0], sacral.corner), tilt / 2));
-  }
-  return slips;
+  const lowest = bodies.at(-1)?.region.structure;
+  if (lowest && sacral && sacral.lowest.region.structure.order - lowest.order < 10) below.set(lowest.name, sacral);
+  return below;
 }

@@ -1,11 +1,11 @@
-// Voxels and planes of a labelled spine, for measuring: port of the geometry in measurement.py.
+// Voxels and planes of a labelled spine, for measuring: port of measurement/geometry.py.
 
 import { CONSTANTS, STRUCTURES } from "./anatomy.js";
 import { clamp, cross, maximum, roundEven, unit } from "./numpy.js";
 import { toContiguous, reorient } from "./resampling.js";
 import { reverseWorldAxes, spacingOf } from "./volume.js";
 
-const { SLAB, MARGIN, MIN_BORDER_FRACTION } = CONSTANTS.measurement;
+const { SLAB, MARGIN, MIN_BORDER_FRACTION } = CONSTANTS.geometry;
 const scaled = (a, factor) => a.map((value) => value * factor);
 const dot = (a, b) => a.reduce((total, value, n) => total + value * b[n], 0);
 

@@ -1,130 +1,38 @@
-"""Measurements of a segmented spine: volumes, heights of bodies and discs, endplate angles, slips, canal width.
+"""Geometry of a labelled spine: the frame of each body and disc, their endplates, the sacral endplate, the canal.
 
-Everything but the volume is measured in the sagittal plane of the exam nearest to the middle of a structure, in
-millimetres, whatever the order of the axes and the thickness of the slices. A rotated vertebra is not rotated back.
-Anterior and posterior heights and the depth follow Frobin et al., Clin Biomech 12, suppl. 1 (1997), with the rims of
-the label in place of four marked corners; angles between endplates follow Cobb, Instr Course Lect 5 (1948).
+Everything lies in the sagittal plane of the exam nearest to the middle of a structure, in millimetres, whatever the
+order of the axes and the thickness of the slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, labels_of_kind
+from lumbarseg.anatomy import STRUCTURES, Kind, Structure, labels_of_kind
 from lumbarseg.components import Box, connected_components, label_boxes
-from lumbarseg.resampling import reorient, reverse_world_axes
+from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
-_STEP = 0.5  # mm, of the samples in a structure's own frame
+STEP = 0.5  # mm, of the samples in a structure's own frame
 _SLAB = 2.0  # mm to either side: thin slices are averaged, a thick one stands alone
 _MARGIN = 2.0  # mm to the border of the exam, below which a structure counts as cut off: labels fade out there
 _MIN_BORDER_FRACTION = 0.25  # of its largest width, that a structure must have there; a corner does not count
 _COLUMN = (Kind.BODY, Kind.DISC, Kind.SACRUM)
-_FRONT, _MIDDLE, _BACK = (0.84, 0.96), (0.4, 0.6), (0.04, 0.16)  # bands of the depth, from behind
+FRONT, MIDDLE, BACK = (0.84, 0.96), (0.4, 0.6), (0.04, 0.16)  # bands of the depth, from behind
 _RIMS = ((0.08, 0.25), (0.75, 0.92))  # bands of the depth that the line of an endplate goes through
 _BODY_RIMS = ((0.06, 0.22), (0.78, 0.94))  # bands of the height in which front and back of a body are measured
 _DISC_RIMS = ((0.3, 0.7),)
 _CANAL = 40.0  # mm behind a structure in which its canal is looked for
-_HEIGHTS = ("anterior", "middle", "posterior", "depth", "canal")
-_APPLICABLE = {
-    Kind.BODY: (*_HEIGHTS, "tilt_top", "tilt_bottom", "slip"),
-    Kind.DISC: _HEIGHTS,
-    Kind.SACRUM: ("tilt_top",),
-}
-"""Measurements of each kind of structure; all have a volume."""
 
 Line = tuple[float, float]
 """Height at x = 0, and slope."""
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """The measurements of one structure; None where one does not apply or could not be taken.
-
-    Attributes
-    ----------
-    volume : ml, of all voxels
-    complete : whether the structure ends inside the exam, in plane; only then it has other measurements
-    anterior, middle, posterior, depth : heights and depth, mm
-    tilt_top, tilt_bottom : of the endplates against the horizontal, degrees, positive when they face forward
-    canal : antero-posterior width of the canal behind it, mm
-    slip : of a body on the one below, mm, positive forward
-    not_measured : the reason for each measurement that applies but could not be taken
-    """
-
-    name: str
-    kind: Kind
-    volume: float
-    complete: bool
-    anterior: float | None = None
-    middle: float | None = None
-    posterior: float | None = None
-    depth: float | None = None
-    tilt_top: float | None = None
-    tilt_bottom: float | None = None
-    canal: float | None = None
-    slip: float | None = None
-    not_measured: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, without what was not measured."""
-        return {key: value for key, value in asdict(self).items() if value is not None and value != {}}
-
-
-def measure_structures(labels: Volume, flips: tuple[bool, bool] = (False, False)) -> list[Measurement]:
-    """Measure every structure of a label map, from head to foot.
-
-    Parameters
-    ----------
-    labels : (I, J, K) uint8, labels of `anatomy.STRUCTURES`, any axes
-    flips : whether the header swaps front and back, and head and feet
-    """
-    spine = _SpineGeometry.of(reverse_world_axes(labels, flips))
-    voxel = abs(float(np.linalg.det(labels.affine[:3, :3]))) / 1000
-    fits = spine.fit_bodies_and_discs()
-    endplate = spine.fit_sacral_endplate(fits)
-    slips = _slips(fits, endplate, spine)
-    rows = []
-    for region in spine.regions:
-        name, kind = region.structure.name, region.structure.kind
-        row = Measurement(name, kind, round(region.count * voxel, 3), region.complete, slip=slips.get(name))
-        if name in fits:
-            row = _with_sizes(row, fits[name], spine)
-        elif kind is Kind.SACRUM and endplate is not None:
-            row = replace(row, tilt_top=round(float(np.rad2deg(endplate.lean)), 1))
-        rows.append(replace(row, not_measured=_missing_reasons(row, name in fits)))
-    return rows
-
-
-def _missing_reasons(row: Measurement, is_fitted: bool) -> dict[str, str]:
-    """Return the reason for each measurement that applies to a structure but was not taken."""
-    reasons = {"canal": "no canal in view behind it", "slip": "no measured endplate in view below it"}
-    if row.kind is Kind.SACRUM:
-        reasons = {"tilt_top": "its upper endplate is not in view below the lowest disc or body"}
-    elif not row.complete:
-        reasons = dict.fromkeys(_APPLICABLE.get(row.kind, ()), "the edge of the image cuts it off")
-    elif not is_fitted:
-        reasons = dict.fromkeys(_APPLICABLE.get(row.kind, ()), "it is too small or too irregular to measure")
-    fallback = "its outline is too irregular there"
-    applicable = _APPLICABLE.get(row.kind, ())
-    return {key: reasons.get(key, fallback) for key in applicable if getattr(row, key) is None}
-
-
-def lumbar_lordosis(measurements: Sequence[Measurement]) -> float | None:
-    """Return the angle between the upper endplates of L1 and the sacrum, degrees; None where one is not measured."""
-    tilts = {row.name: row.tilt_top for row in measurements}
-    top, bottom = tilts.get("L1"), tilts.get("sacrum")
-    return None if top is None or bottom is None else round(bottom - top, 1)
-
-
 @dataclass(frozen=True, eq=False)
-class _Region:
+class Region:
     """The voxels of a structure in the RAS array.
 
     Attributes
@@ -144,13 +52,27 @@ class _Region:
 
 
 @dataclass(frozen=True, eq=False)
-class _Fit:
+class Endplate:
+    """An endplate in the sagittal plane.
+
+    Attributes
+    ----------
+    lean : radians against the horizontal, positive if it faces forward
+    corner : posterior end, (anterior, superior) mm
+    """
+
+    lean: float
+    corner: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
     """A body or disc in its own frame: x anterior, y superior, mm from `centre`, leaning forward by `lean` radians.
 
     Profiles `bottom` and `top` lie at the columns `x`.
     """
 
-    region: _Region
+    region: Region
     centre: Array
     lean: float
     back: float
@@ -158,40 +80,37 @@ class _Fit:
     x: Array
     bottom: Array
     top: Array
-    bottom_line: Line
-    top_line: Line
-    posterior_corners: tuple[Array, Array]  # lower and upper, (anterior, superior) mm in the plane
+    lower: Endplate
+    upper: Endplate
 
     def height(self, band: tuple[float, float]) -> float | None:
         """Return the height in a band of the depth, mm: the mean; at the rims of a body near the highest."""
         heights = (self.top - self.bottom)[_in_band(self.x, self.back, self.front, band)]
         if not len(heights):
             return None
-        at_rim = band != _MIDDLE and self.region.structure.kind is Kind.BODY
+        at_rim = band != MIDDLE and self.region.structure.kind is Kind.BODY
         return round(float(np.percentile(heights, 80) if at_rim else heights.mean()), 1)
 
 
 @dataclass(frozen=True, eq=False)
-class _SacralEndplate:
-    """The upper endplate of the sacrum. above: the lowest disc or body; lean: radians; corner: posterior, mm."""
+class SacralEndplate(Endplate):
+    """The upper endplate of the sacrum. above: the lowest disc or body."""
 
-    above: _Fit
-    lean: float
-    corner: Array
+    above: Fit
 
 
 @dataclass(frozen=True, eq=False)
-class _SpineGeometry:
+class SpineGeometry:
     """Labels in RAS order. matrix, offset: (2, 3) and (2,), voxel indices to (anterior, superior) mm."""
 
     array: Array
     spacing: tuple[float, float, float]
     matrix: Array
     offset: Array
-    regions: tuple[_Region, ...]
+    regions: tuple[Region, ...]
 
     @classmethod
-    def of(cls, labels: Volume) -> _SpineGeometry:
+    def of(cls, labels: Volume) -> SpineGeometry:
         """Reorient labels, find the sagittal plane of the exam and its structures."""
         canonical = reorient(labels, "RAS")
         array = np.ascontiguousarray(canonical.array)
@@ -214,10 +133,10 @@ class _SpineGeometry:
             plane = slice(max(0, middle - reach), middle + reach + 1)
             complete = _ends_inside(array[plane] == structure.label, canonical.grid.spacing)
             position = matrix @ centre + offset
-            regions.append(_Region(structure, box, len(voxels[0]), middle, plane, position, complete))
+            regions.append(Region(structure, box, len(voxels[0]), middle, plane, position, complete))
         return cls(array, canonical.grid.spacing, matrix, offset, tuple(regions))
 
-    def sample(self, region: _Region, plane: _Region, frame: tuple[Array, float], x: Array, y: Array) -> Array:
+    def sample(self, region: Region, plane: Region, frame: tuple[Array, float], x: Array, y: Array) -> Array:
         """Sample the mask of a structure in the plane of another, (x, y) bool. frame: its centre and lean."""
         centre, lean = frame
         rows, columns = region.box[1:]
@@ -231,7 +150,7 @@ class _SpineGeometry:
         index = start[:, None, None] + steps[:, :1, None] * x[None, :, None] + steps[:, 1:, None] * y[None, None, :]
         return ndimage.map_coordinates(padded, index, order=1, mode="constant") >= 0.5
 
-    def fit_bodies_and_discs(self) -> dict[str, _Fit]:
+    def fit_bodies_and_discs(self) -> dict[str, Fit]:
         """Fit the frames of the bodies and discs that end inside the exam."""
         column = [region for region in self.regions if region.structure.kind in _COLUMN]
         fits = {}
@@ -245,7 +164,7 @@ class _SpineGeometry:
                 fits[region.structure.name] = fit
         return fits
 
-    def fit_sacral_endplate(self, fits: dict[str, _Fit]) -> _SacralEndplate | None:
+    def fit_sacral_endplate(self, fits: dict[str, Fit]) -> SacralEndplate | None:
         """Fit the upper endplate of the sacrum, below the lowest disc or body; None where it is not in view."""
         sacrum = next((region for region in self.regions if region.structure.kind is Kind.SACRUM), None)
         lowest = max(fits.values(), key=lambda fit: fit.region.structure.order, default=None)
@@ -253,33 +172,37 @@ class _SpineGeometry:
         if sacrum is None or lowest is None or lowest.region.structure.order != last:
             return None
         bottom = float(lowest.bottom.min())
-        y = np.arange(bottom - 20, bottom + 8, _STEP)
-        x = np.arange(lowest.back - 8, lowest.front + 4, _STEP)
+        y = np.arange(bottom - 20, bottom + 8, STEP)
+        x = np.arange(lowest.back - 8, lowest.front + 4, STEP)
         bone = self.sample(sacrum, lowest.region, (lowest.centre, lowest.lean), x, y)
         occupied = bone.any(axis=1)
         top = y[len(y) - 1 - bone[:, ::-1].argmax(axis=1)]
         inside = occupied & (x >= lowest.back) & (x <= lowest.front)
         if inside.sum() < 10 or np.ptp(x[inside]) < 0.6 * (lowest.front - lowest.back):
             return None
-        line = _endplate_line(x[inside], top[inside] + _STEP / 2, x[inside].min(), x[inside].max())
+        line = _endplate_line(x[inside], top[inside] + STEP / 2, x[inside].min(), x[inside].max())
         if not np.isfinite(line).all():
             return None
         flat = occupied & (np.abs(top - line[0] - line[1] * x) < 2.5)
         edge = int(np.argmin(np.abs(x - (lowest.back + lowest.front) / 2)))
         while edge > 0 and flat[edge - 1]:
             edge -= 1
-        corner = _to_plane(lowest.centre, lowest.lean, x[edge] - _STEP / 2, line[0] + line[1] * x[edge])
-        return _SacralEndplate(lowest, lowest.lean - float(np.arctan(line[1])), corner)
+        corner = to_plane(lowest.centre, lowest.lean, x[edge] - STEP / 2, line[0] + line[1] * x[edge])
+        return SacralEndplate(lowest.lean - float(np.arctan(line[1])), corner, lowest)
 
-    def canal_width(self, fit: _Fit) -> float | None:
-        """Return the width of the canal behind a structure, along its anterior axis at half its height, mm."""
+    def canal_walls(self, fit: Fit) -> tuple[float, float] | None:
+        """Return where the canal behind a structure ends and begins, along x at half the height of its frame, mm."""
         canal = next((region for region in self.regions if region.structure.label in labels_of_kind(Kind.CANAL)), None)
         if canal is None:
             return None
-        x = np.arange(fit.back - _CANAL, fit.back + 8, _STEP)
-        y = np.arange(-2.0, 2.01, _STEP)
-        width = float(np.median(self.sample(canal, fit.region, (fit.centre, fit.lean), x, y).sum(axis=0))) * _STEP
-        return round(width, 1) if width else None
+        x = np.arange(fit.back - _CANAL, fit.back + 8, STEP)
+        y = np.arange(-2.0, 2.01, STEP)
+        mask = self.sample(canal, fit.region, (fit.centre, fit.lean), x, y)
+        width = float(np.median(mask.sum(axis=0))) * STEP
+        if not width:
+            return None
+        middle = float(x @ mask.sum(axis=1) / mask.sum())
+        return middle - width / 2, middle + width / 2
 
 
 def _ends_inside(mask: Array, spacing: tuple[float, float, float]) -> bool:
@@ -292,11 +215,11 @@ def _ends_inside(mask: Array, spacing: tuple[float, float, float]) -> bool:
     return True
 
 
-def _fit_frame(spine: _SpineGeometry, region: _Region, lean: float) -> _Fit | None:
+def _fit_frame(spine: SpineGeometry, region: Region, lean: float) -> Fit | None:
     """Fit the frame of a body or disc, turned until its endplates lie symmetrically to it; None for a fragment."""
     extent = np.hypot(*(spine.spacing[axis] * (region.box[axis].stop - region.box[axis].start) for axis in (1, 2)))
     reach = 4 + 0.5 * float(extent)
-    grid = np.arange(-reach, reach, _STEP)
+    grid = np.arange(-reach, reach, STEP)
     centre = region.centre
     bands = _DISC_RIMS if region.structure.kind is Kind.DISC else _BODY_RIMS
     for last in (False, False, True):
@@ -306,8 +229,8 @@ def _fit_frame(spine: _SpineGeometry, region: _Region, lean: float) -> _Fit | No
         mask = components.numbers[0] == components.sizes.argmax()
         columns = mask.any(axis=1)
         x = grid[columns]
-        bottom = grid[mask[columns].argmax(axis=1)] - _STEP / 2
-        top = grid[len(grid) - 1 - mask[columns][:, ::-1].argmax(axis=1)] + _STEP / 2
+        bottom = grid[mask[columns].argmax(axis=1)] - STEP / 2
+        top = grid[len(grid) - 1 - mask[columns][:, ::-1].argmax(axis=1)] + STEP / 2
         rims = [_extent_in_band(mask, grid, band) for band in bands]
         back, front = (float(edge) for edge in np.mean(rims, axis=0))
         if front - back < 8 or len(x) < 12:
@@ -318,24 +241,24 @@ def _fit_frame(spine: _SpineGeometry, region: _Region, lean: float) -> _Fit | No
         if not last:
             middle = (back + front) / 2
             height = sum(line[0] + line[1] * middle for line in (bottom_line, top_line)) / 2
-            centre = _to_plane(centre, lean, middle, height)
+            centre = to_plane(centre, lean, middle, height)
             lean = lean - float(np.arctan((bottom_line[1] + top_line[1]) / 2))
     lower, upper = (
-        _to_plane(centre, lean, rim[0], line[0] + line[1] * rim[0])
+        Endplate(lean - float(np.arctan(line[1])), to_plane(centre, lean, rim[0], line[0] + line[1] * rim[0]))
         for rim, line in ((rims[0], bottom_line), (rims[-1], top_line))
     )
-    return _Fit(region, centre, lean, back, front, x, bottom, top, bottom_line, top_line, (lower, upper))
+    return Fit(region, centre, lean, back, front, x, bottom, top, lower, upper)
 
 
 def _extent_in_band(mask: Array, grid: Array, band: tuple[float, float]) -> tuple[float, float]:
     """Return where a mask begins and ends along x, in a band of its height, mm."""
     widths = mask.sum(axis=0)
-    rows = np.flatnonzero(widths * _STEP > 0.4 * widths.max() * _STEP)
+    rows = np.flatnonzero(widths * STEP > 0.4 * widths.max() * STEP)
     low, size = rows[0], rows[-1] - rows[0] + 1
     part = mask[:, low + int(band[0] * size) : low + max(int(band[0] * size) + 1, round(band[1] * size))]
     part = part[:, part.any(axis=0)]
-    starts = grid[part.argmax(axis=0)] - _STEP / 2
-    ends = grid[len(grid) - 1 - part[::-1].argmax(axis=0)] + _STEP / 2
+    starts = grid[part.argmax(axis=0)] - STEP / 2
+    ends = grid[len(grid) - 1 - part[::-1].argmax(axis=0)] + STEP / 2
     return float(np.median(starts)), float(np.median(ends))
 
 
@@ -353,46 +276,6 @@ def _endplate_line(x: Array, y: Array, back: float, front: float) -> Line:
     return float(y0 - slope * x0), slope
 
 
-def _to_plane(centre: Array, lean: float, x: float, y: float) -> Array:
+def to_plane(centre: Array, lean: float, x: float, y: float) -> Array:
     """Convert a point of a structure's own frame to (anterior, superior) mm in the plane."""
     return centre + x * np.array([np.cos(lean), -np.sin(lean)]) + y * np.array([np.sin(lean), np.cos(lean)])
-
-
-def _with_sizes(row: Measurement, fit: _Fit, spine: _SpineGeometry) -> Measurement:
-    row = replace(
-        row,
-        anterior=fit.height(_FRONT),
-        middle=fit.height(_MIDDLE),
-        posterior=fit.height(_BACK),
-        depth=round(fit.front - fit.back, 1),
-        canal=spine.canal_width(fit),
-    )
-    if row.kind is Kind.DISC:
-        return row
-    top, bottom = (float(np.rad2deg(fit.lean - np.arctan(line[1]))) for line in (fit.top_line, fit.bottom_line))
-    return replace(row, tilt_top=round(top, 1), tilt_bottom=round(bottom, 1))
-
-
-def _slips(fits: dict[str, _Fit], endplate: _SacralEndplate | None, spine: _SpineGeometry) -> dict[str, float]:
-    """Return how far each body stands forward of the one below, mm, along the bisector of their endplates."""
-    body_orders = [r.structure.order for r in spine.regions if r.structure.kind is Kind.BODY]
-    bodies = [fits[level] for level in LEVELS if level in fits]
-    slips = {}
-    for upper, lower in pairwise(bodies):
-        orders = (upper.region.structure.order, lower.region.structure.order)
-        if any(orders[0] < order < orders[1] for order in body_orders):
-            continue  # a body that is not measured stands between them
-        tilt = upper.lean + lower.lean - np.arctan(upper.bottom_line[1]) - np.arctan(lower.top_line[1])
-        step = upper.posterior_corners[0] - lower.posterior_corners[1]
-        slips[upper.region.structure.name] = _forward_component(step, float(tilt) / 2)
-    if bodies and endplate is not None:
-        lowest = bodies[-1]
-        if endplate.above.region.structure.order - lowest.region.structure.order < 10:
-            tilt = lowest.lean - np.arctan(lowest.bottom_line[1]) + endplate.lean
-            step = lowest.posterior_corners[0] - endplate.corner
-            slips[lowest.region.structure.name] = _forward_component(step, float(tilt) / 2)
-    return slips
-
-
-def _forward_component(step: Array, lean: float) -> float:
-    return round(float(step[0] * np.cos(lean) - step[1] * np.sin(lean)), 1)
