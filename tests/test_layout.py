@@ -73,7 +73,7 @@ HEAVY_LIBRARIES = {
     "matplotlib": "",
     "SimpleITK": "",
     "requests": "",
-    "urllib": "server",  # takes addresses apart
+    "urllib": "server report",  # takes addresses apart, and writes those of files into links
     "http": "",
     "socket": "",
     "pickle": "training",

@@ -66,7 +66,7 @@ class SegmentedSpine:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should check."""
-        return self._described.warnings
+        return tuple(self.report["warnings"])
 
     @cached_property
     def measurements(self) -> dict[str, Measurement]:

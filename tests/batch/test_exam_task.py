@@ -30,7 +30,9 @@ def test_a_failing_measurement_or_picture_is_a_warning(
     monkeypatch.delenv("LUMBARSEG_DEBUG", raising=False)
     exam = LoadedExam(phantom().image, [], {}, tmp_path / "exam.nii.gz")
     described = describe_segmentation("exam", exam, phantom_segmentation(), MODEL, ExamOptions(), StageTimer())
-    assert any(text.startswith(f"{result} failed: ") and "an empty band" in text for text in described.warnings)
+    assert any(
+        text.startswith(f"{result} failed: ") and "an empty band" in text for text in described.report["warnings"]
+    )
     json.dumps(described.report, allow_nan=False)
     write_outputs(described, exam, {"labels": tmp_path / "exam_labels.nii.gz", "picture": tmp_path / "exam.png"})
     assert (tmp_path / "exam_labels.nii.gz").exists()

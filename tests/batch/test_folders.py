@@ -52,14 +52,13 @@ def label_maps(folder: Path) -> list[str]:
 def test_results_keep_the_folders_of_the_exams(
     examples: Path, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = tmp_path / "m.csv"
-    assert main(command(examples, study, "-o", tmp_path / "out", "--measurements", table)) == 0
+    assert main(command(examples, study, "-o", tmp_path / "out")) == 0
     assert label_maps(tmp_path / "out") == ["anna/t2_labels.nii.gz", "ben/t2_labels.nii.gz"]
     output, errors = capsys.readouterr()
     assert errors == f"lumbarseg: note: {study}: 2 exams; not read: 1 label map and 1 other file (.txt)\n"
     assert f"{study / 'ben' / 't2.nii'} (2 of 2)" in output
     assert "\n2 exams: 2 segmented in 0:00:" in output
-    rows = list(csv.DictReader(table.open(newline="")))
+    rows = list(csv.DictReader((tmp_path / "out" / "measurements.csv").open(newline="")))
     assert {row["exam"] for row in rows} == {str(study / name / "t2.nii") for name in ("anna", "ben")}
     assert all(float(row["volume_ml"]) > 0 for row in rows)
 

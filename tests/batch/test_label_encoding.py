@@ -39,7 +39,7 @@ def segmented_exam(scheme: str = DEFAULT_SCHEME, posterior: str = "separate") ->
     labels = label_encoding.apply_posterior_choice(Volume(array, phantom_segmentation().labels.affine), posterior)
     _, left_out = label_encoding.describe_labels(labels.array, scheme, posterior)
     options = ExamOptions(posterior=posterior, scheme=scheme)
-    return SegmentedExam(phantom_segmentation(("L3",)), labels, {}, b"", (), left_out, options)
+    return SegmentedExam(phantom_segmentation(("L3",)), labels, {"left_out": left_out}, b"", options)
 
 
 def write(segmented: SegmentedExam, folder: Path, name: str = "nifti") -> Path:
@@ -71,7 +71,7 @@ def test_the_importers_read_what_was_written(scheme: str, tmp_path: Path) -> Non
             assert structure.name in case.label_table[value] or structure.kind in case.label_table[value], (
                 structure.name
             )
-    assert missing == set(segmented.left_out)
+    assert missing == set(segmented.report["left_out"])
     assert "canal" not in missing or scheme in ("totalsegmentator", "mrspineseg")
 
 
@@ -104,7 +104,7 @@ def test_spiders_own_importer_reads_it(tmp_path: Path) -> None:
 
 
 def test_an_l6_has_a_value_in_one_scheme_only() -> None:
-    left_out = {scheme: "L6" in segmented_exam(scheme).left_out for scheme in SCHEMES}
+    left_out = {scheme: "L6" in segmented_exam(scheme).report["left_out"] for scheme in SCHEMES}
     assert left_out == {scheme: scheme not in (DEFAULT_SCHEME, "spineps") for scheme in SCHEMES}
 
 

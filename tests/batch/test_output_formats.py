@@ -40,9 +40,9 @@ def parsed_formats(*options: str) -> tuple[str, ...]:
     return segment._batch_options(args).exam.formats
 
 
-def test_the_default_is_nifti(tmp_path: Path) -> None:
-    assert parsed_formats() == ("nifti",)
-    assert list(output_paths(tmp_path, "exam")) == ["labels", "report", "picture"]
+def test_label_map_page_and_table_are_the_default(tmp_path: Path) -> None:
+    assert parsed_formats() == ("nifti", "html", "csv")
+    assert list(output_paths(tmp_path, "exam")) == ["labels", "html", "csv", "report", "picture"]
 
 
 def test_names_are_listed_or_repeated_and_count_once() -> None:
@@ -68,7 +68,7 @@ def test_the_report_as_page_and_the_measurements_as_table(tmp_path: Path) -> Non
     segmentation = phantom_segmentation()
     report = build_report(segmentation, measure_structures(segmentation.labels), ReportSource("exam.nii.gz", "shipped"))
     options = ExamOptions(formats=("nifti", "html", "csv"))
-    segmented = SegmentedExam(segmentation, segmentation.labels, report, b"PNG", (), (), options)
+    segmented = SegmentedExam(segmentation, segmentation.labels, report, b"PNG", options)
     exam = LoadedExam(phantom().image, [], {}, tmp_path / "exam.nii.gz")
     files = output_paths(tmp_path, "exam", ("html", "csv"))
     write_outputs(segmented, exam, {name: files[name] for name in ("html", "csv")})

@@ -22,6 +22,7 @@ from lumbarseg.cli.main import main
 from lumbarseg.io import read_labels
 
 EXAM_COUNT = 4
+SUFFIXES = ("_labels.nii.gz", ".png", "_report.html", "_measurements.csv")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def labels(folder: Path) -> dict[str, bytes]:
-    return {name: data for name, data in contents(folder).items() if name.endswith(("_labels.nii.gz", ".png"))}
+    return {name: data for name, data in contents(folder).items() if name.endswith(SUFFIXES)}
 
 
 def test_finished_exams_are_skipped_with_the_same_rows(batch_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +75,7 @@ def test_finished_exams_are_skipped_with_the_same_rows(batch_copy: Path, capsys:
     assert skipped_flags(overwritten := run_json(batch_copy, capsys, "--overwrite")) == [False] * EXAM_COUNT
     own = {"skipped": None, "seconds": None}
     assert [row | own for row in overwritten] == [row | own for row in second_run]
-    assert labels(batch_copy) == {name: data for name, data in before.items() if not name.endswith(".json")}
+    assert labels(batch_copy) == {name: data for name, data in before.items() if name.endswith(SUFFIXES)}
 
 
 def test_only_changed_exams_are_segmented_again(batch_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +221,7 @@ def test_a_killed_worker_loses_nothing(workers: tuple[list[str], int | None], ba
     rows = [json.loads(line) for line in (batch_copy / "a.jsonl").read_text().splitlines()]
     assert sorted(Path(row["exam"]).stem for row in rows) == [f"e{n:02d}" for n in range(20)]
     assert not any(row["error"] or row["skipped"] for row in rows)
-    assert len(contents(batch_copy)) == 3 * 20
+    assert len(contents(batch_copy)) == 5 * 20 + 2  # the index and the table of measurements
 
 
 def test_an_interrupted_batch_of_workers_goes_on_where_it_stopped(

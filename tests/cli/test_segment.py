@@ -26,6 +26,7 @@ from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("model_file")
+FILES = {f"spine{suffix}" for suffix in ("_labels.nii.gz", "_report.json", ".png", "_report.html", "_measurements.csv")}
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
@@ -34,7 +35,7 @@ def names(folder: Path) -> set[str]:
 
 
 def assert_complete(folder: Path, stem: str) -> None:
-    """Assert that the three files of an exam can be read to their end."""
+    """Assert that label map, report and picture can be read to their end."""
     assert np.unique(read_labels(folder / f"{stem}_labels.nii.gz").array).size > 5
     assert json.loads((folder / f"{stem}_report.json").read_text())["levels"]
     with Image.open(folder / f"{stem}.png") as picture:
@@ -49,7 +50,7 @@ def results_folder(exam: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_it_writes_labels_report_and_picture(results_folder: Path) -> None:
-    assert names(results_folder) == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
+    assert names(results_folder) == FILES
     assert_complete(results_folder, "spine")
 
 
@@ -175,14 +176,18 @@ def test_each_bad_exam_is_one_line_and_the_good_one_is_segmented(
     assert len(lines) == len(bad) == 13
     for path, line in zip(bad, lines, strict=True):
         assert line.startswith(f"lumbarseg: error: {path}")
-    assert names(out) == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
+    assert names(out) == FILES
 
 
-def test_a_failed_exam_leaves_no_files(exam: Path, tmp_path: Path) -> None:
+def test_a_failed_exam_leaves_only_a_report_of_the_reason(exam: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     bad = bad_exams(tmp_path / "in", exam)
     assert main(["segment", str(bad[0]), "-o", str(tmp_path / "out")]) == 1
-    assert not names(tmp_path / "out")
+    (name,) = names(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / name).read_text())
+    assert report["exam"] == {"file": str(bad[0])}
+    assert report["error"].startswith(f"{bad[0]}: ")
+    assert "levels" not in report
 
 
 def test_headers_that_disagree_are_a_warning(exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,7 +302,7 @@ def test_two_runs_on_one_folder_leave_whole_files(exam: Path, tmp_path: Path) ->
     command = [*PROGRAM, "segment", str(exam), "-o", str(tmp_path / "out")]
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT) for _ in range(2)]
     assert [child.wait(timeout=120) for child in both] == [0, 0]
-    assert names(tmp_path / "out") == {"spine_labels.nii.gz", "spine_report.json", "spine.png"}
+    assert names(tmp_path / "out") == FILES
     assert_complete(tmp_path / "out", "spine")
 
 

@@ -41,11 +41,7 @@ class DemoResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values for JSON."""
-        report = self.segmented.report | {
-            "warnings": list(self.segmented.warnings),
-            "left_out": list(self.segmented.left_out),
-        }
-        summary = {key: report[key] for key in SUMMARY_KEYS}
+        summary = {key: self.segmented.report[key] for key in SUMMARY_KEYS}
         files = {name: str(path) for name, path in self.files.items()}
         return {"files": files, **summary, "scores": [score.to_dict() for score in self.scores]}
 

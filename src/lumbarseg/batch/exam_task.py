@@ -198,13 +198,11 @@ class ExamTask:
                 values_digest([asdict(self.options), job.series]),
                 lumbarseg.__version__,
                 {name: digest for name, path in files.items() if (digest := content_digest(path))},
-                segmented.warnings,
-                segmented.left_out,
                 self.run_id,
             )
             write_json(report_path, segmented.report | {REPORT_KEY: asdict(record)})
         return replace(
-            self._result(job, segmented.report | {"warnings": segmented.warnings, "left_out": segmented.left_out}),
+            self._result(job, segmented.report),
             seconds=time.perf_counter() - loaded.timer.exam_start,
             stage_seconds=loaded.timer.seconds,
             text_lines=segmented.text_lines(),
@@ -224,16 +222,16 @@ class ExamTask:
         kept_notes = [
             f"{path}: was changed since it was written, so it is kept; --overwrite replaces it" for path in modified
         ]
-        warnings = [*record.warnings, *kept_notes]
+        warnings = [*report["warnings"], *kept_notes]
         lines = [f"warning: {text}" for text in warnings]
         if not kept_notes:
             lines = ["unchanged since it was segmented; --overwrite segments it again", *lines]
-        result = self._result(job, report | {"warnings": warnings, "left_out": record.left_out})
+        result = self._result(job, report | {"warnings": warnings})
         return replace(result, skipped=record.run != self.run_id, text_lines=tuple(lines))
 
     def _result(self, job: ExamJob, report: dict[str, Any]) -> ExamResult:
-        summary = {key: list(report[key]) if isinstance(report[key], tuple) else report[key] for key in SUMMARY_KEYS}
-        return ExamResult(job.name, files={k: str(p) for k, p in job.output_files.items()}, summary=summary)
+        summary = {key: report[key] for key in SUMMARY_KEYS}
+        return ExamResult(job.name, files={name: str(path) for name, path in job.output_files.items()}, summary=summary)
 
 
 def describe_segmentation(
@@ -253,17 +251,10 @@ def describe_segmentation(
         labels = apply_posterior_choice(labels, options.posterior)
     report["exam"]["about"] = exam.metadata
     report["scheme"] = options.scheme
-    report["labels"], left_out = describe_labels(labels.array, options.scheme, options.posterior)
+    report["labels"], report["left_out"] = describe_labels(labels.array, options.scheme, options.posterior)
     notes = tuple(note for note in exam.notes if note != exam.metadata.get("taken"))  # which series was read
-    return SegmentedExam(
-        segmentation,
-        labels,
-        report,
-        picture,
-        (*notes, *segmentation.warnings, *measure_warnings, *picture_warnings),
-        left_out,
-        options,
-    )
+    report["warnings"] = [*notes, *segmentation.warnings, *measure_warnings, *picture_warnings]
+    return SegmentedExam(segmentation, labels, report, picture, options)
 
 
 def _holds_labels(array: Array) -> bool:

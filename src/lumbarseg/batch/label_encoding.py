@@ -58,7 +58,7 @@ def label_table(scheme: str, posterior: str) -> list[Structure]:
     return [rows[value] for value in sorted(rows)]
 
 
-def describe_labels(labels: Array, scheme: str, posterior: str) -> tuple[dict[str, str], tuple[str, ...]]:
+def describe_labels(labels: Array, scheme: str, posterior: str) -> tuple[dict[str, str], list[str]]:
     """Return the values that a label map (uint8, the package's values) will hold in a scheme, with their names.
 
     The second result are the structures in it for which the scheme has no value.
@@ -67,7 +67,7 @@ def describe_labels(labels: Array, scheme: str, posterior: str) -> tuple[dict[st
     present = [structure.name for structure in STRUCTURES if counts[structure.label]]
     present_values = {values[name] for name in present}
     names = {str(row.label): row.name for row in label_table(scheme, posterior) if row.label in present_values}
-    return names, tuple(name for name in present if not values[name])
+    return names, [name for name in present if not values[name]]
 
 
 def described_segments(scheme: str, posterior: str, uncertain_levels: Iterable[str]) -> list[Segment]:

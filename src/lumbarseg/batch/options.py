@@ -26,7 +26,7 @@ FORMAT_SUFFIXES = {
     "csv": "_measurements.csv",
 }
 """Formats of the result, with what follows the exam's name in the file name."""
-DEFAULT_FORMATS = ("nifti",)
+DEFAULT_FORMATS = ("nifti", "html", "csv")
 REQUIRED_FORMATS = {"itksnap": "nifti", "dicom-sr": "dicom-seg"}
 """A format without which another one is of no use."""
 DICOM_FORMATS = tuple(name for name in FORMAT_SUFFIXES if name.startswith("dicom"))
@@ -84,7 +84,6 @@ class BatchOptions:
     cluster : address of a dask scheduler
     store : send DICOM objects back to the server that an exam came from
     jsonl, table : files for a line of JSON per exam, and for a CSV table of all
-    measurements : file for a CSV table of the measurements of all exams
     """
 
     exams: tuple[Path | StudyAddress, ...]
@@ -100,4 +99,3 @@ class BatchOptions:
     store: bool = False
     jsonl: Path | None = None
     table: Path | None = None
-    measurements: Path | None = None

@@ -5,8 +5,6 @@ A new format has a suffix in `options.FORMAT_SUFFIXES` and a function in `_WRITE
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lumbarseg.io import LoadedExam, atomic_write, itk_snap, seg_nrrd, write_labels
+from lumbarseg.report.exam_page import render_exam_page
+from lumbarseg.report.exam_report import MEASUREMENT_COLUMNS, measurement_rows
 from lumbarseg.segmentation import Segmentation
 from lumbarseg.volume import Volume
 
 from .label_encoding import described_segments, encode_labels, label_table, structure_measurements
 from .options import DEFAULT_FORMATS, DEFAULT_SCHEME, FORMAT_SUFFIXES, ExamOptions
+from .summary import write_csv
 
 if TYPE_CHECKING:
     from lumbarseg.io.dicom.derived_objects import Provenance
@@ -32,18 +33,14 @@ class SegmentedExam:
     Attributes
     ----------
     labels : uint8, the package's values, posterior elements as the options say
-    report : the JSON report
+    report : the JSON report; its "warnings" are what a person should look at
     picture : PNG, None if it could not be drawn
-    warnings : what a person should look at
-    left_out : structures for which the label scheme has no value
     """
 
     segmentation: Segmentation
     labels: Volume
     report: dict[str, Any]
     picture: bytes | None
-    warnings: tuple[str, ...]
-    left_out: tuple[str, ...]
     options: ExamOptions
 
     @property
@@ -59,10 +56,9 @@ class SegmentedExam:
             lines.append(f"other series: {'; '.join(about['left_out'])}")
         lines.append(" ".join(f"{level.name}{'?' * level.uncertain}" for level in self.segmentation.levels))
         lines.append(f"counted from: {self.segmentation.anchor}; confidence {self.segmentation.confidence:.2f}")
-        if self.left_out:
-            names = ", ".join(self.left_out)
+        if names := ", ".join(self.report["left_out"]):
             lines.append(f"the scheme {self.options.scheme} has no value for {names}: left out")
-        return (*lines, *(f"warning: {text}" for text in self.warnings))
+        return (*lines, *(f"warning: {text}" for text in self.report["warnings"]))
 
 
 def output_paths(
@@ -128,24 +124,15 @@ def _write_dicom_sr(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None
 
 
 def _write_html(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    from lumbarseg.report.exam_page import render_exam_page  # only for this format
-
     has_labels = "nifti" in segmented.options.formats
     labels_file = path.name.removesuffix(FORMAT_SUFFIXES["html"]) + FORMAT_SUFFIXES["nifti"] if has_labels else ""
     pictures = [segmented.picture] if segmented.picture else []
     with atomic_write(path) as file:
-        file.write(render_exam_page(segmented.report, pictures, (), labels_file).encode())
+        file.write(render_exam_page(segmented.report, pictures, (), labels_file).encode("utf-8", "backslashreplace"))
 
 
 def _write_csv(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    rows = [{"exam": segmented.report["exam"]["file"], **row} for row in segmented.report["measurements"]]
-    rows = [{key: value for key, value in row.items() if key != "not_measured"} for row in rows]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+    write_csv(measurement_rows(segmented.report), MEASUREMENT_COLUMNS, path)
 
 
 def _dicom_provenance(segmented: SegmentedExam) -> Provenance:

@@ -31,7 +31,6 @@ class ResultRecord:
     exam, model, options : SHA-256 of what went in
     program : its version
     files : SHA-256 of each file of the result but the report, by what it is
-    warnings, left_out : warnings of the result, and structures that the label scheme has no value for
     run : identifies the batch that made it
     """
 
@@ -40,8 +39,6 @@ class ResultRecord:
     options: str
     program: str
     files: dict[str, str]
-    warnings: tuple[str, ...]
-    left_out: tuple[str, ...]
     run: str
 
     @classmethod
@@ -51,8 +48,7 @@ class ResultRecord:
             keys = ("exam", "model", "options", "program", "run")
             exam, model, options, program, run = (str(values[key]) for key in keys)
             files = {str(name): str(digest) for name, digest in values["files"].items()}
-            warnings, left_out = (tuple(map(str, values[key])) for key in ("warnings", "left_out"))
-            return cls(exam, model, options, program, files, warnings, left_out, run)
+            return cls(exam, model, options, program, files, run)
         except (KeyError, TypeError, AttributeError):
             return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -17,17 +17,19 @@ from lumbarseg.errors import FileError, LumbarsegError, SegmentError
 from lumbarseg.executors import DaskExecutor, ProcessExecutor
 from lumbarseg.inference import bundled_model_path, default_model_path
 from lumbarseg.inference.model import read_card
-from lumbarseg.io import exam_name, find_exams, list_folder
+from lumbarseg.io import exam_name, find_exams, list_folder, write_json
 from lumbarseg.io.archives import is_archive_folder
 from lumbarseg.io.dicom.reader import list_series
 from lumbarseg.io.file_access import open_for_reading, to_file_error
+from lumbarseg.report.exam_report import build_failure_report
 
 from .exam_result import ExamJob, ExamResult, disk_full_result, failed_result
 from .exam_task import ExamTask
 from .options import BatchOptions
 from .output_formats import output_paths
 from .overlapped import OverlappedExecutor
-from .summary import open_json_lines, write_measurements, write_table
+from .result_record import read_report
+from .summary import open_json_lines, write_overview, write_table
 
 ALL_SERIES = "all"
 """Stands for all series of a study in the plane of the best one."""
@@ -46,7 +48,8 @@ class BatchRun:
     not_started : exams that were not started because the disk was full
     log_failure : why the file of JSON lines is not complete
     model_seconds : time that loading the model took
-    notes : what was not read, known when the first result is there
+    notes : what was not read, known when the first result is there, and what was not written
+    overview : files about all exams of the output folder, "index" and "measurements"
     """
 
     options: BatchOptions
@@ -56,6 +59,7 @@ class BatchRun:
     log_failure: FileError | None = None
     model_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    overview: dict[str, str] = field(default_factory=dict)
     _is_disk_full: bool = False
 
     def run(self) -> Iterator[ExamResult]:
@@ -74,25 +78,44 @@ class BatchRun:
             self.exam_count, by_name = len(jobs), {job.name: job for job in jobs}
             task = self._create_task()
             not_started = (disk_full_result(job) for job in self.not_started)
-            for done in chain(self._execute(task, self._startable(jobs, folder)), not_started):
-                self._is_disk_full |= done.is_disk_full
-                result = done
-                if options.store:
-                    from .remote_exams import store_result
-
-                    result = store_result(done, by_name[done.exam], bool(options.output_dir))
-                self.results.append(result)
-                if log:
-                    log.write_row(result.to_dict())
-                yield result
-            self.log_failure = log.failure if log else None
+            try:
+                for done in chain(self._execute(task, self._startable(jobs, folder)), not_started):
+                    self._is_disk_full |= done.is_disk_full
+                    result = self._finish(done, by_name[done.exam])
+                    self.results.append(result)
+                    if log:
+                        log.write_row(result.to_dict())
+                    yield result
+            finally:
+                self._write_overview(jobs)
+            self.log_failure = log.failure if log else self.log_failure
         self.model_seconds = task.load_model()[1]
         order = {name: index for index, name in enumerate(by_name)}
         self.results.sort(key=lambda result: order[result.exam])
         if options.table:
             write_table(self.rows(), options.table)
-        if options.measurements:
-            write_measurements(self.results, options.measurements)
+
+    def _finish(self, result: ExamResult, job: ExamJob) -> ExamResult:
+        """Send a result to its server, or note why there is none in the report; keep what an earlier run made."""
+        report = job.output_files.get("report")
+        if result.error and report and not (result.is_disk_full or self._is_disk_full or read_report(report)):
+            with suppress(FileError):  # the folder is the problem, and that is what the error says
+                write_json(report, build_failure_report(job.name, result.error))
+        if not self.options.store:
+            return result
+        from .remote_exams import store_result
+
+        return store_result(result, job, bool(self.options.output_dir))
+
+    def _write_overview(self, jobs: Sequence[ExamJob]) -> None:
+        folder = self.options.output_dir
+        if not folder or not self.results or self._is_disk_full:
+            return
+        try:
+            self.overview, notes = write_overview(folder, jobs, self.results, self.options.exam.formats)
+            self.notes += notes
+        except FileError as error:
+            self.log_failure = error
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the results as plain values for JSON."""

@@ -1,4 +1,4 @@
-"""The results of a batch as files: one JSON line per exam as it is done, and a table of all of them."""
+"""The results of a batch as files: a JSON line per exam as it is done, tables, and the index page of all reports."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import csv
 import errno
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lumbarseg.errors import FileError
 from lumbarseg.io import atomic_write
 from lumbarseg.io.file_access import to_file_error
+from lumbarseg.report.exam_report import MEASUREMENT_COLUMNS, measurement_rows
+from lumbarseg.report.index_page import IndexEntry, is_index, linked_files, render_index
 
-from .exam_result import ExamResult
+from .exam_result import ExamJob, ExamResult
 
 COLUMNS = ("exam", "error", "skipped", "levels", "anchor", "confidence", "uncertain", "warnings", "seconds", "labels")
 
@@ -53,27 +56,72 @@ def open_json_lines(path: Path) -> Iterator[JsonLinesWriter]:
 
 def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write all results as CSV, one row per exam; levels from head to foot, "?" behind uncertain names."""
-    _write_csv([_table_row(row) for row in rows], COLUMNS, path)
+    write_csv([_table_row(row) for row in rows], COLUMNS, path)
 
 
-def write_measurements(results: Iterable[ExamResult], path: Path) -> None:
-    """Write the measurements of all exams as one CSV table, one row per exam and structure."""
-    rows = []
-    for result in results:
-        if not result.error:
-            report = json.loads(Path(result.files["report"]).read_text(encoding="utf-8"))
-            rows += [{"exam": result.exam, **row} for row in report["measurements"]]
-    columns = dict.fromkeys(key for row in rows for key in row)
-    _write_csv(rows, list(columns) or ["exam"], path)
+def write_overview(
+    folder: Path, jobs: Iterable[ExamJob], results: Iterable[ExamResult], formats: Container[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Write the index page and the table of measurements of all reports in a folder, of this and of earlier runs.
+
+    Reports are found in the folder itself, and below it where this run or the index of an earlier one has any. A folder
+    with one report gets neither file.
+
+    Returns
+    -------
+    the written files, "index" and "measurements"; notes about files of other programs, which are kept
+    """
+    errors = {result.exam: result.error for result in results if result.error}
+    failed = {job.output_files["report"] for job in jobs if job.name in errors and job.output_files}
+    folders = {folder, *(job.output_files["report"].parent for job in jobs if job.output_files)}
+    targets = {"index": (folder / "index.html", "html"), "measurements": (folder / "measurements.csv", "csv")}
+    requested = {name: path for name, (path, form) in targets.items() if form in formats}
+    foreign = {name: path for name, path in requested.items() if path.exists() and not _is_overview(path)}
+    files = {name: path for name, path in requested.items() if name not in foreign}
+    notes = [f"{path}: not written by lumbarseg, so it is kept; choose another -o" for path in foreign.values()]
+    if not files:
+        return {}, notes
+    if "index" in files and files["index"].exists():
+        folders |= {folder / path.parent for path in linked_files(files["index"].read_text(encoding="utf-8"))}
+    while len(paths := _find_reports(folders) - failed) + len(errors) > 1:
+        entries = [IndexEntry(exam, error=error) for exam, error in errors.items()]
+        rows = _read_measurements(sorted(paths), folder, entries)
+        if "measurements" in files:
+            write_csv(rows, MEASUREMENT_COLUMNS, files["measurements"])
+        deque(rows, maxlen=0)
+        if "index" in files:
+            with atomic_write(files["index"]) as file:
+                file.write(render_index(entries).encode("utf-8", "backslashreplace"))
+        if _find_reports(folders) - failed == paths:  # another run may have written its overview in the meantime
+            return {name: str(path) for name, path in files.items()}, notes
+    return {}, notes
 
 
-def _write_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+def _find_reports(folders: Iterable[Path]) -> set[Path]:
+    return {path for folder in folders for path in folder.glob("*_report.json")}
+
+
+def _is_overview(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(1000).decode("utf-8", "replace")
+    return is_index(head) or head.startswith(",".join(MEASUREMENT_COLUMNS[:4]))
+
+
+def _read_measurements(paths: Iterable[Path], folder: Path, entries: list[IndexEntry]) -> Iterator[dict[str, Any]]:
+    """Yield the measurements of reports, one report in memory at a time; append the row of each to the index."""
+    for path in paths:
+        with suppress(OSError, ValueError, LookupError, TypeError):  # damaged, or of another program
+            report = json.loads(path.read_text(encoding="utf-8"))
+            entries.append(IndexEntry.from_report(report, path, folder))
+            yield from measurement_rows(report)
+
+
+def write_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    """Write rows as CSV, atomically; empty cells where a row has no value."""
+    with atomic_write(path) as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _table_row(row: dict[str, Any]) -> dict[str, Any]:

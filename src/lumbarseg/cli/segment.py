@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lumbarseg.io.dicom.web import StudyAddress
 
 DESCRIPTION = (
-    "Writes for each exam DIR/NAME_labels.nii.gz (label map on the exam's own grid), DIR/NAME_report.json and\n"
-    "DIR/NAME.png. Reads NIfTI, MHA/MHD, NRRD, DICOM studies and ZIPs of these; a folder stands for every exam in it.\n"
+    "Writes for each exam DIR/NAME_labels.nii.gz (label map on the exam's own grid), DIR/NAME_report.html and .json,\n"
+    "DIR/NAME_measurements.csv and DIR/NAME.png; for several exams DIR/index.html. Reads NIfTI, MHA/MHD, NRRD, DICOM studies and ZIPs of these; a folder stands for every exam in it.\n"
     "From a DICOM study the sagittal T2 series is read, else T1, else another one; --series chooses.\n"
     "Exit code 3: done, with warnings that a person should look at."
 )
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_parse_formats,
         metavar="NAME[,NAME]",
-        help=f"formats of the label map: {', '.join(FORMAT_SUFFIXES)} (default: {', '.join(DEFAULT_FORMATS)})",
+        help=f"what to write: {', '.join(FORMAT_SUFFIXES)} (default: {', '.join(DEFAULT_FORMATS)})",
     )
     parser.add_argument(
         "--store", action="store_true", help="send DICOM objects back to the server of the exam: dicom-seg, dicom-sr"
@@ -110,7 +110,6 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         "--jsonl", type=Path, metavar="FILE", help="write a line of JSON per exam, as soon as it is done"
     )
     group.add_argument("--table", type=Path, metavar="FILE", help="write a table of all exams as CSV")
-    group.add_argument("--measurements", type=Path, metavar="FILE", help="write the measurements of all exams as CSV")
     parser.add_argument("--timings", action="store_true", help="print how long each stage took")
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
     options.add_shared_options(parser, "--json")
@@ -123,38 +122,25 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.batch.runner import BatchRun  # the libraries: half a second that --help need not wait for
 
     batch = BatchRun(_batch_options(args))
-    bar = console.progress_bar("exams") if args.json else None
     console.print_status("segmenting ...")
     start = time.monotonic()
-    for number, result in enumerate(batch.run(), start=1):
-        for note in batch.notes if number == 1 else ():
-            console.print_note(note)
-        if bar is not None and batch.exam_count > 1:
-            bar.advance(total=batch.exam_count)
-        if result.error and result.was_started:
-            console.print_error(result.error)
-        elif not result.error and not args.json:
-            progress = f" ({number} of {batch.exam_count})" if batch.exam_count > 1 else ""
-            lines = [f"{result.exam}{progress}", *result.text_lines, "  ".join(result.files.values())]
-            console.print_text("\n  ".join(lines))
-        seconds = time.monotonic() - start
-        if bar is None and number < batch.exam_count:
-            left = timedelta(seconds=round(seconds / number * (batch.exam_count - number)))
-            console.print_status(f"{number} of {batch.exam_count} exams, {left} left")
-    if bar is not None:
-        bar.close()
+    _print_results(batch, args.json)
+    seconds = timedelta(seconds=round(time.monotonic() - start))
     if batch.not_started:
         many = f"{len(batch.not_started)} exams were" if len(batch.not_started) > 1 else "1 exam was"
         console.print_error(
             f"{args.output}: the disk is full: {many} not started; make room and run it again, it goes on"
         )
-    if batch.exam_count > 1 and not args.json:
-        console.print_text(f"{batch.summary()} in {timedelta(seconds=round(time.monotonic() - start))}")
     timings = _timings(batch) if args.timings else {}
     if args.json:
-        console.print_json({"exams": batch.rows()} | ({"timings": timings} if timings else {}))
-    elif timings:
-        console.print_text("\n".join(f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()))
+        extra = {"overview": batch.overview, "timings": timings}
+        console.print_json({"exams": batch.rows()} | {name: value for name, value in extra.items() if value})
+    else:
+        lines = [f"{batch.summary()} in {seconds}"] if batch.exam_count > 1 else []
+        lines += [f"all exams of {args.output}: {'  '.join(batch.overview.values())}"] if batch.overview else []
+        lines += [f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()]
+        if lines:
+            console.print_text("\n".join(lines))
     if batch.log_failure:
         return console.print_error(batch.log_failure)
     if any(result.error for result in batch.results):
@@ -162,6 +148,34 @@ def run(args: argparse.Namespace) -> int:
     if any(result.summary["warnings"] for result in batch.results):
         return console.EXIT_ERROR if args.strict else console.EXIT_WARNINGS
     return console.EXIT_OK
+
+
+def _print_results(batch: BatchRun, as_json: bool) -> None:
+    """Segment every exam; print each result when it is there, or a progress bar, and notes."""
+    bar = console.progress_bar("exams") if as_json else None
+    start = time.monotonic()
+    for number, result in enumerate(batch.run(), start=1):
+        _print_notes(batch)
+        if bar is not None and batch.exam_count > 1:
+            bar.advance(total=batch.exam_count)
+        if result.error and result.was_started:
+            console.print_error(result.error)
+        elif not result.error and not as_json:
+            progress = f" ({number} of {batch.exam_count})" if batch.exam_count > 1 else ""
+            lines = [f"{result.exam}{progress}", *result.text_lines, "  ".join(result.files.values())]
+            console.print_text("\n  ".join(lines))
+        if bar is None and number < batch.exam_count:
+            seconds = (time.monotonic() - start) / number * (batch.exam_count - number)
+            console.print_status(f"{number} of {batch.exam_count} exams, {timedelta(seconds=round(seconds))} left")
+    if bar is not None:
+        bar.close()
+    _print_notes(batch)
+
+
+def _print_notes(batch: BatchRun) -> None:
+    for note in batch.notes:
+        console.print_note(note)
+    batch.notes.clear()
 
 
 def _batch_options(args: argparse.Namespace) -> BatchOptions:
@@ -191,7 +205,6 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
         store=args.store,
         jsonl=args.jsonl,
         table=args.table,
-        measurements=args.measurements,
     )
 
 

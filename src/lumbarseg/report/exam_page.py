@@ -17,6 +17,11 @@ MEASUREMENT_NOTE = (
     "endplate faces anteriorly, a slip if the vertebra is displaced anteriorly against the one below."
 )
 
+CONFIDENCE_NOTE = (
+    "Confidence, from 0 to 1, is about the names, not the outlines: how reliable the count of the vertebrae is; for a "
+    "vertebra also how clearly it is seen. Below 0.75 names are marked with a question mark. It is not a probability."
+)
+
 _MEASUREMENT_COLUMNS = {f"{key}_{UNITS[key]}": title for key, title in MEASUREMENT_TITLES.items()}
 _SCORE_COLUMNS = {"dice": "Dice", "ratio": "volume ratio", "found_as": "found as"}
 _MEASURED_KINDS = ("body", "disc")
@@ -38,8 +43,10 @@ def render_exam_page(
     title = exam["file"] or "exam"
     images = (html.image(png, "image/png", "Mid-sagittal view with outlines and names") for png in pictures)
     warnings = (f'<div class="warning">{escape(text)}</div>\n' for text in report["warnings"])
+    folder, _, name = title.rpartition("/")
     body = (
-        f'<header><h1>{escape(title)}</h1>\n<div class="quiet">{_geometry_line(exam)}</div></header>\n'
+        f'<header><h1>{escape(name)}</h1>\n<div class="quiet">{escape(folder)}<br>{_geometry_line(report)}</div>\n'
+        f'<div class="notice">{escape(report["notice"])}</div></header>\n'
         f'<div class="columns">\n<figure>{"".join(images)}</figure>\n<main>\n{"".join(warnings)}'
         f"{_key_numbers_html(report)}{_levels_html(report)}{_measurements_html(report)}{_scores_html(scores)}"
         f"{_viewer_instructions_html(labels_file)}</main>\n</div>\n{_footer_html(report)}"
@@ -47,10 +54,11 @@ def render_exam_page(
     return html.page(f"{title} - lumbarseg", body, html.stylesheet("report"))
 
 
-def _geometry_line(exam: Report) -> str:
+def _geometry_line(report: Report) -> str:
+    exam = report["exam"]
     shape = " × ".join(str(n) for n in exam["shape"])
     spacing = " × ".join(f"{s:.3g}" for s in exam["spacing_mm"])
-    notes = "".join(f" · {escape(note)}" for note in exam["notes"])
+    notes = "".join(f" · {escape(note)}" for note in exam["notes"] if note not in report["warnings"])
     return f"{shape} voxels of {spacing} mm, axes {escape(exam['axes'])}{notes}"
 
 
@@ -58,13 +66,22 @@ def _key_numbers_html(report: Report) -> str:
     numbers = [("vertebrae named", str(len(report["levels"]))), ("confidence", f"{report['confidence']:.2f}")]
     if report["lordosis_l1_s1_deg"] is not None:
         numbers.append(("lordosis L1-S1", f"{report['lordosis_l1_s1_deg']:.0f}°"))
-    return f'{html.key_numbers(numbers)}<p class="quiet">Names from: {escape(report["anchor"])}.</p>\n'
+    reasons = "; ".join([report["anchor"], *_shared_reasons(report)])
+    names = f'<p>Names from: {escape(reasons)}.</p>\n<p class="quiet">{CONFIDENCE_NOTE}</p>\n'
+    return html.key_numbers(numbers) + names
+
+
+def _shared_reasons(report: Report) -> list[str]:
+    """Return the reasons that all levels have: they are written once."""
+    first, *others = [level["reasons"] for level in report["levels"]] or [[]]
+    return [reason for reason in first if all(reason in reasons for reasons in others)]
 
 
 def _levels_html(report: Report) -> str:
-    rows = []
+    rows, shared = [], _shared_reasons(report)
     for level in report["levels"]:
-        remarks = ["uncertain"] * level["uncertain"] + ["partly in view"] * level["partial"] + level["reasons"]
+        reasons = [reason for reason in level["reasons"] if reason not in shared]
+        remarks = ["uncertain"] * level["uncertain"] + ["partly in view"] * level["partial"] + reasons
         name = html.coloured_name(level["name"]) + (" ?" if level["uncertain"] else "")
         centre = ", ".join(f"{c:.0f}" for c in level["centre_mm"])
         rows.append((name, f"{level['confidence']:.2f}", centre, escape("; ".join(remarks))))
@@ -101,9 +118,10 @@ def _viewer_instructions_html(labels_file: str) -> str:
     if not labels_file:
         return ""
     return (
-        f"<h2>Open the label map</h2>\n<p><code>{escape(labels_file)}</code> has the grid of the exam and contains "
-        "names and colours. In 3D Slicer: drop the exam and the label map on the window and load the latter as "
-        "Segmentation. In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p>\n"
+        f'<section class="instructions"><h2>Open the label map</h2>\n<p><code>{escape(labels_file)}</code> has the '
+        "grid of the exam and contains names and colours. In 3D Slicer: drop exam and label map on the window and "
+        "load the latter as Segmentation. In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p>"
+        "</section>\n"
     )
 
 
@@ -112,4 +130,4 @@ def _footer_html(report: Report) -> str:
     versions = f"{program['name']} {program['version']}"
     if model["digest"]:
         versions += f" · model {model['name']} {model['digest'][:12]}"
-    return f"<footer>{escape(versions)}<br>{escape(report['notice'])}</footer>\n"
+    return f"<footer>{escape(versions)}</footer>\n"

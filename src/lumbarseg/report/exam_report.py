@@ -24,6 +24,14 @@ UNITS |= dict.fromkeys(("wedge", "tilt_top", "tilt_bottom", "segmental_lordosis"
 """Measurements in the order of the tables, with their units."""
 _TITLES = {"tilt_top": "upper tilt", "tilt_bottom": "lower tilt", "segmental_lordosis": "segmental lordosis"}
 MEASUREMENT_TITLES = {key: f"{_TITLES.get(key, key)} {'°' if unit == 'deg' else unit}" for key, unit in UNITS.items()}
+MEASUREMENT_COLUMNS = ("exam", "name", "kind", "complete", *(f"{key}_{unit}" for key, unit in UNITS.items()))
+"""Columns of a table of measurements."""
+_FORMAT = {
+    "format": "lumbarseg report",
+    "version": 1,
+    "program": {"name": "lumbarseg", "version": __version__},
+    "notice": NOTICE,
+}
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,7 @@ def build_report(
     """Return the report of a segmented exam as a dictionary for JSON; keys of values with a unit end with the unit."""
     source, grid = source or ReportSource(), segmentation.labels.grid
     measured = {row.name for row in measurements}
-    return {
-        "format": "lumbarseg report",
-        "version": 1,
-        "program": {"name": "lumbarseg", "version": __version__},
-        "notice": NOTICE,
+    return _FORMAT | {
         "model": {"name": source.model, "digest": source.model_digest},
         "exam": {
             "file": source.file,
@@ -76,6 +80,16 @@ def build_report(
         "labels": {str(s.label): s.name for s in sorted(STRUCTURES, key=lambda s: s.label) if s.name in measured},
         "warnings": list(segmentation.warnings),
     }
+
+
+def build_failure_report(file: str, error: str) -> dict[str, Any]:
+    """Return the report of an exam without a result: its name, and why."""
+    return _FORMAT | {"exam": {"file": file}, "error": error}
+
+
+def measurement_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the measurements of a report as rows of a table with MEASUREMENT_COLUMNS."""
+    return [{"exam": report["exam"]["file"], **row} for row in report.get("measurements", ())]
 
 
 def _measurement_dict(measurement: Measurement) -> dict[str, Any]:

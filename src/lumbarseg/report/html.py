@@ -17,11 +17,11 @@ def stylesheet(name: str) -> str:
     return (resources.files(__package__) / f"{name}.css").read_text(encoding="utf-8")
 
 
-def page(title: str, body: str, css: str) -> str:
-    """Return a complete document; `title` is plain text, `body` is HTML."""
+def page(title: str, body: str, css: str, head: str = "") -> str:
+    """Return a complete document; `title` is plain text, `body` and `head` are HTML."""
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{css}</style>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{head}\n<style>{css}</style>\n'
         f"</head>\n<body>\n{body}</body>\n</html>\n"
     )
 
