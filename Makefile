@@ -72,6 +72,7 @@ benchmark: $(TEST)/package.stamp
 	$(TEST)/bin/python -m benchmarks.level_names --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.slices --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.agreement --real $(REAL)
+	$(TEST)/bin/python -m benchmarks.measurements --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.speed
 	$(TEST)/bin/python -m benchmarks.gallery --real $(REAL)
 	$(TEST)/bin/python -m benchmarks.model_card

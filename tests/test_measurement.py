@@ -15,9 +15,11 @@ from tests.grids import AXIS_ORDERS, affine_of
 from lumbarseg.anatomy import STRUCTURES, Kind, structure_by_name
 from lumbarseg.measurement import (
     MEASUREMENT_NAMES,
+    SPINE,
     Measurement,
     lumbar_lordosis,
     measure_structures,
+    measurement_error,
 )
 from lumbarseg.phantom import Phantom, draw_recipe, render_phantom
 from lumbarseg.resampling import reorient
@@ -276,3 +278,11 @@ def test_each_missing_measurement_has_its_reason() -> None:
     assert rows["L4"].not_measured == {"slip": reason, "segmental_lordosis": reason}
     array = np.where(labels.array == structure_by_name("canal").label, 0, labels.array)
     assert rows_of(Volume(array, labels.affine))["L4"].not_measured == {"canal": "no canal in view behind it"}
+
+
+def test_bodies_discs_and_lordosis_have_errors() -> None:
+    for name in MEASUREMENT_NAMES:
+        assert 0 < (measurement_error(name, Kind.BODY) or 0) < 15, name
+    assert 0 < (measurement_error("middle", Kind.DISC) or 0) < 3
+    assert 0 < (measurement_error("lordosis", SPINE) or 0) < 15
+    assert measurement_error("slip", Kind.DISC) is None

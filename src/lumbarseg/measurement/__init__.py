@@ -1,5 +1,16 @@
-"""Measurements of a segmented spine."""
+"""Measurements of a segmented spine, their errors, and the lines along which they were taken."""
 
+from .error_table import SPINE, measurement_error
+from .locate import MeasuredLine, locate_measurements
 from .measure import MEASUREMENT_NAMES, Measurement, lumbar_lordosis, measure_structures
 
-__all__ = ["MEASUREMENT_NAMES", "Measurement", "lumbar_lordosis", "measure_structures"]
+__all__ = [
+    "MEASUREMENT_NAMES",
+    "SPINE",
+    "MeasuredLine",
+    "Measurement",
+    "locate_measurements",
+    "lumbar_lordosis",
+    "measure_structures",
+    "measurement_error",
+]
