@@ -9,6 +9,7 @@ import pytest
 from tests import tiny
 from tests.segmentation.spines import SpinePlan, build_spine
 
+from lumbarseg.clicks import ClickGaussian
 from lumbarseg.inference.card import ModelCard
 from lumbarseg.io import write_image
 from lumbarseg.preprocessing import Normalisation, PreprocessingSpec
@@ -22,15 +23,18 @@ VALUES = np.array([0.0, 1.0, 0.8, 0.6, 0.4, 0.2])  # of each class; the commones
 _SHARP = 100.0
 
 
-def model(path: Path, sharp: float = _SHARP) -> Path:
-    """A sealed model of one convolution: the class whose value is nearest to the voxel's."""
-    weights = np.zeros((tiny.CLASSES, 5, 1, 1), np.float32)
+def model(
+    path: Path, sharp: float = _SHARP, clicks: ClickGaussian | None = None, trained_names: tuple[str, ...] = ()
+) -> Path:
+    """A sealed model of one convolution: the class whose value is nearest to the voxel's. It accepts clicks, unseen."""
+    spec = PreprocessingSpec(normalisation=Normalisation(power=1e-6), clicks=clicks)
+    weights = np.zeros((tiny.CLASSES, spec.inputs, 1, 1), np.float32)
     weights[:, 2, 0, 0] = 2 * sharp * VALUES
     node = helper.make_node("Conv", ["images", "weights"], ["logits"])
-    spec = PreprocessingSpec(normalisation=Normalisation(power=1e-6))
     bias = tuple((-sharp * VALUES**2).tolist())
-    card = ModelCard(spec, bias=bias, details={"data": ["drawn by hand"]})
-    path.write_bytes(tiny.sealed(tiny.model([node], [numpy_helper.from_array(weights, "weights")]), card))
+    card = ModelCard(spec, bias=bias, details={"data": ["drawn by hand"]}, trained_names=trained_names)
+    initializers = [numpy_helper.from_array(weights, "weights")]
+    path.write_bytes(tiny.sealed(tiny.model([node], initializers, spec.inputs), card))
     return path
 
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from lumbarseg.io.dicom.web import StudyAddress
 
 DESCRIPTION = (
-    "Writes for each exam DIR/NAME_labels.nii.gz (label map on the exam's own grid), DIR/NAME_report.html and .json,\n"
-    "DIR/NAME_measurements.csv and DIR/NAME.png; for several exams DIR/index.html. Reads NIfTI, MHA/MHD, NRRD, DICOM studies and ZIPs of these; a folder stands for every exam in it.\n"
+    "Writes for each exam DIR/NAME_labels.nii.gz (label map on the exam's own grid), NAME_report.html and .json,\n"
+    "NAME_measurements.csv and NAME.png; for several exams also DIR/index.html and DIR/measurements.csv.\n"
+    "Reads NIfTI, MHA/MHD, NRRD, DICOM studies and ZIPs of these; a folder stands for every exam in it.\n"
     "From a DICOM study the sagittal T2 series is read, else T1, else another one; --series chooses.\n"
     "Exit code 3: done, with warnings that a person should look at."
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,12 @@ _FORMAT = {
     "program": {"name": "lumbarseg", "version": __version__},
     "notice": NOTICE,
 }
+
+
+def report_schema() -> dict[str, Any]:
+    """Return the JSON schema of a report."""
+    schema: dict[str, Any] = json.loads((resources.files(__package__) / "exam_report.schema.json").read_bytes())
+    return schema
 
 
 @dataclass(frozen=True)
