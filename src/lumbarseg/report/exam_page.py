@@ -14,7 +14,9 @@ Report = Mapping[str, Any]
 
 MEASUREMENT_NOTE = (
     "Measured in the sagittal plane of the exam nearest to the middle of each structure. A tilt is positive if the "
-    "endplate faces anteriorly, a slip if the vertebra is displaced anteriorly against the one below."
+    "endplate faces anteriorly, a wedge if it is open anteriorly, a slip if the vertebra is displaced anteriorly "
+    "against the one below. ± is the standard deviation against measurements on human label maps; docs/measurements.md "
+    "defines each value."
 )
 
 CONFIDENCE_NOTE = (
@@ -23,6 +25,7 @@ CONFIDENCE_NOTE = (
 )
 
 _MEASUREMENT_COLUMNS = {f"{key}_{UNITS[key]}": title for key, title in MEASUREMENT_TITLES.items()}
+_SIZES = {"volume_ml", "anterior_mm", "middle_mm", "posterior_mm", "depth_mm", "canal_mm"}
 _SCORE_COLUMNS = {"dice": "Dice", "ratio": "volume ratio", "found_as": "found as"}
 _MEASURED_KINDS = ("body", "disc")
 
@@ -48,8 +51,8 @@ def render_exam_page(
         f'<header><h1>{escape(name)}</h1>\n<div class="quiet">{escape(folder)}<br>{_geometry_line(report)}</div>\n'
         f'<div class="notice">{escape(report["notice"])}</div></header>\n'
         f'<div class="columns">\n<figure>{"".join(images)}</figure>\n<main>\n{"".join(warnings)}'
-        f"{_key_numbers_html(report)}{_levels_html(report)}{_measurements_html(report)}{_scores_html(scores)}"
-        f"{_viewer_instructions_html(labels_file)}</main>\n</div>\n{_footer_html(report)}"
+        f"{_key_numbers_html(report)}{_levels_html(report)}</main>\n</div>\n{_measurements_html(report)}"
+        f"{_scores_html(scores)}{_viewer_instructions_html(labels_file)}{_footer_html(report)}"
     )
     return html.page(f"{title} - lumbarseg", body, html.stylesheet("report"))
 
@@ -65,7 +68,10 @@ def _geometry_line(report: Report) -> str:
 def _key_numbers_html(report: Report) -> str:
     numbers = [("vertebrae named", str(len(report["levels"]))), ("confidence", f"{report['confidence']:.2f}")]
     if report["lordosis_l1_s1_deg"] is not None:
-        numbers.append(("lordosis L1-S1", f"{report['lordosis_l1_s1_deg']:.0f}°"))
+        error = report["measurement_errors"].get("spine", {}).get("lordosis_l1_s1_deg")
+        numbers.append(
+            ("lordosis L1-S1", f"{report['lordosis_l1_s1_deg']:.0f}°" + (f" ± {error:.0f}°" if error else ""))
+        )
     reasons = "; ".join([report["anchor"], *_shared_reasons(report)])
     names = f'<p>Names from: {escape(reasons)}.</p>\n<p class="quiet">{CONFIDENCE_NOTE}</p>\n'
     return html.key_numbers(numbers) + names
@@ -93,12 +99,28 @@ def _measurements_html(report: Report) -> str:
     rows = [row for row in report["measurements"] if row["kind"] in _MEASURED_KINDS]
     if not rows:
         return ""
-    keys = [key for key in _MEASUREMENT_COLUMNS if any(key in row for row in rows)]
     names = [html.coloured_name(row["name"]) + ("" if row["complete"] else " (cut off)") for row in rows]
-    values = [[f"{row[key]:.1f}" if key in row else "" for key in keys] for row in rows]
-    cells = [(name, *numbers) for name, numbers in zip(names, values, strict=True)]
-    table = html.table(("", *(_MEASUREMENT_COLUMNS[key] for key in keys)), cells)
-    return f'{_section("Measurements", table)}<p class="quiet">{MEASUREMENT_NOTE}</p>\n'
+    tables = [
+        _measurement_table(report, names, rows, [key for key in _MEASUREMENT_COLUMNS if (key in _SIZES) == is_size])
+        for is_size in (True, False)
+    ]
+    titles = ("Sizes", "Angles and slips")
+    sections = (f"<section>{_section(title, table)}</section>\n" for title, table in zip(titles, tables, strict=True))
+    return f'<div class="measurements">{"".join(sections)}</div>\n<p class="quiet">{MEASUREMENT_NOTE}</p>\n'
+
+
+def _measurement_table(report: Report, names: Sequence[str], rows: Sequence[Report], keys: Sequence[str]) -> str:
+    errors = report["measurement_errors"]
+    shown = [key for key in keys if any(key in row for row in rows)]
+    values = [[_value_html(row.get(key), errors.get(row["kind"], {}).get(key)) for key in shown] for row in rows]
+    cells = [(name, *numbers) for name, numbers in zip(names, values, strict=True) if any(numbers)]
+    return html.table(("", *(_MEASUREMENT_COLUMNS[key] for key in shown)), cells)
+
+
+def _value_html(value: float | None, error: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" + (f" <small>±{error:.1f}</small>" if error is not None else "")
 
 
 def _scores_html(scores: Sequence[Mapping[str, Any]]) -> str:

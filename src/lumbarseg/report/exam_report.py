@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lumbarseg import __version__
-from lumbarseg.anatomy import STRUCTURES
-from lumbarseg.measurement import Measurement, lumbar_lordosis
+from lumbarseg.anatomy import STRUCTURES, Kind
+from lumbarseg.measurement import SPINE, Measurement, lumbar_lordosis, measurement_error
 from lumbarseg.segmentation import Segmentation
 from lumbarseg.segmentation.orientation import swapped_directions
 
@@ -25,7 +25,9 @@ UNITS |= dict.fromkeys(("wedge", "tilt_top", "tilt_bottom", "segmental_lordosis"
 }
 """Measurements in the order of the tables, with their units."""
 _TITLES = {"tilt_top": "upper tilt", "tilt_bottom": "lower tilt", "segmental_lordosis": "segmental lordosis"}
-MEASUREMENT_TITLES = {key: f"{_TITLES.get(key, key)} {'°' if unit == 'deg' else unit}" for key, unit in UNITS.items()}
+MEASUREMENT_TITLES = {
+    key: f"{_TITLES.get(key, key)}\u00a0{'°' if unit == 'deg' else unit}" for key, unit in UNITS.items()
+}
 MEASUREMENT_COLUMNS = ("exam", "name", "kind", "complete", *(f"{key}_{unit}" for key, unit in UNITS.items()))
 """Columns of a table of measurements."""
 _FORMAT = {
@@ -85,6 +87,7 @@ def build_report(
         ],
         "lordosis_l1_s1_deg": lumbar_lordosis(measurements),
         "measurements": [_measurement_dict(row) for row in measurements],
+        "measurement_errors": _measurement_errors(),
         "labels": {str(s.label): s.name for s in sorted(STRUCTURES, key=lambda s: s.label) if s.name in measured},
         "warnings": list(segmentation.warnings),
     }
@@ -98,6 +101,14 @@ def build_failure_report(file: str, error: str) -> dict[str, Any]:
 def measurement_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the measurements of a report as rows of a table with MEASUREMENT_COLUMNS."""
     return [{"exam": report["exam"]["file"], **row} for row in report.get("measurements", ())]
+
+
+def _measurement_errors() -> dict[str, dict[str, float]]:
+    """Return the standard deviation of each measurement by kind of structure; the total lordosis is of the spine."""
+    kinds = {kind: {f"{key}_{unit}": measurement_error(key, kind) for key, unit in UNITS.items()} for kind in Kind}
+    errors = {**kinds, SPINE: {"lordosis_l1_s1_deg": measurement_error("lordosis", SPINE)}}
+    known = {kind: {key: value for key, value in row.items() if value is not None} for kind, row in errors.items()}
+    return {kind: row for kind, row in known.items() if row}
 
 
 def _measurement_dict(measurement: Measurement) -> dict[str, Any]:
