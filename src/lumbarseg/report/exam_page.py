@@ -15,8 +15,10 @@ Report = Mapping[str, Any]
 MEASUREMENT_NOTE = (
     "Measured in the sagittal plane of the exam nearest to the middle of each structure. A tilt is positive if the "
     "endplate faces anteriorly, a wedge if it is open anteriorly, a slip if the vertebra is displaced anteriorly "
-    "against the one below. ± is the standard deviation against measurements on human label maps; docs/measurements.md "
-    "defines each value."
+    "against the one below."
+)
+ERROR_NOTE = (
+    "± is the standard deviation against measurements on human label maps; docs/measurements.md defines each value."
 )
 
 CONFIDENCE_NOTE = (
@@ -24,7 +26,9 @@ CONFIDENCE_NOTE = (
     "vertebra also how clearly it is seen. Below 0.75 names are marked with a question mark. It is not a probability."
 )
 
-_MEASUREMENT_COLUMNS = {f"{key}_{UNITS[key]}": title for key, title in MEASUREMENT_TITLES.items()}
+_MEASUREMENT_COLUMNS = {
+    f"{key}_{UNITS[key]}": title.replace(" °", "\u00a0°") for key, title in MEASUREMENT_TITLES.items()
+}
 _SIZES = {"volume_ml", "anterior_mm", "middle_mm", "posterior_mm", "depth_mm", "canal_mm"}
 _SCORE_COLUMNS = {"dice": "Dice", "ratio": "volume ratio", "found_as": "found as"}
 _MEASURED_KINDS = ("body", "disc")
@@ -106,7 +110,9 @@ def _measurements_html(report: Report) -> str:
     ]
     titles = ("Sizes", "Angles and slips")
     sections = (f"<section>{_section(title, table)}</section>\n" for title, table in zip(titles, tables, strict=True))
-    return f'<div class="measurements">{"".join(sections)}</div>\n<p class="quiet">{MEASUREMENT_NOTE}</p>\n'
+    return (
+        f'<div class="measurements">{"".join(sections)}</div>\n<p class="quiet">{MEASUREMENT_NOTE} {ERROR_NOTE}</p>\n'
+    )
 
 
 def _measurement_table(report: Report, names: Sequence[str], rows: Sequence[Report], keys: Sequence[str]) -> str:

@@ -25,9 +25,7 @@ UNITS |= dict.fromkeys(("wedge", "tilt_top", "tilt_bottom", "segmental_lordosis"
 }
 """Measurements in the order of the tables, with their units."""
 _TITLES = {"tilt_top": "upper tilt", "tilt_bottom": "lower tilt", "segmental_lordosis": "segmental lordosis"}
-MEASUREMENT_TITLES = {
-    key: f"{_TITLES.get(key, key)}\u00a0{'°' if unit == 'deg' else unit}" for key, unit in UNITS.items()
-}
+MEASUREMENT_TITLES = {key: f"{_TITLES.get(key, key)} {'°' if unit == 'deg' else unit}" for key, unit in UNITS.items()}
 MEASUREMENT_COLUMNS = ("exam", "name", "kind", "complete", *(f"{key}_{unit}" for key, unit in UNITS.items()))
 """Columns of a table of measurements."""
 _FORMAT = {
@@ -105,10 +103,13 @@ def measurement_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _measurement_errors() -> dict[str, dict[str, float]]:
     """Return the standard deviation of each measurement by kind of structure; the total lordosis is of the spine."""
-    kinds = {kind: {f"{key}_{unit}": measurement_error(key, kind) for key, unit in UNITS.items()} for kind in Kind}
-    errors = {**kinds, SPINE: {"lordosis_l1_s1_deg": measurement_error("lordosis", SPINE)}}
-    known = {kind: {key: value for key, value in row.items() if value is not None} for kind, row in errors.items()}
-    return {kind: row for kind, row in known.items() if row}
+    keys = [(kind.value, name, f"{name}_{unit}") for kind in Kind for name, unit in UNITS.items()]
+    table: dict[str, dict[str, float]] = {}
+    for kind, name, key in [*keys, (SPINE, "lordosis", "lordosis_l1_s1_deg")]:
+        error = measurement_error(name, kind)
+        if error is not None:
+            table.setdefault(kind, {})[key] = error
+    return table
 
 
 def _measurement_dict(measurement: Measurement) -> dict[str, Any]:
