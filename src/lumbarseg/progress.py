@@ -7,6 +7,7 @@ import sys
 from tqdm import tqdm
 
 _TERMINAL_INTERVAL, _PLAIN_INTERVAL = 0.5, 10.0  # seconds between two updates
+_BAR_WITHOUT_TIME_LEFT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
 
 
 class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm has no types
@@ -17,12 +18,15 @@ class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm has no types
     description : what is counted, for example "exams"
     total : how many there are, None where that is not known yet
     initial : how many were done before
+    has_time_left : whether the bar estimates the remaining time from the count
     """
 
     total: int | None
     monitor_interval = 0  # no thread of its own: worker processes are started beside it
 
-    def __init__(self, description: str, total: int | None = None, initial: int = 0) -> None:
+    def __init__(
+        self, description: str, total: int | None = None, initial: int = 0, has_time_left: bool = True
+    ) -> None:
         terminal = sys.stderr.isatty()
         interval = _TERMINAL_INTERVAL if terminal else _PLAIN_INTERVAL
         super().__init__(
@@ -35,6 +39,7 @@ class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm has no types
             delay=interval,
             dynamic_ncols=terminal,
             ncols=None if terminal else 100,
+            bar_format=None if has_time_left else _BAR_WITHOUT_TIME_LEFT,
         )
 
     def advance(self, name: str = "", total: int | None = None) -> None:

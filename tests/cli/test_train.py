@@ -40,6 +40,54 @@ def test_few_cases_begin_with_the_shipped_weights(model_file: Path, data: Path, 
     assert checkpoint.teacher_weights
 
 
+def test_the_initial_weights_are_validated_first(
+    model_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(data), "-o", str(tmp_path / "run"), "--fold", "1/5", *SMALL]) == 0
+    assert "preset: none; initial weights: " in (errors := capsys.readouterr().err)
+    assert errors.count("before training  mean Dice") == 1
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["before"]["step"], result["last"]["step"]) == (0, 1)
+    assert main(["train", str(data), "-o", str(tmp_path / "run"), "--resume", "--steps", "2"]) == 0
+    assert "before training" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["before"] == result["before"]
+
+
+def test_cross_validation_trains_each_fold_once(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["train", str(data), "-o", str(tmp_path / "run"), "--init", "none", "--cross-validate", "2", *SMALL]
+    assert main(run) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1].split()[4] == "2"  # folds in one row
+    assert "<svg" in (tmp_path / "run" / "index.html").read_text()
+    held_out = [
+        {exam["exam"] for exam in json.loads((folder / "result.json").read_text())["best"].get("exams", [])}
+        for folder in (tmp_path / "run" / "fold-1", tmp_path / "run" / "fold-2")
+    ]
+    assert not held_out[0] & held_out[1]
+    assert main(run) == 0
+    assert "training exams" not in capsys.readouterr().err
+    assert main([*run, "--fold", "1/2"]) == 2
+    assert "neither --fold nor --resume" in capsys.readouterr().err
+
+
+def test_an_export_of_a_run_that_has_not_ended_says_so(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(data), "-o", str(run), "--init", "none", "--fold", "1/5", *SMALL]) == 0
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "finished": False}))
+    assert main(["export", str(run), "-o", str(tmp_path / "a.onnx")]) == 0
+    assert "has not ended (step 1 of 1); lumbarseg train --resume continues it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--minutes", "--learning-rate"])
+def test_zero_is_refused(option: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(data), "-o", str(tmp_path / "run"), option, "0"]) == 2
+    assert "must be above 0, not 0" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_nothing_to_begin_with(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["train", str(data), "-o", str(tmp_path / "run"), "--preset", "quick", *SMALL]
     assert main([*arguments, "--fold", "2/5", "--targets", "tissues"]) == 0

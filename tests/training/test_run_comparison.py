@@ -30,6 +30,7 @@ def run_result(fold: str = "", **changes: Any) -> dict[str, Any]:
         "finished": True,
         "settings": {},
         "best": {"score": 0.85, "step": 200, "dice": {"L2": 0.8, "L1": 0.9}, "exams": exams},
+        "before": {"score": 0.6, "step": 0, "dice": {"L2": 0.5, "L1": 0.7}},
         "last": {"score": 0.8, "step": 300, "mixed": 0.0, "dice": {"L2": 0.7, "L1": 0.9}},
         **changes,
     }
@@ -77,9 +78,14 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(json.dumps(values))
     folders = [str(tmp_path / name) for name in ("a", "b", "mine")]
-    assert main(["compare", *folders, "--csv", str(tmp_path / "table.csv")]) == 0
+    (tmp_path / "a" / "history.csv").write_text("step,seconds,loss,rate,score,mixed\n0,1,,,0.6,0\n200,9,,,0.85,0\n")
+    page = tmp_path / "runs.html"
+    assert main(["compare", *folders, "--csv", str(tmp_path / "table.csv"), "--html", str(page)]) == 0
+    assert all(text in page.read_text() for text in ("<svg", "0.800 to 0.900", "mine (not ended)"))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == [*("fine", "segmentation", "2", "2", "8", "4", "30", "9.0", "0.850", "0")]
+    assert lines[1].split() == [
+        *("fine", "segmentation", "2", "2", "8", "4", "30", "9.0", "0.600", "0.850", "0.800", "to", "0.900", "0")
+    ]
     assert lines[2].startswith("mine (not ended)")
     assert lines[-1].split() == ["mine", "0.900", "0.800"]
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))

@@ -11,22 +11,27 @@ from pathlib import Path
 
 from lumbarseg.evaluation.text_tables import align_columns
 from lumbarseg.io import atomic_write
-from lumbarseg.training.history import read_result
+from lumbarseg.report.comparison_page import render_comparison_page
+from lumbarseg.training.history import HISTORY_FILE, History, read_result
 from lumbarseg.training.run_comparison import ComparisonRow, compare_runs, structure_names
 
 from . import console, options
 
 DESCRIPTION = (
-    "Prints for each run its cost and the scores of its best weights on its validation exams: mean Dice, Dice of each\n"
-    "structure, exams with wrong level names. Folds of one experiment share a row, with the means of the folds. The\n"
-    "best weights were selected on the same exams, so the scores are slightly too good: evaluate scores other exams."
+    "Prints for each run its cost and the scores of its best weights on its validation exams: mean Dice before and\n"
+    "after training, with the 95 % interval over patients, Dice of each structure, exams with wrong level names.\n"
+    "Folds of one experiment share a row, with the means of the folds. The best weights were selected on the same\n"
+    "exams, so the scores are slightly too good: evaluate scores other exams."
 )
 EXAMPLE = "lumbarseg compare runs/mine-fold-*"
 
-_HEADER = ("run", "method", "folds", "targets", "exams", "validation", "epochs", "minutes", "mean Dice", "wrong names")
+_HEADER = (
+    *("run", "method", "folds", "targets", "exams", "validation", "epochs", "minutes"),
+    *("before", "mean Dice", "95 %", "wrong names"),
+)
 _CSV_FIELDS = (
     *("name", "method", "target_count", "training_exams", "scored_exams"),
-    *("epochs", "minutes", "mean_dice", "name_errors", "finished"),
+    *("epochs", "minutes", "before", "mean_dice", "name_errors", "finished"),
 )
 
 
@@ -35,29 +40,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of lumbarseg train")
     options.add_shared_options(parser, "--json")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the table and the curves as a page")
 
 
 def run(args: argparse.Namespace) -> int:
     """Read the results of the runs and print them."""
-    rows = compare_runs([(path, read_result(path)) for path in args.runs])
+    rows = read_rows(args.runs)
     if args.csv:
         _write_csv(args.csv, rows)
+    if args.html:
+        write_page(args.html, args.runs)
     if args.json:
         console.print_json({"lines": [asdict(row) for row in rows]})
     else:
-        print("\n".join(_format_tables(rows)))
+        print("\n".join(format_tables(rows)))
     return console.EXIT_OK
 
 
-def _format_tables(rows: Sequence[ComparisonRow]) -> list[str]:
+def read_rows(runs: Sequence[Path]) -> list[ComparisonRow]:
+    """Read the results of runs; folds of one experiment share a row."""
+    return compare_runs([(run, read_result(run)) for run in runs])
+
+
+def write_page(path: Path, runs: Sequence[Path]) -> None:
+    """Write the page that compares runs."""
+    histories = {run.resolve().name: History.read(run / HISTORY_FILE).rows for run in runs}
+    with atomic_write(path) as file:
+        file.write(render_comparison_page(read_rows(runs), histories).encode())
+
+
+def format_tables(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return a table of cost and scores, and one of the Dice of each structure, as lines of text."""
     table = [list(_HEADER)]
     for row in rows:
         name = row.name if row.finished else f"{row.name} (not ended)"
         cost = [f"{row.training_exams:.0f}", str(row.scored_exams), f"{row.epochs:.0f}", f"{row.minutes:.1f}"]
-        mean = "-" if row.mean_dice is None else f"{row.mean_dice:.3f}"
+        before, mean = ("-" if dice is None else f"{dice:.3f}" for dice in (row.before, row.mean_dice))
+        interval = "-" if row.interval is None else "{:.3f} to {:.3f}".format(*row.interval)
         folds, targets = str(len(row.folds) or "-"), str(row.target_count or "all")
-        table.append([name, row.method, folds, targets, *cost, mean, str(row.name_errors)])
+        table.append([name, row.method, folds, targets, *cost, before, mean, interval, str(row.name_errors)])
     lines = align_columns(table, 2)
     names = structure_names(rows)
     if names:

@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     """Export one run, or the mean of several."""
     from lumbarseg.training.export import checkpoint_to_export, export_model
 
+    for folder in args.runs:
+        _warn_of_unfinished_run(folder)
     checkpoints = [checkpoint_to_export(folder, args.last) for folder in args.runs]
     biases = dict(args.bias)
     bias = [biases.get(kind, 0.0) for kind in CLASSES] if biases else None
@@ -58,6 +60,15 @@ def run(args: argparse.Namespace) -> int:
     path = export_model(checkpoints, args.output, details, bias)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return console.EXIT_OK
+
+
+def _warn_of_unfinished_run(run: Path) -> None:
+    """Warn if a run's folder says that it has not ended."""
+    from lumbarseg.training.history import RESULT_FILE, read_result
+
+    if (run / RESULT_FILE).is_file() and not (result := read_result(run))["finished"]:
+        steps = f"step {result['step']} of {result['settings']['steps']}"
+        console.print_warning(f"{run}: this run has not ended ({steps}); lumbarseg train --resume continues it")
 
 
 def _parse_bias(text: str) -> tuple[Kind, float]:

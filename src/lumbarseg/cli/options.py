@@ -67,6 +67,17 @@ def non_negative_int(text: str) -> int:
     return _parse_int(text, 0)
 
 
+def positive_number(text: str) -> float:
+    """Parse a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return number
+
+
 def memory_size_gb(text: str) -> float:
     """Parse a size in gigabytes, 0.5 or more: "8GB", "8" or "6000MB"."""
     number, unit = text.upper().removesuffix("B"), 1.0

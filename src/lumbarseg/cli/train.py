@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lumbarseg.training.presets import PRESETS, SMALL_DATASET_CASES
 from lumbarseg.training.settings import METHODS, NETWORKS, PRECISIONS, TrainingSettings
 
 from . import console, options
 
+if TYPE_CHECKING:
+    from lumbarseg.training.run_options import RunOptions
+
 DESCRIPTION = (
     "Trains on prepared datasets (see: import, phantom). The run's folder holds the last checkpoint, the one with the\n"
     "best validation score (best.pt), a page (index.html), the history and the scores (history.csv, result.json), the\n"
-    "settings and a log for TensorBoard. --resume continues a run that was stopped as if it had never stopped; with\n"
-    "more --epochs, --steps or --minutes it trains longer.\n\n"
+    "settings and a log for TensorBoard. A run from initial weights validates them first: point 0 of page and table.\n"
+    "--resume continues a run that was stopped as if it had never stopped; with more --epochs, --steps or --minutes\n"
+    "it trains longer.\n\n"
     f"With fewer than {SMALL_DATASET_CASES} training cases and without --preset, it fine-tunes the installed model\n"
     "(--init shipped, preset fine); otherwise it trains from scratch. The network learns tissues; level names are\n"
     "counted along the spine, so --targets never changes what L4 is. A tissue that no dataset annotates, and that the\n"
@@ -38,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--resume", action="store_true", help="continue the run in RUN with its settings")
     start.add_argument(
         "--init", default="", metavar="FROM", help="initial weights: shipped, none, a RUN or a model file"
+    )
+    parser.add_argument(
+        "--cross-validate",
+        type=options.positive_int,
+        default=0,
+        metavar="K",
+        help="train K runs in RUN/fold-1 ... RUN/fold-K, each validated on other patients, and compare them in RUN; "
+        "repeated, it goes on",
     )
     for name, keywords in _SETTING_OPTIONS.items():
         parser.add_argument(name, default=argparse.SUPPRESS, **keywords)
@@ -68,7 +80,11 @@ _SETTING_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--epochs": {"type": options.positive_int, "metavar": "E", "help": "passes over the training slices"},
     "--steps": {"type": options.positive_int, "metavar": "S", "help": "steps in all, instead of --epochs"},
-    "--minutes": {"type": float, "metavar": "M", "help": "time limit; the learning rate falls with the time"},
+    "--minutes": {
+        "type": options.positive_number,
+        "metavar": "M",
+        "help": "time limit, validations included; the learning rate falls with the time",
+    },
     "--patience": {
         "type": options.non_negative_int,
         "metavar": "P",
@@ -83,7 +99,7 @@ _SETTING_OPTIONS: dict[str, dict[str, Any]] = {
         "help": "samples per step, of all processes together",
     },
     "--crop-size": {"type": options.positive_int, "metavar": "C", "help": "width of a sample in mm"},
-    "--learning-rate": {"type": float, "metavar": "R", "help": "highest learning rate"},
+    "--learning-rate": {"type": options.positive_number, "metavar": "R", "help": "highest learning rate"},
     "--sampling-weights": {"type": float, "nargs": "+", "metavar": "W", "help": "share of the samples per dataset"},
     "--precision": {"choices": PRECISIONS, "help": "number format of the network (default: auto)"},
     "--threads": {"type": options.non_negative_int, "metavar": "N", "help": "for arithmetic; 0: one per core"},
@@ -114,9 +130,33 @@ def run(args: argparse.Namespace) -> int:
 
     values = vars(args)
     changes = {f.name: values[f.name] for f in fields(TrainingSettings) if f.name in values}
-    path = run_training(
-        RunOptions(args.datasets, args.output, args.resume, args.preset, args.init, changes), update_run_page
-    )
+    run_options = RunOptions(args.datasets, args.output, args.resume, args.preset, args.init, changes)
+    try:
+        if args.cross_validate:
+            return _cross_validate(run_options, args)
+        path = run_training(run_options, update_run_page)
+    except KeyboardInterrupt:
+        again = "the same command goes on" if args.cross_validate else "the same command with --resume goes on"
+        console.print_error(f"interrupted; {again} from the last checkpoint in {args.output}")
+        return console.EXIT_INTERRUPTED
     if is_main_process():
         print(f"{path}\n{args.output / PAGE_FILE}\nnext: lumbarseg export {args.output} -o {args.output.name}.onnx")
+    return console.EXIT_OK
+
+
+def _cross_validate(run_options: RunOptions, args: argparse.Namespace) -> int:
+    """Train one run for each fold, and compare them."""
+    from lumbarseg.training.cross_validation import cross_validate
+    from lumbarseg.training.distributed import is_main_process
+
+    from .compare import format_tables, read_rows, write_page
+    from .run_page import PAGE_FILE, update_run_page
+
+    if args.resume or "fold" in args or args.cross_validate < 2:
+        args.usage_error("--cross-validate takes 2 folds or more, and neither --fold nor --resume")
+    folders = list(cross_validate(run_options, args.cross_validate, update_run_page))
+    if is_main_process():
+        write_page(args.output / PAGE_FILE, folders)
+        print("\n".join(format_tables(read_rows(folders))))
+        print(args.output / PAGE_FILE)
     return console.EXIT_OK

@@ -71,6 +71,7 @@ def _key_numbers_html(result: RunResult) -> str:
     step = f", step {best['step']}" if best else ""
     return html.key_numbers(
         [
+            ("mean Dice before training", _format_score(result.get("before", {}).get("score"))),
             (f"best mean Dice{step}", _format_score(best.get("score"))),
             ("exams with confused level names", f"{confused} of {len(validated)}"),
             ("exams for training + validation", f"{exams['train']} + {exams['held_out']}"),
@@ -117,14 +118,14 @@ def _structures_by_kind(result: RunResult) -> dict[str, list[str]]:
 
 
 def _structures_html(result: RunResult) -> str:
-    best, last = result["best"].get("dice", {}), result["last"].get("dice", {})
+    before, best, last = (result.get(when, {}).get("dice", {}) for when in ("before", "best", "last"))
     if not last:
         return '<p class="quiet">No scores: there are no validation exams, or none was validated yet.</p>\n'
     rows = [
-        (html.coloured_name(name), _format_score(best.get(name)), _format_score(last.get(name)))
+        (html.coloured_name(name), *(_format_score(dice.get(name)) for dice in (before, best, last)))
         for name in dict.fromkeys((*best, *last))
     ]
-    table = html.table(("Dice", "best step", "last validation"), rows, css_class="narrow")
+    table = html.table(("Dice", "before", "best step", "last validation"), rows, css_class="narrow")
     return f"<h2>Structures</h2>\n{table}"
 
 

@@ -15,7 +15,7 @@ from lumbarseg.progress import ProgressBar
 from .checkpoint import BEST_FILE, CHECKPOINT_FILE, BestValidation
 from .data import TrainingData, describe_limits
 from .deepedit import add_empty_click_channels
-from .history import HISTORY_FILE, LOG_INTERVAL, RESULT_FILE, History, dice_by_structure
+from .history import HISTORY_FILE, LOG_INTERVAL, RESULT_FILE, History, Row, dice_by_structure
 from .sampling import Batch
 from .state import TrainingState, create_checkpoint
 from .tensorboard_log import TensorBoardLog
@@ -38,12 +38,17 @@ class RunRecorder:
         self.log = TensorBoardLog(run_folder / _LOG_FOLDER, state.step)
         processes = state.process_group.world_size
         suffix = f", {processes} processes" if processes > 1 else ""
+        preset, init = state.details.get("preset"), state.details.get("init", {}).get("file")
+        _print(f"preset: {preset or 'none'}; initial weights: {init or 'none, from scratch'}")
         _print(f"{data.exam_counts}; {state.precision} on {state.device}{suffix}")
         for line in describe_limits(data):
             _print(line)
-        self.progress = ProgressBar("steps", state.settings.steps, state.step)
+        self.progress = ProgressBar("steps", state.settings.steps, state.step, has_time_left=False)
         self.saved_at = time.monotonic()
-        self.start = self.saved_at - state.elapsed_seconds
+        self.start, self.run_start = self.saved_at - state.elapsed_seconds, self.saved_at
+        self.validation_seconds = 0.0  # that the latest validation took
+        if state.step == 0 and init and data.val:
+            self._write_and_report(False, self._validate_and_keep_best())
 
     def close(self) -> None:
         """End the progress bar and close the log."""
@@ -54,9 +59,9 @@ class RunRecorder:
         """Record a step; return whether it was the last one."""
         state, settings = self.state, self.state.settings
         state.elapsed_seconds = time.monotonic() - self.start
-        self.progress.advance(f"loss {loss:.4f}")
+        self.progress.advance(f"loss {loss:.4f}, {self._format_remaining_time()} left")
         values = {"loss": loss, "rate": settings.learning_rate_at(state.step - 1, state.elapsed_seconds)}
-        last = settings.fraction_done(state.step, state.elapsed_seconds) >= 1
+        last = self._is_over()
         validation_due = bool(self.data.val) and (last or state.step % settings.validation_interval == 0)
         if state.step % LOG_INTERVAL == 0:
             self.log.log_scalars(state.step, values)
@@ -65,7 +70,7 @@ class RunRecorder:
         worst: tuple[WorstCase, ...] = ()
         if validation_due:
             worst = self._validate_and_keep_best()
-            last = last or 0 < settings.patience <= state.best_validation.waited
+            last = last or 0 < settings.patience <= state.best_validation.waited or self._is_over()
         if last or state.step % settings.image_interval == 0:
             images = add_empty_click_channels(batch[0], state.spec.inputs)
             self.log.log_predictions(state.step, state.ema_network(), (images, batch[1]), self.data.codec)
@@ -74,6 +79,23 @@ class RunRecorder:
         if last or time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
             self.save_checkpoint()
         return last
+
+    def _is_over(self) -> bool:
+        """Return whether all steps are done, or the time is up but for the validation of the last step."""
+        self.state.elapsed_seconds = time.monotonic() - self.start
+        seconds = self.state.elapsed_seconds + self.validation_seconds
+        return self.state.settings.fraction_done(self.state.step, seconds) >= 1
+
+    def _format_remaining_time(self) -> str:
+        """Return the remaining time by steps, time limit and validations; with patience, the longest."""
+        state, settings = self.state, self.state.settings
+        done = max(1, state.step - self.progress.initial)
+        steps_per_second = done / max(1e-6, time.monotonic() - self.run_start)
+        seconds = (settings.steps - state.step) / steps_per_second
+        if settings.minutes:
+            seconds = min(seconds, 60 * settings.minutes - state.elapsed_seconds)
+        bound = "at most " if settings.patience and self.data.val else ""
+        return f"{bound}{ProgressBar.format_interval(max(0.0, seconds))}"
 
     def save_checkpoint(self) -> None:
         """Write the history and the checkpoint."""
@@ -85,7 +107,9 @@ class RunRecorder:
         """Validate, record the scores and keep the best weights; return the worst exams of a new best score."""
         state = self.state
         model = TorchPredictor(create_checkpoint(state, self.data).card(), state.ema_network(), state.precision)
+        started = time.monotonic()
         report = validate(model, self.data.val, self.data.targets)
+        self.validation_seconds = time.monotonic() - started
         first = not self.history.validations()
         self._record_scores(report)
         if report.mean_dice > state.best_validation.score:
@@ -105,8 +129,16 @@ class RunRecorder:
                 label = f"{name} {structure}"
                 self.log.log_scalars(step, {f"dice/{label}": dice, f"volume ratio/{label}": ratio})
         self.log.log_scalars(step, {"score": score})
-        self.history.add(step, {"score": score, "mixed": len(report.name_errors), **report.dice_by_structure()})
-        _print(f"step {step}  {report.summary_line}")
+        self.history.add(
+            step,
+            {
+                "seconds": self.state.elapsed_seconds,
+                "score": score,
+                "mixed": len(report.name_errors),
+                **report.dice_by_structure(),
+            },
+        )
+        _print(f"{f'step {step}' if step else 'before training'}  {report.summary_line}")
 
     def _write_and_report(self, finished: bool, worst: tuple[WorstCase, ...]) -> None:
         self.history.write(self.folder / HISTORY_FILE)
@@ -120,8 +152,8 @@ def _print(text: str) -> None:
 
 
 def summarize_run(state: TrainingState, data: TrainingData, history: History, finished: bool) -> dict[str, Any]:
-    """Return the content of result.json; `best` is the best validation, `last` the latest one."""
-    settings, best = state.settings, asdict(state.best_validation)
+    """Return the content of result.json; `before` is the validation of the initial weights, `last` the latest one."""
+    settings, best, rows = state.settings, asdict(state.best_validation), history.validations()
     del best["waited"]
     return {
         "preset": state.details.get("preset", ""),
@@ -140,16 +172,13 @@ def summarize_run(state: TrainingState, data: TrainingData, history: History, fi
         "finished": finished,
         "precision": state.precision,
         "device": str(state.device),
-        "best": best if best["step"] else {},
-        "last": _last_validation(history),
+        "before": _validation(rows[0]) if rows and not rows[0]["step"] else {},
+        "best": best if best["exams"] else {},
+        "last": _validation(rows[-1]) if rows else {},
         "settings": settings.to_dict(),
     }
 
 
-def _last_validation(history: History) -> dict[str, Any]:
-    rows = history.validations()
-    if not rows:
-        return {}
-    row = rows[-1]
+def _validation(row: Row) -> dict[str, Any]:
     numbers: dict[str, Any] = {name: row[name] for name in ("score", "mixed", "seconds") if name in row}
     return {"step": int(row["step"]), **numbers, "dice": dice_by_structure(row)}

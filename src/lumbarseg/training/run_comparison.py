@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lumbarseg.metrics.bootstrap import bootstrap_mean
 from lumbarseg.metrics.structure_names import anatomical_sort_key
 
 RunResult = Mapping[str, Any]
@@ -23,8 +24,9 @@ class ComparisonRow:
 
     target_count : 0 for everything that is annotated; training_exams : mean of the folds; scored_exams : of all folds
     together; dice : of each structure; mean_dice : over the exams. Both are means of the folds at their best
-    validation, empty or None without validation exams. name_errors : exams with wrong level names; finished : whether
-    each run has ended
+    validation, empty or None without validation exams. interval : 95 % of the mean over exams, resampling patients;
+    before : mean Dice of the initial weights, None from scratch; name_errors : exams with wrong level names;
+    finished : whether each run has ended
     """
 
     name: str
@@ -38,6 +40,8 @@ class ComparisonRow:
     minutes: float
     dice: dict[str, float]
     mean_dice: float | None
+    interval: tuple[float, float] | None
+    before: float | None
     name_errors: int
     finished: bool
 
@@ -68,6 +72,7 @@ def _comparison_row(experiment: Sequence[tuple[Path, RunResult]]) -> ComparisonR
     first = results[0]
     validations = [v for r in results if (v := r["best"] if "score" in r["best"] else r["last"])]
     scores = [validation["score"] for validation in validations]
+    before = [r["before"]["score"] for r in results if r.get("before")]
     names = sorted({name for validation in validations for name in validation["dice"]}, key=anatomical_sort_key)
     folder_name = experiment[0][0].resolve().name if len(experiment) == 1 else ""
     return ComparisonRow(
@@ -82,6 +87,8 @@ def _comparison_row(experiment: Sequence[tuple[Path, RunResult]]) -> ComparisonR
         minutes=_mean(result["minutes"] for result in results),
         dice={name: _mean(v["dice"][name] for v in validations if name in v["dice"]) for name in names},
         mean_dice=_mean(scores) if scores else None,
+        interval=_interval([exam for validation in validations for exam in validation.get("exams", ())]),
+        before=_mean(before) if before else None,
         name_errors=sum(_name_error_count(validation) for validation in validations),
         finished=all(result["finished"] for result in results),
     )
@@ -96,6 +103,13 @@ def _name_error_count(validation: RunResult) -> int:
     if "exams" in validation:
         return sum(bool(exam["wrong"]) for exam in validation["exams"])
     return int(validation.get("mixed", 0))
+
+
+def _interval(exams: Sequence[RunResult]) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean Dice over exams; results from before 0.2.0 name no patients."""
+    patients = [exam.get("patient", exam["exam"]) for exam in exams]
+    estimate = bootstrap_mean([exam["dice"] for exam in exams], patients)
+    return None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lumbarseg.datasets.dataset import Dataset, read_case
 from lumbarseg.datasets.label_table import LabelTable
+from lumbarseg.datasets.splits import patient_id
 from lumbarseg.errors import SegmentError
 from lumbarseg.metrics.overlap import StructureScore, find_wrong_names, score_structures
 from lumbarseg.segmentation import segment
@@ -31,6 +32,7 @@ class ValidationExam:
     """A validation exam. dataset_index: of its dataset; labels: (I, J, K) uint8, values of `table`."""
 
     name: str
+    patient: str
     dataset_index: int
     image: Volume
     labels: Array
@@ -42,6 +44,7 @@ class CaseStructureScore:
     """One structure of one exam. dice: by name; volume_ratio: predicted to annotated volume."""
 
     exam: str
+    patient: str
     dataset_index: int
     name: str
     dice: float
@@ -53,13 +56,20 @@ class ExamScore:
     """One exam. dice: mean over its structures; wrong: level names that are wrong, "L4 as L5"."""
 
     exam: str
+    patient: str
     dataset_index: int
     dice: float
     wrong: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the score as a row of result.json."""
-        return {"exam": self.exam, "group": self.dataset_index, "dice": self.dice, "wrong": self.wrong}
+        return {
+            "exam": self.exam,
+            "patient": self.patient,
+            "group": self.dataset_index,
+            "dice": self.dice,
+            "wrong": self.wrong,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +119,9 @@ class ValidationReport:
 
     def exam_scores(self) -> list[ExamScore]:
         """Return the score of each exam."""
-        dices: dict[tuple[str, int], list[float]] = {}
+        dices: dict[tuple[str, str, int], list[float]] = {}
         for row in self.scores:
-            dices.setdefault((row.exam, row.dataset_index), []).append(row.dice)
+            dices.setdefault((row.exam, row.patient, row.dataset_index), []).append(row.dice)
         return [ExamScore(*key, _mean(values), self.name_errors.get(key[0], [])) for key, values in dices.items()]
 
 
@@ -124,7 +134,8 @@ def load_validation_exams(datasets: Sequence[Dataset], max_per_dataset: int) -> 
             cases = [cases[i] for i in np.linspace(0, len(cases) - 1, max_per_dataset).astype(int)]
         for case in cases:
             image, labels = read_case(case)
-            exams.append(ValidationExam(case.name, index, image, *make_zones_explicit(labels.array, case.label_table)))
+            labels_and_table = make_zones_explicit(labels.array, case.label_table)
+            exams.append(ValidationExam(case.name, patient_id(case), index, image, *labels_and_table))
     return exams
 
 
@@ -137,7 +148,7 @@ def validate(model: TorchPredictor, exams: Sequence[ValidationExam], targets: Ta
         prediction = _segment_or_empty(model, exam)
         rows = list(_score_exam(prediction, exam, targets))
         own = [
-            CaseStructureScore(exam.name, exam.dataset_index, row.name, row.dice, row.volume_ratio)
+            CaseStructureScore(exam.name, exam.patient, exam.dataset_index, row.name, row.dice, row.volume_ratio)
             for row in rows
             if row.dice is not None and row.volume_ratio is not None
         ]
