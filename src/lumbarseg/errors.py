@@ -17,6 +17,22 @@ A message is one line for a person: which file, what is wrong, what to do.
 
 from __future__ import annotations
 
+import errno
+
+_SYSTEM_REASONS = {
+    errno.ENOENT: "not found; check the path",
+    errno.EACCES: "no permission; change it, or work on a copy",
+    errno.EPERM: "no permission; change it, or work on a copy",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENOSPC: "the disk is full; make room, or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; make room, or choose another folder",
+    errno.EFBIG: "the file would be larger than the system allows; choose another folder",
+    errno.EISDIR: "it is a folder, not a file",
+    errno.ENOTDIR: "part of the path is a file, not a folder; check the path",
+    errno.EEXIST: "part of the path is a file, not a folder; check the path",
+    errno.ENAMETOOLONG: "the name is too long for the system; choose a shorter one",
+}
+
 
 class LumbarsegError(Exception):
     """The root of everything this package raises on purpose."""
@@ -78,12 +94,18 @@ def printable_line(text: object) -> str:
     return "".join(c if c.isprintable() else "?" for c in single_line)
 
 
+def describe_system_error(error: OSError) -> str:
+    """Return what is wrong and what to do, for the usual errors of files; else the system's words."""
+    return _SYSTEM_REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
 def describe_error(error: BaseException) -> str:
     """Return one line that says what failed: with the file where one is known, and the system's reason."""
     if isinstance(error, MemoryError):
         return "not enough memory for this; close other programs, use fewer --jobs or a smaller exam"
     if isinstance(error, OSError) and error.strerror:
-        return printable_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        reason = describe_system_error(error)
+        return printable_line(f"{error.filename}: {reason}" if error.filename else reason)
     return printable_line(error)
 
 

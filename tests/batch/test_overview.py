@@ -71,6 +71,14 @@ def test_a_refused_exam_stands_first_until_it_can_be_read(model: Path, tmp_path:
     assert "error" not in json.loads((out / "e01_report.json").read_text())
 
 
+def test_a_wrong_option_is_no_longer_listed_once_the_exam_is_segmented(model: Path, tmp_path: Path) -> None:
+    out, exams = tmp_path / "out", easy.exams(tmp_path / "in", 2)
+    assert run(model, out, *exams, options=("--series", "T2")) == 1
+    assert "leave out --series" in (out / "index.html").read_text(encoding="utf-8")
+    assert run(model, out, *exams) == 0
+    assert linked_names(out) == {"e00_report.html", "e01_report.html"}
+
+
 def test_a_failure_keeps_the_result_of_an_earlier_run(model: Path, tmp_path: Path) -> None:
     out, exams = tmp_path / "out", easy.exams(tmp_path / "in", 2)
     assert run(model, out, tmp_path / "in") == 0

@@ -169,6 +169,15 @@ def workers(request: pytest.FixtureRequest) -> Iterator[tuple[list[str], int | N
     cluster.wait()
 
 
+def test_a_table_that_cannot_be_written_is_one_line_before_anything_is_computed(
+    batch_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command_line(batch_copy, "--overwrite", "--table", str(batch_copy / "m.onnx" / "t.csv"))) == 1
+    output, errors = capsys.readouterr()
+    assert (output, errors.count("\n")) == ("", 1)
+    assert "part of the path is a file, not a folder; check the path" in errors
+
+
 def test_workers_give_the_same_results(
     workers: tuple[list[str], int | None], batch_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND; see lumbarseg --help"),
+        (["--verison"], "unknown argument --verison; did you mean --version?; see lumbarseg --help"),
         (["sgment"], "did you mean segment?"),
         (["segment"], "the following arguments are required: EXAM; see lumbarseg segment --help"),
         (["segment", "x.nii.gz"], "-o DIR is missing"),
@@ -66,6 +67,14 @@ def test_wrong_usage_is_one_line_with_a_suggestion(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lumbarseg: error: ")
     assert message in line
+
+
+def test_a_file_without_permission_is_one_line_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(info, "run", _Raise(PermissionError(13, "Permission denied", "exam.nii.gz")))
+    assert main(["info", "exam.nii.gz"]) == 1
+    assert capsys.readouterr().err == "lumbarseg: error: exam.nii.gz: no permission; change it, or work on a copy\n"
 
 
 def test_levels_formats_and_schemes_are_case_insensitive() -> None:
@@ -93,7 +102,7 @@ class _Raise:
     [
         (ValueError("odd"), 1, "a fault of this program: ValueError: odd"),
         (MemoryError(), 1, "not enough memory"),
-        (OSError(28, "No space left on device", "out/x.json"), 1, "out/x.json: No space left on device"),
+        (OSError(28, "No space left on device", "out/x.json"), 1, "out/x.json: the disk is full; make room"),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 1, "this command needs torch: pip install"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],

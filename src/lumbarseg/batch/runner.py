@@ -72,7 +72,8 @@ class BatchRun:
                 from .remote_exams import fetched_exams
 
                 sources, folder = stack.enter_context(fetched_exams(options))
-            _try_to_write(folder, _MIN_FREE_BYTES)  # before anything is computed
+            for target in (folder, *([options.table.parent] if options.table else [])):
+                _try_to_write(target, _MIN_FREE_BYTES)  # before anything is computed
             log = stack.enter_context(open_json_lines(options.jsonl)) if options.jsonl else None
             jobs = list(find_jobs(sources, folder, options, self.notes))
             self.exam_count, by_name = len(jobs), {job.name: job for job in jobs}

@@ -89,6 +89,10 @@ def write_overview(
         if "measurements" in files:
             write_csv(rows, MEASUREMENT_COLUMNS, files["measurements"])
         deque(rows, maxlen=0)
+        segmented = {entry.exam for entry in entries if not entry.error}
+        entries = [
+            entry for entry in entries if not entry.error or entry.exam in {*errors} or entry.exam not in segmented
+        ]
         if "index" in files:
             with atomic_write(files["index"]) as file:
                 file.write(render_index(entries).encode("utf-8", "backslashreplace"))

@@ -53,7 +53,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         epilog="lumbarseg COMMAND --help lists the options of a command, with an example. First try: lumbarseg demo",
     )
     parser.add_argument("--version", action="version", version=f"lumbarseg {lumbarseg.__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (file, summary) in COMMANDS.items():
         if name != command:
             subparsers.add_parser(name, help=summary)
@@ -75,11 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.use_safe_encoding()
     argv = sys.argv[1:] if argv is None else argv
     try:
-        args, unknown = build_parser(next((word for word in argv if not word.startswith("-")), None)).parse_known_args(
-            argv
-        )
+        parser = build_parser(next((word for word in argv if not word.startswith("-")), None))
+        args, unknown = parser.parse_known_args(argv)
+        usage_error = getattr(args, "usage_error", parser.error)
         if unknown:
-            args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
+            usage_error(f"unrecognized arguments: {' '.join(unknown)}")
+        if not args.command:
+            usage_error("the following arguments are required: COMMAND")
         code: int = args.run(args)
         if sys.stdout:  # None where it is closed
             sys.stdout.flush()

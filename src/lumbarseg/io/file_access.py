@@ -12,23 +12,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lumbarseg.errors import FileError
+from lumbarseg.errors import FileError, describe_system_error
 
 from . import archives
-
-_REASONS = {
-    errno.ENOENT: "not found; check the path",
-    errno.EACCES: "no permission; change it, or work on a copy",
-    errno.EPERM: "no permission; change it, or work on a copy",
-    errno.EROFS: "the disk is read-only; choose another folder",
-    errno.ENOSPC: "the disk is full; make room, or choose another folder",
-    errno.EDQUOT: "the disk quota is used up; make room, or choose another folder",
-    errno.EFBIG: "the file would be larger than the system allows; choose another folder",
-    errno.EISDIR: "it is a folder, not a file",
-    errno.ENOTDIR: "part of the path is a file, not a folder; check the path",
-    errno.EEXIST: "part of the path is a file, not a folder; check the path",
-    errno.ENAMETOOLONG: "the name is too long for the system; choose a shorter one",
-}
 
 _ANNEX_LINK = "a git-annex link without its content; fetch it with: git annex get"
 _JSON_ESCAPE = "backslashreplace"  # names that are not UTF-8 have lone surrogates, written as \\udcNN like JSON does
@@ -46,7 +32,7 @@ def to_file_error(path: Path, error: OSError, verb: str = "read") -> FileError:
         is_annex = ".git/annex" in os.readlink(path).replace("\\", "/")
         reason = _ANNEX_LINK if is_annex else "a link to a file that does not exist; copy the file, not the link"
     else:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        reason = describe_system_error(error)
     return FileError(f"{path}: cannot be {verb}: {reason}")
 
 
