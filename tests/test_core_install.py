@@ -49,7 +49,9 @@ def test_demo_and_segment_run_without_torch_and_without_network(tmp_path: Path) 
     (exam,) = json.loads(segmented.stdout)["exams"]
     assert {Path(path).name for path in exam["files"].values()} == {
         "demo_labels.nii.gz",
+        "demo_report.html",
         "demo_report.json",
+        "demo_measurements.csv",
         "demo.png",
     }
     assert all(Path(path).stat().st_size > 0 for path in exam["files"].values())

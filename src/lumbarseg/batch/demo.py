@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,39 +11,35 @@ from typing import Any
 import numpy as np
 
 from lumbarseg.anatomy import STRUCTURES, Kind, structure_by_name
-from lumbarseg.inference import Model, default_model_path
-from lumbarseg.io import LoadedExam, atomic_write, write_image, write_json, write_labels
+from lumbarseg.errors import SegmentError
+from lumbarseg.io import atomic_write, read_labels, write_image, write_labels
 from lumbarseg.metrics.overlap import StructureScore, score_structures
 from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.report.exam_page import render_exam_page
-from lumbarseg.segmentation import segment
 from lumbarseg.volume import Volume
 
-from .exam_result import SUMMARY_KEYS
-from .exam_task import StageTimer, describe_segmentation
-from .options import ExamOptions
-from .output_formats import SegmentedExam, output_paths, write_outputs
+from .exam_result import ExamResult
+from .options import BatchOptions
+from .runner import BatchRun
 
 _VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # field of view from foot to head, and its part below the middle of L5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class DemoResult:
-    """The demo exam, its segmentation, and scores of the structures that are completely in view.
+    """The result of the demo exam, and scores of the structures that are completely in view.
 
     cut_off: names of the structures that the edge of the field of view cuts off. files: written files by their kind.
     """
 
-    segmented: SegmentedExam
+    result: ExamResult
     scores: Sequence[StructureScore]
     cut_off: Sequence[str]
-    files: dict[str, Path]
+    files: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values for JSON."""
-        summary = {key: self.segmented.report[key] for key in SUMMARY_KEYS}
-        files = {name: str(path) for name, path in self.files.items()}
-        return {"files": files, **summary, "scores": [score.to_dict() for score in self.scores]}
+        return {"files": self.files, **self.result.summary, "scores": [score.to_dict() for score in self.scores]}
 
     def dice_lines(self) -> list[str]:
         """Return one line of text per kind of structure: how many there are, and their mean Dice."""
@@ -56,32 +52,24 @@ class DemoResult:
 
 
 def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> DemoResult:
-    """Render a synthetic exam, segment it and write exam, ground truth, results and report page to a folder."""
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(Model.load, model_path or default_model_path(), device)
-        phantom = synthetic_exam(seed)
-    files = {"exam": folder / "demo.nii.gz", "truth": folder / "demo_truth.nii.gz"}
-    write_image(phantom.image, files["exam"])
-    write_labels(phantom.labels, files["truth"])
-    exam = LoadedExam(phantom.image, [], {"format": "synthetic", "seed": seed}, files["exam"])
-    model = loading.result()
-    segmentation = segment(exam.volume, model)
-    segmented = describe_segmentation("demo.nii.gz", exam, segmentation, model, ExamOptions(), StageTimer())
-    files |= output_paths(folder, "demo") | {"page": folder / "demo_report.html"}
-    write_outputs(segmented, exam, {name: files[name] for name in ("labels", "picture")})
-    write_json(files["report"], segmented.report)
+    """Render a synthetic exam, segment it as a batch of one, and add its scores to the report page; SegmentError."""
+    phantom = synthetic_exam(seed)
+    exam, truth = folder / "demo.nii.gz", folder / "demo_truth.nii.gz"
+    write_image(phantom.image, exam)
+    write_labels(phantom.labels, truth)
+    (result,) = BatchRun(BatchOptions((exam,), folder, model=model_path, device=device, overwrite=True)).run()
+    if result.error:
+        raise SegmentError(result.error)
+    files = {name: Path(path) for name, path in result.files.items()}
     cut_off = _names_at_the_edge(phantom.labels)
-    rows = score_structures(segmentation.labels.array, phantom.labels.array)
+    rows = score_structures(read_labels(files["labels"]).array, phantom.labels.array)
     scores = [row for row in rows if row.dice is not None and row.name not in cut_off]
-    page = render_exam_page(
-        segmented.report,
-        [segmented.picture] if segmented.picture else [],
-        [score.to_dict() for score in scores],
-        files["labels"].name,
-    )
-    with atomic_write(files["page"]) as file:
-        file.write(page.encode())
-    return DemoResult(segmented, scores, cut_off, files)
+    report = json.loads(files["report"].read_text(encoding="utf-8"))
+    pictures = [files["picture"].read_bytes()] if files["picture"].exists() else []
+    page = render_exam_page(report, pictures, [score.to_dict() for score in scores], files["labels"].name)
+    with atomic_write(files["html"]) as file:
+        file.write(page.encode("utf-8", "backslashreplace"))
+    return DemoResult(result, scores, cut_off, {"exam": str(exam), "truth": str(truth), **result.files})
 
 
 def _names_at_the_edge(labels: Volume) -> list[str]:

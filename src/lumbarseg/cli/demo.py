@@ -27,13 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and print its result."""
-    result = run_demo(args.output, args.seed, args.model, args.device)
+    demo = run_demo(args.output, args.seed, args.model, args.device)
     if args.json:
-        console.print_json(result.to_dict())
-    else:
-        print("\n  ".join(["a synthetic exam, segmented:", *result.segmented.text_lines(), *result.dice_lines()]))
-        files = result.files
-        print(
-            f"report: {files['page']}\npicture: {files['picture']}\nlabels: {files['labels']}, beside the ground truth"
-        )
+        console.print_json(demo.to_dict())
+        return console.EXIT_OK
+    print("\n  ".join(["a synthetic exam, segmented:", *demo.result.text_lines, *demo.dice_lines()]))
+    print(f"report: {demo.files['html']}\npicture: {demo.files['picture']}")
+    print(f"labels: {demo.files['labels']}, beside the ground truth")
     return console.EXIT_OK

@@ -123,37 +123,8 @@ def run(args: argparse.Namespace) -> int:
     from lumbarseg.batch.runner import BatchRun  # the libraries: half a second that --help need not wait for
 
     batch = BatchRun(_batch_options(args))
+    bar = console.progress_bar("exams") if args.json else None
     console.print_status("segmenting ...")
-    start = time.monotonic()
-    _print_results(batch, args.json)
-    seconds = timedelta(seconds=round(time.monotonic() - start))
-    if batch.not_started:
-        many = f"{len(batch.not_started)} exams were" if len(batch.not_started) > 1 else "1 exam was"
-        console.print_error(
-            f"{args.output}: the disk is full: {many} not started; make room and run it again, it goes on"
-        )
-    timings = _timings(batch) if args.timings else {}
-    if args.json:
-        extra = {"overview": batch.overview, "timings": timings}
-        console.print_json({"exams": batch.rows()} | {name: value for name, value in extra.items() if value})
-    else:
-        lines = [f"{batch.summary()} in {seconds}"] if batch.exam_count > 1 else []
-        lines += [f"all exams of {args.output}: {'  '.join(batch.overview.values())}"] if batch.overview else []
-        lines += [f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()]
-        if lines:
-            console.print_text("\n".join(lines))
-    if batch.log_failure:
-        return console.print_error(batch.log_failure)
-    if any(result.error for result in batch.results):
-        return console.EXIT_ERROR
-    if any(result.summary["warnings"] for result in batch.results):
-        return console.EXIT_ERROR if args.strict else console.EXIT_WARNINGS
-    return console.EXIT_OK
-
-
-def _print_results(batch: BatchRun, as_json: bool) -> None:
-    """Segment every exam; print each result when it is there, or a progress bar, and notes."""
-    bar = console.progress_bar("exams") if as_json else None
     start = time.monotonic()
     for number, result in enumerate(batch.run(), start=1):
         _print_notes(batch)
@@ -161,7 +132,7 @@ def _print_results(batch: BatchRun, as_json: bool) -> None:
             bar.advance(total=batch.exam_count)
         if result.error and result.was_started:
             console.print_error(result.error)
-        elif not result.error and not as_json:
+        elif not result.error and not args.json:
             progress = f" ({number} of {batch.exam_count})" if batch.exam_count > 1 else ""
             lines = [f"{result.exam}{progress}", *result.text_lines, "  ".join(result.files.values())]
             console.print_text("\n  ".join(lines))
@@ -171,6 +142,33 @@ def _print_results(batch: BatchRun, as_json: bool) -> None:
     if bar is not None:
         bar.close()
     _print_notes(batch)
+    _print_summary(batch, args, timedelta(seconds=round(time.monotonic() - start)))
+    if batch.log_failure:
+        return console.print_error(batch.log_failure)
+    if any(result.error for result in batch.results):
+        return console.EXIT_ERROR
+    if any(result.summary["warnings"] for result in batch.results):
+        return console.EXIT_ERROR if args.strict else console.EXIT_WARNINGS
+    return console.EXIT_OK
+
+
+def _print_summary(batch: BatchRun, args: argparse.Namespace, duration: timedelta) -> None:
+    """Print what became of all exams: as JSON, or as text where there are several."""
+    if batch.not_started:
+        many = f"{len(batch.not_started)} exams were" if len(batch.not_started) > 1 else "1 exam was"
+        console.print_error(
+            f"{args.output}: the disk is full: {many} not started; make room and run it again, it goes on"
+        )
+    timings = _timings(batch) if args.timings else {}
+    if args.json:
+        extra = {"overview": batch.overview, "timings": timings}
+        console.print_json({"exams": batch.rows()} | {name: value for name, value in extra.items() if value})
+        return
+    lines = [f"{batch.summary()} in {duration}"] if batch.exam_count > 1 else []
+    lines += [f"all exams of {args.output}: {'  '.join(batch.overview.values())}"] if batch.overview else []
+    lines += [f"{name:10s} {seconds:7.3f} s" for name, seconds in timings.items()]
+    if lines:
+        console.print_text("\n".join(lines))
 
 
 def _print_notes(batch: BatchRun) -> None:
