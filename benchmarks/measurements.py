@@ -79,7 +79,7 @@ def add_differences(differences: Differences, measured: Values, reference: Value
             differences[kind, name].append(value - reference[structure, kind, name])
 
 
-def name_by_overlap(labels: Array, meaning: Mapping[int, Kind], named: Array) -> Array:
+def name_by_overlap(labels: Array, meaning: Mapping[int, Kind], other: Array) -> Array:
     """Return a label map with the labels of another one: each structure gets that which it overlaps most.
 
     So wrong names do not count. A value that stands for all bodies or discs is taken apart into components; a structure
@@ -87,17 +87,17 @@ def name_by_overlap(labels: Array, meaning: Mapping[int, Kind], named: Array) ->
 
     Parameters
     ----------
-    labels, named : (I, J, K) on one grid
+    labels, other : (I, J, K) on one grid
     meaning : kind of each value of `labels` that is used
     """
-    renamed = np.zeros_like(named)
+    renamed = np.zeros_like(other)
     for kind in sorted(set(meaning.values())):
-        values = [value for value, other in meaning.items() if other is kind]
+        values = [value for value, item_kind in meaning.items() if item_kind is kind]
         parts: Iterable[Array] = (labels == value for value in values)
         if kind in (Kind.BODY, Kind.DISC) and len(values) == 1:
             components = connected_components(labels == values[0])
             parts = (components.numbers == number + 1 for number in range(components.count))
-        candidates = np.where(np.isin(named, labels_of_kind(kind)), named, 0)
+        candidates = np.where(np.isin(other, labels_of_kind(kind)), other, 0)
         for part in parts:
             overlaps = np.bincount(candidates[part], minlength=2)
             label = int(overlaps[1:].argmax()) + 1
@@ -143,9 +143,9 @@ def human_differences(model: Model, real: Path) -> dict[str, Differences]:
             if segmentation is None:
                 continue
             labels = segmentation.labels
-            named = Volume(name_by_overlap(read_labels(reference).array, meaning, labels.array), labels.affine)
+            human = Volume(name_by_overlap(read_labels(reference).array, meaning, labels.array), labels.affine)
             is_volume = min(labels.array.shape) > 1
-            pair = [collect_values(measure_structures(m, segmentation.flips), is_volume) for m in (labels, named)]
+            pair = [collect_values(measure_structures(m, segmentation.flips), is_volume) for m in (labels, human)]
             add_differences(differences, *pair)
         sets[name] = differences
     return sets
@@ -154,7 +154,7 @@ def human_differences(model: Model, real: Path) -> dict[str, Differences]:
 def reference_files(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the image and the human label map of each exam of a set."""
     for image in sorted([*folder.glob("*_image.nii.gz"), *folder.glob("Img_??.nii.gz")]):
-        named = folder / "named" / image.name.replace(".nii.gz", "_named.nii.gz")
+        renamed = folder / "named" / image.name.replace(".nii.gz", "_named.nii.gz")
         yield image, named if named.is_file() else image.with_name(image.name.replace("_image.", "_labels."))
 
 
@@ -166,8 +166,8 @@ def repeated_differences(model: Model, folder: Path) -> Differences:
     results = {name: result for name, result in attempts.items() if result is not None}
     differences: Differences = defaultdict(list)
     for _, t1, t2 in pairs_on_one_grid(results):
-        named = Volume(name_by_overlap(t1.labels.array, _OWN, t2.labels.array), t1.labels.affine)
-        rows = measure_structures(named, t1.flips), measure_structures(t2.labels, t2.flips)
+        labels = Volume(name_by_overlap(t1.labels.array, _OWN, t2.labels.array), t1.labels.affine)
+        rows = measure_structures(labels, t1.flips), measure_structures(t2.labels, t2.flips)
         add_differences(differences, *(collect_values(r, is_volume=False) for r in rows))
     return {key: [value / np.sqrt(2) for value in values] for key, values in differences.items()}
 
