@@ -154,8 +154,8 @@ def human_differences(model: Model, real: Path) -> dict[str, Differences]:
 def reference_files(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the image and the human label map of each exam of a set."""
     for image in sorted([*folder.glob("*_image.nii.gz"), *folder.glob("Img_??.nii.gz")]):
-        renamed = folder / "named" / image.name.replace(".nii.gz", "_named.nii.gz")
-        yield image, named if named.is_file() else image.with_name(image.name.replace("_image.", "_labels."))
+        by_level = folder / "named" / image.name.replace(".nii.gz", "_named.nii.gz")
+        yield image, by_level if by_level.is_file() else image.with_name(image.name.replace("_image.", "_labels."))
 
 
 def repeated_differences(model: Model, folder: Path) -> Differences:

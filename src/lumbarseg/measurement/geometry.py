@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lumbarseg.anatomy import STRUCTURES, Kind, Structure, labels_of_kind
+from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, labels_of_kind
 from lumbarseg.components import Box, connected_components, label_boxes
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
@@ -25,6 +25,10 @@ FRONT, MIDDLE, BACK = (0.84, 0.96), (0.4, 0.6), (0.04, 0.16)  # bands of the dep
 _RIMS = ((0.08, 0.25), (0.75, 0.92))  # bands of the depth that the line of an endplate goes through
 _BODY_RIMS = ((0.06, 0.22), (0.78, 0.94))  # bands of the height in which front and back of a body are measured
 _DISC_RIMS = ((0.3, 0.7),)
+_CORNER_RANGE = (
+    5.0  # mm around the posterior border of the lowest disc or body, where the sacrum's corner is looked for
+)
+_CORNER_TOLERANCE = 3.0  # mm between the sacrum's top and the line of its endplate
 _CANAL = 40.0  # mm behind a structure in which its canal is looked for
 
 Line = tuple[float, float]
@@ -80,6 +84,7 @@ class Fit:
     x: Array
     bottom: Array
     top: Array
+    bottom_line: Line
     lower: Endplate
     upper: Endplate
 
@@ -165,7 +170,12 @@ class SpineGeometry:
         return fits
 
     def fit_sacral_endplate(self, fits: dict[str, Fit]) -> SacralEndplate | None:
-        """Fit the upper endplate of the sacrum, below the lowest disc or body; None where it is not in view."""
+        """Fit the upper endplate of the sacrum, below the lowest disc or body; None where it is not in view.
+
+        Its line is the lower border of the disc on the sacrum, which is segmented better than the sacrum itself, or the
+        top of the sacrum where no such disc is measured. Its posterior corner is where the sacrum ends along that line,
+        or else the posterior border of the disc.
+        """
         sacrum = next((region for region in self.regions if region.structure.kind is Kind.SACRUM), None)
         lowest = max(fits.values(), key=lambda fit: fit.region.structure.order, default=None)
         last = max((r.structure.order for r in self.regions if r.structure.kind in _COLUMN[:2]), default=None)
@@ -173,21 +183,21 @@ class SpineGeometry:
             return None
         bottom = float(lowest.bottom.min())
         y = np.arange(bottom - 20, bottom + 8, STEP)
-        x = np.arange(lowest.back - 8, lowest.front + 4, STEP)
+        x = np.arange(lowest.back - _CORNER_RANGE, lowest.front + 4, STEP)
         bone = self.sample(sacrum, lowest.region, (lowest.centre, lowest.lean), x, y)
         occupied = bone.any(axis=1)
-        top = y[len(y) - 1 - bone[:, ::-1].argmax(axis=1)]
-        inside = occupied & (x >= lowest.back) & (x <= lowest.front)
-        if inside.sum() < 10 or np.ptp(x[inside]) < 0.6 * (lowest.front - lowest.back):
-            return None
-        line = _endplate_line(x[inside], top[inside] + STEP / 2, x[inside].min(), x[inside].max())
+        top = y[len(y) - 1 - bone[:, ::-1].argmax(axis=1)] + STEP / 2
+        line = lowest.bottom_line
+        if lowest.region.structure.name.rpartition("-")[2] in (*LEVELS, lowest.region.structure.name):
+            inside = occupied & (x >= lowest.back) & (x <= lowest.front)
+            if inside.sum() < 10 or np.ptp(x[inside]) < 0.6 * (lowest.front - lowest.back):
+                return None
+            line = _endplate_line(x[inside], top[inside], x[inside].min(), x[inside].max())
         if not np.isfinite(line).all():
             return None
-        flat = occupied & (np.abs(top - line[0] - line[1] * x) < 2.5)
-        edge = int(np.argmin(np.abs(x - (lowest.back + lowest.front) / 2)))
-        while edge > 0 and flat[edge - 1]:
-            edge -= 1
-        corner = to_plane(lowest.centre, lowest.lean, x[edge] - STEP / 2, line[0] + line[1] * x[edge])
+        flat = occupied & (np.abs(top - line[0] - line[1] * x) < _CORNER_TOLERANCE) & (x <= lowest.back + _CORNER_RANGE)
+        edge = float(x[flat.argmax()] - STEP / 2) if flat.any() and not flat[0] else lowest.back
+        corner = to_plane(lowest.centre, lowest.lean, edge, line[0] + line[1] * edge)
         return SacralEndplate(lowest.lean - float(np.arctan(line[1])), corner, lowest)
 
     def canal_walls(self, fit: Fit) -> tuple[float, float] | None:
@@ -247,7 +257,7 @@ def _fit_frame(spine: SpineGeometry, region: Region, lean: float) -> Fit | None:
         Endplate(lean - float(np.arctan(line[1])), to_plane(centre, lean, rim[0], line[0] + line[1] * rim[0]))
         for rim, line in ((rims[0], bottom_line), (rims[-1], top_line))
     )
-    return Fit(region, centre, lean, back, front, x, bottom, top, lower, upper)
+    return Fit(region, centre, lean, back, front, x, bottom, top, bottom_line, lower, upper)
 
 
 def _extent_in_band(mask: Array, grid: Array, band: tuple[float, float]) -> tuple[float, float]:

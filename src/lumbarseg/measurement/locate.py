@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lumbarseg.anatomy import Kind
 from lumbarseg.resampling import reverse_world_axes
 from lumbarseg.volume import Array, Volume
 
 from .geometry import BACK, FRONT, MIDDLE, Endplate, Fit, Region, SpineGeometry, to_plane
-from .measure import endplates_below, lumbar_lordosis, measure_structures, slip_vector
+from .measure import LORDOSIS_ENDPLATES, endplates_below, lumbar_lordosis, measure_structures, slip_vector
 
 Point = tuple[float, float]
 """Anterior and superior voxel indices of a label map in RAS order."""
@@ -36,10 +37,8 @@ class MeasuredLine:
     end: Point
 
 
-def locate_measurements(
-    labels: Volume, flips: tuple[bool, bool] = (False, False)
-) -> tuple[list[MeasuredLine], float | None]:
-    """Return the lines of all measurements, and the lumbar lordosis in degrees.
+def locate_measurements(labels: Volume, flips: tuple[bool, bool] = (False, False)) -> list[MeasuredLine]:
+    """Return the lines of all measurements; "lordosis" has two, the endplates of L1 and of the sacrum.
 
     Parameters
     ----------
@@ -48,13 +47,15 @@ def locate_measurements(
     """
     rows = measure_structures(labels, flips)
     values = {(row.name, name): value for row in rows for name, value in row.to_dict().items()}
+    lordosis = lumbar_lordosis(rows)
+    if lordosis is not None:
+        values |= {(name, "lordosis"): lordosis for name in LORDOSIS_ENDPLATES}
     spine = SpineGeometry.of(reverse_world_axes(labels, flips))
-    lines = [
+    return [
         MeasuredLine(region.structure.name, name, values[region.structure.name, name], *_to_voxels(spine, region, ends))
         for region, name, ends in _plane_lines(spine)
         if (region.structure.name, name) in values
     ]
-    return lines, lumbar_lordosis(rows)
 
 
 def _plane_lines(spine: SpineGeometry) -> Iterator[tuple[Region, str, tuple[Array, Array]]]:
@@ -70,16 +71,15 @@ def _plane_lines(spine: SpineGeometry) -> Iterator[tuple[Region, str, tuple[Arra
                 measurement,
                 (to_plane(fit.centre, fit.lean, *start), to_plane(fit.centre, fit.lean, *end)),
             )
-        yield fit.region, "tilt_top", _along(fit.upper, depth)
+        yield from ((fit.region, upper, _along(fit.upper, depth)) for upper in ("tilt_top", "lordosis"))
         yield fit.region, "tilt_bottom", _along(fit.lower, depth)
         if name in below:
             corner = fit.lower.corner
             yield fit.region, "slip", (corner - slip_vector(fit.lower, below[name]), corner)
     if sacral is not None:
-        region = next(
-            region for region in spine.regions if region.structure.order > sacral.above.region.structure.order
-        )
-        yield region, "tilt_top", _along(sacral, sacral.above.front - sacral.above.back)
+        region = next(region for region in spine.regions if region.structure.kind is Kind.SACRUM)
+        ends = _along(sacral, sacral.above.front - sacral.above.back)
+        yield from ((region, upper, ends) for upper in ("tilt_top", "lordosis"))
 
 
 def _frame_lines(fit: Fit, spine: SpineGeometry) -> Iterator[tuple[str, tuple[Point, Point]]]:

@@ -31,6 +31,8 @@ _APPLICABLE = {
 """Measurements of each kind of structure; all have a volume."""
 MEASUREMENT_NAMES = ("volume", *_APPLICABLE[Kind.BODY])
 """Names of all measurements of a structure."""
+LORDOSIS_ENDPLATES = ("L1", "sacrum")
+"""Structures between whose upper endplates the lumbar lordosis is measured."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _missing_reasons(row: Measurement, is_fitted: bool) -> dict[str, str]:
 def lumbar_lordosis(measurements: Sequence[Measurement]) -> float | None:
     """Return the angle between the upper endplates of L1 and the sacrum, degrees; None where one is not measured."""
     tilts = {row.name: row.tilt_top for row in measurements}
-    top, bottom = tilts.get("L1"), tilts.get("sacrum")
+    top, bottom = (tilts.get(name) for name in LORDOSIS_ENDPLATES)
     return None if top is None or bottom is None else round(bottom - top, 1)
 
 

@@ -11,9 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure, name_and_levels
+from lumbarseg.measurement import MeasuredLine
 from lumbarseg.resampling import reorient, reverse_world_axes
 from lumbarseg.segmentation import Level, Segmentation
 from lumbarseg.volume import Array, Volume
+
+from .measurement_drawing import SagittalView, draw_measurements
 
 BACKGROUND: RGB = (14, 16, 20)
 TEXT: RGB = (236, 238, 242)
@@ -57,6 +60,7 @@ def render_picture(
     levels: Sequence[Level] = (),
     footer: str = "",
     flips: tuple[bool, bool] = (False, False),
+    lines: Sequence[MeasuredLine] = (),
 ) -> bytes:
     """Return a PNG of an exam and its label map, anterior left and superior up.
 
@@ -68,20 +72,23 @@ def render_picture(
     levels : of the segmentation; uncertain ones are marked
     footer : text below the picture
     flips : whether the header swaps front and back, and head and feet
+    lines : measurements to draw, from `locate_measurements`
     """
     ras_image, ras_labels = (reorient(reverse_world_axes(volume, flips), "RAS") for volume in (image, labels))
     base, anchors = render_slice(ras_image, ras_labels, STRUCTURES)
     height, width = base.shape[:2]
     page_width, small = width + FULL_SIZE.panel_width, ImageFont.load_default(size=16)
-    lines = wrap_text(footer, small, page_width - 2 * _MARGIN)
-    page = Image.new("RGB", (page_width, height + (20 + 22 * len(lines) if lines else 0)), BACKGROUND)
+    footer_lines = wrap_text(footer, small, page_width - 2 * _MARGIN)
+    page = Image.new("RGB", (page_width, height + (20 + 22 * len(footer_lines) if footer_lines else 0)), BACKGROUND)
     page.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
     drawing = ImageDraw.Draw(page, "RGBA")
     draw_names(drawing, anchors, (height, width), FULL_SIZE, {level.name for level in levels if level.uncertain})
+    in_plane = np.array(ras_labels.array.shape[1:])
+    draw_measurements(drawing, lines, SagittalView(in_plane, np.array([width, height]) / in_plane))
     for x, letter in ((_MARGIN, "A"), (width - _MARGIN, "P")):
         position = (x, height - 20)
         drawing.text(position, letter, fill=TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=BACKGROUND)
-    for i, line in enumerate(lines):
+    for i, line in enumerate(footer_lines):
         drawing.text((_MARGIN, height + 10 + 22 * i), line, fill=MUTED_TEXT, font=small, anchor="la")
     stream = BytesIO()
     page.save(stream, "PNG", compress_level=1)

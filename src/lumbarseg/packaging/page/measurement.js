@@ -2,10 +2,10 @@
 
 import { CONSTANTS, labelsOfKind, LEVELS, LORDOSIS_TOP } from "./anatomy.js";
 import { label } from "./ndimage.js";
-import { arange, argmax, argmin, determinant, maximum, mean, median, minimum, percentile, roundEven } from "./numpy.js";
+import { arange, argmax, determinant, maximum, mean, median, minimum, percentile, roundEven } from "./numpy.js";
 import { SpineGeometry } from "./spine_geometry.js";
 
-const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL } = CONSTANTS.geometry;
+const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL, CORNER_RANGE, CORNER_TOLERANCE } = CONSTANTS.geometry;
 const COLUMN = ["body", "disc", "sacrum"];
 const toDegrees = (radians) => (radians * 180) / Math.PI;
 const rounded = (value, digits = 1) => roundEven(value * 10 ** digits) / 10 ** digits;
@@ -69,7 +69,7 @@ function fitStructure(spine, region, lean) {
         corner: toPlane(centre, lean, rim, at + slope * rim),
       });
       const [lower, upper] = [endplate(low, extents[0]), endplate(high, extents.at(-1))];
-      return { region, centre, lean, back, front, x, bottom, top, lower, upper };
+      return { region, centre, lean, back, front, x, bottom, top, low, lower, upper };
     }
     const middle = (back + front) / 2;
     centre = toPlane(centre, lean, middle, (low[0] + low[1] * middle + high[0] + high[1] * middle) / 2);
@@ -185,7 +185,8 @@ function canalWidth(fit, spine) {
   return rounded(median(widths) * STEP);
 }
 
-/** Fit the upper endplate of the sacrum: {lowest (structure above it), lean, corner (posterior)}; null if not visible. */
+/** Fit the upper endplate of the sacrum, whose line is the lower border of the disc on it, or the top of the sacrum:
+ * {lowest (structure above it), lean, corner (posterior)}; null if not visible. */
 function fitSacralEndplate(spine, fits) {
   const sacrum = spine.regions.find((region) => region.structure.kind === "sacrum");
   const orders = spine.regions.filter((p) => COLUMN.slice(0, 2).includes(p.structure.kind)).map((p) => p.structure.order);
@@ -194,18 +195,22 @@ function fitSacralEndplate(spine, fits) {
   if (!sacrum || !lowest || lowest.region.structure.order !== maximum(orders)) return null;
   const lowestPoint = minimum(lowest.bottom);
   const y = arange(lowestPoint - 20, lowestPoint + 8, STEP);
-  const x = arange(lowest.back - 8, lowest.front + 4, STEP);
+  const x = arange(lowest.back - CORNER_RANGE, lowest.front + 4, STEP);
   const sacrumMask = spine.samplePlane(sacrum, lowest.region, lowest.centre, lowest.lean, x, y);
   const last = x.map((_, m) => sacrumMask.subarray(m * y.length, (m + 1) * y.length).lastIndexOf(1));
-  const first = last.map((n) => y[n < 0 ? y.length - 1 : n]);
-  const inside = [...x.keys()].filter((m) => last[m] >= 0 && x[m] >= lowest.back && x[m] <= lowest.front);
-  const positions = inside.map((m) => x[m]);
-  if (inside.length < 10 || maximum(positions) - minimum(positions) < 0.6 * (lowest.front - lowest.back)) return null;
-  const [at, slope] = fitEndplate(positions, inside.map((m) => first[m] + STEP / 2));
-  const isFlat = x.map((value, m) => last[m] >= 0 && Math.abs(first[m] - at - slope * value) < 2.5);
-  let edge = argmin(x.map((value) => Math.abs(value - (lowest.back + lowest.front) / 2)));
-  while (edge > 0 && isFlat[edge - 1]) edge--;
-  const corner = toPlane(lowest.centre, lowest.lean, x[edge] - STEP / 2, at + slope * x[edge]);
+  const top = last.map((n) => y[n < 0 ? y.length - 1 : n] + STEP / 2);
+  let [at, slope] = lowest.low;
+  const lowestName = lowest.region.structure.name;
+  if ([...LEVELS, lowestName].includes(lowestName.split("-").at(-1))) {
+    const inside = [...x.keys()].filter((m) => last[m] >= 0 && x[m] >= lowest.back && x[m] <= lowest.front);
+    const positions = inside.map((m) => x[m]);
+    if (inside.length < 10 || maximum(positions) - minimum(positions) < 0.6 * (lowest.front - lowest.back)) return null;
+    [at, slope] = fitEndplate(positions, inside.map((m) => top[m]));
+  }
+  const near = (value, m) => value <= lowest.back + CORNER_RANGE && Math.abs(top[m] - at - slope * value) < CORNER_TOLERANCE;
+  const first = x.findIndex((value, m) => last[m] >= 0 && near(value, m));
+  const edge = first > 0 ? x[first] - STEP / 2 : lowest.back;
+  const corner = toPlane(lowest.centre, lowest.lean, edge, at + slope * edge);
   return { lowest, lean: lowest.lean - Math.atan(slope), corner };
 }
 
