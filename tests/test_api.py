@@ -50,6 +50,10 @@ def test_measurements_are_by_name(spine: lumbarseg.SegmentedSpine) -> None:
 def test_figure_is_an_image(spine: lumbarseg.SegmentedSpine) -> None:
     figure = spine.figure()
     assert figure.width > 300 and figure.height > 300
+    measured = spine.figure("measurements")
+    assert measured.size == figure.size and measured.tobytes() != figure.tobytes()
+    with pytest.raises(lumbarseg.LumbarsegError, match="choose one of outlines, measurements"):
+        spine.figure("heights")
 
 
 @pytest.mark.parametrize("name", ["a_labels.nii.gz", "a.nii", "A.seg.nrrd", "a.png", "a.html", "a.csv", "a.json"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from PIL import Image
 
 from lumbarseg.anatomy import parse_level
 from lumbarseg.batch.exam_task import StageTimer, describe_segmentation
-from lumbarseg.batch.options import FORMAT_SUFFIXES, ExamOptions
+from lumbarseg.batch.options import DRAW_CHOICES, FORMAT_SUFFIXES, ExamOptions
 from lumbarseg.batch.output_formats import SegmentedExam, write_outputs
 from lumbarseg.clicks import Click
 from lumbarseg.errors import FileError, LumbarsegError
@@ -78,9 +78,16 @@ class SegmentedSpine:
         """The report that `lumbarseg segment` writes as JSON."""
         return self._described.report
 
-    def figure(self) -> Image.Image:
-        """Draw the middle slices with the named structures."""
-        picture = self._described.picture
+    def figure(self, draw: str = DRAW_CHOICES[0]) -> Image.Image:
+        """Draw the middle slices with the named structures.
+
+        Parameters
+        ----------
+        draw : "outlines" for these and names, "measurements" for heights, slips and lordosis too
+        """
+        if draw not in DRAW_CHOICES:
+            raise LumbarsegError(f"{draw!r} cannot be drawn; choose one of {', '.join(DRAW_CHOICES)}")
+        picture = self._describe(replace(self.options, draw=draw)).picture
         if picture is None:
             raise LumbarsegError(f"no picture: {'; '.join(self.warnings)}")
         return Image.open(io.BytesIO(picture))
@@ -108,8 +115,11 @@ class SegmentedSpine:
 
     @cached_property
     def _described(self) -> SegmentedExam:
+        return self._describe(self.options)
+
+    def _describe(self, options: ExamOptions) -> SegmentedExam:
         name = self.exam.path.name
-        return describe_segmentation(name, self.exam, self.segmentation, self.model, self.options, StageTimer())
+        return describe_segmentation(name, self.exam, self.segmentation, self.model, options, StageTimer())
 
 
 def segment(

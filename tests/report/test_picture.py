@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from lumbarseg.anatomy import STRUCTURES, structure_by_name
+from lumbarseg.measurement import locate_measurements
 from lumbarseg.report import picture
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
@@ -128,3 +129,29 @@ def test_text_is_wrapped_between_words() -> None:
     assert " ".join(lines) == "one two three four five six"
     assert len(lines) > 1
     assert all(font.getlength(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LIP", "PIR"])
+def test_lines_of_measurements_lie_on_their_structures(axes: str) -> None:
+    labels = reorient(phantom().labels, axes)
+    ras = reorient(labels, "RAS")
+    lines = locate_measurements(labels)
+    assert {"anterior", "middle", "posterior", "depth", "slip", "lordosis", "canal"} <= {line.name for line in lines}
+    for line in (line for line in lines if line.name in ("middle", "depth")):
+        mask = (ras.array == structure_by_name(line.structure).label).any(axis=0)
+        start, end = np.array(line.start), np.array(line.end)
+        length = np.linalg.norm((end - start) * ras.grid.spacing[1:])
+        assert length == pytest.approx(line.value, abs=1.5), line
+        centre = np.rint((start + end) / 2).astype(int)
+        assert mask[tuple(centre)], line
+
+
+def test_drawn_measurements_are_in_the_picture() -> None:
+    image, labels = phantom().image, phantom().labels
+    without = decode(picture.render_picture(image, labels))
+    measured = decode(picture.render_picture(image, labels, lines=locate_measurements(labels)))
+    assert measured.shape == without.shape
+    changed = (measured != without).any(axis=-1)
+    body = np.abs(without - np.array(structure_by_name("L4").colour)).max(axis=-1) <= 90
+    assert changed[body].any()
+    assert 0.005 < changed.mean() < 0.2

@@ -19,11 +19,11 @@ from lumbarseg.errors import LumbarsegError, ModelError, SegmentError, describe_
 from lumbarseg.inference import Model
 from lumbarseg.io import LoadedExam, read_exam, write_json
 from lumbarseg.io.dicom.reader import list_series
-from lumbarseg.measurement import measure_structures
+from lumbarseg.measurement import locate_measurements, measure_structures
 from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.picture import caption, render_picture
 from lumbarseg.segmentation import LevelPin, Segmentation, UserLevels, segment, segment_with_clicks
-from lumbarseg.volume import Array
+from lumbarseg.volume import Array, Volume
 
 from .exam_result import SUMMARY_KEYS, ExamJob, ExamResult, failed_result
 from .label_encoding import apply_posterior_choice, describe_labels
@@ -241,7 +241,7 @@ def describe_segmentation(
     with ThreadPoolExecutor(1) as pool:  # the picture is drawn in the meantime
         labels, flips = segmentation.labels, segmentation.flips
         footer = caption(segmentation, name.rpartition("/")[2])
-        draw = partial(render_picture, exam.volume, labels, segmentation.levels, footer, flips)
+        draw = partial(_draw_picture, exam.volume, segmentation, footer, options.draw)
         drawing = pool.submit(_attempt, timer, "picture", draw)
         measurements, measure_warnings = _attempt(timer, "measure", partial(measure_structures, labels, flips))
         picture, picture_warnings = drawing.result()
@@ -255,6 +255,12 @@ def describe_segmentation(
     notes = tuple(note for note in exam.notes if note != exam.metadata.get("taken"))  # which series was read
     report["warnings"] = [*notes, *segmentation.warnings, *measure_warnings, *picture_warnings]
     return SegmentedExam(segmentation, labels, report, picture, options)
+
+
+def _draw_picture(image: Volume, segmentation: Segmentation, footer: str, draw: str) -> bytes:
+    labels, flips = segmentation.labels, segmentation.flips
+    lines = locate_measurements(labels, flips) if draw == "measurements" else ()
+    return render_picture(image, labels, segmentation.levels, footer, flips, lines)
 
 
 def _holds_labels(array: Array) -> bool:

@@ -15,6 +15,8 @@ POSTERIOR_CHOICES = ("separate", "merge", "omit")
 DEFAULT_SCHEME = "default"
 SCHEMES = (DEFAULT_SCHEME, "spider", "totalsegmentator", "spineps", "totalspineseg", "mrspineseg")
 """Label schemes that label maps can be written in; the default is the package's own."""
+DRAW_CHOICES = ("outlines", "measurements")
+"""What the picture shows: outlines and names, or also heights, slips and the lordosis."""
 FORMAT_SUFFIXES = {
     "nifti": "_labels.nii.gz",
     "seg-nrrd": ".seg.nrrd",
@@ -48,6 +50,7 @@ class ExamOptions:
     volume_index : which volume of a 4-D file, from 0
     series : which series of a DICOM study: its number or part of its description
     modality : "mr" for an exam whose values look like CT but are not
+    draw : one of DRAW_CHOICES
     """
 
     lowest_level: str | None = None
@@ -59,6 +62,7 @@ class ExamOptions:
     volume_index: int | None = None
     series: str | None = None
     modality: str | None = None
+    draw: str = DRAW_CHOICES[0]
 
     @property
     def is_user_guided(self) -> bool:

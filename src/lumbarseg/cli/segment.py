@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lumbarseg.batch.options import (
     DEFAULT_FORMATS,
     DEFAULT_SCHEME,
+    DRAW_CHOICES,
     FORMAT_SUFFIXES,
     POSTERIOR_CHOICES,
     REQUIRED_FORMATS,
@@ -70,6 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_parse_formats,
         metavar="NAME[,NAME]",
         help=f"what to write: {', '.join(FORMAT_SUFFIXES)} (default: {', '.join(DEFAULT_FORMATS)})",
+    )
+    parser.add_argument(
+        "--draw",
+        type=str.lower,
+        choices=DRAW_CHOICES,
+        default=DRAW_CHOICES[0],
+        help="what the picture shows: outlines and names (default), or also heights, slips and lordosis",
     )
     parser.add_argument(
         "--store", action="store_true", help="send DICOM objects back to the server of the exam: dicom-seg, dicom-sr"
@@ -189,6 +197,7 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
         volume_index=args.volume,
         series=args.series,
         modality=args.modality,
+        draw=args.draw,
     )
     return BatchOptions(
         tuple(args.exams),

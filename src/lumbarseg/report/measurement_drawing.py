@@ -19,7 +19,7 @@ _SHADOW: RGB = (0, 0, 0)
 _EXTENSION = 0.35  # of an endplate's length, by which the lines of the lordosis reach past both ends
 _FONT_SIZE = 13
 _NUMBERS = {"anterior": (0.72, "lm", 4), "middle": (0.5, "mm", 0), "posterior": (0.28, "rm", -4)}
-"""Of each height of a body: where its number stands along the line, from below, its anchor, and pixels beside the line."""
+"""Of each height of a body, its number: where it stands along the line, its anchor, and pixels beside the line."""
 
 
 @dataclass(frozen=True, eq=False)
