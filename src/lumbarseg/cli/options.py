@@ -6,7 +6,7 @@ import argparse
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -59,58 +59,44 @@ def add_command(
 
 def positive_int(text: str) -> int:
     """Parse a whole number of 1 or more."""
-    return _parse_int(text, 1)
+    return int(_parse_number(text, int, lambda number: number >= 1, "1 or more"))
 
 
 def non_negative_int(text: str) -> int:
     """Parse a whole number of 0 or more."""
-    return _parse_int(text, 0)
+    return int(_parse_number(text, int, lambda number: number >= 0, "0 or more"))
 
 
 def positive_number(text: str) -> float:
     """Parse a number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return number
-
-
-def memory_size_gb(text: str) -> float:
-    """Parse a size in gigabytes, 0.5 or more: "8GB", "8" or "6000MB"."""
-    number, unit = text.upper().removesuffix("B"), 1.0
-    if number[-1:] in ("G", "M"):
-        unit = 1.0 if number[-1] == "G" else 1e-3
-        number = number[:-1]
-    try:
-        size = float(number) * unit
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a size like 8GB or 6000MB") from None
-    if not 0.5 <= size < math.inf:
-        raise argparse.ArgumentTypeError(f"must be half a gigabyte or more, not {text}")
-    return size
+    return _parse_number(text, float, lambda number: 0 < number < math.inf, "above 0")
 
 
 def fraction(text: str) -> float:
     """Parse a number of 0 or more, below 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"must be a fraction of 0 or more, below 1, not {text}")
-    return number
+    return _parse_number(text, float, lambda number: 0 <= number < 1, "a fraction of 0 or more, below 1")
 
 
-def _parse_int(text: str, minimum: int) -> int:
+def memory_size_gb(text: str) -> float:
+    """Parse a size in gigabytes, 0.5 or more: "8GB", "8" or "6000MB"."""
+    match = re.fullmatch(r"([0-9.]+)\s*(GB?|MB?)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a size like 8GB or 6000MB")
+    size = _parse_number(match[1], float, lambda number: number > 0, "above 0")
+    size *= 1e-3 if (match[2] or "").upper().startswith("M") else 1.0
+    if size < 0.5:
+        raise argparse.ArgumentTypeError(f"must be half a gigabyte or more, not {text}")
+    return size
+
+
+def _parse_number(text: str, kind: type[float], is_valid: Callable[[float], bool], condition: str) -> float:
+    """Parse an int or float that must fulfil a condition."""
     try:
-        number = int(text)
+        number = kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if number < minimum:
-        raise argparse.ArgumentTypeError(f"must be {minimum} or more, not {number}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' * (kind is int)}number") from None
+    if not is_valid(number):
+        raise argparse.ArgumentTypeError(f"must be {condition}, not {text}")
     return number
 
 

@@ -189,8 +189,8 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
     formats = [*args.format, *(["dicom-seg"] if args.store else [])]
     with_required = [form for name in formats for form in (REQUIRED_FORMATS.get(name, name), name)]
     exam_options = ExamOptions(
-        lowest_level=args.lowest,
-        pins=tuple(args.pin),
+        args.lowest,
+        tuple(args.pin),
         posterior=args.posterior_elements,
         scheme=args.scheme,
         formats=tuple(dict.fromkeys(with_required)) or DEFAULT_FORMATS,
@@ -199,21 +199,9 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
         modality=args.modality,
         draw=args.draw,
     )
-    return BatchOptions(
-        tuple(args.exams),
-        args.output,
-        exam_options,
-        clicks_file=args.clicks,
-        model=args.model,
-        device=args.device,
-        flat=args.flat,
-        overwrite=args.overwrite,
-        jobs=args.jobs,
-        cluster=args.cluster,
-        store=args.store,
-        jsonl=args.jsonl,
-        table=args.table,
-    )
+    names = ("model", "device", "flat", "overwrite", "jobs", "cluster", "store", "jsonl", "table")
+    shared = {name: getattr(args, name) for name in names}
+    return BatchOptions(tuple(args.exams), args.output, exam_options, args.clicks, **shared)
 
 
 def _parse_exam(text: str) -> Path | StudyAddress:

@@ -126,7 +126,8 @@ def _measurement_table(report: Report, names: Sequence[str], rows: Sequence[Repo
 def _value_html(value: float | None, error: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.1f}" + (f" <small>±{error:.1f}</small>" if error is not None else "")
+    number = f"{round(value, 1) + 0.0:.1f}"  # 0.0 instead of -0.0
+    return number if error is None else f"{number} <small>±{error:.1f}</small>"
 
 
 def _scores_html(scores: Sequence[Mapping[str, Any]]) -> str:
