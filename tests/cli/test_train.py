@@ -70,7 +70,7 @@ def test_cross_validation_trains_each_fold_once(data: Path, tmp_path: Path, caps
     assert "neither --fold nor --resume" in capsys.readouterr().err
 
 
-def test_an_export_of_a_run_that_has_not_ended_says_so(
+def test_export_of_an_unfinished_run_is_a_warning(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"

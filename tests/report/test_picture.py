@@ -146,7 +146,7 @@ def test_lines_of_measurements_lie_on_their_structures(axes: str) -> None:
         assert mask[tuple(centre)], line
 
 
-def test_drawn_measurements_are_in_the_picture() -> None:
+def test_measurements_in_the_picture() -> None:
     image, labels = phantom().image, phantom().labels
     without = decode(picture.render_picture(image, labels))
     measured = decode(picture.render_picture(image, labels, lines=locate_measurements(labels)))

@@ -66,25 +66,30 @@ def write_page(path: Path, runs: Sequence[Path]) -> None:
     """Write the page that compares runs."""
     histories = {run.resolve().name: History.read(run / HISTORY_FILE).rows for run in runs}
     with atomic_write(path) as file:
-        file.write(render_comparison_page(read_rows(runs), histories).encode())
+        file.write(render_comparison_page(_tables(read_rows(runs)), histories).encode())
 
 
 def format_tables(rows: Sequence[ComparisonRow]) -> list[str]:
-    """Return a table of cost and scores, and one of the Dice of each structure, as lines of text."""
-    table = [list(_HEADER)]
+    """Return the tables as lines of text."""
+    scores, *dice = _tables(rows)
+    return [*align_columns(scores, 2), *(line for table in dice for line in ("", *align_columns(table, 1)))]
+
+
+def _tables(rows: Sequence[ComparisonRow]) -> list[list[list[str]]]:
+    """Return a table of cost and scores, and one of the Dice of each structure if there is any."""
+    scores = [list(_HEADER)]
     for row in rows:
         name = row.name if row.finished else f"{row.name} (not ended)"
         cost = [f"{row.training_exams:.0f}", str(row.scored_exams), f"{row.epochs:.0f}", f"{row.minutes:.1f}"]
         before, mean = ("-" if dice is None else f"{dice:.3f}" for dice in (row.before, row.mean_dice))
         interval = "-" if row.interval is None else "{:.3f} to {:.3f}".format(*row.interval)
         folds, targets = str(len(row.folds) or "-"), str(row.target_count or "all")
-        table.append([name, row.method, folds, targets, *cost, before, mean, interval, str(row.name_errors)])
-    lines = align_columns(table, 2)
+        scores.append([name, row.method, folds, targets, *cost, before, mean, interval, str(row.name_errors)])
     names = structure_names(rows)
-    if names:
-        dice = [[row.name, *(f"{row.dice[n]:.3f}" if n in row.dice else "-" for n in names)] for row in rows]
-        lines += ["", *align_columns([["Dice", *names], *dice], 1)]
-    return lines
+    if not names:
+        return [scores]
+    dice = [[row.name, *(f"{row.dice[n]:.3f}" if n in row.dice else "-" for n in names)] for row in rows]
+    return [scores, [["Dice", *names], *dice]]
 
 
 def _write_csv(path: Path, rows: Sequence[ComparisonRow]) -> None:

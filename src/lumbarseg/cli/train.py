@@ -136,8 +136,8 @@ def run(args: argparse.Namespace) -> int:
             return _cross_validate(run_options, args)
         path = run_training(run_options, update_run_page)
     except KeyboardInterrupt:
-        again = "the same command goes on" if args.cross_validate else "the same command with --resume goes on"
-        console.print_error(f"interrupted; {again} from the last checkpoint in {args.output}")
+        command = "the same command" if args.cross_validate else "the same command with --resume"
+        console.print_error(f"interrupted; {command} goes on from the last checkpoint in {args.output}")
         return console.EXIT_INTERRUPTED
     if is_main_process():
         print(f"{path}\n{args.output / PAGE_FILE}\nnext: lumbarseg export {args.output} -o {args.output.name}.onnx")
