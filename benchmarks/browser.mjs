@@ -1,6 +1,12 @@
 // Drives a page that `lumbarseg page` wrote in headless Chromium and prints what was state as JSON.
 // node browser.mjs PLAN.json; the plan: {modules, chromium, page, steps}. A step is one of
-//   {open: FILE, save: FILE, shot: FILE}   give an exam; keep its label map, a picture of the page
+//   {open: FILE, save: FILE, shot: FILE}   give an exam (FILE may be a list); keep its label map, a picture of the page
+//   {folder: FOLDER}                       give a folder
+//   {series: NUMBER}                       choose a series of the study
+//   {correct: STRUCTURE, positive: true}   say that a structure is at the clicked position, or is not
+//   {undoClick: true}                      take back the last correction
+//   {view: NAME}                           show one plane, "3-D" or "all"
+//   {download: SELECTOR, save: FILE}       press a button that saves a file
 //   {name: [NUMBER, NAME], save: FILE}     choose a name for a level
 //   {undo: true, save: FILE}               take the names back
 //   {cancel: FILE}                         give an exam and cancel once the network looks at it
@@ -46,7 +52,7 @@ async function waitForResult(before) {
 async function state(step) {
   if (step.save) {
     const coming = page.waitForEvent("download", { timeout: PATIENCE });
-    await press("#save");
+    await press(step.download ?? "#save");
     await (await coming).saveAs(step.save);
   }
   if (step.shot) {
@@ -64,28 +70,38 @@ async function state(step) {
       warnings: texts("#warnings div"),
       marks: performance.getEntriesByType("mark").map((mark) => [mark.name, Math.round(mark.startTime) / 1000]),
       here: document.querySelector("#location").textContent,
+      examName: document.querySelector("#exam-name").textContent,
+      series: texts("#series option"),
+      namesOnSlices: texts("#names span"),
       chosen: [...document.querySelectorAll("tr.selected")].map((row) => row.dataset.name),
     };
   });
 }
 
+/** Act and wait for the next result, or for an error. */
+async function resultOf(act) {
+  await page.evaluate(() => delete document.body.dataset.error);
+  const before = await body();
+  await act();
+  return waitForResult(before);
+}
+
 const actions = {
-  open: async ({ open }) => {
-    await page.evaluate(() => delete document.body.dataset.error);
-    const before = await body();
-    await page.setInputFiles("#file", open);
-    return waitForResult(before);
+  open: ({ open }) => resultOf(() => page.setInputFiles("#file", open)),
+  folder: ({ folder }) => resultOf(() => page.setInputFiles("#folder", folder)),
+  series: ({ series }) => resultOf(() => page.selectOption("#series", String(series))),
+  name: ({ name: [number, name] }) => resultOf(() => page.selectOption(`select[data-number="${number}"]`, name)),
+  undo: () => resultOf(() => press("#undo")),
+  correct: async ({ correct, positive }) => {
+    await page.selectOption("#structure", correct);
+    return resultOf(() => press(positive ? "#is-here" : "#is-not-here"));
   },
-  name: async ({ name: [number, name] }) => {
-    const before = await body();
-    await page.selectOption(`select[data-number="${number}"]`, name);
-    return waitForResult(before);
+  undoClick: () => resultOf(() => press("#undo-click")),
+  view: async ({ view }) => {
+    await press(`#view-buttons button[value="${view}"]`);
+    return {};
   },
-  undo: async () => {
-    const before = await body();
-    await press("#undo");
-    return waitForResult(before);
-  },
+  download: async () => ({}),
   cancel: async ({ cancel }) => {
     await page.setInputFiles("#file", cancel);
     const state = await page.evaluate(async () => {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import shutil
 from base64 import b64decode
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import tiny
+from tests.io.make_dicom import T1, T2, write_series
+from tests.packaging.page_modules import node_modules_or_skip
 
 from benchmarks import browser, readme
 from benchmarks import page as benchmark
@@ -21,29 +22,15 @@ from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.cli.main import main
 from lumbarseg.errors import FileError, ModelError, PackagingError
 from lumbarseg.inference import Model, bundled_model_path
-from lumbarseg.io import read_image, read_labels, write_image
+from lumbarseg.io import read_exam, read_image, read_labels, write_image
 from lumbarseg.measurement import measure_structures
-from lumbarseg.packaging import javascript_bundle, npm_packages, page_tables
+from lumbarseg.packaging import npm_packages, page_tables
 from lumbarseg.packaging.browser_page import CONTENT_SECURITY_POLICY, escape_script, gzip_base64, write_page
+from lumbarseg.packaging.javascript_bundle import bundle_modules
 from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import UserLevels, segment
 from lumbarseg.volume import Volume
-
-DOWNLOAD_ALLOWED = bool(
-    os.environ.get("LUMBARSEG_PAGE")
-)  # as `make test-page` does: then packages are fetched over the network
-
-
-def node_modules_or_skip(testing: bool) -> Path:
-    """The packages of npm, or a plain reason to skip."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed, which fetches the page's viewer and engine")
-    if not DOWNLOAD_ALLOWED and not npm_packages.has_node_modules(testing):
-        pytest.skip("the page's packages are not here yet: make test-page fetches them")
-    try:
-        return npm_packages.ensure_node_modules(testing)
-    except PackagingError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -144,28 +131,11 @@ def test_npm_packages_are_pinned_with_digests() -> None:
         assert lock[f"node_modules/{name}"]["version"] == version
 
 
-def test_bundled_modules_have_separate_scopes() -> None:
-    sources = {
-        "low": "const _x = 1;\nexport const [A, B] = [1, 2];\nexport const { C, D: E } = { C: 3, D: 4 };\n",
-        "high": 'import { A, E as four } from "./low.js";\n\nexport async function f() {\n  return A + four;\n}\n',
-    }
-    text = javascript_bundle.bundle_modules("high", sources.__getitem__)
-    assert text.index("const $low = (() =>") < text.index("const $high = (() =>")
-    assert "return { A, B, C, E };" in text and "const { A, E: four } = $low;" in text and "return { f };" in text
-    assert not re.search(r"^(import|export)\b", text, re.MULTILINE)
-
-
-@pytest.mark.parametrize(
-    ("sources", "expected"),
-    [
-        ({"a": 'import * as b from "./b.js";\n'}, "unsupported import or export"),
-        ({"a": "export default 3;\n"}, "unsupported import or export"),
-        ({"a": 'import { b } from "./b.js";\n', "b": 'import { a } from "./a.js";\n'}, "circular imports"),
-    ],
-)
-def test_unsupported_module_syntax_raises_an_error(sources: dict[str, str], expected: str) -> None:
-    with pytest.raises(PackagingError, match=expected):
-        javascript_bundle.bundle_modules("a", sources.__getitem__)
+def test_a_module_that_cannot_be_bundled_raises_an_error(tmp_path: Path) -> None:
+    node_modules = node_modules_or_skip(testing=False)
+    (tmp_path / "bad.js").write_text('import { nothing } from "page/volume.js";\nconsole.log(nothing);\n')
+    with pytest.raises(PackagingError, match=r"bad\.js: esbuild cannot bundle it"):
+        bundle_modules(tmp_path / "bad.js", node_modules)
 
 
 def test_scripts_are_escaped() -> None:
@@ -222,12 +192,49 @@ def test_the_page_segments_renames_cancels_and_rejects(page_path: Path, phantom:
     ("plan", "expected"),
     [
         ({"without": "DecompressionStream"}, "DecompressionStream"),
-        ({"without": "WebAssembly"}, "WebAssembly with SIMD"),
+        ({"without": "WebAssembly"}, "WebAssembly"),
         ({"flags": ["--disable-3d-apis"]}, "WebGL2"),
     ],
 )
 def test_missing_browser_features_are_named(page_path: Path, plan: dict[str, Any], expected: str) -> None:
     assert expected in drive_page(page_path, [], **plan)["unable"]
+
+
+@pytest.mark.slow
+def test_a_dicom_study_is_labelled_as_by_the_command(page_path: Path, phantom: Path, tmp_path: Path) -> None:
+    exam = reorient(read_image(phantom), "PIR")
+    exam = Volume(np.rint(exam.array).astype(np.int16), exam.affine)
+    write_series(tmp_path / "study" / "t2", exam, T2, shuffle=1)
+    write_series(tmp_path / "study" / "t1", Volume(exam.array // 2, exam.affine), T1)
+    archive = shutil.make_archive(str(tmp_path / "exam"), "zip", tmp_path / "study")
+    files = {name: tmp_path / name for name in ("folder.nii.gz", "zip.nii.gz", "report.html", "table.csv")}
+    steps = [
+        {"folder": str(tmp_path / "study"), "save": str(files["folder.nii.gz"])},
+        {"series": 1},
+        {"open": archive, "save": str(files["zip.nii.gz"])},
+        {"view": "coronal"},
+        {"view": "3-D"},
+        {"download": "#report", "save": str(files["report.html"])},
+        {"download": "#table", "save": str(files["table.csv"])},
+    ]
+    report = drive_page(page_path, steps)
+    assert all(address.startswith(browser.OWN) for address in report["requests"]), report["requests"]
+    assert not [line for line in report["messages"] if line.startswith("error")], report["messages"]
+    first, second, *_ = report["steps"]
+    assert first["examName"] == "T2_TSE_SAG" and second["examName"] == "T1_TSE_SAG"
+    assert [title.split(":")[0] for title in first["series"]] == ["3 T2_TSE_SAG", "2 T1_TSE_SAG"]
+    expected = segment(read_exam(tmp_path / "study").volume, Model.load(bundled_model_path(), "cpu"))
+    for name in ("folder.nii.gz", "zip.nii.gz"):
+        labels = reorient(read_labels(files[name]), expected.labels.grid.axis_codes)
+        assert np.allclose(labels.affine, expected.labels.affine, atol=1e-2)
+        assert agreement(labels.array, expected.labels.array) >= 0.995
+    names = [level.name for level in expected.levels]
+    assert first["names"] == names and set(names) <= set(first["namesOnSlices"])
+    page = files["report.html"].read_text(encoding="utf-8")
+    assert "data:image/png" in page and "<select" not in page and "not for diagnosis" in page
+    assert not re.search(r"(?:src|href)=\"(?!data:)", page) and all(f"{name}</td>" in page for name in names)
+    rows = files["table.csv"].read_text(encoding="utf-8").splitlines()
+    assert rows[0].startswith("name,kind,confidence") and any(row.startswith("L3,body") for row in rows)
 
 
 @pytest.mark.slow

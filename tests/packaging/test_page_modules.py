@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+import shutil
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import HTJ2KLossless
 from scipy import ndimage
 from tests.grids import affine_of
-from tests.packaging.page_modules import Job, run_jobs
+from tests.io.make_dicom import AXIAL, LOCALISER, T1, T2, write_series
+from tests.packaging.page_modules import Job, node_modules_or_skip, run_jobs
 from tests.segmentation.spines import SpinePlan, build_spine
 
 from lumbarseg.anatomy import CLASSES
-from lumbarseg.clicks import ClickGaussian
+from lumbarseg.clicks import Click
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import ModelCard
-from lumbarseg.io import read_image, read_labels, write_image, write_labels
+from lumbarseg.io import read_exam, read_image, read_labels, write_image, write_labels
 from lumbarseg.measurement import lumbar_lordosis, measure_structures
 from lumbarseg.packaging import npm_packages, page_tables
 from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
-from lumbarseg.preprocessing import PreprocessingSpec, extract_windows, preprocess
+from lumbarseg.preprocessing import ClickGaussian, Normalisation, PreprocessingSpec, extract_windows, preprocess
 from lumbarseg.resampling import reorient
-from lumbarseg.segmentation import orientation
+from lumbarseg.segmentation import orientation, segment
 from lumbarseg.segmentation.discs_only import assign_levels_from_discs
+from lumbarseg.segmentation.interactive import refine_with_clicks
 from lumbarseg.segmentation.label_map import check_level_order, classes_on_exam_grid, keep_kinds, render_label_map
 from lumbarseg.segmentation.levels import assign_levels, list_levels
 from lumbarseg.segmentation.orientation import Prediction
@@ -67,6 +73,7 @@ def test_numpy_and_ndimage_functions_match(tmp_path: Path) -> None:
     assert result["components"] == ndimage.label(mask)[0].ravel().tolist()
     plane = ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[True]], [[False]]])
     assert result["componentsInPlane"] == ndimage.label(mask, plane)[0].ravel().tolist()
+    assert result["componentsByCorners"] == ndimage.label(mask, np.ones((3, 3, 3)))[0].ravel().tolist()
     bytes_array = np.abs(np.rint(values * 10)).astype(np.uint8)
     assert result["maximumFilter"] == ndimage.grey_dilation(bytes_array, size=(3, 5, 5)).ravel().tolist()
 
@@ -100,11 +107,12 @@ def test_the_viewer_gets_a_corrected_affine(tmp_path: Path, kind: type) -> None:
     image = kind(np.arange(210, dtype=np.int16).reshape(5, 6, 7), affine)
     image.set_qform(affine, 1)
     image.to_filename(tmp_path / "exam.nii.gz")
-    job = {"action": "replaceAffine", "file": str(tmp_path / "exam.nii.gz"), "affine": corrected.tolist()}
+    job = {"action": "writeExam", "file": str(tmp_path / "exam.nii.gz"), "affine": corrected.tolist()}
     run_jobs([job], tmp_path)
     result = nibabel.load(f"{job['out']}.nii")
-    assert (result.header["qform_code"], result.header["sform_code"]) == (0, 1)
-    assert np.allclose(result.affine, corrected) and np.array_equal(result.dataobj, image.dataobj)
+    for matrix in (result.get_sform(), result.get_qform(), result.affine):
+        assert np.allclose(matrix, corrected, atol=1e-5)
+    assert np.array_equal(result.dataobj, image.dataobj)
 
 
 def test_a_slice_without_thickness_gets_the_assumed_thickness(tmp_path: Path) -> None:
@@ -153,6 +161,94 @@ def test_label_maps_are_written_as_in_python(tmp_path: Path, axes: str) -> None:
         [extension.get_content() for extension in image.header.extensions] for image in (page, python)
     )
     assert caret == caret_ and json.loads(table_.decode().rstrip("\0")) == json.loads(python_table)
+
+
+def open_study(folder: Path, tmp_path: Path) -> tuple[Job, Volume]:
+    """Return what the page reads from the files of a folder, or from one file, and the volume of its first exam."""
+    files = sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [str(folder)]
+    program = node_modules_or_skip(testing=False) / "@niivue/dcm2niix/dist/dcm2niix.jpeg.wasm"
+    job = {"action": "study", "files": files, "dcm2niix": str(program)}
+    (result,) = run_jobs([job], tmp_path)
+    if "error" in result:
+        return result, Volume(np.zeros((1, 1, 1), np.float32), np.eye(4))
+    array = read_array(job, "f32", np.float32).reshape(result["shape"], order="F")
+    return result, Volume(array, np.array(result["affine"]))
+
+
+def assert_same_exam(page: Volume, command: Volume) -> None:
+    """Compare voxels by position: dcm2niix may store slices and rows in another order."""
+    same_order = reorient(page, command.grid.axis_codes)
+    assert np.allclose(same_order.affine, command.affine, atol=1e-3)
+    assert np.allclose(same_order.array, command.array, atol=0.5)
+
+
+@pytest.mark.parametrize("axes", ["PIL", "PIR", "AIL", "PSL", "LIP"])
+def test_dicom_series_are_read_as_by_the_command(tmp_path: Path, axes: str) -> None:
+    exam = reorient(volume("RAS", (9, 60, 80)), axes)
+    exam = Volume(np.rint(exam.array).astype(np.int16), exam.affine)
+    write_series(tmp_path / "study", exam, T2, shuffle=len(axes))
+    result, page = open_study(tmp_path / "study", tmp_path)
+    assert result["modality"] == "MR" and result["name"] == "T2_TSE_SAG"
+    assert_same_exam(page, read_exam(tmp_path / "study").volume)
+
+
+def test_the_series_of_a_study_come_in_the_order_of_the_command(tmp_path: Path) -> None:
+    sagittal = reorient(volume("RAS", (9, 60, 80)), "PIR")
+    sagittal = Volume(np.rint(sagittal.array).astype(np.int16), sagittal.affine)
+    short = Volume(sagittal.array[:, :, :3], sagittal.affine)
+    for protocol, image in ((T1, sagittal), (T2, sagittal), (AXIAL, reorient(sagittal, "LPS")), (LOCALISER, short)):
+        write_series(tmp_path / "study" / protocol.description, image, protocol)
+    archive = shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "study")
+    result, page = open_study(Path(archive), tmp_path)
+    assert [title.split(":")[0] for title in result["titles"]] == [
+        "3 T2_TSE_SAG",
+        "2 T1_TSE_SAG",
+        "4 T2_TSE_TRA",
+        "1 localizer",
+    ]
+    assert "sagittal, T2, 9 slices" in result["titles"][0] and "localiser" in result["titles"][3]
+    assert_same_exam(page, read_exam(tmp_path / "study").volume)
+
+
+@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"])
+def test_compressed_dicom_is_read(tmp_path: Path, syntax: str) -> None:
+    gdcm = pytest.importorskip("gdcm")
+    from tests.io.dicom.test_pixels import compress_all  # needs gdcm
+
+    exam = reorient(volume("RAS", (5, 60, 80)), "PIL")
+    exam = Volume(np.rint(exam.array).astype(np.int16), exam.affine)
+    write_series(tmp_path / "study", exam, T2)
+    compress_all(tmp_path / "study", getattr(gdcm.TransferSyntax, syntax))
+    for path in (tmp_path / "study").iterdir():  # GDCM adds the time at which it writes each file
+        dataset = pydicom.dcmread(path)
+        dataset.StudyTime = "120000"
+        dataset.save_as(path)
+    assert_same_exam(open_study(tmp_path / "study", tmp_path)[1], exam)
+
+
+def test_studies_that_cannot_be_read_give_one_line(tmp_path: Path) -> None:
+    exam = reorient(volume("RAS", (5, 60, 80)), "PIL")
+    exam = Volume(np.rint(exam.array).astype(np.int16), exam.affine)
+    write_series(tmp_path / "two" / "a", exam, T2)
+    write_series(tmp_path / "two" / "b", exam, replace(T1, study="1.2.3.999999"))
+    for path in write_series(tmp_path / "video", exam, T2):
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
+        dataset.PixelData = encapsulate([b"\xff\x4f" + bytes(100)])
+        dataset["PixelData"].VR = "OB"
+        dataset.save_as(path)
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04" + bytes(200))
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "readme.txt").write_text("no exam")
+    messages = {
+        "two": "several patients",
+        "video": "cannot be read",
+        "broken.zip": "damaged ZIP",
+        "text": "not a NIfTI file",
+    }
+    for name, expected in messages.items():
+        result, _ = open_study(tmp_path / name, tmp_path)
+        assert expected in result.get("error", ""), (name, result)
 
 
 def test_preprocessing_matches_python(tmp_path: Path) -> None:
@@ -302,3 +398,75 @@ def test_measurements_match_python(tmp_path: Path) -> None:
                 near = pytest.approx(value, abs=0.11) if isinstance(value, float) else value
                 assert page[key] == near, (row.name, key)
         assert result["lordosis"] == pytest.approx(lumbar_lordosis(expected), abs=0.11)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassReader:
+    """A network that reads the class of a pixel from its value, and follows clicks."""
+
+    card: ModelCard
+
+    def run(self, windows: np.ndarray) -> np.ndarray:
+        count, first = len(CLASSES), 2 * self.card.spec.neighbours + 1
+        image = windows[:, self.card.spec.neighbours][:, None]
+        levels = np.arange(count, dtype=np.float32)[:, None, None] / (count - 1)
+        return (-200 * (image - levels) ** 2 + 12 * windows[:, first : first + count]).astype(np.float32)
+
+
+def class_image() -> Volume:
+    """Return an exam whose values are classes, one voxel of which has the largest class."""
+    array = build_spine(SpinePlan(), 4).classes.astype(np.float32)
+    array[0, 0, 5] = len(CLASSES) - 1
+    return Volume(array, affine_of("RAS", (SpinePlan().slice, 1.0, 1.0)))
+
+
+PLAIN = Normalisation(low=0.0, high=100.0, power=0.0, top=100.0)
+CLICK_CARD = ModelCard(PreprocessingSpec(normalisation=PLAIN, clicks=ClickGaussian()))
+CLICKS = {
+    "a border moved": [("L3", True, 16.0)],
+    "not this vertebra": [("L3", False, 0.0)],
+    "another name": [("L2", True, 0.0)],
+    "not followed": [("L4", False, 0.0), ("L3", True, 40.0)],
+    "a disc and a wrong kind": [("L3-L4", True, 8.0), ("canal", True, 22.0)],
+}
+
+
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, ...]]:
+    """Return for each list of clicks the page's result and that of Python. Clicks lie anterior of the centre of L3."""
+    folder = tmp_path_factory.mktemp("corrected")
+    write_image(reorient(class_image(), "PIL"), folder / "exam.nii")
+    model = ClassReader(CLICK_CARD)
+    automatic = segment(read_image(folder / "exam.nii"), model, keep_state=True)
+    centre = np.array(next(level.centre for level in automatic.levels if level.name == "L3"))
+    jobs, results = [], []
+    for clicks in CLICKS.values():
+        points = [(centre + np.array([0, distance, 0]), name, positive) for name, positive, distance in clicks]
+        made = [Click(tuple(point), name, positive) for point, name, positive in points]
+        results.append(refine_with_clicks(automatic, model, made))
+        rows = [{"point": list(c.point), "structure": c.structure, "positive": c.positive} for c in made]
+        card = page_tables.card_for_page(CLICK_CARD)
+        jobs.append({"action": "correct", "file": str(folder / "exam.nii"), "card": card, "clicks": rows})
+    page = run_jobs(jobs, folder)
+    return {key: (automatic, *row) for key, *row in zip(CLICKS, jobs, page, results, strict=True)}
+
+
+@pytest.mark.parametrize("key", CLICKS)
+def test_corrections_match_python(corrected: dict[str, tuple[Any, ...]], key: str) -> None:
+    automatic, job, page, expected = corrected[key]
+    assert (read_array(job, "before", np.uint8) == automatic.labels.array.ravel(order="F")).all()
+    labels, truth = read_array(job, "labels", np.uint8), expected.labels.array.ravel(order="F")
+    assert (labels != truth).sum() <= 0.001 * (truth > 0).sum()
+    assert (truth != automatic.labels.array.ravel(order="F")).any()
+    assert [level["name"] for level in page["levels"]] == [level.name for level in expected.levels]
+    assert page["anchor"] == expected.anchor and page["confidence"] == pytest.approx(expected.confidence, abs=0.002)
+    assert len(page["notes"]) == len(expected.warnings)
+
+
+def test_contradicting_clicks_are_refused(tmp_path: Path) -> None:
+    write_image(class_image(), tmp_path / "exam.nii")
+    rows = [{"point": [0, 0, 0], "structure": name, "positive": True} for name in ("L3", "L4")]
+    card = page_tables.card_for_page(CLICK_CARD)
+    job = {"action": "correct", "file": str(tmp_path / "exam.nii"), "card": card, "clicks": rows}
+    (result,) = run_jobs([job], tmp_path)
+    assert "clicks contradict each other" in result["error"]

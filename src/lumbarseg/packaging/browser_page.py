@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from lumbarseg import __version__
+from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.errors import ModelError, PackagingError
 from lumbarseg.inference import Model, ModelCard
 from lumbarseg.io.file_access import atomic_write, open_for_reading
@@ -21,7 +22,7 @@ from lumbarseg.report.html import stylesheet
 from .javascript_bundle import bundle_modules
 from .licences import describe_model_licence
 from .npm_packages import ensure_node_modules, packages_in_page, page_source_folder
-from .page_tables import card_for_page, tables_script
+from .page_tables import card_for_page
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob:; "
@@ -31,6 +32,7 @@ CONTENT_SECURITY_POLICY = (
 
 _ONNXRUNTIME_FOLDER = "onnxruntime-web/dist"
 _NIIVUE = "@niivue/niivue/dist/niivue.umd.js"
+_DCM2NIIX = "@niivue/dcm2niix/dist/dcm2niix.jpeg.wasm"
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -76,24 +78,21 @@ def _page_html(model: bytes, model_name: str, card: ModelCard, node_modules: Pat
         "style": stylesheet("report") + _read_text(source / "page.css"),
         "notice": escape(NOTICE),
         "measurement_note": escape(MEASUREMENT_NOTE),
+        "structures": "".join(f"<option>{s.name}</option>" for s in STRUCTURES if s.kind in card.output_kinds),
         "versions": escape(f"lumbarseg {__version__} · model {card.digest[:12]}"),
         "licences": escape(_licence_text(node_modules, model_name, card)),
         "ort": escape_script(_read_text(onnxruntime / "ort.wasm.min.js")),
         "glue": escape_script(_read_text(onnxruntime / "ort-wasm-simd-threaded.mjs")),
         "wasm": gzip_base64((onnxruntime / "ort-wasm-simd-threaded.wasm").read_bytes()),
+        "dcm2niix": gzip_base64((node_modules / _DCM2NIIX).read_bytes()),
         "model": gzip_base64(model),
         "card": escape_script(json.dumps(card_for_page(card))),
         "niivue": escape_script(_read_text(node_modules / _NIIVUE)),
         **{
-            name: escape_script(bundle_modules(name, _read_module)) for name in ("network_worker", "exam_worker", "app")
+            name: escape_script(bundle_modules(name, node_modules)) for name in ("network_worker", "exam_worker", "app")
         },
     }
     return _PLACEHOLDER.sub(lambda match: parts[match[1]], _read_text(source / "page.html")).encode()
-
-
-def _read_module(name: str) -> str:
-    """Return the source of a module of the page."""
-    return tables_script() if name == "tables_from_python" else _read_text(page_source_folder() / f"{name}.js")
 
 
 def _read_text(path: Path) -> str:

@@ -19,6 +19,7 @@ from lumbarseg.errors import PackagingError
 
 _LOCK_FILES = ("package.json", "package-lock.json")
 _TIMEOUT_SECONDS = 600
+_BUNDLER = "esbuild"  # makes the scripts and is not in them
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def packages_in_page(node_modules: Path) -> list[NpmPackage]:
     lock = json.loads((page_source_folder() / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     packages = []
     for path, entry in lock.items():
-        if path and not {"dev", "optional"} & set(entry):
-            name = path.rpartition("node_modules/")[2]
+        name = path.rpartition("node_modules/")[2]
+        if path and not {"dev", "optional"} & set(entry) and name != _BUNDLER:
             text = _licence_text(node_modules.parent / path, name)
             packages.append(NpmPackage(name, entry["version"], entry.get("license", "not stated"), text))
     return sorted(packages, key=lambda package: package.name)

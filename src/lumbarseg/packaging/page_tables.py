@@ -6,21 +6,34 @@ Each label, colour and threshold is written once, in Python; the JavaScript file
 from __future__ import annotations
 
 import json
+import re
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from lumbarseg import preprocessing
+from lumbarseg import clicks, preprocessing
 from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, disc_between
 from lumbarseg.inference import ModelCard, predictor
 from lumbarseg.io import raw_image
+from lumbarseg.io.dicom import series
 from lumbarseg.measurement import geometry
 from lumbarseg.report.exam_report import MEASUREMENT_TITLES
-from lumbarseg.segmentation import centerline, disc_planes, discs_only, instances, levels, orientation, pipeline, sacrum
+from lumbarseg.segmentation import (
+    centerline,
+    click_overrides,
+    disc_planes,
+    discs_only,
+    instances,
+    interactive,
+    levels,
+    orientation,
+    pipeline,
+    sacrum,
+)
 
 PORTED_MODULES: tuple[ModuleType, ...] = (
-    *(raw_image, preprocessing, predictor, geometry),
+    *(raw_image, series, clicks, preprocessing, predictor, geometry, interactive, click_overrides),
     *(centerline, disc_planes, discs_only, instances, levels, orientation, pipeline, sacrum),
 )
 """Modules of which the page has a version in JavaScript, which reads their constants."""
@@ -38,6 +51,7 @@ def tables_script() -> str:
         "levels": LEVELS,
         "classes": CLASSES,
         "measurementTitles": MEASUREMENT_TITLES,
+        "viewerColours": _viewer_colours(),
         "counting": {
             "defaultLowest": lowest,
             "supernumerary": LEVELS[-1],
@@ -49,14 +63,35 @@ def tables_script() -> str:
     return f"// Written by lumbarseg from its own tables.\nexport const TABLES = {json.dumps(tables)};\n"
 
 
+def _viewer_colours() -> dict[str, list[Any]]:
+    """Return the label table in the format of NiiVue: one list per channel, by label, with the background first."""
+    rows = [(0, "", (0, 0, 0)), *sorted((s.label, s.name, s.colour) for s in STRUCTURES)]
+    channels = {name: [colour[n] for _, _, colour in rows] for n, name in enumerate("RGB")}
+    labels = [label for label, _, _ in rows]
+    names = [name for _, name, _ in rows]
+    return channels | {"A": [255 * (label > 0) for label in labels], "I": labels, "labels": names}
+
+
 def module_constants(module: ModuleType) -> dict[str, Any]:
-    """Return the upper-case numbers, sequences of numbers and strings of a module, keyed without leading underscore."""
-    constants = {}
-    for name, value in vars(module).items():
-        plain = value.tolist() if isinstance(value, np.ndarray) else value
-        if name.isupper() and (_is_numeric(plain) or isinstance(plain, str)):
-            constants[name.lstrip("_")] = plain
-    return constants
+    """Return the upper-case constants of a module that JSON can hold, keyed without leading underscore.
+
+    Regular expressions become strings, sets sorted lists; arrays and tuples become lists.
+    """
+    constants = {name.lstrip("_"): _plain(value) for name, value in vars(module).items() if name.isupper()}
+    return {name: value for name, value in constants.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """Return a constant as numbers, strings, lists and dictionaries of them; None when it is something else."""
+    if isinstance(value, np.ndarray | re.Pattern):
+        return value.tolist() if isinstance(value, np.ndarray) else value.pattern
+    if isinstance(value, dict):
+        parts = {key: _plain(part) for key, part in value.items() if isinstance(key, str)}
+        return parts if value and len(parts) == len(value) and None not in parts.values() else None
+    if isinstance(value, tuple | list | set | frozenset):
+        items = [_plain(part) for part in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return items if items and None not in items else None
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
 def card_for_page(card: ModelCard) -> dict[str, Any]:
@@ -71,9 +106,3 @@ def card_for_page(card: ModelCard) -> dict[str, Any]:
         "lowestStructure": card.lowest_structure,
         "digest": card.digest,
     }
-
-
-def _is_numeric(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return bool(value) and all(_is_numeric(part) for part in value)
-    return isinstance(value, int | float) and not isinstance(value, bool)

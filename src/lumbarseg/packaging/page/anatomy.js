@@ -1,12 +1,13 @@
 // The table of structures. Python writes it into tables_from_python.js; no label or name is typed here.
 
-import { TABLES } from "./tables_from_python.js";
+import { TABLES } from "tables_from_python.js";
 import { LumbarsegError } from "./volume.js";
 
 export const STRUCTURES = TABLES.structures; // from head to foot: {label, name, kind, order, colour, code}
 export const LEVELS = TABLES.levels;
 export const CLASSES = TABLES.classes;
 export const MEASUREMENT_TITLES = TABLES.measurementTitles; // with units, by name of the measurement
+export const VIEWER_COLOURS = TABLES.viewerColours; // NiiVue's format of a label table
 export const CONSTANTS = TABLES.constants; // of the ported Python modules, by module name
 
 const structuresByName = new Map(STRUCTURES.map((s) => [s.name, s]));

@@ -1,24 +1,19 @@
-// The user interface: it opens files, shows pictures and tables, changes level names and saves. The workers compute.
+// The user interface: it opens files, shows pictures and tables, takes corrections and saves. The workers compute.
 
 import { structureByLabel } from "./anatomy.js";
-import { decompress, replaceAffine } from "./nifti.js";
-import { setOpacity, showExam, showLabels } from "./viewer.js";
-import { keyNumbers, legend, levelTable, measurementTable, namingReasons, tableCsv } from "./result_tables.js";
+import {
+  keyNumbers, legend, levelTable, measurementTable, namingReasons, reportHtml, tableCsv,
+} from "./result_tables.js";
+import { pictureOfPlanes, setOpacity, setView, showExam, showLabels, showNames } from "./viewer.js";
 
 const MAX_WORKERS = 6; // network workers
-const SIMD_TEST = [
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
-];
 const $ = (id) => document.getElementById(id);
-// number: of the exam in progress; bytes: its file; labelsFile: bytes of the label map as .nii
-const state = { number: 0, name: "", bytes: null, report: null, labelsFile: null, examWorker: null };
+// number: of the exam in progress; labelsFile: bytes of the label map as .nii; position: clicked, RAS+ mm of the viewer
+const state = { number: 0, name: "", report: null, labelsFile: null, examWorker: null, position: null, clicks: [] };
 
 /** Return the names of required browser features that are missing. */
 function missingFeatures() {
-  const missing = [];
-  if (!globalThis.WebAssembly || !WebAssembly.validate(new Uint8Array(SIMD_TEST))) missing.push("WebAssembly with SIMD");
-  if (!globalThis.DecompressionStream) missing.push("DecompressionStream");
-  if (!globalThis.Worker) missing.push("web workers");
+  const missing = ["WebAssembly", "DecompressionStream", "Worker"].filter((name) => !globalThis[name]); // those have SIMD
   if (!document.createElement("canvas").getContext("webgl2")) missing.push("WebGL2 (is hardware acceleration off?)");
   return missing;
 }
@@ -37,7 +32,7 @@ const createWorker = (...ids) =>
 /** Start the exam worker and the network workers; resolves when the networks are loaded. */
 async function startWorkers() {
   const card = JSON.parse($("card").textContent);
-  const [wasm, model] = await Promise.all([decompressElement("wasm"), decompressElement("model")]);
+  const [wasm, model, dcm2niix] = await Promise.all(["wasm", "model", "dcm2niix"].map(decompressElement));
   const glue = $("glue").textContent;
   const workerCount = Math.max(1, Math.min(MAX_WORKERS, navigator.hardwareConcurrency || 1));
   const channels = Array.from({ length: workerCount }, () => new MessageChannel());
@@ -54,61 +49,77 @@ async function startWorkers() {
   state.examWorker.onmessage = ({ data }) => data.number === state.number && handlers[data.kind]?.(data);
   state.examWorker.onerror = (event) => showError(event.message);
   const ports = channels.map(({ port1 }) => port1);
-  state.examWorker.postMessage({ kind: "start", card, ports }, ports);
+  state.examWorker.postMessage({ kind: "start", card, ports, dcm2niix }, ports);
   await Promise.all(ready);
 }
 
 let workersReady = null; // promise
 
-async function openFile(file) {
-  if (!file || !workersReady) return;
+/** Segment another exam: request is the message to the exam worker. */
+async function openExam(request) {
+  if (!workersReady) return;
   state.number++;
-  state.name = file.name;
+  Object.assign(state, { report: null, clicks: [] });
   setBusy(true);
   $("result").hidden = true;
   showWarnings([]);
   showProgress("starting", 0);
-  const number = state.number;
+  const { number } = state;
   try {
-    const bytes = await file.arrayBuffer();
     await workersReady;
-    if (state.number !== number) return;
-    state.bytes = bytes;
-    state.examWorker.postMessage({ kind: "open", bytes, fileName: file.name, number });
+    if (state.number === number) state.examWorker.postMessage({ ...request, number });
   } catch (error) {
     showError(error.message);
+  }
+}
+
+function openFiles(files) {
+  if (!files.length) return;
+  $("study").hidden = true;
+  openExam({ kind: "open", files });
+}
+
+/** Return the files in dropped files and folders. */
+async function filesOf(entry) {
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader();
+  const entries = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // a hundred at a time
+    if (!some.length) return (await Promise.all(entries.map(filesOf))).flat();
+    entries.push(...some);
   }
 }
 
 const handlers = {
   progress: ({ stage, share }) => showProgress(stage, share),
   error: ({ message }) => showError(message),
-  result: async ({ file, report, viewAffine }) => {
-    const isNewExam = state.report === null || $("result").hidden;
-    Object.assign(state, { report, labelsFile: file });
+  study: ({ titles, index }) => {
+    $("study").hidden = titles.length < 2;
+    $("series").replaceChildren(...titles.map((title, n) => new Option(title, n, false, n === index)));
+  },
+  result: async ({ name, file, viewFile, report, examFile }) => {
+    Object.assign(state, { name, report, labelsFile: file });
     setBusy(false);
     $("result").hidden = false;
     showTables(report);
-    $("file-name").textContent = state.name;
+    $("exam-name").textContent = name;
     performance.mark("named");
-    // one after the other: names may change while pictures are being drawn
-    pictures = pictures.then(() => drawPictures(isNewExam, report, viewAffine));
+    pictures = pictures.then(() => drawPictures(examFile, viewFile, report)); // one after the other
     await pictures;
     performance.mark("shown");
-    document.title = `${state.name} - lumbarseg`;
+    document.title = `${name} - lumbarseg`;
     document.body.dataset.results = Number(document.body.dataset.results ?? 0) + 1;
   },
 };
 
 let pictures = Promise.resolve();
 
-/** Show exam and labels in the orientation of the anatomy, also where the header is wrong. */
-async function drawPictures(isNewExam, report, viewAffine) {
-  const forViewer = async (file) =>
-    viewAffine ? replaceAffine(await decompress(new Uint8Array(file), state.name), viewAffine).buffer : file;
+async function drawPictures(examFile, labelsFile, report) {
   try {
-    if (isNewExam) await showExam(await forViewer(state.bytes), showLocation);
-    await showLabels(await forViewer(state.labelsFile), Number($("opacity").value));
+    if (examFile) await showExam(examFile, showLocation);
+    await showLabels(labelsFile, Number($("opacity").value));
+    showNames($("show-names").checked ? report.positions : []);
   } catch (error) {
     showWarnings([...report.notes, `the pictures cannot be shown (${error.message}); tables and label map are complete`]);
   }
@@ -116,7 +127,8 @@ async function drawPictures(isNewExam, report, viewAffine) {
 
 function setBusy(isBusy) {
   $("progress").hidden = !isBusy;
-  for (const select of document.querySelectorAll("select")) select.disabled = isBusy;
+  for (const control of document.querySelectorAll("#result select, #correction button")) control.disabled = isBusy;
+  $("undo-click").disabled = isBusy || !state.clicks.length;
 }
 
 function showProgress(stage, share) {
@@ -133,8 +145,11 @@ function showWarnings(lines) {
 }
 
 function showError(message) {
+  if (state.report) {
+    showTables(state.report); // after an impossible correction the previous result stays
+    state.clicks = state.report.clicks;
+  }
   setBusy(false);
-  if (state.report && !$("result").hidden) showTables(state.report); // after an impossible name the previous ones stay
   showWarnings([message]);
   document.body.dataset.error = message;
 }
@@ -148,46 +163,57 @@ function showTables(report) {
   $("sizes").innerHTML = measurementTable(report);
   $("undo").hidden = !report.namedByUser;
   for (const select of $("levels").querySelectorAll("select")) {
-    select.onchange = () => renameLevels([select.value.split("-")[0], Number(select.dataset.number)]);
+    select.onchange = () => requestChange({ pinnedLevel: [select.value.split("-")[0], Number(select.dataset.number)] });
   }
 }
 
-/** Assign the level names again from one [name, number] that the user chose; null restores the automatic names. */
-function renameLevels(pinnedLevel) {
+/** Assign the level names again: pinnedLevel is [name, number], or null for automatic names; or use the clicks. */
+function requestChange(change) {
   setBusy(true);
   showProgress("assigning level names", 1);
-  state.examWorker.postMessage({ kind: "rename", number: state.number, pinnedLevel });
+  state.examWorker.postMessage({ kind: "change", number: state.number, pinnedLevel: null, clicks: [], ...change });
+}
+
+function setClicks(clicks) {
+  state.clicks = clicks;
+  requestChange({ clicks });
+}
+
+function addClick(positive) {
+  setClicks([...state.clicks, { point: state.position, structure: $("structure").value, positive }]);
 }
 
 /** Show the structure at the clicked position and select its row in the table of levels. */
-function showLocation(label) {
+function showLocation(label, position) {
+  state.position = position;
+  $("correction").hidden = false;
   const structure = structureByLabel(label);
   $("location").textContent = structure ? `Selected: ${structure.name}.` : "Selected: no structure.";
+  if (structure) $("structure").value = structure.name;
   const level = structure?.name.split(" ")[0];
-  for (const row of $("levels").querySelectorAll("tr")) {
-    row.classList.toggle("selected", row.dataset.name === level);
-    if (row.dataset.name === level) row.querySelector("select")?.focus({ preventScroll: true });
-  }
+  for (const row of $("levels").querySelectorAll("tr")) row.classList.toggle("selected", row.dataset.name === level);
 }
 
-const fileStem = () => state.name.replace(/\.gz$/i, "").replace(/\.nii$/i, "");
-
-function download(blob, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+function download(parts, suffix, type) {
+  const blob = new Blob(parts, { type });
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${state.name}_${suffix}` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
 async function saveLabels() {
   const compressed = new Blob([state.labelsFile]).stream().pipeThrough(new CompressionStream("gzip"));
-  download(await new Response(compressed).blob(), `${fileStem()}_labels.nii.gz`);
+  download([await new Response(compressed).blob()], "labels.nii.gz");
 }
 
 function addEventHandlers() {
-  $("file").onchange = () => {
-    openFile($("file").files[0]);
-    $("file").value = ""; // so that the same file can be opened again
-  };
+  for (const input of [$("file"), $("folder")]) {
+    input.onchange = () => {
+      openFiles([...input.files]);
+      input.value = ""; // so that the same file can be opened again
+    };
+  }
+  $("series").onchange = () => openExam({ kind: "series", index: Number($("series").value) });
   $("cancel").onclick = () => {
     state.number++; // messages about the cancelled exam are ignored
     state.examWorker?.postMessage({ kind: "cancel" });
@@ -195,18 +221,25 @@ function addEventHandlers() {
     document.body.dataset.cancelled = "yes";
   };
   $("save").onclick = saveLabels;
-  $("table").onclick = () => download(new Blob([tableCsv(state.report)], { type: "text/csv" }), `${fileStem()}_table.csv`);
-  $("undo").onclick = () => renameLevels(null);
+  $("table").onclick = () => download([tableCsv(state.report)], "table.csv", "text/csv");
+  $("report").onclick = () => download([reportHtml(state.name, pictureOfPlanes())], "report.html", "text/html");
+  $("undo").onclick = () => requestChange({});
+  $("is-here").onclick = () => addClick(true);
+  $("is-not-here").onclick = () => addClick(false);
+  $("undo-click").onclick = () => setClicks(state.clicks.slice(0, -1));
   $("opacity").oninput = () => setOpacity(Number($("opacity").value));
+  $("show-names").onchange = () => showNames($("show-names").checked ? state.report.positions : []);
+  for (const button of $("view-buttons").querySelectorAll("button")) button.onclick = () => setView(button.value);
   document.ondragover = (event) => {
     event.preventDefault();
     $("drop").classList.add("over");
   };
   document.ondragleave = () => $("drop").classList.remove("over");
-  document.ondrop = (event) => {
+  document.ondrop = async (event) => {
     event.preventDefault();
     $("drop").classList.remove("over");
-    openFile(event.dataTransfer.files[0]);
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+    openFiles((await Promise.all(entries.map(filesOf))).flat());
   };
 }
 

@@ -1,8 +1,10 @@
 // Centerline of the vertebral column and curve coordinates of voxels: port of segmentation/centerline.py.
 
+import { bisectLeft, maxIndex, range } from "d3-array";
 import { CLASSES, CONSTANTS } from "./anatomy.js";
 import { gaussianFilter1d, label } from "./ndimage.js";
-import { argmax, clamp, cross, interp, percentile, roundEven, searchsorted, unit } from "./numpy.js";
+import { clamp, cross, interp, percentile, roundEven, unit } from "./numpy.js";
+import { forEachVoxel } from "./volume.js";
 
 export const [BODY, DISC, CANAL, SACRUM, ARCH] = ["body", "disc", "canal", "sacrum", "arch"].map((k) => CLASSES.indexOf(k));
 export const { MAX_DISTANCE, CORE_RADIUS } = CONSTANTS.centerline;
@@ -51,7 +53,7 @@ export class Centerline {
     let n = 0;
     let [x, y, z] = point;
     for (let step = 0; step < 4; step++) {
-      n = Math.min(searchsorted(lengths, along), last);
+      n = Math.min(bisectLeft(lengths, along), last);
       x = point[0] - axes[0][n];
       y = point[1] - axes[1][n];
       z = point[2] - axes[2][n];
@@ -114,19 +116,15 @@ function gradient(values, at) {
 /** Fit the centerline through the bodies and discs of a class map; null when it contains no column. */
 export function fitCenterline(classes, shape, spacing) {
   const mask = classes.map((value) => (value === BODY || value === DISC ? 1 : 0));
-  const [I, A, S] = shape;
   let curve = null;
   for (let pass = 0; pass < 2; pass++) {
     curve = rowCenters(mask, shape, spacing);
     if (!curve) return null;
     const lowest = Math.trunc(curve[0][2]);
-    for (let s = 0; s < S; s++) {
-      const center = curve[clamp(s - lowest, 0, curve.length - 1)][1];
-      for (let a = 0; a < A; a++) {
-        if (!(Math.abs(a * spacing[1] - center) > MAX_DISTANCE)) continue;
-        for (let i = 0; i < I; i++) mask[(i * A + a) * S + s] = 0;
-      }
-    }
+    const anteriors = range(shape[2]).map((s) => curve[clamp(s - lowest, 0, curve.length - 1)][1]);
+    forEachVoxel(shape, (at, _, a, s) => {
+      if (Math.abs(a * spacing[1] - anteriors[s]) > MAX_DISTANCE) mask[at] = 0;
+    });
   }
   return extendCenterline(curve);
 }
@@ -158,18 +156,14 @@ function slope(values) {
 }
 
 /** Return one point per row of height, gaps interpolated and smoothed; null when the column is too short. */
-function rowCenters(mask, [I, A, S], spacing) {
-  const [counts, slices, anteriors] = [0, 1, 2].map(() => new Float64Array(S));
-  for (let i = 0, at = 0; i < I; i++) {
-    for (let a = 0; a < A; a++) {
-      for (let s = 0; s < S; s++, at++) {
-        if (!mask[at]) continue;
-        counts[s]++;
-        slices[s] += i;
-        anteriors[s] += a;
-      }
-    }
-  }
+function rowCenters(mask, shape, spacing) {
+  const [counts, slices, anteriors] = [0, 1, 2].map(() => new Float64Array(shape[2]));
+  forEachVoxel(shape, (at, i, a, s) => {
+    if (!mask[at]) return;
+    counts[s]++;
+    slices[s] += i;
+    anteriors[s] += a;
+  });
   const nonEmpty = counts.filter((c) => c > 0);
   if (!nonEmpty.length) return null;
   const minCount = 0.15 * percentile(nonEmpty, 80);
@@ -194,6 +188,6 @@ function longestRun(filled, reach) {
   const { labels, count } = label(grown, [1, 1, size]);
   const sizes = new Array(count).fill(0);
   filled.forEach((full, s) => full && sizes[labels[s] - 1]++);
-  const best = argmax(sizes) + 1;
+  const best = maxIndex(sizes) + 1;
   return Array.from(filled.keys()).filter((s) => filled[s] && labels[s] === best);
 }

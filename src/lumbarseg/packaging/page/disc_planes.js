@@ -1,9 +1,10 @@
 // Planes through the discs, which divide the column into vertebrae: port of segmentation/disc_planes.py.
 
+import { max, maxIndex } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { BODY, CORE_RADIUS, DISC } from "./centerline.js";
 import { gaussianFilter1d, maximumFilter1d } from "./ndimage.js";
-import { argmax, clamp, maximum, percentile } from "./numpy.js";
+import { clamp, percentile } from "./numpy.js";
 
 const {
   ANTERIOR_SLOPES, LATERAL_SLOPES, STEP_RANGE, PITCHES, STEP_PENALTY, LONG_STEP_PENALTY, TAPER, PLANE_BONUS, TILT_PENALTY,
@@ -39,11 +40,11 @@ const smooth = (values) => gaussianFilter1d(values, 0.7, "zero");
 
 /** Return for each mm of the curve the score of the best plane and its slopes. */
 function planeScores(coordinates, classes, core, along, thick) {
-  const length = Math.trunc(maximum(along)) + 30;
+  const length = Math.trunc(max(along)) + 30;
   const counts = new Float64Array(length);
   for (const a of along) counts[Math.trunc(a)]++;
   let size = smooth(counts);
-  const most = maximum(size);
+  const most = max(size);
   size = maximumFilter1d(size, 41).map((value) => Math.max(value, 0.3 * most));
   const gain = new Float64Array(length);
   const best = new Float64Array(length).fill(-Infinity);
@@ -74,10 +75,10 @@ function bestChain(gain) {
   const expectedAt = (pitch, position) => Math.log(pitch) - TAPER * position;
   const endPenalty = (length, expected) => STEP_PENALTY * Math.max(log(length) - expected, 0) ** 2 + long(length);
   const rows = PITCHES.map((pitch) => bestChainForPitch(gain, pitch, { count, log, long, expectedAt, endPenalty }));
-  const totals = rows.map((row) => Math.max(maximum(row.best), row.withoutPlanes) - row.prior);
-  const { best, previous, withoutPlanes } = rows[argmax(totals)];
-  if (maximum(best) < withoutPlanes) return [];
-  const positions = [argmax(best)];
+  const totals = rows.map((row) => Math.max(max(row.best), row.withoutPlanes) - row.prior);
+  const { best, previous, withoutPlanes } = rows[maxIndex(totals)];
+  if (max(best) < withoutPlanes) return [];
+  const positions = [maxIndex(best)];
   while (previous[positions.at(-1)] >= 0) positions.push(previous[positions.at(-1)]);
   return positions.reverse();
 }

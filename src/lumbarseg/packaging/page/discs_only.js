@@ -1,5 +1,6 @@
 // Instances and levels from discs, for models that do not segment bodies: port of segmentation/discs_only.py.
 
+import { max, maxIndex, mean, median, min, minIndex, range } from "d3-array";
 import { CONSTANTS, levelsUpward } from "./anatomy.js";
 import { ARCH, CANAL, DISC, extendCenterline, MAX_DISTANCE, SACRUM, indicesWhere } from "./centerline.js";
 import { findDiscPlanes, planePosition } from "./disc_planes.js";
@@ -9,8 +10,8 @@ import {
 } from "./instances.js";
 import { levelsFromUser, meanProbability, uncertaintyWarnings } from "./levels.js";
 import { label } from "./ndimage.js";
-import { arange, argmax, argmin, differences, interp, maximum, mean, median, minimum } from "./numpy.js";
-import { LumbarsegError } from "./volume.js";
+import { differences, interp } from "./numpy.js";
+import { LumbarsegError, regionsOf } from "./volume.js";
 
 const LIMITS = CONSTANTS.discs_only;
 const { DEFAULT_LOWEST } = LIMITS;
@@ -26,7 +27,7 @@ export function separateDiscs(classes, shape, spacing) {
   const planes = planesOnePerLevel(findDiscPlanes(coordinates, new Uint8Array(voxels.length).fill(DISC), shape[0] > 4));
   if (!planes.length) return null;
   const numbers = Uint8Array.from(voxels, (_, v) => {
-    return argmin(planes.map((plane) => Math.abs(planePosition(plane, coordinates, v) - plane.position))) + 1;
+    return minIndex(planes.map((plane) => Math.abs(planePosition(plane, coordinates, v) - plane.position))) + 1;
   });
   const isNear = (v) => coordinates.distance[v] < MAX_DISTANCE;
   const numberedDiscs = assignWholeComponents(numberMap(classes.length, voxels, numbers, isNear), shape);
@@ -63,7 +64,7 @@ function planesOnePerLevel(planes) {
     const gap = plane.position - previous;
     const count = Math.floor(gap / usualSpacing + 0.5);
     for (let n = 1; n < count; n++) {
-      selected.push(planes[argmin(planes.map((p) => Math.abs(p.position - previous - (n * gap) / count)))]);
+      selected.push(planes[minIndex(planes.map((p) => Math.abs(p.position - previous - (n * gap) / count)))]);
     }
     selected.push(plane);
   }
@@ -74,15 +75,11 @@ function planesOnePerLevel(planes) {
 function fitCenterlineToDiscs(discs, shape, spacing) {
   const { labels, count } = label(discs, shape);
   if (!count) return null;
-  const sums = Array.from({ length: count }, () => [0, 0, 0, 0]);
-  for (const at of indicesWhere(discs, Boolean)) {
-    const sum = sums[labels[at] - 1];
-    voxelIndex(at, shape).forEach((value, axis) => (sum[axis] += value));
-    sum[3]++;
-  }
-  const largestSize = Math.max(...sums.map((s) => s[3]));
-  const pieces = sums.filter((s) => s[3] >= LIMITS.MIN_COMPONENT_SHARE * largestSize);
-  const components = pieces.map((s) => ({ point: [0, 1, 2].map((axis) => (s[axis] / s[3]) * spacing[axis]), size: s[3] }));
+  const pieces = regionsOf(labels, shape).slice(1);
+  const largestSize = max(pieces, (piece) => piece.count);
+  const components = pieces
+    .filter((piece) => piece.count >= LIMITS.MIN_COMPONENT_SHARE * largestSize)
+    .map((piece) => ({ point: piece.sums.map((total, axis) => (total / piece.count) * spacing[axis]), size: piece.count }));
   const row = longestRow(components);
   let curve = fitCurve(row, spacing);
   const heights = curve.map((p) => p[2]);
@@ -100,14 +97,14 @@ function longestRow(components) {
     if (middle.point[2] - sorted[n].point[2] > LIMITS.MAX_DISC_GAP) rows.push([]);
     rows.at(-1).push(middle);
   });
-  return rows[argmax(rows.map((row) => row.reduce((total, { size }) => total + size, 0)))];
+  return rows[maxIndex(rows.map((row) => row.reduce((total, { size }) => total + size, 0)))];
 }
 
 /** Return one curve point per row of height from the lowest component to the highest. */
 function fitCurve(row, spacing) {
   const z = row.map(({ point }) => point[2]);
-  const [low, high] = [minimum(z), maximum(z)];
-  const heights = arange(low, Math.max(high, low + 25), spacing[2]);
+  const [low, high] = [min(z), max(z)];
+  const heights = range(low, Math.max(high, low + 25), spacing[2]);
   const degree = high - low > 15 ? Math.min(3, Math.floor((high - low) / LIMITS.HEIGHT_PER_DEGREE) + 1) : 0;
   const weights = row.map(({ size }) => Math.sqrt(size));
   const fits = [0, 1].map((axis) => fitPolynomial(z, row.map(({ point }) => point[axis]), weights, degree));
@@ -116,7 +113,7 @@ function fitCurve(row, spacing) {
 
 /** Fit a polynomial by weighted least squares, over heights scaled to -1..1; returns a function. */
 function fitPolynomial(x, y, w, degree) {
-  const [low, high] = [minimum(x), maximum(x)];
+  const [low, high] = [min(x), max(x)];
   const scaled = (value) => (high > low ? (2 * value - low - high) / (high - low) : 0);
   const rows = x.map((value, n) => Array.from({ length: degree + 1 }, (_, d) => scaled(value) ** d * w[n]));
   const a = Array.from({ length: degree + 1 }, (_, r) => [
@@ -144,7 +141,7 @@ function solveLinearSystem(a) {
 
 /** Return the first and last number that belong to discs of the column. */
 function firstAndLastDisc(numbers, shape) {
-  const sizes = new Array(maximum(numbers) + 1).fill(0);
+  const sizes = new Array(max(numbers) + 1).fill(0);
   for (const n of numbers) sizes[n]++;
   const usualSpacing = median(sizes.slice(1).filter((n) => n > 0));
   let present = [...sizes.keys()].slice(1).filter((n) => sizes[n] >= LIMITS.MIN_VOLUME_SHARE * usualSpacing);

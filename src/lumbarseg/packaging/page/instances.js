@@ -1,11 +1,13 @@
 // Class maps separated into single bodies, discs and posterior elements: port of segmentation/instances.py.
 
+import { max, maxIndex, median, sum } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { ARCH, BODY, CANAL, Centerline, DISC, MAX_DISTANCE, SACRUM, fitCenterline, indicesWhere } from "./centerline.js";
 import { isBelow, findDiscPlanes } from "./disc_planes.js";
-import { label, maximumFilter } from "./ndimage.js";
-import { argmax, clamp, differences, interp, maximum, median, nearestIndex, sum } from "./numpy.js";
+import { IN_PLANE_NEIGHBOURS, label, maximumFilter } from "./ndimage.js";
+import { clamp, differences, interp, nearestIndex } from "./numpy.js";
 import { isSacral } from "./sacrum.js";
+import { boundingBox, cropMap, forEachInBox, regionsOf, voxelCount } from "./volume.js";
 
 const {
   WHOLE_COMPONENT_SHARE, MIN_VOLUME_SHARE, CERTAIN_VOLUME_SHARE, CLUSTER_GAP, CANAL_RANGE, MIDLINE, PEDICLE_DISTANCE,
@@ -16,48 +18,21 @@ const PARTS = ["bodies", "discs", "arches", "sacrum", "canal"];
 /** Separate a class map (slices, A, S) into {count, bodies, discs, arches, sacrum, canal, centerline, positions, discsOnly}:
  * maps of instance numbers from 1, the lowest; disc n lies below body n. null when the map contains no column. */
 export function separateInstances(classes, shape, spacing) {
-  const box = foregroundBox(classes, shape); // a crop saves time: the spine fills half of the field of view or less
-  if (!box) return null;
-  const instances = separateInCrop(cropMap(classes, shape, box), [shape[0], ...box.size], spacing);
+  const bounds = boundingBox(classes, shape); // a crop saves time: the spine fills half of the field of view or less
+  if (!bounds) return null;
+  const box = [[0, shape[0]], ...bounds.slice(1)];
+  const instances = separateInCrop(cropMap(classes, shape, box), box.map(([start, stop]) => stop - start), spacing);
   if (!instances) return null;
   for (const part of PARTS) instances[part] = uncropMap(instances[part], shape, box);
-  const shift = [0, box.first[0] * spacing[1], box.first[1] * spacing[2]];
   const { points, arcLength } = instances.centerline;
-  const shifted = points.map((point) => point.map((value, axis) => value + shift[axis]));
+  const shifted = points.map((point) => point.map((value, axis) => value + box[axis][0] * spacing[axis]));
   return { ...instances, centerline: new Centerline(shifted, arcLength), shape };
 }
 
-/** Return the in-plane box of the foreground, {first, size}, each [A, S]; null without foreground. */
-function foregroundBox(classes, [I, A, S]) {
-  const [low, high] = [[A, S], [-1, -1]];
-  for (let i = 0, at = 0; i < I; i++) {
-    for (let a = 0; a < A; a++) {
-      for (let s = 0; s < S; s++, at++) {
-        if (!classes[at]) continue;
-        [low[0], high[0]] = [Math.min(low[0], a), Math.max(high[0], a)];
-        [low[1], high[1]] = [Math.min(low[1], s), Math.max(high[1], s)];
-      }
-    }
-  }
-  return high[0] < 0 ? null : { first: low, size: high.map((end, axis) => end - low[axis] + 1) };
-}
-
-/** Yield for each row of a box its flat index in the complete map and in the crop. */
-function* cropRows([I, A, S], { first, size }) {
-  for (let i = 0, inCrop = 0; i < I; i++) {
-    for (let a = 0; a < size[0]; a++, inCrop += size[1]) yield [(i * A + first[0] + a) * S + first[1], inCrop];
-  }
-}
-
-function cropMap(map, shape, box) {
-  const out = new map.constructor(shape[0] * box.size[0] * box.size[1]);
-  for (const [at, inCrop] of cropRows(shape, box)) out.set(map.subarray(at, at + box.size[1]), inCrop);
-  return out;
-}
-
 function uncropMap(crop, shape, box) {
-  const out = new crop.constructor(shape[0] * shape[1] * shape[2]);
-  for (const [at, inCrop] of cropRows(shape, box)) out.set(crop.subarray(inCrop, inCrop + box.size[1]), at);
+  const out = new crop.constructor(voxelCount(shape));
+  let from = 0;
+  forEachInBox(box, shape, (at) => (out[at] = crop[from++]));
   return out;
 }
 
@@ -133,7 +108,7 @@ function removeSlivers(coordinates, kinds, planes) {
 
 /** Return the first and last segment that contain a vertebral body. */
 function firstAndLastBody(segments, kinds, coordinates) {
-  const count = segments.length ? maximum(segments) + 1 : 0;
+  const count = segments.length ? max(segments) + 1 : 0;
   const [volumes, sacralVolumes] = [new Array(count).fill(0), new Array(count).fill(0)];
   for (let v = 0; v < kinds.length; v++) {
     if (Math.abs(coordinates.lateral[v]) >= MIDLINE || coordinates.distance[v] >= MAX_DISTANCE) continue;
@@ -150,12 +125,12 @@ function firstAndLastBody(segments, kinds, coordinates) {
 export function assignWholeComponents(numbers, shape) {
   const { labels, count } = label(numbers, shape);
   if (!count) return numbers;
-  const kinds = maximum(numbers) + 1;
+  const kinds = max(numbers) + 1;
   const votes = new Int32Array((count + 1) * kinds);
   for (let at = 0; at < numbers.length; at++) if (labels[at]) votes[labels[at] * kinds + numbers[at]]++;
   const components = Array.from({ length: count + 1 }, (_, component) => {
     const counts = votes.subarray(component * kinds, (component + 1) * kinds);
-    const top = argmax(counts);
+    const top = maxIndex(counts);
     return { size: sum(counts), top, votesForTop: counts[top] };
   });
   const biggest = new Array(kinds).fill(0);
@@ -197,7 +172,7 @@ export function selectCluster(mask, voxel, shape, spacing) {
     nearestDistance[labels[at]] = Math.min(nearestDistance[labels[at]], Number.isNaN(distance) ? 1 : distance);
     sizes[labels[at]]++;
   }
-  const best = argmax(sizes.map((size, n) => size / nearestDistance[n] ** 2));
+  const best = maxIndex(sizes.map((size, n) => size / nearestDistance[n] ** 2));
   return mask.map((value, at) => (value && labels[at] === best ? 1 : 0));
 }
 
@@ -213,14 +188,9 @@ export function selectCanal(mask, centerline, shape, spacing) {
 
 /** Return the centres of instances 1 to count in voxel coordinates; NaN for an instance without voxels. */
 export function instanceCenters(numbers, count, shape) {
-  const sums = Array.from({ length: count }, () => [0, 0, 0, 0]);
-  for (let at = 0; at < numbers.length; at++) {
-    const n = numbers[at];
-    if (!n || n > count) continue;
-    voxelIndex(at, shape).forEach((value, axis) => (sums[n - 1][axis] += value));
-    sums[n - 1][3]++;
-  }
-  return sums.map(([i, a, s, size]) => [i / size, a / size, s / size]);
+  const regions = regionsOf(numbers, shape);
+  const centre = (region) => (region ? region.sums.map((total) => total / region.count) : [NaN, NaN, NaN]);
+  return Array.from({ length: count }, (_, n) => centre(regions[n + 1]));
 }
 
 /** Return the positions of the bodies along the centerline in mm; missing ones are interpolated. */
@@ -233,7 +203,7 @@ function bodyPositions(bodies, count, centerline, shape, spacing) {
 
 /** Assign posterior elements, slice by slice, to the bodies they belong to. */
 export function assignArches(mask, positions, centerline, shape, spacing) {
-  const { labels, count } = label(mask, shape, true);
+  const { labels, count } = label(mask, shape, IN_PLANE_NEIGHBOURS);
   const voxels = indicesWhere(mask, Boolean);
   if (!count) return new Uint8Array(mask.length);
   const { along, distance } = centerline.curveCoordinates(voxels, shape, spacing);

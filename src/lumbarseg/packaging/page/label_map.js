@@ -5,31 +5,23 @@ import { ARCH, BODY, CANAL, DISC, SACRUM } from "./centerline.js";
 import { discNames } from "./levels.js";
 import { maximumFilter } from "./ndimage.js";
 import { nearestNetworkVoxels, toSourceOrder } from "./preprocessing.js";
-import { LumbarsegError } from "./volume.js";
+import { forEachVoxel, LumbarsegError } from "./volume.js";
 
 /** Return uint8 labels in the order of the exam's file. classes: from `classesOnSourceGrid`; outputKinds: kinds to keep. */
 export function renderLabelMap(classes, instances, names, prepared, flips, outputKinds) {
   const out = new Uint8Array(classes.length);
-  const networkVoxels = nearestNetworkVoxels(prepared, flips);
+  const [is, js, ks] = nearestNetworkVoxels(prepared, flips);
   for (const [kind, numbers, values] of labelTables(instances, names)) {
     if (!classes.includes(kind)) continue;
     const labels = dilateLabels(numbers.map((n) => values[n]), instances.shape);
-    fillClass(out, classes, kind, labels, instances.shape, networkVoxels);
+    const [, A, S] = instances.shape;
+    forEachVoxel([is.length, js.length, ks.length], (at, i, j, k) => {
+      if (classes[at] === kind) out[at] = labels[(is[i] * A + js[j]) * S + ks[k]];
+    });
   }
-  checkLevelOrder(out);
   const keep = Uint8Array.from({ length: 256 });
   for (const s of STRUCTURES) keep[s.label] = outputKinds.includes(s.kind) ? s.label : 0;
   return toSourceOrder(out.map((label) => keep[label]), prepared);
-}
-
-/** Write the nearest label to each voxel of one class. */
-function fillClass(out, classes, kind, labels, [, A, S], [is, js, ks]) {
-  for (let i = 0, at = 0; i < is.length; i++) {
-    for (let j = 0; j < js.length; j++) {
-      const row = (is[i] * A + js[j]) * S;
-      for (let k = 0; k < ks.length; k++, at++) if (classes[at] === kind) out[at] = labels[row + ks[k]];
-    }
-  }
 }
 
 /** Return for each class [class, map of instance numbers, label of each number]. */
@@ -55,13 +47,29 @@ function dilateLabels(labels, shape) {
   return labels.map((label, at) => label || dilated[at]);
 }
 
+/** Return a label map that was rendered with `names` as if it was rendered with `newNames`. */
+export function renameLevels(labels, instances, names, newNames) {
+  const newLabels = Uint8Array.from({ length: 256 }, (_, label) => label);
+  const newTables = labelTables(instances, newNames);
+  labelTables(instances, names).forEach(([, , old], n) => old.forEach((label, i) => label && (newLabels[label] = newTables[n][2][i])));
+  return labels.map((label) => newLabels[label]);
+}
+
+/** Return the vertebrae of a label map, from head to foot. */
+function presentLevels(labels) {
+  const present = new Set(labels);
+  return STRUCTURES.filter((s) => s.kind === CLASSES[BODY] && present.has(s.label)).map((s) => s.name);
+}
+
+/** Return whether no vertebra between two named ones is missing from a label map. */
+export function isOrderComplete(labels) {
+  const positions = presentLevels(labels).map((name) => LEVELS.indexOf(name));
+  return !positions.length || positions.at(-1) - positions[0] + 1 === positions.length;
+}
+
 /** Throw when a vertebra between two named ones is missing. */
-function checkLevelOrder(labels) {
-  const isPresent = new Uint8Array(256);
-  for (const label of labels) isPresent[label] = 1;
-  const present = STRUCTURES.filter((s) => s.kind === CLASSES[BODY] && isPresent[s.label]).map((s) => s.name);
-  const positions = present.map((name) => LEVELS.indexOf(name));
-  if (positions.length && positions.at(-1) - positions[0] + 1 !== positions.length) {
-    throw new LumbarsegError(`the segmentation would have a gap in its order (${present.join(", ")}); please report it`);
-  }
+export function checkLevelOrder(labels) {
+  if (isOrderComplete(labels)) return;
+  const names = presentLevels(labels).join(", ");
+  throw new LumbarsegError(`the segmentation would have a gap in its order (${names}); please report it`);
 }

@@ -1,9 +1,10 @@
 // Level names of the vertebrae, counted from an anchor, with reasons and confidence: port of segmentation/levels.py.
 
+import { max, median, min } from "d3-array";
 import { CONSTANTS, DEFAULT_LOWEST, LEVELS, levelsUpward, SACRAL, structureByName, SUPERNUMERARY } from "./anatomy.js";
 import { BODY, CORE_RADIUS, DISC, indicesWhere } from "./centerline.js";
 import { distanceMm, instanceCenters, levelMap, voxelIndex } from "./instances.js";
-import { clamp, differences, maximum, median, minimum, percentile } from "./numpy.js";
+import { clamp, differences, percentile } from "./numpy.js";
 import { discContactShare, MIN_DISC_CONTACT } from "./sacrum.js";
 import { LumbarsegError, voxelToWorld } from "./volume.js";
 
@@ -36,11 +37,16 @@ export function uncertaintyWarnings(confidence, reasons) {
   return [`level names are uncertain (${reasons.join("; ")}); correct one in the table`];
 }
 
-/** Return the assignment that follows from a name given by the user, with a warning if a visible sacrum contradicts it. */
+/** Return the assignment that follows from a name given by the user: [name, number], or null. */
 export function levelsFromUser(defaultAssignment, pinnedLevel) {
   if (!pinnedLevel) return defaultAssignment;
   const names = levelsUpward(lowestName(...pinnedLevel), defaultAssignment.names.length);
-  const fromUser = { names, anchor: "given by the user", confidence: 1, reasons: ["named by the user"], warnings: [] };
+  return overrideNames(names, defaultAssignment, "named by the user");
+}
+
+/** Return names that the user gave, with a warning if they contradict a visible sacrum. */
+export function overrideNames(names, defaultAssignment, reason) {
+  const fromUser = { names, anchor: "given by the user", confidence: 1, reasons: [reason], warnings: [] };
   const isSacrumClear = defaultAssignment.anchor === "sacrum" && defaultAssignment.confidence >= MIN_CERTAIN_CONFIDENCE;
   if (!isSacrumClear || defaultAssignment.names[0] === names[0]) return fromUser;
   const conflict =
@@ -58,7 +64,7 @@ function lowestCompleteBody(instances) {
 function levelsFromTrainedLowest(instances, [level, share], meanBodyProbability, spacing) {
   const first = lowestCompleteBody(instances);
   const heights = indicesWhere(instances.bodies, (n) => n === first).map((at) => at % instances.shape[2]);
-  const hasFieldBelow = first === 1 && minimum(heights) * spacing[2] >= MIN_FIELD_BELOW;
+  const hasFieldBelow = first === 1 && min(heights) * spacing[2] >= MIN_FIELD_BELOW;
   const reasons = [`counted from the lowest body: it was ${level} in ${percent(share)} of the training exams`];
   if (!hasFieldBelow) reasons.push("the field of view ends close below it, so one below may be missing");
   const confidence = (hasFieldBelow ? 0.95 : 0.4) * meanBodyProbability * (share >= 1 ? 1 : 0.75);
@@ -68,7 +74,7 @@ function levelsFromTrainedLowest(instances, [level, share], meanBodyProbability,
 }
 
 /** Return the name of body 1 when body `number` is called `level`. */
-function lowestName(level, number) {
+export function lowestName(level, number) {
   const isSupernumerary = level === SUPERNUMERARY;
   const upward = levelsUpward(isSupernumerary ? level : DEFAULT_LOWEST, LEVELS.length - (isSupernumerary ? 0 : 1));
   const index = upward.indexOf(level) - (number - 1);
@@ -139,7 +145,7 @@ function confidenceFromSacrum(instances, evidence, meanBodyProbability, spacing)
     reduce(0.6, "the lowest body differs from its neighbours in height");
   }
   const steps = differences(instances.positions);
-  if (steps.length > 2 && maximum(steps) > 1.6 * median(steps)) {
+  if (steps.length > 2 && max(steps) > 1.6 * median(steps)) {
     reduce(0.5, "a vertebra may be missing: one distance between vertebrae is much longer than the others");
   }
   if (meanBodyProbability < 0.85) reduce(meanBodyProbability, "the network is uncertain about the vertebral bodies");

@@ -1,8 +1,9 @@
 // Measurements of a labelled spine: port of measurement/measure.py.
 
+import { max, maxIndex, mean, median, min, range } from "d3-array";
 import { CONSTANTS, labelsOfKind, LEVELS, LORDOSIS_TOP } from "./anatomy.js";
 import { label } from "./ndimage.js";
-import { arange, argmax, determinant, maximum, mean, median, minimum, percentile, roundEven } from "./numpy.js";
+import { determinant, percentile, roundEven } from "./numpy.js";
 import { SpineGeometry } from "./spine_geometry.js";
 
 const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL, CORNER_RANGE, CORNER_TOLERANCE } = CONSTANTS.geometry;
@@ -10,7 +11,8 @@ const COLUMN = ["body", "disc", "sacrum"];
 const toDegrees = (radians) => (radians * 180) / Math.PI;
 const rounded = (value, digits = 1) => roundEven(value * 10 ** digits) / 10 ** digits;
 
-/** Measure each structure of a label map: {rows, lordosis}, rows from head to foot. labels: in the order of the file;
+/** Measure each structure of a label map: {rows, lordosis, positions}, rows from head to foot,
+ * positions of bodies and discs, {name, position in RAS+ mm, corrected for flips}. labels: in the order of the file;
  * flips: whether the header swaps front and back, and head and feet. */
 export function measureStructures(labels, shape, affine, flips) {
   const strides = [1, shape[0], shape[0] * shape[1]];
@@ -28,7 +30,9 @@ export function measureStructures(labels, shape, affine, flips) {
   });
   const tilts = new Map(rows.map((row) => [row.name, row.tilt_top]));
   const [top, bottom] = [tilts.get(LORDOSIS_TOP), tilts.get("sacrum")];
-  return { rows, lordosis: top === undefined || bottom === undefined ? null : rounded(bottom - top) };
+  const named = spine.regions.filter(({ structure }) => COLUMN.includes(structure.kind));
+  const positions = named.map(({ structure, position }) => ({ name: structure.name, position }));
+  return { rows, positions, lordosis: top === undefined || bottom === undefined ? null : rounded(bottom - top) };
 }
 
 /** Fit the bodies and discs that are completely in view; a map by name. */
@@ -50,7 +54,7 @@ function fitStructures(spine) {
 function fitStructure(spine, region, lean) {
   const widths = [1, 2].map((axis) => spine.spacing[axis] * (region.box[axis][1] - region.box[axis][0]));
   const reach = 4 + 0.5 * Math.hypot(...widths);
-  const grid = arange(-reach, reach, STEP);
+  const grid = range(-reach, reach, STEP);
   const bands = region.structure.kind === "disc" ? [[0.3, 0.7]] : [[0.06, 0.22], [0.78, 0.94]];
   let centre = region.centre;
   for (let iteration = 0; iteration < 3; iteration++) {
@@ -83,7 +87,7 @@ function contourProfiles(labels, count, grid) {
   const size = grid.length;
   const volumes = new Array(count + 1).fill(0);
   for (const n of labels) if (n) volumes[n]++;
-  const largest = argmax(volumes);
+  const largest = maxIndex(volumes);
   const mask = labels.map((n) => (n === largest ? 1 : 0));
   const [x, bottom, top] = [[], [], []];
   for (let m = 0; m < size; m++) {
@@ -101,7 +105,7 @@ function contourProfiles(labels, count, grid) {
 function sagittalExtent({ mask }, grid, share) {
   const size = grid.length;
   const widths = grid.map((_, n) => grid.reduce((total, __, m) => total + mask[m * size + n], 0));
-  const most = maximum(widths);
+  const most = max(widths);
   const rows = [...widths.keys()].filter((n) => widths[n] * STEP > 0.4 * most * STEP);
   const [low, high] = [rows[0], rows.at(-1) - rows[0] + 1];
   const from = Math.trunc(share[0] * high);
@@ -125,7 +129,7 @@ function indicesInBand(x, back, front, [low, high]) {
 }
 
 /** Return [height at 0, slope] of an endplate through its two rims. */
-function fitEndplate(x, y, back = minimum(x), front = maximum(x)) {
+function fitEndplate(x, y, back = min(x), front = max(x)) {
   const [[x0, y0], [x1, y1]] = RIMS.map((rim) => {
     const positions = indicesInBand(x, back, front, rim);
     return [mean(positions.map((n) => x[n])), mean(positions.map((n) => y[n]))];
@@ -178,8 +182,8 @@ function slip(lower, below) {
 function canalWidth(fit, spine) {
   const canal = spine.regions.find((region) => labelsOfKind("canal").includes(region.structure.label));
   if (!canal) return null;
-  const x = arange(fit.back - CANAL, fit.back + 8, STEP);
-  const y = arange(-2, 2.01, STEP);
+  const x = range(fit.back - CANAL, fit.back + 8, STEP);
+  const y = range(-2, 2.01, STEP);
   const canalMask = spine.samplePlane(canal, fit.region, fit.centre, fit.lean, x, y);
   const widths = y.map((_, n) => x.reduce((total, __, m) => total + canalMask[m * y.length + n], 0));
   return rounded(median(widths) * STEP);
@@ -191,11 +195,11 @@ function fitSacralEndplate(spine, fits) {
   const sacrum = spine.regions.find((region) => region.structure.kind === "sacrum");
   const orders = spine.regions.filter((p) => COLUMN.slice(0, 2).includes(p.structure.kind)).map((p) => p.structure.order);
   const all = [...fits.values()];
-  const lowest = all[argmax(all.map((fit) => fit.region.structure.order))];
-  if (!sacrum || !lowest || lowest.region.structure.order !== maximum(orders)) return null;
-  const lowestPoint = minimum(lowest.bottom);
-  const y = arange(lowestPoint - 20, lowestPoint + 8, STEP);
-  const x = arange(lowest.back - CORNER_RANGE, lowest.front + 4, STEP);
+  const lowest = all[maxIndex(all.map((fit) => fit.region.structure.order))];
+  if (!sacrum || !lowest || lowest.region.structure.order !== max(orders)) return null;
+  const lowestPoint = min(lowest.bottom);
+  const y = range(lowestPoint - 20, lowestPoint + 8, STEP);
+  const x = range(lowest.back - CORNER_RANGE, lowest.front + 4, STEP);
   const sacrumMask = spine.samplePlane(sacrum, lowest.region, lowest.centre, lowest.lean, x, y);
   const last = x.map((_, m) => sacrumMask.subarray(m * y.length, (m + 1) * y.length).lastIndexOf(1));
   const top = last.map((n) => y[n < 0 ? y.length - 1 : n] + STEP / 2);
@@ -204,7 +208,7 @@ function fitSacralEndplate(spine, fits) {
   if ([...LEVELS, lowestName].includes(lowestName.split("-").at(-1))) {
     const inside = [...x.keys()].filter((m) => last[m] >= 0 && x[m] >= lowest.back && x[m] <= lowest.front);
     const positions = inside.map((m) => x[m]);
-    if (inside.length < 10 || maximum(positions) - minimum(positions) < 0.6 * (lowest.front - lowest.back)) return null;
+    if (inside.length < 10 || max(positions) - min(positions) < 0.6 * (lowest.front - lowest.back)) return null;
     [at, slope] = fitEndplate(positions, inside.map((m) => top[m]));
   }
   const near = (value, m) => value <= lowest.back + CORNER_RANGE && Math.abs(top[m] - at - slope * value) < CORNER_TOLERANCE;

@@ -1,35 +1,37 @@
 // The scipy.ndimage functions that the page needs. Volumes are flat arrays, (I, J, K) in C order.
 
-/** Label the connected components of a mask from 1, in the order of their first voxels; neighbours share a face.
- * inPlane: components do not extend along I. */
-export function label(mask, shape, inPlane = false) {
-  const [I, J, K] = shape;
+import { cross } from "d3-array";
+import { forEachVoxel } from "./volume.js";
+
+// Offsets (I, J, K) to the neighbours that precede a voxel.
+const FACE_NEIGHBOURS = [[0, 0, 1], [0, 1, 0], [1, 0, 0]];
+export const IN_PLANE_NEIGHBOURS = FACE_NEIGHBOURS.slice(0, 2);
+const STEPS = [-1, 0, 1];
+export const ALL_NEIGHBOURS = cross(STEPS, cross(STEPS, STEPS), (i, [j, k]) => [i, j, k]).slice(14);
+
+/** Label the connected components of a mask from 1, in the order of their first voxels. */
+export function label(mask, shape, neighbours = FACE_NEIGHBOURS) {
+  const [, J, K] = shape;
   const labels = new Int32Array(mask.length);
   const parents = [0];
   const rootOf = (n) => {
     while (parents[n] !== n) n = parents[n] = parents[parents[n]];
     return n;
   };
-  for (let i = 0, at = 0; i < I; i++) {
-    for (let j = 0; j < J; j++) {
-      for (let k = 0; k < K; k++, at++) {
-        if (!mask[at]) continue;
-        let number = 0;
-        const neighbours = [k ? labels[at - 1] : 0, j ? labels[at - K] : 0, i && !inPlane ? labels[at - J * K] : 0];
-        for (const other of neighbours) {
-          if (!other) continue;
-          const otherRoot = rootOf(other);
-          if (!number) number = otherRoot;
-          else if (otherRoot !== number) {
-            parents[Math.max(number, otherRoot)] = Math.min(number, otherRoot);
-            number = Math.min(number, otherRoot);
-          }
-        }
-        if (!number) parents.push((number = parents.length));
-        labels[at] = number;
-      }
+  forEachVoxel(shape, (at, i, j, k) => {
+    if (!mask[at]) return;
+    let number = 0;
+    for (const [di, dj, dk] of neighbours) {
+      if (i < di || j < dj || j - dj >= J || k < dk || k - dk >= K) continue;
+      const other = labels[at - (di * J + dj) * K - dk];
+      if (!other) continue;
+      const otherRoot = rootOf(other);
+      if (number) parents[Math.max(number, otherRoot)] = Math.min(number, otherRoot);
+      number = number ? Math.min(number, otherRoot) : otherRoot;
     }
-  }
+    if (!number) parents.push((number = parents.length));
+    labels[at] = number;
+  });
   const numbers = new Int32Array(parents.length);
   let count = 0;
   for (let at = 0; at < labels.length; at++) {

@@ -12,10 +12,10 @@ async function startSession({ wasm, glue, model, port, bias: cardBias }) {
   ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([glue], { type: "text/javascript" })) };
   session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: ["wasm"] });
   bias = cardBias;
-  port.onmessage = ({ data }) => inferWindow(port, data);
+  port.onmessage = ({ data }) => inferWindow(data);
 }
 
-async function inferWindow(port, window) {
+async function inferWindow({ window, reply }) {
   try {
     const { array, channels, rows, columns } = window;
     const input = new ort.Tensor("float32", array, [1, channels, rows, columns]);
@@ -23,9 +23,9 @@ async function inferWindow(port, window) {
     const probabilities = toProbabilities(output.data, window, bias);
     input.dispose();
     output.dispose();
-    port.postMessage({ probabilities }, [probabilities.buffer]);
+    reply.postMessage({ probabilities }, [probabilities.buffer]);
   } catch (error) {
-    port.postMessage({ error: String(error.message ?? error) });
+    reply.postMessage({ error: String(error.message ?? error) });
   }
 }
 

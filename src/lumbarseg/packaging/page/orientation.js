@@ -1,8 +1,9 @@
 // Detection of headers with front and back, or head and feet, exchanged: port of segmentation/orientation.py.
 
+import { median } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { BODY, CANAL, SACRUM, fitCenterline, indicesWhere } from "./centerline.js";
-import { interp, median } from "./numpy.js";
+import { interp } from "./numpy.js";
 
 const { MIN_WRONG_SHARE, MIN_AREA_RATIO, MIN_VOLUME } = CONSTANTS.orientation;
 
@@ -35,18 +36,6 @@ function isUpsideDown(classes, [, , S], voxel) {
   const rows = areas.filter((n) => n > half); // rows through bodies, not through discs
   const third = Math.max(1, Math.floor(rows.length / 3));
   return median(rows.slice(-third)) > MIN_AREA_RATIO * median(rows.slice(0, third));
-}
-
-/** Return an array (slices, A, S) reversed along A and S where `flips` is true. */
-export function flipAxes(array, [I, A, S], flips) {
-  const out = new array.constructor(array.length);
-  for (let i = 0, at = 0; i < I; i++) {
-    for (let a = 0; a < A; a++) {
-      const from = (i * A + (flips[0] ? A - 1 - a : a)) * S;
-      for (let s = 0; s < S; s++) out[at++] = array[from + (flips[1] ? S - 1 - s : s)];
-    }
-  }
-  return out;
 }
 
 /** Describe flips in a sentence; "" without any. */

@@ -1,14 +1,15 @@
 // The pipeline from an exam to named structures: port of segmentation/pipeline.py.
 
+import { median, min, sum } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { assignLevelsFromDiscs, requireLumbarDiscs, separateDiscs } from "./discs_only.js";
 import { maxSliceArea, separateInstances } from "./instances.js";
 import { listLevels, assignLevels } from "./levels.js";
-import { median, minimum } from "./numpy.js";
-import { flipAxes, describeFlips, estimateFlips } from "./orientation.js";
-import { renderLabelMap } from "./label_map.js";
+import { describeFlips, estimateFlips } from "./orientation.js";
+import { assignLevelsAfterClicks, mergeLabels, predictAgain } from "./interactive.js";
+import { checkLevelOrder, renderLabelMap } from "./label_map.js";
 import { preprocess, classesOnSourceGrid } from "./preprocessing.js";
-import { voxelCount, LumbarsegError } from "./volume.js";
+import { flipAxes, LumbarsegError, voxelCount } from "./volume.js";
 import { argmaxClasses, predict } from "./predictor.js";
 
 const { CT_AIR_VALUE } = CONSTANTS.preprocessing;
@@ -16,8 +17,8 @@ const { MIN_LUMBAR_AREA } = CONSTANTS.pipeline;
 
 /** Segment a volume up to its instances and return the state from which `buildResult` continues.
  * reportProgress: async (stage, share); it may throw to cancel. */
-export async function segmentExam(volume, card, network, reportProgress) {
-  checkNotCt(volume.array);
+export async function segmentExam(volume, card, networks, reportProgress) {
+  checkNotCt(volume);
   await reportProgress("preprocessing", 0);
   const prepared = preprocess(volume, card.spec);
   const { shape, spacing } = prepared;
@@ -25,48 +26,78 @@ export async function segmentExam(volume, card, network, reportProgress) {
   const predictSlices = async (stop) => {
     let done = 0;
     await reportProgress("segmenting slices", 0);
-    return predict(prepared, card, network, () => reportProgress("segmenting slices", ++done / shape[0]), stop);
+    return predict(prepared, card, networks, () => reportProgress("segmenting slices", ++done / shape[0]), stop);
   };
   let flips = [false, false];
-  const hasWrongHeader = (classMap, [slices]) => {
-    flips = estimateFlips(classMap, [slices, shape[1], shape[2]], spacing);
+  const hasWrongHeader = (classMap) => {
+    flips = estimateFlips(classMap, shape, spacing);
     return flips.includes(true);
   };
   // a wrong orientation in the header is visible in the first slices, so that the other ones are not predicted twice
   let probabilities = await predictSlices(hasWrongHeader);
-  if (probabilities && hasWrongHeader(argmaxClasses(probabilities, classes, voxelCount(shape)), shape)) probabilities = null;
+  if (probabilities && hasWrongHeader(argmaxClasses(probabilities, classes, voxelCount(shape)))) probabilities = null;
   if (!probabilities) {
     prepared.array = flipAxes(prepared.array, shape, flips);
     probabilities = await predictSlices();
   }
-  const classMap = argmaxClasses(probabilities, classes, voxelCount(shape));
   await reportProgress("assigning level names", 1);
-  const instances = findLumbarInstances(classMap, shape, spacing, card);
-  await reportProgress("rendering the label map", 1);
-  const examClasses = classesOnSourceGrid(probabilities, classes, prepared, flips);
-  return { prepared, flips, probabilities, instances, examClasses, card };
+  return buildState(volume, prepared, flips, probabilities, card);
 }
 
-/** Assign level names and render the label map: {labels, levels, notes, anchor, reasons, confidence}, labels in the order
- * of the file. pinnedLevel: [name, number] of a level named by the user, or null. */
+/** Return the state from which `buildResult` continues. probabilities: of `prepared` with its axes reversed by `flips`. */
+export function buildState(volume, prepared, flips, probabilities, card) {
+  const { shape, spacing } = prepared;
+  const classMap = argmaxClasses(probabilities, card.classes.length, voxelCount(shape));
+  const instances = findLumbarInstances(classMap, shape, spacing, card);
+  const examClasses = classesOnSourceGrid(probabilities, classMap, prepared, flips);
+  const grid = { shape, affine: flippedAffine(prepared, flips) };
+  // the exam's own grid, with axes in the order in which label maps are stored
+  const source = { shape: volume.shape.toReversed(), affine: volume.affine.map(([i, j, k, at]) => [k, j, i, at]) };
+  return { prepared, flips, probabilities, classMap, instances, examClasses, card, grid, source };
+}
+
+/** Assign level names and render the label map: {labels, levels, notes, anchor, reasons, confidence, assignment}, labels in
+ * the order of the file. pinnedLevel: [name, number] of a level named by the user, or null. */
 export function buildResult(state, pinnedLevel = null) {
-  const { prepared, flips, probabilities, instances, examClasses, card } = state;
+  const { prepared, instances, probabilities, card } = state;
   const assign = instances.discsOnly ? assignLevelsFromDiscs : assignLevels;
   const assignment = assign(instances, probabilities, prepared.spacing, pinnedLevel, card.lowestStructure);
+  const labels = renderLabels(state, instances, assignment);
+  checkLevelOrder(labels);
+  return describeResult(state, instances, assignment, labels, []);
+}
+
+/** Correct the automatic result by clicks; returns as `buildResult`. */
+export async function correctResult(state, clicks, networks) {
+  const automatic = buildResult(state);
+  const previous = { instances: state.instances, assignment: automatic.assignment };
+  const newState = await predictAgain(state, clicks, automatic.labels, networks);
+  const instances = findLumbarInstances(newState.classMap, state.grid.shape, state.prepared.spacing, state.card);
+  const { assignment, newNames } = assignLevelsAfterClicks(instances, newState, previous, clicks);
+  const rendered = renderLabels(newState, instances, assignment);
+  const { labels, notes } = mergeLabels(rendered, automatic.labels, newNames, newState, previous, clicks);
+  return describeResult(newState, instances, assignment, labels, notes);
+}
+
+const renderLabels = ({ examClasses, prepared, flips, card }, instances, { names }) =>
+  renderLabelMap(examClasses, instances, names, prepared, flips, card.outputKinds);
+
+function describeResult({ flips, grid, probabilities }, instances, assignment, labels, notes) {
   return {
-    labels: renderLabelMap(examClasses, instances, assignment.names, prepared, flips, card.outputKinds),
-    levels: listLevels(instances, assignment, probabilities, flippedAffine(prepared, flips)),
-    notes: [describeFlips(flips), ...assignment.warnings].filter(Boolean),
+    labels,
+    levels: listLevels(instances, assignment, probabilities, grid.affine),
+    notes: [describeFlips(flips), ...assignment.warnings, ...notes].filter(Boolean),
     anchor: assignment.anchor,
     reasons: assignment.reasons,
     confidence: Math.round(assignment.confidence * 1000) / 1000,
+    assignment,
   };
 }
 
-function checkNotCt(array) {
-  if (minimum(array) < CT_AIR_VALUE) {
-    throw new LumbarsegError("this looks like CT (values down to that of air, -1000); lumbarseg reads MRI");
-  }
+/** Throw for CT: by the modality of the header where it is known, else by the values. */
+function checkNotCt({ array, modality }) {
+  if (modality === "MR" || (!modality && min(array) >= CT_AIR_VALUE)) return;
+  throw new LumbarsegError("this looks like CT (values down to that of air, -1000); lumbarseg reads MRI");
 }
 
 /** Separate a class map into instances; throw when it contains no lumbar spine. */
@@ -89,14 +120,9 @@ export function findLumbarInstances(classes, shape, spacing, card) {
 
 /** Return the affine of the network grid with flipped axes. */
 function flippedAffine({ affine, shape }, flips) {
-  const out = affine.map((row) => [...row]);
-  flips.forEach((flip, n) => {
-    const axis = n + 1;
-    if (!flip) return;
-    for (const r of [0, 1, 2]) {
-      out[r][3] += affine[r][axis] * (shape[axis] - 1);
-      out[r][axis] = -affine[r][axis];
-    }
+  const isFlipped = [false, ...flips];
+  return affine.map((row) => {
+    const moved = row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? step * (shape[axis] - 1) : 0));
+    return [...row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? -step : step)), row[3] + sum(moved)];
   });
-  return out;
 }

@@ -1,48 +1,52 @@
 // Inference slice by slice, from a preprocessed exam to class probabilities: port of inference/predictor.py.
 
+import { range } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { clamp } from "./numpy.js";
+import { boundingBox, forEachVoxel } from "./volume.js";
 
 const { CROP_MARGIN, MIN_SLICES_TO_CROP } = CONSTANTS.predictor;
 
-/** Return probabilities (classes, slices, A, S). network: {infer, workerCount}; `infer` is async and maps a window to
- * probabilities (classes, rows, columns). onSlice: async, called after each slice. stop: predicate on the class map of the
- * first slices and its shape; when true, the result is null. */
-export async function predict(prepared, card, network, onSlice, stop = () => false) {
+/** Return probabilities (classes, slices, A, S). networks: async functions from a window to probabilities
+ * (classes, rows, columns), which work at the same time. onSlice: async, called after each slice. stop: predicate on the class map, in
+ * which only the first slices are predicted; when true, the result is null. */
+export async function predict(prepared, card, networks, onSlice, stop = () => false) {
   const [count, A, S] = prepared.shape;
   const classes = card.classes.length;
   const out = new Float32Array(classes * count * A * S);
   out.fill(1, 0, count * A * S);
-  const fill = async (slices, box) => {
-    const queue = [...slices];
-    const worker = async () => {
-      try {
-        while (queue.length) {
-          const slice = queue.shift();
-          const probabilities = await network.infer(extractWindow(prepared, slice, box, card));
-          storeWindow(out, probabilities, slice, box, prepared.shape, classes);
-          await onSlice();
-        }
-      } finally {
-        queue.length = 0; // when one worker fails or is cancelled, the others stop as well
-      }
-    };
-    await Promise.all(Array.from({ length: network.workerCount }, worker));
-  };
+  const fill = (slices, box) =>
+    predictSlices(slices, networks, async (slice, infer) => {
+      storeWindow(out, await infer(extractWindow(prepared, slice, box, card)), slice, box, prepared.shape, classes);
+      await onSlice();
+    });
   const fullView = [[0, A], [0, S]];
-  const all = Array.from({ length: count }, (_, i) => i);
-  const first = count >= MIN_SLICES_TO_CROP ? [count >> 1, count >> 2, Math.floor((3 * count) / 4)] : all;
+  const first = fullViewSlices(count);
   await fill(first, fullView);
-  const remaining = all.filter((i) => !first.includes(i));
+  const remaining = range(count).filter((i) => !first.includes(i));
   if (!remaining.length) return out;
-  const firstClasses = classesOfSlices(out, first, prepared.shape, classes);
-  if (stop(firstClasses, [first.length, A, S])) return null;
-  await fill(remaining, foregroundBox(firstClasses, prepared.shape, card.spec.multiple) ?? fullView);
+  const firstClasses = argmaxClasses(out, classes, count * A * S);
+  if (stop(firstClasses)) return null;
+  await fill(remaining, cropBox(firstClasses, prepared.shape, card.spec.multiple));
   return out;
 }
 
-/** Return a slice with its neighbours inside a box as {array, channels, rows, columns, inside}, edge values repeated. */
-export function extractWindow({ array, shape }, slice, [[a0, a1], [s0, s1]], card) {
+/** Call an async function with each slice and a network that is free. */
+export async function predictSlices(slices, networks, predictSlice) {
+  const queue = [...slices];
+  const work = async (infer) => {
+    try {
+      while (queue.length) await predictSlice(queue.shift(), infer);
+    } finally {
+      queue.length = 0; // when one network fails or is cancelled, the others stop as well
+    }
+  };
+  await Promise.all(networks.map(work));
+}
+
+/** Return a slice with its neighbours inside a box as {array, channels, rows, columns, inside}, edge values repeated.
+ * clicks: {channel, gaussians along the axes, visible: box in voxels}; where they meet, the larger value counts. */
+export function extractWindow({ array, shape }, slice, [[a0, a1], [s0, s1]], card, clicks = []) {
   const [count, A, S] = shape;
   const { neighbours, multiple } = card.spec;
   const rows = Math.ceil((a1 - a0) / multiple) * multiple;
@@ -55,6 +59,14 @@ export function extractWindow({ array, shape }, slice, [[a0, a1], [s0, s1]], car
       const row = from + Math.min(a0 + r, a1 - 1) * S;
       for (let c = 0; c < columns; c++) out[at++] = array[row + Math.min(s0 + c, s1 - 1)];
     }
+  }
+  for (const { channel, gaussians, visible } of clicks) {
+    if (slice < visible[0][0] || slice >= visible[0][1]) continue;
+    const from = (2 * neighbours + 1 + channel) * rows * columns;
+    forEachVoxel([1, a1 - a0, s1 - s0], (_, __, r, c) => {
+      const value = gaussians[0][slice] * gaussians[1][a0 + r] * gaussians[2][s0 + c];
+      out[from + r * columns + c] = Math.max(out[from + r * columns + c], value);
+    });
   }
   return { array: out, channels: card.inputs, rows, columns, inside: [a1 - a0, s1 - s0] };
 }
@@ -105,30 +117,19 @@ export function argmaxClasses(probabilities, classes, size) {
   return out;
 }
 
-/** Return the class map of selected slices. */
-function classesOfSlices(probabilities, slices, [count, A, S], classes) {
-  const size = A * S;
-  const selected = new Float32Array(classes * slices.length * size);
-  for (let c = 0, to = 0; c < classes; c++) {
-    for (const i of slices) {
-      selected.set(probabilities.subarray((c * count + i) * size, (c * count + i + 1) * size), to);
-      to += size;
-    }
-  }
-  return argmaxClasses(selected, classes, slices.length * size);
+/** Return the slices that are predicted over the full field of view. */
+export const fullViewSlices = (count) =>
+  count < MIN_SLICES_TO_CROP ? range(count) : [count >> 1, count >> 2, Math.floor((3 * count) / 4)];
+
+/** Return the in-plane box of the foreground of a map with a margin, padded to a multiple; all of it without any. */
+export function cropBox(map, shape, multiple) {
+  const box = boundingBox(map, shape) ?? shape.map((size) => [0, size]);
+  return [1, 2].map((axis) => paddedRange(box[axis], shape[axis], multiple));
 }
 
-/** Return the in-plane box, padded to a multiple, of the foreground of a class map; null without foreground. */
-function foregroundBox(classMap, [, A, S], multiple) {
-  const [rows, columns] = [new Uint8Array(A), new Uint8Array(S)];
-  classMap.forEach((value, at) => value && (rows[Math.floor(at / S) % A] = columns[at % S] = 1));
-  if (!rows.includes(1)) return null;
-  return [paddedRange(rows, A, multiple), paddedRange(columns, S, multiple)];
-}
-
-function paddedRange(isForeground, size, multiple) {
-  let low = Math.max(0, isForeground.indexOf(1) - CROP_MARGIN);
-  const high = Math.min(size, isForeground.lastIndexOf(1) + 1 + CROP_MARGIN);
+function paddedRange([start, stop], size, multiple) {
+  let low = Math.max(0, start - CROP_MARGIN);
+  const high = Math.min(size, stop + CROP_MARGIN);
   const length = Math.min(size, Math.ceil((high - low) / multiple) * multiple);
   low = Math.max(0, Math.min(low, size - length));
   return [low, low + length];

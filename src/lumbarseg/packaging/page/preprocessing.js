@@ -1,8 +1,9 @@
 // From an exam to the network's input, and from class probabilities back to the exam's grid: port of preprocessing.py.
 
-import { arange, clamp, percentiles, roundEven, searchsorted } from "./numpy.js";
+import { bisectLeft, bisectRight, range } from "d3-array";
+import { clamp, percentiles, roundEven } from "./numpy.js";
 import { applyMatrices, matrix, toContiguous, reorient, interpolationMatrix } from "./resampling.js";
-import { voxelCount, LumbarsegError, spacingOf, voxelToWorld } from "./volume.js";
+import { boundingBox, cropMap, flipAxes, forEachVoxel, voxelCount, LumbarsegError, spacingOf, voxelToWorld } from "./volume.js";
 
 /** Sample an axis of `sourceCount` voxels of `spacing` mm by voxels of `target` mm around the same centre. */
 function axisSampling(sourceCount, spacing, target) {
@@ -71,13 +72,13 @@ function localMean(image, shape, sigma) {
 
 /** Return every fourth index of an axis and the last one; all indices of a short axis. */
 function coarseNodes(size) {
-  const all = arange(0, size);
+  const all = range(0, size);
   return size < 32 ? all : all.filter((n) => n % 4 === 0 || n === size - 1);
 }
 
 /** Return the matrix of Gaussian smoothing at `positions` (null: all), normalised inside the border. */
 function gaussianMatrix(size, sigma, positions) {
-  const centers = positions ?? arange(0, size);
+  const centers = positions ?? range(0, size);
   return matrix(centers.length, size, (r) =>
     Float64Array.from({ length: size }, (_, c) => {
       const value = Math.exp(-0.5 * ((centers[r] - c) / sigma) ** 2);
@@ -91,7 +92,7 @@ function cubicMatrix(size, positions) {
   if (positions.length === size) return null;
   return matrix(size, positions.length, (t) => {
     const row = new Float64Array(positions.length);
-    const first = clamp(searchsorted(positions, t, true) - 2, 0, positions.length - 4);
+    const first = clamp(bisectRight(positions, t) - 2, 0, positions.length - 4);
     for (let n = first; n < first + 4; n++) {
       row[n] = 1;
       for (let o = first; o < first + 4; o++) if (o !== n) row[n] *= (t - positions[o]) / (positions[n] - positions[o]);
@@ -100,81 +101,43 @@ function cubicMatrix(size, positions) {
   });
 }
 
-/** Return an index along an axis, reversed when the axis is flipped. */
-const flippedIndex = (position, size, flip) => (flip ? size - 1 - position : position);
-
 /** Return the most probable class on the exam's grid, in the network's axes and C order.
- * probabilities: (classes, slices, A, S); flips: whether A and S are reversed in them. */
-export function classesOnSourceGrid(probabilities, classes, prepared, flips) {
+ * probabilities: (classes, slices, A, S); classMap: of them; flips: whether A and S are reversed in them; previous: the result
+ * before a change, where `classMap` shows what changed. */
+export function classesOnSourceGrid(probabilities, classMap, prepared, flips, previous = null) {
   const { plan, shape } = prepared;
-  const best = new Uint8Array(voxelCount(plan.map((a) => a.sourceCount)));
-  const occupiedRows = foregroundRows(probabilities, classes, shape, flips);
-  if (!occupiedRows) return best;
-  const boxes = occupiedRows.map((rows, n) => samplingInBox(rows, plan[n]));
-  const matrices = boxes.map((c) => c.matrix);
-  const boxShape = boxes.map((c) => c.high - c.low);
-  const resample = (number) =>
-    applyMatrices(cropClass(probabilities, number, shape, boxes, flips), boxShape, matrices).array;
+  const best = previous ? previous.slice() : new Uint8Array(voxelCount(plan.map((a) => a.sourceCount)));
+  const box = boundingBox(flipAxes(classMap, shape, flips), shape);
+  if (!box) return best;
+  const boxes = box.map((side, n) => samplingInBox(side, plan[n]));
+  const size = voxelCount(shape);
+  const resample = (number) => {
+    const upright = flipAxes(probabilities.subarray(number * size, (number + 1) * size), shape, flips);
+    const inBox = cropMap(upright, shape, boxes.map((c) => [c.low, c.high]));
+    return applyMatrices(inBox, boxes.map((c) => c.high - c.low), boxes.map((c) => c.matrix)).array;
+  };
   const highest = resample(0);
   const bestClass = new Uint8Array(highest.length);
-  for (let number = 1; number < classes; number++) {
+  for (let number = 1; number * size < probabilities.length; number++) {
     const values = resample(number);
     for (let i = 0; i < values.length; i++) if (values[i] > highest[i]) [bestClass[i], highest[i]] = [number, values[i]];
   }
   const [, J, K] = plan.map((a) => a.sourceCount);
-  const size = boxes.map((c) => c.last - c.first);
-  for (let i = 0, at = 0; i < size[0]; i++) {
-    for (let j = 0; j < size[1]; j++, at += size[2]) {
-      const to = ((boxes[0].first + i) * J + boxes[1].first + j) * K + boxes[2].first;
-      best.set(bestClass.subarray(at, at + size[2]), to);
-    }
-  }
+  forEachVoxel(boxes.map((c) => c.last - c.first), (at, i, j, k) => {
+    best[((boxes[0].first + i) * J + boxes[1].first + j) * K + boxes[2].first + k] = bestClass[at];
+  });
   return best;
 }
 
-/** Return for each axis which indices contain foreground; null without foreground. */
-function foregroundRows(probabilities, classes, [I, J, K], flips) {
-  const size = I * J * K;
-  const rows = [new Uint8Array(I), new Uint8Array(J), new Uint8Array(K)];
-  let any = false;
-  for (let i = 0, at = 0; i < I; i++) {
-    for (let j = 0; j < J; j++) {
-      for (let k = 0; k < K; k++, at++) {
-        const background = probabilities[at];
-        if (background > 0.5) continue; // probabilities sum to one
-        let c = 1;
-        while (c < classes && probabilities[c * size + at] <= background) c++;
-        if (c === classes) continue;
-        any = true;
-        rows[0][i] = rows[1][flippedIndex(j, J, flips[0])] = rows[2][flippedIndex(k, K, flips[1])] = 1;
-      }
-    }
-  }
-  return any ? rows : null;
-}
-
 /** Return along one axis the box of the foreground with a margin, the source voxels inside, and their matrix. */
-function samplingInBox(rows, a) {
-  const low = Math.max(0, rows.indexOf(1) - 2);
-  const high = Math.min(a.count, rows.lastIndexOf(1) + 3);
+function samplingInBox([start, stop], a) {
+  const low = Math.max(0, start - 2);
+  const high = Math.min(a.count, stop + 2);
   const positions = Float64Array.from({ length: a.sourceCount }, (_, n) => (n - a.start) / a.step);
-  const first = low === 0 ? 0 : searchsorted(positions, low);
-  const last = high === a.count ? a.sourceCount : searchsorted(positions, high - 1, true);
+  const first = low === 0 ? 0 : bisectLeft(positions, low);
+  const last = high === a.count ? a.sourceCount : bisectRight(positions, high - 1);
   const weights = interpolationMatrix(high - low, last - first, 1 / a.step, positions[first] - low);
   return { low, high, first, last, matrix: weights };
-}
-
-/** Return the probabilities of one class inside the box, in the exam's orientation. */
-function cropClass(probabilities, number, [I, J, K], boxes, flips) {
-  const [a, b, c] = boxes;
-  const out = new Float32Array((a.high - a.low) * (b.high - b.low) * (c.high - c.low));
-  for (let i = a.low, at = 0; i < a.high; i++) {
-    for (let j = b.low; j < b.high; j++) {
-      const from = ((number * I + i) * J + flippedIndex(j, J, flips[0])) * K;
-      for (let k = c.low; k < c.high; k++) out[at++] = probabilities[from + flippedIndex(k, K, flips[1])];
-    }
-  }
-  return out;
 }
 
 /** Return for each axis the index of the nearest network voxel of each exam voxel, flipped as the probabilities. */
@@ -182,7 +145,7 @@ export function nearestNetworkVoxels(prepared, flips) {
   return prepared.plan.map((a, n) =>
     Int32Array.from({ length: a.sourceCount }, (_, s) => {
       const position = clamp(roundEven((s - a.start) / a.step), 0, a.count - 1);
-      return flippedIndex(position, a.count, n > 0 && flips[n - 1]);
+      return n > 0 && flips[n - 1] ? a.count - 1 - position : position;
     }),
   );
 }
@@ -191,11 +154,8 @@ export function nearestNetworkVoxels(prepared, flips) {
 export function toSourceOrder(array, prepared) {
   const { shape, strides, offset } = prepared.canonical;
   const out = new array.constructor(array.length);
-  for (let i = 0, at = 0; i < shape[0]; i++) {
-    for (let j = 0; j < shape[1]; j++) {
-      let to = offset + i * strides[0] + j * strides[1];
-      for (let k = 0; k < shape[2]; k++, at++, to += strides[2]) out[to] = array[at];
-    }
-  }
+  forEachVoxel(shape, (at, i, j, k) => {
+    out[offset + i * strides[0] + j * strides[1] + k * strides[2]] = array[at];
+  });
   return out;
 }

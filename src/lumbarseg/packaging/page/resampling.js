@@ -1,7 +1,7 @@
 // Resampling onto another grid: exact reorientation, and a matrix along each axis: port of resampling.py.
 
 import { clamp } from "./numpy.js";
-import { axesOf, DIRECTION_LETTERS, voxelCount } from "./volume.js";
+import { axesOf, DIRECTION_LETTERS, forEachVoxel, voxelCount } from "./volume.js";
 
 /** Return a view of a volume with axes in another order and direction, for example "RAS". */
 export function reorient(volume, axisCodes) {
@@ -28,12 +28,9 @@ export function reorient(volume, axisCodes) {
 export function toContiguous(volume) {
   const { array, shape, strides, offset } = volume;
   const out = new array.constructor(voxelCount(shape));
-  for (let i = 0, at = 0; i < shape[0]; i++) {
-    for (let j = 0; j < shape[1]; j++) {
-      let from = offset + i * strides[0] + j * strides[1];
-      for (let k = 0; k < shape[2]; k++, at++, from += strides[2]) out[at] = array[from];
-    }
-  }
+  forEachVoxel(shape, (at, i, j, k) => {
+    out[at] = array[offset + i * strides[0] + j * strides[1] + k * strides[2]];
+  });
   return out;
 }
 
@@ -65,76 +62,32 @@ export function interpolationMatrix(source, target, step, start, width = 1) {
 
 /** Multiply an array (I, J, K) by one matrix per axis (null: unchanged); returns {array, shape}. */
 export function applyMatrices(array, shape, matrices) {
-  let out = { array, shape };
-  matrices.forEach((m, axis) => {
-    if (m) out = axis === 2 ? applyAlongLastAxis(out, m) : applyToRows(out, m, axis);
-  });
-  return out;
+  return matrices.reduce((out, m, axis) => (m ? applyAlongAxis(out, m, axis) : out), { array, shape });
 }
 
-/** Apply a matrix along the first or second axis, as weighted sums of rows. */
-function applyToRows({ array, shape }, m, axis) {
-  const inner = axis === 0 ? shape[1] * shape[2] : shape[2];
-  const outer = axis === 0 ? 1 : shape[0];
-  const out = new Float32Array(outer * m.rows * inner);
-  const row = new Float64Array(inner);
+/** Apply a matrix along an axis, as weighted sums of rows; along the last axis, which has no rows, as dot products. */
+function applyAlongAxis({ array, shape }, m, axis) {
+  const { rows, columns, data, first, last } = m;
+  const outer = shape.slice(0, axis).reduce((a, b) => a * b, 1);
+  const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const out = new Float32Array(outer * rows * inner);
   for (let o = 0; o < outer; o++) {
-    for (let t = 0; t < m.rows; t++) {
-      row.fill(0);
-      let c = m.first[t];
-      for (; c + 3 < m.last[t]; c += 4) {
-        addFourRows(row, array, (o * m.columns + c) * inner, inner, m.data, t * m.columns + c);
-      }
-      for (; c < m.last[t]; c++) addRow(row, array, (o * m.columns + c) * inner, inner, m.data[t * m.columns + c]);
-      out.set(row, (o * m.rows + t) * inner);
+    for (let t = 0; t < rows; t++) {
+      const to = (o * rows + t) * inner;
+      const from = o * columns * inner;
+      if (inner === 1) out[to] = dotProduct(data, t * columns, array, from, first[t], last[t]);
+      else for (let c = first[t]; c < last[t]; c++) addRow(out, to, array, from + c * inner, inner, data[t * columns + c]);
     }
   }
-  return { array: out, shape: axis === 0 ? [m.rows, shape[1], shape[2]] : [shape[0], m.rows, shape[2]] };
+  return { array: out, shape: shape.map((size, n) => (n === axis ? rows : size)) };
 }
 
-function addRow(row, array, from, inner, weight) {
-  for (let n = 0; n < inner; n++) row[n] += weight * array[from + n];
+function dotProduct(data, row, array, from, first, last) {
+  let total = 0.5; // a fraction, so that the compiler chooses floating point
+  for (let c = first; c < last; c++) total += data[row + c] * array[from + c];
+  return total - 0.5;
 }
 
-function addFourRows(row, array, from, inner, data, at) {
-  const [w0, w1, w2, w3] = [data[at], data[at + 1], data[at + 2], data[at + 3]];
-  const [b, c, d] = [from + inner, from + 2 * inner, from + 3 * inner];
-  for (let n = 0; n < inner; n++) {
-    row[n] += w0 * array[from + n] + w1 * array[b + n] + w2 * array[c + n] + w3 * array[d + n];
-  }
-}
-
-/** Apply a matrix along the last axis, as dot products for four rows of voxels at once. */
-function applyAlongLastAxis({ array, shape }, m) {
-  const rows = shape[0] * shape[1];
-  const out = new Float32Array(rows * m.rows);
-  for (let r = 0; r < rows; r += 4) for (let t = 0; t < m.rows; t++) dotProducts(out, array, m, r, Math.min(4, rows - r), t);
-  return { array: out, shape: [shape[0], shape[1], m.rows] };
-}
-
-function dotProducts(out, array, m, r, many, t) {
-  const { data, columns } = m;
-  const last = m.last[t];
-  const weight = t * columns;
-  const a = r * columns;
-  const b = many > 1 ? a + columns : a;
-  const c = many > 2 ? b + columns : a;
-  const d = many > 3 ? c + columns : a;
-  let w = 0.5; // a fraction, so that the compiler chooses floating point
-  let sa = w - 0.5;
-  let sb = sa;
-  let sc = sa;
-  let sd = sa;
-  for (let n = m.first[t]; n < last; n++) {
-    w = data[weight + n];
-    sa += w * array[a + n];
-    sb += w * array[b + n];
-    sc += w * array[c + n];
-    sd += w * array[d + n];
-  }
-  const at = r * m.rows + t;
-  out[at] = sa;
-  if (many > 1) out[at + m.rows] = sb;
-  if (many > 2) out[at + 2 * m.rows] = sc;
-  if (many > 3) out[at + 3 * m.rows] = sd;
+function addRow(out, to, array, from, count, weight) {
+  for (let n = 0; n < count; n++) out[to + n] += weight * array[from + n];
 }

@@ -69,3 +69,19 @@ export function tableCsv(report) {
   const lines = rows.map((row) => cells(row).join(","));
   return [["name", "kind", "confidence", ...columns.map((key) => MEASUREMENT_TITLES[key])].join(","), ...lines, ""].join("\n");
 }
+
+/** Return the result that the page shows as a page of its own, which prints on one sheet. picture: data URL. */
+export function reportHtml(name, picture) {
+  const content = document.querySelector("main").cloneNode(true);
+  for (const element of content.querySelectorAll("button, .hint")) element.remove();
+  for (const select of content.querySelectorAll("select")) select.replaceWith(select.closest("tr").dataset.name);
+  const [style, warnings, notice, versions] = ["style", "#warnings", "#notice", "#versions"].map(
+    (selector) => document.querySelector(selector).innerHTML,
+  );
+  const image = Object.assign(document.createElement("img"), { className: "planes", alt: "the exam in three planes", src: picture });
+  return (
+    `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>${escapeHtml(name)} - lumbarseg</title>\n` +
+    `<meta name="viewport" content="width=device-width, initial-scale=1"><style>${style}</style></head><body>\n` +
+    `${warnings}${image.outerHTML}\n${content.innerHTML}<footer>${notice} ${versions}</footer></body></html>\n`
+  );
+}

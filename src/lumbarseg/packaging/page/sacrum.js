@@ -1,8 +1,8 @@
 // Whether the lowest body of a column is the first sacral one: port of segmentation/sacrum.py.
 
+import { median } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { indicesWhere } from "./centerline.js";
-import { median } from "./numpy.js";
 
 export const { MIN_DISC_CONTACT } = CONSTANTS.sacrum;
 const { MIN_SACRAL_LEAN, MIN_BEND, SEARCH_DEPTH, MIDLINE } = CONSTANTS.sacrum;

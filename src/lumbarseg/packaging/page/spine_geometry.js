@@ -1,33 +1,14 @@
 // Voxels and planes of a labelled spine, for measuring: port of measurement/geometry.py.
 
+import { max } from "d3-array";
 import { CONSTANTS, STRUCTURES } from "./anatomy.js";
-import { clamp, cross, maximum, roundEven, unit } from "./numpy.js";
+import { clamp, cross, roundEven, unit } from "./numpy.js";
 import { toContiguous, reorient } from "./resampling.js";
-import { reverseWorldAxes, spacingOf } from "./volume.js";
+import { forEachInBox, forEachVoxel, regionsOf, reverseWorldAxes, spacingOf, voxelToWorld } from "./volume.js";
 
 const { SLAB, MARGIN, MIN_BORDER_FRACTION } = CONSTANTS.geometry;
 const scaled = (a, factor) => a.map((value) => value * factor);
 const dot = (a, b) => a.reduce((total, value, n) => total + value * b[n], 0);
-
-/** Return the bounding box of each label, [[start, stop] of each axis], indexed by label. */
-function labelBoxes(array, [I, J, K]) {
-  const boxes = [];
-  for (let i = 0, at = 0; i < I; i++) {
-    for (let j = 0; j < J; j++) {
-      for (let k = 0; k < K; k++, at++) {
-        const label = array[at];
-        if (!label) continue;
-        const box = (boxes[label] ??= [[i, i + 1], [j, j + 1], [k, k + 1]]);
-        box[0][1] = i + 1;
-        if (j < box[1][0]) box[1][0] = j;
-        if (j >= box[1][1]) box[1][1] = j + 1;
-        if (k < box[2][0]) box[2][0] = k;
-        if (k >= box[2][1]) box[2][1] = k + 1;
-      }
-    }
-  }
-  return boxes;
-}
 
 /** Labels in RAS order and their regions. matrix (2, 3) and base: from voxels to [anterior, superior] in mm. */
 export class SpineGeometry {
@@ -35,6 +16,7 @@ export class SpineGeometry {
     const canonical = reorient({ ...volume, affine: reverseWorldAxes(volume.affine, flips) }, "RAS");
     this.array = toContiguous(canonical);
     this.shape = canonical.shape;
+    this.affine = canonical.affine;
     this.spacing = spacingOf(canonical.affine);
     const steps = [0, 1, 2].map((c) => [0, 1, 2].map((r) => canonical.affine[r][c]));
     const normal = unit(cross(steps[1], steps[2]));
@@ -43,62 +25,42 @@ export class SpineGeometry {
     const axes = [scaled(anterior, Math.sign(anterior[1])), up];
     this.matrix = axes.map((axis) => steps.map((step) => dot(axis, step)));
     this.base = axes.map((axis) => dot(axis, [0, 1, 2].map((r) => canonical.affine[r][3])));
-    const boxes = labelBoxes(this.array, this.shape);
-    this.regions = STRUCTURES.filter((s) => boxes[s.label]).map((s) => this.makeRegion(s, boxes[s.label]));
+    const regions = regionsOf(this.array, this.shape);
+    this.regions = STRUCTURES.filter((s) => regions[s.label]).map((s) => this.makeRegion(s, regions[s.label]));
   }
 
-  /** Return a structure with its box, voxel count, middle slice and centre [anterior, superior] in mm. */
-  makeRegion(structure, box) {
-    const [, J, K] = this.shape;
-    const sums = [0, 0, 0];
-    let count = 0;
-    for (let i = box[0][0]; i < box[0][1]; i++) {
-      for (let j = box[1][0]; j < box[1][1]; j++) {
-        for (let k = box[2][0]; k < box[2][1]; k++) {
-          if (this.array[(i * J + j) * K + k] !== structure.label) continue;
-          sums[0] += i;
-          sums[1] += j;
-          sums[2] += k;
-          count++;
-        }
-      }
-    }
+  /** Return a structure with its box, voxel count, middle slice, centre [anterior, superior] and
+   * position in RAS+, mm. */
+  makeRegion(structure, { count, sums, box }) {
     const voxel = sums.map((total) => total / count);
     const centre = this.matrix.map((row, r) => dot(row, voxel) + this.base[r]);
-    return { structure, box, count, middle: voxel[0], centre };
+    return { structure, box, count, middle: voxel[0], centre, position: voxelToWorld(this.affine, voxel) };
   }
 
   /** Return the slices that form the sagittal plane of a region, [start, stop]. */
-  planeSlices(makeRegion) {
+  planeSlices(region) {
     const reach = Math.max(0, Math.trunc(SLAB / this.spacing[0]));
-    const middle = clamp(roundEven(makeRegion.middle), makeRegion.box[0][0], makeRegion.box[0][1] - 1);
+    const middle = clamp(roundEven(region.middle), region.box[0][0], region.box[0][1] - 1);
     return [Math.max(0, middle - reach), Math.min(this.shape[0], middle + reach + 1)];
   }
 
   /** Return whether a region ends before the border of the exam, in its plane. */
-  isComplete(makeRegion) {
-    const [, J, K] = this.shape;
-    const widths = [new Float64Array(J), new Float64Array(K)];
-    const [first, last] = this.planeSlices(makeRegion);
-    for (let i = first; i < last; i++) {
-      for (let j = makeRegion.box[1][0]; j < makeRegion.box[1][1]; j++) {
-        for (let k = makeRegion.box[2][0]; k < makeRegion.box[2][1]; k++) {
-          if (this.array[(i * J + j) * K + k] !== makeRegion.structure.label) continue;
-          widths[0][j]++;
-          widths[1][k]++;
-        }
-      }
-    }
+  isComplete(region) {
+    const { data, rows, columns, low } = this.occupancyPlane(region, region);
+    const widths = [new Float64Array(this.shape[1]), new Float64Array(this.shape[2])];
+    forEachVoxel([1, rows, columns], (at, _, row, column) => {
+      widths[0][low[0] + row] += data[at];
+      widths[1][low[1] + column] += data[at];
+    });
     return widths.every((width, n) => {
       const edge = 1 + Math.trunc(MARGIN / this.spacing[n + 1]);
-      const borderWidth = Math.max(maximum(width.slice(0, edge)), maximum(width.slice(-edge)));
-      return borderWidth < MIN_BORDER_FRACTION * Math.max(maximum(width), 1);
+      return Math.max(max(width.slice(0, edge)), max(width.slice(-edge))) < MIN_BORDER_FRACTION * max(width) || !max(width);
     });
   }
 
   /** Sample `region` in the plane of `at` at points (x, y) of a frame around `centre` that leans forward by `lean`. */
-  samplePlane(makeRegion, at, centre, lean, x, y) {
-    const mask = this.occupancyPlane(makeRegion, at);
+  samplePlane(region, at, centre, lean, x, y) {
+    const mask = this.occupancyPlane(region, at);
     const [[, a, b], [, c, d]] = this.matrix;
     const det = a * d - b * c;
     const [cos, sin] = [Math.cos(lean), Math.sin(lean)];
@@ -119,19 +81,15 @@ export class SpineGeometry {
   }
 
   /** Return the share of slices in which each pixel belongs to a region, with an empty border. */
-  occupancyPlane(makeRegion, at) {
-    const [, J, K] = this.shape;
+  occupancyPlane(region, at) {
     const [first, last] = this.planeSlices(at);
-    const [[j0, j1], [k0, k1]] = makeRegion.box.slice(1);
+    const [[j0, j1], [k0, k1]] = region.box.slice(1);
     const [rows, columns] = [j1 - j0 + 2, k1 - k0 + 2];
     const data = new Float32Array(rows * columns);
-    for (let j = j0; j < j1; j++) {
-      for (let k = k0; k < k1; k++) {
-        let count = 0;
-        for (let i = first; i < last; i++) if (this.array[(i * J + j) * K + k] === makeRegion.structure.label) count++;
-        data[(j - j0 + 1) * columns + k - k0 + 1] = count / (last - first);
-      }
-    }
+    forEachInBox([[first, last], [j0, j1], [k0, k1]], this.shape, (voxel, _, j, k) => {
+      if (this.array[voxel] === region.structure.label) data[(j - j0 + 1) * columns + k - k0 + 1]++;
+    });
+    for (let n = 0; n < data.length; n++) data[n] /= last - first;
     return { data, rows, columns, low: [j0 - 1, k0 - 1] };
   }
 }

@@ -1,51 +1,70 @@
 // Views drawn by NiiVue: the exam with its labels in three planes, and the labels alone in 3-D.
 /* global niivue */
 
-import { STRUCTURES } from "./anatomy.js";
+import { VIEWER_COLOURS } from "./anatomy.js";
 
 const viewers = {};
-
-/** Return the label table in NiiVue's format. */
-function colourMap() {
-  const rows = [{ label: 0, name: "", colour: [0, 0, 0] }, ...STRUCTURES].sort((a, b) => a.label - b.label);
-  return {
-    R: rows.map((s) => s.colour[0]),
-    G: rows.map((s) => s.colour[1]),
-    B: rows.map((s) => s.colour[2]),
-    A: rows.map((s) => (s.label ? 255 : 0)),
-    I: rows.map((s) => s.label),
-    labels: rows.map((s) => s.name),
-  };
-}
-
-const SAGITTAL = { sliceType: 2, position: [0, 0, 0.6, 1] };
-const [CORONAL, AXIAL] = [1, 0];
-const NARROW = 0.4; // width of the coronal plane, relative to its height, below which planes are side by side
-const SIDE_BY_SIDE = [[0.6, 0, 0.2, 1], [0.8, 0, 0.2, 1]];
-const STACKED = [[0.6, 0, 0.4, 0.55], [0.6, 0.55, 0.4, 0.45]];
+const PLANES = { axial: 0, coronal: 1, sagittal: 2 }; // NiiVue's slice types; the axis across a plane is 2 minus its type
+const MIN_STACKED_WIDTH = 0.4; // of the coronal plane, relative to its height
+const MIN_TILE_WIDTH = 0.2; // of the picture
 const FROM_BEHIND = [235, 8]; // azimuth and elevation in degrees, at which arches and bodies are visible
+const AXIAL_REACH = 8; // mm from an axial slice within which a structure is named in it
+const OPTIONS = { show3Dcrosshair: false, isColorbar: false, loadingText: "", fontColor: [1, 1, 1, 1], fontMinPx: 15 };
+let names = []; // {name, position in RAS+ mm} of the structures to name on the planes
 
 async function getViewer(id, options) {
-  if (!viewers[id]) {
-    viewers[id] = new niivue.Niivue({ show3Dcrosshair: false, isColorbar: false, loadingText: "", ...options });
-    await viewers[id].attachTo(id);
-  }
-  return viewers[id];
+  if (viewers[id]) return viewers[id];
+  const nv = new niivue.Niivue({ ...OPTIONS, ...options });
+  await nv.attachTo(id);
+  return (viewers[id] = nv);
 }
 
-/** Show a new exam, given the bytes of its file. onLocation is called with the label at each clicked position. */
-export async function showExam(bytes, onLocation) {
-  const planes = await getViewer("planes", { sagittalNoseLeft: true, crosshairWidth: 1, crosshairColor: [1, 1, 1, 0.4] });
+async function createViewers() {
+  const planes = await getViewer("planes", {
+    sagittalNoseLeft: true, isRadiologicalConvention: true, showAllOrientationMarkers: true, crosshairWidth: 0.7,
+    crosshairWidthUnit: "mm", crosshairColor: [1, 1, 1, 0.4],
+  });
+  const draw = planes.drawScene.bind(planes);
+  planes.drawScene = () => {
+    draw();
+    placeNames();
+  };
   const spine = await getViewer("spine", { crosshairWidth: 0 });
-  for (const nv of [planes, spine]) while (nv.volumes.length) nv.removeVolumeByIndex(nv.volumes.length - 1);
-  const gzip = new Uint8Array(bytes, 0, 1)[0] === 0x1f; // NiiVue chooses the decoder by file name
-  await planes.loadFromArrayBuffer(bytes.slice(0), gzip ? "exam.nii.gz" : "exam.nii");
-  planes.setSliceType(planes.sliceTypeMultiplanar);
-  const [width, , height] = [1, 2, 3].map((axis) => planes.volumes[0].dimsRAS[axis] * planes.volumes[0].pixDimsRAS[axis]);
-  const positions = width < NARROW * height ? SIDE_BY_SIDE : STACKED;
-  planes.setCustomLayout([SAGITTAL, ...[CORONAL, AXIAL].map((sliceType, n) => ({ sliceType, position: positions[n] }))]);
-  planes.onLocationChange = ({ values }) => values[1] && onLocation(Math.round(values[1].value));
   spine.setSliceType(spine.sliceTypeRender);
+}
+
+/** Show a new exam, given the bytes of its .nii file. onLocation is called with the label at each clicked position. */
+export async function showExam(bytes, onLocation) {
+  if (!viewers.spine) await createViewers();
+  const { planes, spine } = viewers;
+  for (const nv of [planes, spine]) while (nv.volumes.length) nv.removeVolumeByIndex(nv.volumes.length - 1);
+  await planes.loadFromArrayBuffer(bytes, "exam.nii");
+  planes.onLocationChange = ({ mm, values }) =>
+    values[1] && onLocation(Math.round(values[1].value), Array.from(mm).slice(0, 3));
+  setView(document.getElementById("views").dataset.view);
+}
+
+/** Return the places of the planes, [left, top, width, height] in shares of the picture. */
+function layout({ dimsRAS, pixDimsRAS }) {
+  const [width, depth, height] = [1, 2, 3].map((axis) => dimsRAS[axis] * pixDimsRAS[axis]);
+  if (width > MIN_STACKED_WIDTH * height) {
+    return { sagittal: [0, 0, 0.5, 1], coronal: [0.5, 0, 0.5, 0.5], axial: [0.5, 0.5, 0.5, 0.5] };
+  }
+  const tile = Math.max(MIN_TILE_WIDTH, width / (depth + 2 * width));
+  return { sagittal: [0, 0, 1 - 2 * tile, 1], coronal: [1 - 2 * tile, 0, tile, 1], axial: [1 - tile, 0, tile, 1] };
+}
+
+/** Show one plane, the 3-D view, or all of them. */
+export function setView(view) {
+  document.getElementById("views").dataset.view = view;
+  const { planes } = viewers;
+  planes.clearCustomLayout();
+  planes.setSliceType(PLANES[view] ?? planes.sliceTypeMultiplanar);
+  if (!(view in PLANES)) {
+    const tiles = Object.entries(layout(planes.volumes[0]));
+    planes.setCustomLayout(tiles.map(([plane, position]) => ({ sliceType: PLANES[plane], position })));
+  }
+  for (const nv of Object.values(viewers)) nv.resizeListener();
 }
 
 /** Show a label map, given the bytes of its .nii file, on top of the planes and in 3-D. */
@@ -54,11 +73,57 @@ export async function showLabels(bytes, opacity) {
     const nv = viewers[id];
     while (nv.volumes.length > first) nv.removeVolumeByIndex(nv.volumes.length - 1);
     await nv.loadFromArrayBuffer(bytes.slice(0), "labels.nii");
-    nv.volumes.at(-1).setColormapLabel(colourMap());
+    nv.volumes.at(-1).setColormapLabel(VIEWER_COLOURS);
     nv.setOpacity(nv.volumes.length - 1, first ? opacity : 1);
     nv.updateGLVolume();
   }
   viewers.spine.setRenderAzimuthElevation(...FROM_BEHIND);
+}
+
+/** Show names, {name, position}, at the structures in the planes. */
+export function showNames(positions) {
+  names = positions;
+  viewers.planes.drawScene();
+}
+
+/** Return the names with their places in the planes, {name, x, y}, in pixels of the canvas. */
+function namePlaces() {
+  const nv = viewers.planes;
+  if (nv.volumes.length < 2) return [];
+  return names.flatMap(({ name, position }) =>
+    Object.values(PLANES).flatMap((plane) => {
+      const at = Array.from(nv.mm2frac(position)).slice(0, 3);
+      const axis = 2 - plane;
+      const distance = Math.abs(at[axis] - nv.scene.crosshairPos[axis]);
+      const thickness = nv.volumes[0].dimsRAS[axis + 1] * nv.volumes[0].pixDimsRAS[axis + 1];
+      if (plane === PLANES.axial && distance * thickness > AXIAL_REACH) return [];
+      at[axis] = nv.scene.crosshairPos[axis];
+      const place = nv.frac2canvasPosWithTile(at, plane);
+      return place ? [{ name, x: place.pos[0], y: place.pos[1] }] : [];
+    }),
+  );
+}
+
+function placeNames() {
+  const ratio = viewers.planes.uiData.dpr ?? 1;
+  const spans = namePlaces().map(({ name, x, y }) => {
+    const span = Object.assign(document.createElement("span"), { textContent: name });
+    Object.assign(span.style, { left: `${x / ratio}px`, top: `${y / ratio}px` });
+    return span;
+  });
+  document.getElementById("names").replaceChildren(...spans);
+}
+
+/** Return the planes with the names as a data URL. */
+export function pictureOfPlanes() {
+  viewers.planes.drawScene();
+  const source = document.getElementById("planes");
+  const canvas = Object.assign(document.createElement("canvas"), { width: source.width, height: source.height });
+  const context = canvas.getContext("2d");
+  context.drawImage(source, 0, 0);
+  Object.assign(context, { font: `${source.width / 70}px sans-serif`, fillStyle: "#fff", textAlign: "center" });
+  for (const { name, x, y } of namePlaces()) context.fillText(name, x, y);
+  return canvas.toDataURL("image/png");
 }
 
 /** Set the opacity of the labels, 0 to 1. */
