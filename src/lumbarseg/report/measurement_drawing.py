@@ -55,7 +55,9 @@ def draw_measurements(drawing: ImageDraw.ImageDraw, lines: Sequence[MeasuredLine
             drawing.line([*(start - reach), *(end + reach)], fill=_LORDOSIS_COLOUR, width=2)
             if structure_by_name(line.structure).kind is Kind.SACRUM:
                 text = f"lordosis {line.value:.0f}\N{DEGREE SIGN}"
-                _write(drawing, text, end + reach + np.array([0, 8]), _LORDOSIS_COLOUR, "la")
+                bottom = view.shape[1] * view.scale[1] - 1.5 * _FONT_SIZE
+                position = np.minimum(end + reach + np.array([0, 8]), (np.inf, bottom))
+                _write(drawing, text, position, _LORDOSIS_COLOUR, "la")
 
 
 def _draw_height(drawing: ImageDraw.ImageDraw, line: MeasuredLine, start: Array, end: Array) -> None:

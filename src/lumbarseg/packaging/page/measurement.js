@@ -6,7 +6,7 @@ import { label } from "./ndimage.js";
 import { determinant, percentile, roundEven } from "./numpy.js";
 import { SpineGeometry } from "./spine_geometry.js";
 
-const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL, CORNER_RANGE, CORNER_TOLERANCE } = CONSTANTS.geometry;
+const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL, MIN_DEPTH, CORNER_RANGE, CORNER_TOLERANCE } = CONSTANTS.geometry;
 const COLUMN = ["body", "disc", "sacrum"];
 const toDegrees = (radians) => (radians * 180) / Math.PI;
 const rounded = (value, digits = 1) => roundEven(value * 10 ** digits) / 10 ** digits;
@@ -65,7 +65,7 @@ function fitStructure(spine, region, lean) {
     const extents = bands.map((share) => sagittalExtent(shape, grid, share));
     const [back, front] = [0, 1].map((side) => mean(extents.map((rim) => rim[side])));
     const { x, bottom, top } = shape;
-    if (front - back < 8 || x.length < 12) return null;
+    if (front - back < MIN_DEPTH || x.length < 12) return null;
     const [low, high] = [fitEndplate(x, bottom, back, front), fitEndplate(x, top, back, front)];
     if (iteration === 2) {
       const endplate = ([at, slope], [rim]) => ({
