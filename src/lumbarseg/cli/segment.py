@@ -64,6 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="correct the result of one exam by points: clicks.json, or a markups file of 3D Slicer (docs/clicks.md)",
     )
+    _add_result_arguments(parser)
+    options.add_shared_options(parser, "--volume")
+    text = "series of a DICOM study: its number, part of its description, or all: each sagittal series on its own"
+    options.add_shared_options(parser, "--series", help=text)
+    parser.add_argument(
+        "--modality", type=str.lower, choices=["mr"], help="the exam is MRI, although its values look like CT"
+    )
+    _add_batch_arguments(parser)
+
+
+def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options of what is written."""
     parser.add_argument(
         "--format",
         action="extend",
@@ -96,13 +108,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_SCHEME,
         help="label values of another program (default: our own)",
     )
-    options.add_shared_options(parser, "--volume")
-    text = "series of a DICOM study: its number, part of its description, or all: each sagittal series on its own"
-    options.add_shared_options(parser, "--series", help=text)
-    parser.add_argument(
-        "--modality", type=str.lower, choices=["mr"], help="the exam is MRI, although its values look like CT"
-    )
-    _add_batch_arguments(parser)
 
 
 def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
