@@ -442,9 +442,9 @@ def corrected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, 
     jobs, results = [], []
     for clicks in CLICKS.values():
         points = [(centre + np.array([0, distance, 0]), name, positive) for name, positive, distance in clicks]
-        made = [Click(tuple(point), name, positive) for point, name, positive in points]
-        results.append(refine_with_clicks(automatic, model, made))
-        rows = [{"point": list(c.point), "structure": c.structure, "positive": c.positive} for c in made]
+        user_clicks = [Click(tuple(point), name, positive) for point, name, positive in points]
+        results.append(refine_with_clicks(automatic, model, user_clicks))
+        rows = [{"point": list(c.point), "structure": c.structure, "positive": c.positive} for c in user_clicks]
         card = page_tables.card_for_page(CLICK_CARD)
         jobs.append({"action": "correct", "file": str(folder / "exam.nii"), "card": card, "clicks": rows})
     page = run_jobs(jobs, folder)

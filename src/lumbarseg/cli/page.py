@@ -11,9 +11,10 @@ from lumbarseg.packaging.browser_page import write_page
 from . import console, options
 
 DESCRIPTION = (
-    "Writes one HTML file that contains a model. Opened from disk in a current browser, it segments NIfTI files,\n"
-    "shows the named spine in three planes and in 3-D and saves the label map; no data leave the computer.\n"
-    "This command needs Node.js and, the first time, a network: npm downloads the viewer and the inference engine."
+    "Writes one HTML file that contains a model. Opened from disk in a current browser, it segments NIfTI files\n"
+    "and DICOM studies, shows the named spine in three planes and in 3-D, lets you correct it by clicks and saves label map\n"
+    "and report; no data leave the computer. This command needs Node.js and, the first time, a network, from which npm\n"
+    "downloads viewer, DICOM reader and inference engine."
 )
 EXAMPLE = "lumbarseg page -o lumbarseg.html"
 

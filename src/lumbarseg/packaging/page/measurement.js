@@ -30,8 +30,8 @@ export function measureStructures(labels, shape, affine, flips) {
   });
   const tilts = new Map(rows.map((row) => [row.name, row.tilt_top]));
   const [top, bottom] = [tilts.get(LORDOSIS_TOP), tilts.get("sacrum")];
-  const named = spine.regions.filter(({ structure }) => COLUMN.includes(structure.kind));
-  const positions = named.map(({ structure, position }) => ({ name: structure.name, position }));
+  const inColumn = spine.regions.filter(({ structure }) => COLUMN.includes(structure.kind));
+  const positions = inColumn.map(({ structure, position }) => ({ name: structure.name, position }));
   return { rows, positions, lordosis: top === undefined || bottom === undefined ? null : rounded(bottom - top) };
 }
 

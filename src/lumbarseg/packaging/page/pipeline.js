@@ -122,7 +122,7 @@ export function findLumbarInstances(classes, shape, spacing, card) {
 function flippedAffine({ affine, shape }, flips) {
   const isFlipped = [false, ...flips];
   return affine.map((row) => {
-    const moved = row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? step * (shape[axis] - 1) : 0));
-    return [...row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? -step : step)), row[3] + sum(moved)];
+    const offsets = row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? step * (shape[axis] - 1) : 0));
+    return [...row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? -step : step)), row[3] + sum(offsets)];
   });
 }

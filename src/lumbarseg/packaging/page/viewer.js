@@ -98,8 +98,8 @@ function namePlaces() {
       const thickness = nv.volumes[0].dimsRAS[axis + 1] * nv.volumes[0].pixDimsRAS[axis + 1];
       if (plane === PLANES.axial && distance * thickness > AXIAL_REACH) return [];
       at[axis] = nv.scene.crosshairPos[axis];
-      const place = nv.frac2canvasPosWithTile(at, plane);
-      return place ? [{ name, x: place.pos[0], y: place.pos[1] }] : [];
+      const canvasPosition = nv.frac2canvasPosWithTile(at, plane);
+      return canvasPosition ? [{ name, x: canvasPosition.pos[0], y: canvasPosition.pos[1] }] : [];
     }),
   );
 }
