@@ -12,9 +12,9 @@ from . import console, options
 
 DESCRIPTION = (
     "Writes one HTML file that contains a model. Opened from disk in a current browser, it segments NIfTI files\n"
-    "and DICOM studies, shows the named spine in three planes and in 3-D, lets you correct it by clicks and saves label map\n"
-    "and report; no data leave the computer. This command needs Node.js and, the first time, a network, from which npm\n"
-    "downloads viewer, DICOM reader and inference engine."
+    "and DICOM studies, shows the named spine in three planes and in 3-D, lets you correct it by clicks and saves\n"
+    "label map and report; no data leave the computer. This command needs Node.js and, the first time, a network:\n"
+    "npm downloads the viewer, the DICOM reader and the inference engine."
 )
 EXAMPLE = "lumbarseg page -o lumbarseg.html"
 
