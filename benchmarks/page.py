@@ -4,6 +4,7 @@ python -m benchmarks.page [--real FOLDER] [--exams N]
 
 One page is written, opened from the disk and given the exams of chu and siegen one after the other. A result counts as
 "named" when its names and label map exist, and as "shown" when its pictures are rendered (by the CPU without a GPU).
+"library" is what segment(read_image(path), model) takes in Python afterwards, on the same machine.
 Writes benchmarks/results/page.json, and the result into docs/page.md.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,9 @@ def measure(exams: Sequence[Path], folder: Path) -> Row:
         if step.get("refused"):
             rows.append({"exam": _name(path), "refused": step["refused"]})
             continue
+        began = time.perf_counter()
         expected = segment(read_image(path), model)
+        library = time.perf_counter() - began
         labels = read_labels(folder / f"{n}.nii.gz").array
         either = (labels > 0) | (expected.labels.array > 0)
         named_at, shown_at = (_mark(step["marks"], name) for name in ("named", "shown"))
@@ -55,6 +59,7 @@ def measure(exams: Sequence[Path], folder: Path) -> Row:
                 "shape": list(labels.shape),
                 "named": round(named_at - start, 2),
                 "shown": round(shown_at - start, 2),
+                "library": round(library, 2),
                 "agreement": float((labels == expected.labels.array)[either].mean()),
                 "foreground": int(either.sum()),
                 "same_names": step["names"] == [level.name for level in expected.levels],
@@ -86,6 +91,12 @@ def targets(rows: Sequence[Row], foreign_requests: Sequence[str]) -> list[Row]:
         _time("first answer, from the opening of the page", FIRST, result[0]["named"]),
         _time("an answer after that, median", NEXT, usual),
         {
+            "what": "an answer after that / the library, median",
+            "target": "-",
+            "figure": f"{statistics.median(row['named'] / row['library'] for row in result[1:] or result):.1f}",
+            "pass": True,
+        },
+        {
             "what": "requests to anywhere else",
             "target": "0",
             "figure": str(len(foreign_requests)),
@@ -115,15 +126,17 @@ def format_results(result: Row) -> str:
         f"| {t['what']} | {t['target']} | {t['figure']} | {'pass' if t['pass'] else '**miss**'} |"
         for t in result["targets"]
     ]
-    lines += ["", "| exam | voxels | named, s | shown, s | agreement | names |", "|---|---|--:|--:|--:|---|"]
+    head = "| exam | voxels | named, s | shown, s | library, s | agreement | names |"
+    lines += ["", head, "|---|---|--:|--:|--:|--:|---|"]
     for row in result["exams"]:
         if "refused" in row:
-            lines.append(f"| {row['exam']} | | | | | refused: {row['refused']} |")
+            lines.append(f"| {row['exam']} | | | | | | refused: {row['refused']} |")
             continue
         shape = " x ".join(map(str, row["shape"]))
         names = "the same" if row["same_names"] else "**others**"
         lines.append(
-            f"| {row['exam']} | {shape} | {row['named']:.1f} | {row['shown']:.1f} | {row['agreement']:.3%} | {names} |"
+            f"| {row['exam']} | {shape} | {row['named']:.1f} | {row['shown']:.1f} | {row['library']:.1f} "
+            f"| {row['agreement']:.3%} | {names} |"
         )
     return "\n".join(lines)
 

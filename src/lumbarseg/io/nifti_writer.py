@@ -63,7 +63,7 @@ def write_labels(volume: Volume, path: Path, structures: Sequence[Structure] = S
         raise FileError(f"{path}: cannot be written: labels are whole numbers from 0 to 255")
     present = set(np.flatnonzero(count_labels(labels)).tolist())
     rows = sorted((s for s in structures if s.label in present), key=lambda s: s.label)
-    _write(labels, volume.affine, path, "label", [_caret_xml(rows), _label_json(rows)] if rows else [])
+    _write(labels, volume.affine, path, "label", [caret_xml(rows), _label_json(rows)] if rows else [])
 
 
 def _write(array: Array, affine: Array, path: Path, intent: str = "none", extensions: Sequence[str] = ()) -> None:
@@ -97,7 +97,7 @@ def _set_affine(image: Any, affine: Array) -> None:
     image.set_qform(without_shear, 0 if is_sheared else 1)
 
 
-def _caret_xml(rows: Sequence[Structure]) -> str:
+def caret_xml(rows: Sequence[Structure]) -> str:
     """Return the label table as Caret writes it."""
     labels = "".join(
         f'<Label Key="{row.label}" Red="{row.colour[0] / 255:.4f}" Green="{row.colour[1] / 255:.4f}" '

@@ -17,6 +17,7 @@ from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, disc_between
 from lumbarseg.inference import ModelCard, predictor
 from lumbarseg.io import raw_image
 from lumbarseg.io.dicom import series
+from lumbarseg.io.nifti_writer import caret_xml
 from lumbarseg.measurement import geometry
 from lumbarseg.report.exam_report import MEASUREMENT_TITLES
 from lumbarseg.segmentation import (
@@ -31,6 +32,8 @@ from lumbarseg.segmentation import (
     pipeline,
     sacrum,
 )
+
+_CARET_END = "</LabelTable>"
 
 PORTED_MODULES: tuple[ModuleType, ...] = (
     *(raw_image, series, clicks, preprocessing, predictor, geometry, interactive, click_overrides),
@@ -52,6 +55,7 @@ def tables_script() -> str:
         "classes": CLASSES,
         "measurementTitles": MEASUREMENT_TITLES,
         "viewerColours": _viewer_colours(),
+        "caret": _caret_parts(),
         "counting": {
             "defaultLowest": lowest,
             "supernumerary": LEVELS[-1],
@@ -61,6 +65,13 @@ def tables_script() -> str:
         "constants": {module.__name__.rpartition(".")[2]: module_constants(module) for module in PORTED_MODULES},
     }
     return f"// Written by lumbarseg from its own tables.\nexport const TABLES = {json.dumps(tables)};\n"
+
+
+def _caret_parts() -> dict[str, Any]:
+    """Return the beginning and end of Caret's label table in XML, and the line of each label."""
+    head, tail = caret_xml(()).split(_CARET_END)
+    labels = {s.label: caret_xml([s]).removeprefix(head).removesuffix(_CARET_END + tail) for s in STRUCTURES}
+    return {"head": head, "labels": labels, "tail": _CARET_END + tail}
 
 
 def _viewer_colours() -> dict[str, list[Any]]:

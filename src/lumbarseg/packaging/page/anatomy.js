@@ -8,6 +8,7 @@ export const LEVELS = TABLES.levels;
 export const CLASSES = TABLES.classes;
 export const MEASUREMENT_TITLES = TABLES.measurementTitles; // with units, by name of the measurement
 export const VIEWER_COLOURS = TABLES.viewerColours; // NiiVue's format of a label table
+export const CARET = TABLES.caret; // parts of a label table in XML: {head, labels by label, tail}
 export const CONSTANTS = TABLES.constants; // of the ported Python modules, by module name
 
 const structuresByName = new Map(STRUCTURES.map((s) => [s.name, s]));

@@ -36,18 +36,15 @@ export async function predictAgain(state, clicks, labels, networks) {
   const { shape } = grid;
   const slices = await predictWithClicks(state, clicksForNetwork(clicks, labels, source), networks);
   const classes = classMap.slice();
-  for (const { rows, part } of slices) rows.forEach(([to, from, width]) => classes.set(part.subarray(from, from + width), to));
+  for (const { voxels, part } of slices) voxels.forEach((at, n) => (classes[at] = part[n]));
   const changes = classes.map((value, at) => Number(value !== classMap[at]));
   const caused = changesNearClicks(changes, clickPositions(clicks, grid), prepared.spacing, shape);
   const replaced = maximumFilter(caused, shape, MARGIN).map((value, at) => Number(value && (caused[at] || !changes[at])));
   const merged = probabilities.slice();
-  for (const { rows, values, part } of slices) {
-    for (const [to, from, width] of rows) {
-      for (let n = 0; n < width; n++) {
-        if (!replaced[to + n]) continue;
-        for (let c = 0; c < CLASSES.length; c++) merged[c * classMap.length + to + n] = values[c * part.length + from + n];
-      }
-    }
+  for (const { voxels, values, part } of slices) {
+    voxels.forEach((at, n) => {
+      for (let c = 0; replaced[at] && c < CLASSES.length; c++) merged[c * classMap.length + at] = values[c * part.length + n];
+    });
   }
   const newMap = classMap.map((value, at) => (replaced[at] ? classes[at] : value));
   const examClasses = classesOnSourceGrid(merged, replaced, prepared, flips, state.examClasses);
@@ -77,8 +74,8 @@ function clicksForNetwork(clicks, labels, source) {
   });
 }
 
-/** Predict the slices in which clicks are encoded: {rows, values, part}; values are probabilities, part their classes, and
- * rows [index in the class map, index in part, width]. */
+/** Predict the slices in which clicks are encoded: {voxels, values, part}: indices in the class map, probabilities of these
+ * voxels, and their classes. */
 async function predictWithClicks({ prepared, card, grid, classMap }, clicks, networks) {
   const { shape } = grid;
   const [count, A, S] = shape;
@@ -100,9 +97,9 @@ async function predictWithClicks({ prepared, card, grid, classMap }, clicks, net
   await predictSlices(slices, networks, async (slice, infer) => {
     const view = first.includes(slice) ? [[0, A], [0, S]] : box;
     const values = await infer(extractWindow(prepared, slice, view, card, encoded));
-    const [[a0, a1], [s0, s1]] = view;
-    const rows = range(a0, a1).map((a) => [flat([slice, a, s0], shape), (a - a0) * (s1 - s0), s1 - s0]);
-    out.push({ rows, values, part: argmaxClasses(values, CLASSES.length, (a1 - a0) * (s1 - s0)) });
+    const voxels = [];
+    forEachInBox([[slice, slice + 1], ...view], shape, (at) => voxels.push(at));
+    out.push({ voxels, values, part: argmaxClasses(values, CLASSES.length, voxels.length) });
   });
   return out;
 }

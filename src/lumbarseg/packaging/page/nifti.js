@@ -2,8 +2,8 @@
 
 import { quat } from "gl-matrix";
 import { isNIFTI1, isNIFTI2, NIFTI1, NIFTI2, NIFTIEXTENSION } from "nifti-reader-js";
-import { CONSTANTS, STRUCTURES } from "./anatomy.js";
-import { cross, determinant } from "./numpy.js";
+import { CARET, CONSTANTS, STRUCTURES } from "./anatomy.js";
+import { cross, determinant, unit } from "./numpy.js";
 import { LumbarsegError, spacingOf, voxelCount } from "./volume.js";
 
 const ARRAY_TYPES = {
@@ -102,13 +102,10 @@ function affineFromHeader(header, shape, name) {
 /** Set a missing thickness of a single slice, perpendicular to the other axes; returns whether it was missing. */
 function fillMissingThickness(affine, shape) {
   const lengths = spacingOf(affine);
-  const empty = [0, 1, 2].filter((axis) => shape[axis] === 1 && lengths[axis] === 0);
-  if (empty.length !== 1) return false;
-  const axis = empty[0];
-  const [a, b] = [1, 2].map((n) => [0, 1, 2].map((r) => affine[r][(axis + n) % 3]));
-  const normal = cross(a, b);
-  const length = Math.max(Math.hypot(...normal), 1e-12);
-  for (const r of [0, 1, 2]) affine[r][axis] = (normal[r] / length) * ASSUMED_THICKNESS;
+  const [axis, ...others] = [0, 1, 2].filter((n) => shape[n] === 1 && lengths[n] === 0);
+  if (axis === undefined || others.length) return false;
+  const normal = unit(cross(...[1, 2].map((n) => [0, 1, 2].map((r) => affine[r][(axis + n) % 3]))));
+  for (const r of [0, 1, 2]) affine[r][axis] = normal[r] * ASSUMED_THICKNESS;
   return true;
 }
 
@@ -131,12 +128,15 @@ function readVoxels(bytes, { ArrayType, littleEndian, offset, slope, intercept }
   return Float32Array.from(numbers, (value) => Math.fround(value * factor) + add);
 }
 
+const labelTable = (rows) =>
+  JSON.stringify({ labels: rows.map(({ label: value, code: SCT, name, kind, colour }) => ({ value, name, kind, colour, SCT })) });
+
 /** Return a label map as the bytes of a .nii file with sform, qform, and names and colours in header extensions. */
 export function writeLabels(labels, shape, affine, structures = STRUCTURES) {
   const present = new Set(labels);
   const rows = structures.filter((s) => present.has(s.label)).sort((a, b) => a.label - b.label);
   const fields = { intent_code: LABEL_INTENT, description: "lumbarseg label map" };
-  return writeNifti(labels, shape, affine, fields, [caretXml(rows), labelTableJson(rows)]);
+  return writeNifti(labels, shape, affine, fields, [[CARET.head, ...rows.map(({ label }) => CARET.labels[label]), CARET.tail].join(""), labelTable(rows)]);
 }
 
 /** Return the bytes of a .nii file. array: uint8 or float32; fields: of the header; texts: of comment extensions. */
@@ -171,21 +171,4 @@ function quaternionFromAffine(affine) {
 function commentExtension(text) {
   const bytes = new TextEncoder().encode(text);
   return new NIFTIEXTENSION(Math.ceil((bytes.length + 8) / 16) * 16, 6, bytes, true);
-}
-
-function caretXml(rows) {
-  const labels = rows.map(({ label, name, colour }) => {
-    const [red, green, blue] = colour.map((value) => (value / 255).toFixed(4));
-    return `<Label Key="${label}" Red="${red}" Green="${green}" Blue="${blue}" Alpha="1"><![CDATA[${name}]]></Label>\n`;
-  });
-  return (
-    '<?xml version="1.0" encoding="UTF-8"?>\n<CaretExtension><VolumeInformation Index="0">\n' +
-    `<LabelTable>\n${labels.join("")}</LabelTable>\n` +
-    "<VolumeType><![CDATA[Label]]></VolumeType></VolumeInformation></CaretExtension>\n"
-  );
-}
-
-function labelTableJson(rows) {
-  const entry = ({ label, name, kind, colour, code }) => ({ value: label, name, kind, colour, SCT: code });
-  return JSON.stringify({ labels: rows.map(entry) });
 }

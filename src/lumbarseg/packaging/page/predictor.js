@@ -3,7 +3,7 @@
 import { range } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { clamp } from "./numpy.js";
-import { boundingBox, forEachVoxel } from "./volume.js";
+import { boundingBox, forEachInBox, forEachVoxel, voxelCount } from "./volume.js";
 
 const { CROP_MARGIN, MIN_SLICES_TO_CROP } = CONSTANTS.predictor;
 
@@ -17,7 +17,7 @@ export async function predict(prepared, card, networks, onSlice, stop = () => fa
   out.fill(1, 0, count * A * S);
   const fill = (slices, box) =>
     predictSlices(slices, networks, async (slice, infer) => {
-      storeWindow(out, await infer(extractWindow(prepared, slice, box, card)), slice, box, prepared.shape, classes);
+      storeWindow(out, await infer(extractWindow(prepared, slice, box, card)), slice, box, prepared.shape);
       await onSlice();
     });
   const fullView = [[0, A], [0, S]];
@@ -71,34 +71,29 @@ export function extractWindow({ array, shape }, slice, [[a0, a1], [s0, s1]], car
   return { array: out, channels: card.inputs, rows, columns, inside: [a1 - a0, s1 - s0] };
 }
 
-function storeWindow(out, values, slice, [[a0, a1], [s0, s1]], [count, A, S], classes) {
-  const [rows, columns] = [a1 - a0, s1 - s0];
-  for (let c = 0; c < classes; c++) {
-    for (let r = 0; r < rows; r++) {
-      const from = (c * rows + r) * columns;
-      out.set(values.subarray(from, from + columns), ((c * count + slice) * A + a0 + r) * S + s0);
-    }
-  }
+/** Write the probabilities of a window into those of the exam. */
+function storeWindow(out, values, slice, box, shape) {
+  const [size, part] = [voxelCount(shape), box.reduce((total, [start, stop]) => total * (stop - start), 1)];
+  let from = 0;
+  forEachInBox([[slice, slice + 1], ...box], shape, (at) => {
+    for (let c = 0; c * size < out.length; c++) out[c * size + at] = values[c * part + from];
+    from++;
+  });
 }
 
 /** Convert the logits (classes, rows, columns) of a window to probabilities, cropped to its inside. */
 export function toProbabilities(logits, { rows, columns, inside }, bias) {
   const classes = bias.length;
-  const out = new Float32Array(classes * inside[0] * inside[1]);
   const step = inside[0] * inside[1];
+  const out = new Float32Array(classes * step);
   const values = new Float32Array(classes);
-  for (let r = 0, at = 0; r < inside[0]; r++) {
-    for (let c = 0; c < inside[1]; c++, at++) {
-      let top = -Infinity;
-      for (let k = 0; k < classes; k++) {
-        values[k] = logits[(k * rows + r) * columns + c] + bias[k];
-        if (values[k] > top) top = values[k];
-      }
-      let total = 0;
-      for (let k = 0; k < classes; k++) total += values[k] = Math.exp(values[k] - top);
-      for (let k = 0; k < classes; k++) out[k * step + at] = values[k] / total;
-    }
-  }
+  forEachVoxel([1, ...inside], (at, _, r, c) => {
+    let top = -Infinity;
+    for (let k = 0; k < classes; k++) top = Math.max(top, (values[k] = logits[(k * rows + r) * columns + c] + bias[k]));
+    let total = 0;
+    for (let k = 0; k < classes; k++) total += values[k] = Math.exp(values[k] - top);
+    for (let k = 0; k < classes; k++) out[k * step + at] = values[k] / total;
+  });
   return out;
 }
 

@@ -1,5 +1,6 @@
 // Resampling onto another grid: exact reorientation, and a matrix along each axis: port of resampling.py.
 
+import { sum } from "d3-array";
 import { clamp } from "./numpy.js";
 import { axesOf, DIRECTION_LETTERS, forEachVoxel, voxelCount } from "./volume.js";
 
@@ -11,16 +12,12 @@ export function reorient(volume, axisCodes) {
   const flips = order.map((source, target) => current[source] !== axisCodes[target]);
   const shape = order.map((source) => volume.shape[source]);
   const strides = order.map((source, target) => (flips[target] ? -1 : 1) * volume.strides[source]);
-  let offset = volume.offset;
-  const affine = volume.affine.map((row) => [0, 0, 0, row[3]]);
-  order.forEach((source, target) => {
-    if (flips[target]) offset += (volume.shape[source] - 1) * volume.strides[source];
-    for (const r of [0, 1, 2]) {
-      const step = volume.affine[r][source];
-      affine[r][target] = flips[target] ? -step : step;
-      if (flips[target]) affine[r][3] += step * (volume.shape[source] - 1);
-    }
-  });
+  const reach = order.map((source, target) => (flips[target] ? volume.shape[source] - 1 : 0)); // to the new first voxel
+  const offset = volume.offset + sum(order.map((source, target) => reach[target] * volume.strides[source]));
+  const affine = volume.affine.map((row) => [
+    ...order.map((source, target) => (flips[target] ? -row[source] : row[source])),
+    row[3] + sum(order.map((source, target) => reach[target] * row[source])),
+  ]);
   return { array: volume.array, shape, strides, offset, affine };
 }
 
@@ -34,21 +31,15 @@ export function toContiguous(volume) {
   return out;
 }
 
-/** Build a matrix from its rows, each normalised to a sum of 1; only the range of non-zero columns is used. */
+/** Build a matrix from its rows, each normalised to a sum of 1: the weights of each row and their first column. */
 export function matrix(rows, columns, row) {
-  const data = new Float32Array(rows * columns);
-  const first = new Int32Array(rows);
-  const last = new Int32Array(rows);
-  for (let r = 0; r < rows; r++) {
+  return Array.from({ length: rows }, (_, r) => {
     const values = row(r);
-    let total = 0;
-    for (const value of values) total += value;
-    for (let c = 0; c < columns; c++) data[r * columns + c] = values[c] / total;
-    while (first[r] < columns - 1 && data[r * columns + first[r]] === 0) first[r]++;
-    last[r] = columns;
-    while (last[r] > first[r] + 1 && data[r * columns + last[r] - 1] === 0) last[r]--;
-  }
-  return { rows, columns, data, first, last };
+    const total = sum(values);
+    const first = Math.max(0, values.findIndex(Boolean));
+    const weights = Float32Array.from(values.slice(first, values.findLastIndex(Boolean) + 1), (value) => value / total);
+    return { first, weights, columns };
+  });
 }
 
 /** Return the matrix (target, source) that samples at start + step t with a triangle filter of `width`. */
@@ -67,24 +58,22 @@ export function applyMatrices(array, shape, matrices) {
 
 /** Apply a matrix along an axis, as weighted sums of rows; along the last axis, which has no rows, as dot products. */
 function applyAlongAxis({ array, shape }, m, axis) {
-  const { rows, columns, data, first, last } = m;
-  const outer = shape.slice(0, axis).reduce((a, b) => a * b, 1);
-  const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
-  const out = new Float32Array(outer * rows * inner);
-  for (let o = 0; o < outer; o++) {
-    for (let t = 0; t < rows; t++) {
-      const to = (o * rows + t) * inner;
-      const from = o * columns * inner;
-      if (inner === 1) out[to] = dotProduct(data, t * columns, array, from, first[t], last[t]);
-      else for (let c = first[t]; c < last[t]; c++) addRow(out, to, array, from + c * inner, inner, data[t * columns + c]);
+  const [outer, inner] = [shape.slice(0, axis), shape.slice(axis + 1)].map((sizes) => sizes.reduce((a, b) => a * b, 1));
+  const out = new Float32Array(outer * m.length * inner);
+  for (let o = 0, to = 0; o < outer; o++) {
+    for (const { first, weights, columns } of m) {
+      const from = (o * columns + first) * inner;
+      if (inner === 1) out[to] = dotProduct(weights, array, from);
+      else weights.forEach((weight, n) => addRow(out, to, array, from + n * inner, inner, weight));
+      to += inner;
     }
   }
-  return { array: out, shape: shape.map((size, n) => (n === axis ? rows : size)) };
+  return { array: out, shape: shape.map((size, n) => (n === axis ? m.length : size)) };
 }
 
-function dotProduct(data, row, array, from, first, last) {
+function dotProduct(weights, array, from) {
   let total = 0.5; // a fraction, so that the compiler chooses floating point
-  for (let c = first; c < last; c++) total += data[row + c] * array[from + c];
+  for (let n = 0; n < weights.length; n++) total += weights[n] * array[from + n];
   return total - 0.5;
 }
 

@@ -12,24 +12,19 @@ const AXIAL_REACH = 8; // mm from an axial slice within which a structure is nam
 const OPTIONS = { show3Dcrosshair: false, isColorbar: false, loadingText: "", fontColor: [1, 1, 1, 1], fontMinPx: 15 };
 let names = []; // {name, position in RAS+ mm} of the structures to name on the planes
 
-async function getViewer(id, options) {
-  if (viewers[id]) return viewers[id];
-  const nv = new niivue.Niivue({ ...OPTIONS, ...options });
-  await nv.attachTo(id);
-  return (viewers[id] = nv);
-}
-
 async function createViewers() {
-  const planes = await getViewer("planes", {
-    sagittalNoseLeft: true, isRadiologicalConvention: true, showAllOrientationMarkers: true, crosshairWidth: 0.7,
+  const planes = new niivue.Niivue({
+    ...OPTIONS, sagittalNoseLeft: true, isRadiologicalConvention: true, showAllOrientationMarkers: true, crosshairWidth: 0.7,
     crosshairWidthUnit: "mm", crosshairColor: [1, 1, 1, 0.4],
   });
+  const spine = new niivue.Niivue({ ...OPTIONS, crosshairWidth: 0 });
+  Object.assign(viewers, { planes, spine });
+  for (const [id, nv] of Object.entries(viewers)) await nv.attachTo(id);
   const draw = planes.drawScene.bind(planes);
   planes.drawScene = () => {
     draw();
     placeNames();
   };
-  const spine = await getViewer("spine", { crosshairWidth: 0 });
   spine.setSliceType(spine.sliceTypeRender);
 }
 
@@ -107,7 +102,8 @@ function namePlaces() {
 function placeNames() {
   const ratio = viewers.planes.uiData.dpr ?? 1;
   const spans = namePlaces().map(({ name, x, y }) => {
-    const span = Object.assign(document.createElement("span"), { textContent: name });
+    const className = name.includes("-") ? "disc" : "";
+    const span = Object.assign(document.createElement("span"), { textContent: name, className });
     Object.assign(span.style, { left: `${x / ratio}px`, top: `${y / ratio}px` });
     return span;
   });
