@@ -12,7 +12,6 @@ from lumbarseg.segmentation.centerline import BODY, DISC, SACRUM, fit_centerline
 from lumbarseg.segmentation.disc_planes import find_disc_planes
 from lumbarseg.segmentation.instances import separate_vertebrae
 from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE, assign_levels, find_sacrum_evidence
-from lumbarseg.segmentation.sacrum import MIN_SACRAL_LEAN
 
 from .spines import BlockSpine, SpinePlan, build_spine
 
@@ -129,6 +128,7 @@ def test_a_first_sacral_body_taken_for_a_lumbar_one_makes_the_names_uncertain(pl
     instances = separate_vertebrae(classes, spine.spacing)
     assert instances is not None
     scores = np.stack([(classes == kind) * 0.9 + 0.1 / 6 for kind in range(len(CLASSES))]).astype(np.float32)
-    assert instances.excludes_s1 == (plan.slope > MIN_SACRAL_LEAN)
-    assert instances.excludes_s1 or find_sacrum_evidence(instances).disc_contact < 0.3
+    assert instances.count == plan.count + (not instances.excluded_s1_signs)
+    assert instances.excluded_s1_signs or plan.slope < 45
+    assert instances.excluded_s1_signs or find_sacrum_evidence(instances).disc_contact < 0.3
     assert assign_levels(instances, scores).confidence < MIN_CERTAIN_CONFIDENCE

@@ -23,7 +23,7 @@ from lumbarseg.phantom import Phantom
 from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec
 from lumbarseg.segmentation import LevelPin, UserLevels, discs_only, segment, segment_with_clicks
 from lumbarseg.segmentation.instances import Instances
-from lumbarseg.segmentation.levels import disc_names
+from lumbarseg.segmentation.levels import SACRUM_ANCHOR, disc_names
 from lumbarseg.volume import Array
 
 from .spines import DISC, SACRUM, BlockSpine, SpinePlan, build_spine
@@ -171,7 +171,7 @@ def test_a_sacrum_under_the_discs_is_an_anchor() -> None:
     result = discs_only.separate_discs(classes, built.spacing)
     assert result is not None
     assignment = discs_only.assign_levels_from_discs(result, scores(classes))
-    assert (assignment.anchor, assignment.names[0], assignment.warnings) == ("sacrum", "L5", ())
+    assert (assignment.anchor, assignment.names[0], assignment.warnings) == (SACRUM_ANCHOR, "L5", ())
 
 
 def test_names_from_the_user_override_the_count() -> None:

@@ -13,6 +13,7 @@ from lumbarseg.preprocessing import PreparedImage, PreprocessingSpec
 from lumbarseg.segmentation.instances import Instances, separate_vertebrae
 from lumbarseg.segmentation.levels import (
     MIN_CERTAIN_CONFIDENCE,
+    SACRUM_ANCHOR,
     LevelPin,
     UserLevels,
     assign_levels,
@@ -45,7 +46,7 @@ def test_the_lowest_body_above_a_sacrum_is_l5() -> None:
     instances, scores = separated(PLAIN)
     assignment = assign_levels(instances, scores)
     assert assignment.names == ("L5", "L4", "L3", "L2")
-    assert assignment.anchor == "sacrum"
+    assert assignment.anchor == SACRUM_ANCHOR
     assert not assignment.warnings
 
 

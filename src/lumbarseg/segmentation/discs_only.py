@@ -26,7 +26,7 @@ from .instances import (
     select_canal,
     select_cluster,
 )
-from .levels import LevelAssignment, NamedBody, names_from_user, names_upward, uncertainty_warnings
+from .levels import SACRUM_ANCHOR, LevelAssignment, NamedBody, names_from_user, names_upward, uncertainty_warnings
 
 _DEFAULT_LOWEST = "L5-S1"  # the lowest disc of most people
 _MAX_DISC_GAP = 85.0  # mm from center to center of two discs of one spine, of which one between is missing
@@ -208,7 +208,7 @@ def _count_levels(
     mean_probability = float(probabilities[DISC][instances.discs > 0].mean())
     if _sacrum_below_lowest_disc(instances):
         reasons = ["counted from the sacrum, by the discs above it"]
-        return _assignment(_DEFAULT_LOWEST, instances, "sacrum", 0.95 * mean_probability, reasons)
+        return _assignment(_DEFAULT_LOWEST, instances, SACRUM_ANCHOR, 0.95 * mean_probability, reasons)
     if not trained_lowest:
         anchor = f"none: the lowest disc is assumed to be {_DEFAULT_LOWEST}"
         reasons = ["nothing shows which disc is the lowest"]

@@ -12,7 +12,7 @@ from lumbarseg.volume import Array
 
 from .centerline import ARCH, BODY, CANAL, DISC, MAX_DISTANCE, SACRUM, Centerline, CurveCoordinates, fit_centerline
 from .disc_planes import DiscPlane, find_disc_planes
-from .sacrum import is_first_sacral_body
+from .sacrum import find_sacral_signs, is_first_sacral_body
 
 _WHOLE_COMPONENT_SHARE = 0.85  # a component of which this share lies between two discs belongs there completely
 _SPECK_SHARE = 0.02  # of the largest component of the same number
@@ -40,7 +40,7 @@ class Instances:
     positions : mm along the centerline of the center of each body
     spacing : (3,) mm
     discs_only : the model segments no bodies; each disc stands for the body above it
-    excludes_s1 : the lowest body of the prediction was counted as sacrum
+    excluded_s1_signs : why the lowest body of the prediction was counted as sacrum; () where it was not
     """
 
     count: int
@@ -53,7 +53,7 @@ class Instances:
     positions: tuple[float, ...]
     spacing: Array
     discs_only: bool = False
-    excludes_s1: bool = False
+    excluded_s1_signs: tuple[str, ...] = ()
 
     @property
     def level_map(self) -> Array:
@@ -117,7 +117,8 @@ def _separate_in_crop(classes: Array, spacing: Array) -> Instances | None:
         nearest = np.abs(coordinates.along[:, None] - np.array([plane.position for plane in planes])).argmin(axis=1)
         disc_planes = assign_whole_components(number_map(classes.shape, voxels, nearest + 1, (kinds == DISC) & near))
     bodies, discs = _renumbered(body_segments, disc_planes, low, high)
-    excludes_s1 = high - low > 1 and is_first_sacral_body(bodies, discs, classes == SACRUM, spacing)
+    signs = find_sacral_signs(bodies, discs, classes == SACRUM, spacing)
+    excludes_s1 = is_first_sacral_body(signs)
     if excludes_s1:
         low += 1
         bodies, discs = _renumbered(body_segments, disc_planes, low, high)
@@ -136,7 +137,7 @@ def _separate_in_crop(classes: Array, spacing: Array) -> Instances | None:
         centerline,
         positions,
         spacing,
-        excludes_s1=excludes_s1,
+        excluded_s1_signs=signs if excludes_s1 else (),
     )
 
 

@@ -20,12 +20,18 @@ from lumbarseg.volume import Array, Grid
 from .centerline import BODY, CORE_RADIUS, DISC
 from .instances import Instances, instance_centers
 from .orientation import Prediction
-from .sacrum import MIN_DISC_CONTACT, disc_contact_share
+from .sacrum import SIGN_COUNT, describe_doubt, disc_contact_share, find_sacral_signs
 
 MIN_CERTAIN_CONFIDENCE = 0.75
 """Below this a name is marked uncertain: no count from a sacrum was wrong above 0.7 (benchmarks.level_names)."""
+SACRUM_ANCHOR = "the sacrum, assuming five lumbar vertebrae"
+"""Nothing that the network segments shows where the ribs are, so no count of lumbar vertebrae can be verified."""
 _MIN_FIELD_BELOW = 25.0  # mm below a body in which a further one would be seen
 _MIDLINE = 14.0  # mm to either side, where the sacrum has no wings
+_MIN_SACRUM_LENGTH = 8.0  # mm in view
+_MAX_GAP = 30.0  # mm from the lowest body to the sacrum
+_MAX_GAP_BELOW_DISC = 40.0  # mm, below a complete disc: room for an S1 that was not segmented, not for L5 and its disc
+_MIN_COMPLETE_CONTACT = 0.7  # share of the lower endplate on a disc that is complete; no S1 had 0.6
 _CONTRADICTED_CONFIDENCE = 0.5  # of names from the user that a clearly visible sacrum contradicts
 _MAX_PIN_DISTANCE = 30.0  # mm from a pin to its vertebra
 
@@ -126,16 +132,21 @@ def _count_levels(
     """Count level names from the sacrum, or from the lowest body where no sacrum is in view."""
     evidence = find_sacrum_evidence(instances)
     mean_probability = float(probabilities[BODY][instances.bodies > 0].mean())
-    anchored = evidence.length >= 8 and evidence.gap < 30
+    anchored = evidence.length >= _MIN_SACRUM_LENGTH and evidence.gap < _max_sacrum_gap(evidence)
     if trained_lowest and not anchored:
         return _levels_from_trained_lowest(instances, trained_lowest, mean_probability)
     if anchored:
-        anchor, (confidence, reasons) = "sacrum", _confidence_from_sacrum(instances, evidence, mean_probability)
+        anchor, (confidence, reasons) = SACRUM_ANCHOR, _confidence_from_sacrum(instances, evidence, mean_probability)
     else:
         anchor = "none: the lowest body is assumed to be L5"
         confidence, reasons = 0.2 * mean_probability, ["no sacrum in view"]
     names = names_upward("L5", instances.count)
     return LevelAssignment(names, anchor, confidence, tuple(reasons), uncertainty_warnings(confidence, reasons))
+
+
+def _max_sacrum_gap(evidence: SacrumEvidence) -> float:
+    """Return the largest distance from the lowest body at which the sacrum lies right below it, mm."""
+    return _MAX_GAP_BELOW_DISC if evidence.disc_contact >= _MIN_COMPLETE_CONTACT else _MAX_GAP
 
 
 def uncertainty_warnings(confidence: float, reasons: Sequence[str]) -> tuple[str, ...]:
@@ -158,7 +169,7 @@ def names_from_user(named_bodies: Sequence[NamedBody], default: LevelAssignment)
 
 def override_names(names: tuple[str, ...], default: LevelAssignment, reason: str) -> LevelAssignment:
     """Return names that the user gave, with a warning when they contradict a clearly visible sacrum."""
-    is_sacrum_clear = default.anchor == "sacrum" and default.confidence >= MIN_CERTAIN_CONFIDENCE
+    is_sacrum_clear = default.anchor == SACRUM_ANCHOR and default.confidence >= MIN_CERTAIN_CONFIDENCE
     if not is_sacrum_clear or default.names[0] == names[0]:
         return LevelAssignment(names, "given by the user", 1.0, (reason,), ())
     conflict = (
@@ -272,16 +283,21 @@ def _confidence_from_sacrum(
     steps = np.diff(instances.positions)
     unlike = len(heights) > 2 and not 0.7 < heights[0] / np.median(heights[1:]) < 1.35
     gap = len(steps) > 2 and steps.max() > 1.6 * np.median(steps)
-    no_contact = evidence.disc_contact < MIN_DISC_CONTACT
+    doubt = describe_doubt(find_sacral_signs(instances.bodies, instances.discs, instances.sacrum, instances.spacing))
+    excluded = instances.excluded_s1_signs
     factors = (
         (not evidence.has_disc, 0.7, "no disc visible between the sacrum and the lowest body"),
-        (no_contact, 0.6, "the lowest body has no complete disc below it: it may be S1"),
+        (bool(doubt), 0.6, doubt),
         (
-            instances.excludes_s1,
-            0.6,
-            "the body below was counted as S1: it has no complete disc below it and leans forward",
+            bool(excluded),
+            1.0 if len(excluded) == SIGN_COUNT else 0.6,
+            f"the body below was counted as S1: {', '.join(excluded)}",
         ),
-        (unlike, 0.6, "the lowest body differs from its neighbours in height"),
+        (
+            unlike and evidence.disc_contact < _MIN_COMPLETE_CONTACT,
+            0.6,
+            "the lowest body differs from its neighbours in height",
+        ),
         (gap, 0.5, "a vertebra may be missing: one distance between vertebrae is much longer than the others"),
         (mean_probability < 0.85, mean_probability, "the network is uncertain about the vertebral bodies"),
         (instances.count < 3, 0.8, "fewer than three vertebrae in view"),

@@ -8,7 +8,7 @@ import {
   assignArches, assignWholeComponents, distanceMm, instanceCenters, maxSliceArea, numberMap, selectCanal, selectCluster,
   voxelIndex,
 } from "./instances.js";
-import { levelsFromUser, meanProbability, uncertaintyWarnings } from "./levels.js";
+import { levelsFromUser, meanProbability, SACRUM_ANCHOR, uncertaintyWarnings } from "./levels.js";
 import { label } from "./ndimage.js";
 import { differences, interp } from "./numpy.js";
 import { LumbarsegError, regionsOf } from "./volume.js";
@@ -180,7 +180,7 @@ function countLevels(instances, probabilities, spacing, trainedLowest) {
   const meanDiscProbability = meanProbability(probabilities, DISC, instances.discs, (n) => n > 0);
   if (sacrumBelowLowestDisc(instances, spacing)) {
     const reasons = ["counted from the sacrum, by the discs above it"];
-    return makeAssignment(DEFAULT_LOWEST, instances, "sacrum", 0.95 * meanDiscProbability, reasons);
+    return makeAssignment(DEFAULT_LOWEST, instances, SACRUM_ANCHOR, 0.95 * meanDiscProbability, reasons);
   }
   if (!trainedLowest) {
     const anchor = `none: the lowest disc is assumed to be ${DEFAULT_LOWEST}`;

@@ -6,7 +6,7 @@ import { ARCH, BODY, CANAL, Centerline, DISC, MAX_DISTANCE, SACRUM, fitCenterlin
 import { isBelow, findDiscPlanes } from "./disc_planes.js";
 import { IN_PLANE_NEIGHBOURS, label, maximumFilter } from "./ndimage.js";
 import { clamp, differences, interp, nearestIndex } from "./numpy.js";
-import { isSacral } from "./sacrum.js";
+import { findSacralSigns, isSacral } from "./sacrum.js";
 import { boundingBox, cropMap, forEachInBox, regionsOf, voxelCount } from "./volume.js";
 
 const {
@@ -55,7 +55,8 @@ function separateInCrop(classes, shape, spacing) {
   const mask = (kind) => classes.map((c) => (c === kind ? 1 : 0));
   const bones = mask(SACRUM);
   let [bodies, discs] = renumbered(bodyNumbers, discNumbers, low, high);
-  const excludesS1 = high - low > 1 && isSacral(bodies, discs, bones, shape, spacing);
+  const signs = findSacralSigns(bodies, discs, bones, shape, spacing);
+  const excludesS1 = isSacral(signs);
   if (excludesS1) [bodies, discs] = renumbered(bodyNumbers, discNumbers, ++low, high);
   const count = high - low + 1;
   const positions = bodyPositions(bodies, count, centerline, shape, spacing);
@@ -63,7 +64,8 @@ function separateInCrop(classes, shape, spacing) {
   const sacrumAndBelow = bones.map((bone, v) => (bone || (bodyNumbers[v] > 0 && bodyNumbers[v] <= low) ? 1 : 0));
   const sacrum = selectCluster(sacrumAndBelow, instanceCenters(bodies, 1, shape)[0], shape, spacing);
   const canal = selectCanal(mask(CANAL), centerline, shape, spacing);
-  return { count, bodies, discs, arches, sacrum, canal, centerline, positions, discsOnly: false, excludesS1 };
+  const excludedS1Signs = excludesS1 ? signs : [];
+  return { count, bodies, discs, arches, sacrum, canal, centerline, positions, discsOnly: false, excludedS1Signs };
 }
 
 /** Number bodies and discs from segment `low` upward. bodyNumbers: segment + 1; discNumbers: disc + 1. */

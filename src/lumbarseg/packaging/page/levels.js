@@ -5,10 +5,11 @@ import { CONSTANTS, DEFAULT_LOWEST, LEVELS, levelsUpward, SACRAL, structureByNam
 import { BODY, CORE_RADIUS, DISC, indicesWhere } from "./centerline.js";
 import { distanceMm, instanceCenters, levelMap, voxelIndex } from "./instances.js";
 import { clamp, differences, percentile } from "./numpy.js";
-import { discContactShare, MIN_DISC_CONTACT } from "./sacrum.js";
+import { describeDoubt, discContactShare, findSacralSigns, SIGN_COUNT } from "./sacrum.js";
 import { LumbarsegError, voxelToWorld } from "./volume.js";
 
-const { MIN_FIELD_BELOW, MIDLINE, MIN_CERTAIN_CONFIDENCE, CONTRADICTED_CONFIDENCE } = CONSTANTS.levels;
+export const { SACRUM_ANCHOR } = CONSTANTS.levels;
+const LIMITS = CONSTANTS.levels;
 const rounded = (number) => number.toFixed(0);
 const percent = (share) => `${rounded(share * 100)}%`;
 
@@ -21,19 +22,21 @@ export function assignLevels(instances, probabilities, spacing, pinnedLevel, tra
 function countLevels(instances, probabilities, spacing, trainedLowest) {
   const evidence = findSacrumEvidence(instances, spacing);
   const meanBodyProbability = meanProbability(probabilities, BODY, instances.bodies, (n) => n > 0);
-  const anchored = evidence.length >= 8 && evidence.gap < 30;
+  const isDiscComplete = evidence.discContact >= LIMITS.MIN_COMPLETE_CONTACT;
+  const maxGap = isDiscComplete ? LIMITS.MAX_GAP_BELOW_DISC : LIMITS.MAX_GAP;
+  const anchored = evidence.length >= LIMITS.MIN_SACRUM_LENGTH && evidence.gap < maxGap;
   if (trainedLowest && !anchored) return levelsFromTrainedLowest(instances, trainedLowest, meanBodyProbability, spacing);
   const [confidence, reasons] = anchored
     ? confidenceFromSacrum(instances, evidence, meanBodyProbability, spacing)
     : [0.2 * meanBodyProbability, ["no sacrum in view"]];
-  const anchor = anchored ? "sacrum" : `none: the lowest body is assumed to be ${DEFAULT_LOWEST}`;
+  const anchor = anchored ? SACRUM_ANCHOR : `none: the lowest body is assumed to be ${DEFAULT_LOWEST}`;
   const names = levelsUpward(DEFAULT_LOWEST, instances.count);
   return { names, anchor, confidence, reasons, warnings: uncertaintyWarnings(confidence, reasons) };
 }
 
 /** Return the warning about uncertain names, if the confidence is low. */
 export function uncertaintyWarnings(confidence, reasons) {
-  if (confidence >= MIN_CERTAIN_CONFIDENCE) return [];
+  if (confidence >= LIMITS.MIN_CERTAIN_CONFIDENCE) return [];
   return [`level names are uncertain (${reasons.join("; ")}); correct one in the table`];
 }
 
@@ -47,13 +50,13 @@ export function levelsFromUser(defaultAssignment, pinnedLevel) {
 /** Return names that the user gave, with a warning if they contradict a visible sacrum. */
 export function overrideNames(names, defaultAssignment, reason) {
   const fromUser = { names, anchor: "given by the user", confidence: 1, reasons: [reason], warnings: [] };
-  const isSacrumClear = defaultAssignment.anchor === "sacrum" && defaultAssignment.confidence >= MIN_CERTAIN_CONFIDENCE;
+  const isSacrumClear = defaultAssignment.anchor === SACRUM_ANCHOR && defaultAssignment.confidence >= LIMITS.MIN_CERTAIN_CONFIDENCE;
   if (!isSacrumClear || defaultAssignment.names[0] === names[0]) return fromUser;
   const conflict =
     "the names given by the user contradict the sacrum in view: counted from it, the lowest body is " +
     `${defaultAssignment.names[0]}, not ${names[0]}; check them, a different number of lumbar vertebrae is rare`;
   const reasons = [...fromUser.reasons, conflict];
-  return { ...fromUser, confidence: CONTRADICTED_CONFIDENCE, reasons, warnings: [conflict] };
+  return { ...fromUser, confidence: LIMITS.CONTRADICTED_CONFIDENCE, reasons, warnings: [conflict] };
 }
 
 /** Return the number of the lowest body that the edge of the field of view does not cut. */
@@ -64,7 +67,7 @@ function lowestCompleteBody(instances) {
 function levelsFromTrainedLowest(instances, [level, share], meanBodyProbability, spacing) {
   const first = lowestCompleteBody(instances);
   const heights = indicesWhere(instances.bodies, (n) => n === first).map((at) => at % instances.shape[2]);
-  const hasFieldBelow = first === 1 && min(heights) * spacing[2] >= MIN_FIELD_BELOW;
+  const hasFieldBelow = first === 1 && min(heights) * spacing[2] >= LIMITS.MIN_FIELD_BELOW;
   const reasons = [`counted from the lowest body: it was ${level} in ${percent(share)} of the training exams`];
   if (!hasFieldBelow) reasons.push("the field of view ends close below it, so one below may be missing");
   const confidence = (hasFieldBelow ? 0.95 : 0.4) * meanBodyProbability * (share >= 1 ? 1 : 0.75);
@@ -105,7 +108,7 @@ function findSacrumEvidence(instances, spacing) {
     voxelIndex(at, shape).forEach((value, axis) => (lowestPoint[axis] += value / lowest10Percent.length));
   }
   const midline = Array.from(sacralVoxels, (at) => voxelIndex(at, shape)).filter(
-    (voxel) => Math.abs(voxel[0] - lowestPoint[0]) * spacing[0] < MIDLINE,
+    (voxel) => Math.abs(voxel[0] - lowestPoint[0]) * spacing[0] < LIMITS.MIDLINE,
   );
   if (midline.length <= 20) return noEvidence;
   const distances = midline.map((voxel) => distanceMm(voxel, lowestPoint, spacing));
@@ -132,16 +135,18 @@ function confidenceFromSacrum(instances, evidence, meanBodyProbability, spacing)
     reasons.push(reason);
   };
   if (!evidence.hasDisc) reduce(0.7, "no disc visible between the sacrum and the lowest body");
-  if (evidence.discContact < MIN_DISC_CONTACT) {
-    reduce(0.6, `the lowest body has no complete disc below it: it may be ${SACRAL}`);
-  }
-  if (instances.excludesS1) {
-    reduce(0.6, `the body below was counted as ${SACRAL}: it has no complete disc below it and leans forward`);
+  const { bodies, discs, sacrum, shape, excludedS1Signs } = instances;
+  const doubt = describeDoubt(findSacralSigns(bodies, discs, sacrum, shape, spacing));
+  if (doubt) reduce(0.6, doubt);
+  if (excludedS1Signs.length) {
+    const factor = excludedS1Signs.length === SIGN_COUNT ? 1 : 0.6;
+    reduce(factor, `the body below was counted as ${SACRAL}: ${excludedS1Signs.join(", ")}`);
   }
   const numbers = Array.from({ length: Math.min(instances.count, 4) }, (_, n) => n + 1);
   const heights = numbers.map((n) => extentAlongCenterline(instances, n, spacing)).filter((height) => height !== null);
   const ratio = heights[0] / median(heights.slice(1));
-  if (heights.length > 2 && !(0.7 < ratio && ratio < 1.35)) {
+  const isDiscComplete = evidence.discContact >= LIMITS.MIN_COMPLETE_CONTACT;
+  if (heights.length > 2 && !(0.7 < ratio && ratio < 1.35) && !isDiscComplete) {
     reduce(0.6, "the lowest body differs from its neighbours in height");
   }
   const steps = differences(instances.positions);
@@ -181,7 +186,7 @@ export function listLevels(instances, assignment, probabilities, affine) {
       name,
       number: n + 1,
       confidence: Math.round(confidence * 1000) / 1000,
-      uncertain: assignment.confidence < MIN_CERTAIN_CONFIDENCE,
+      uncertain: assignment.confidence < LIMITS.MIN_CERTAIN_CONFIDENCE,
       partial: cutOff,
       reasons: cutOff ? [...assignment.reasons, "cut by the edge of the field of view"] : [...assignment.reasons],
       centre: voxelToWorld(affine, centre).map((value) => Math.round(value * 10) / 10),
