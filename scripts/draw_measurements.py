@@ -142,7 +142,7 @@ def render_svg(drawing: Drawing, view: SagittalSlice) -> str:
         body += _line(view.lines[key], view)
     body += _angle(view, drawing)
     size = f"{left:.1f} {top:.1f} {right - left:.1f} {bottom - top:.1f}"
-    scale = 4.5 if len(drawing.structures) < 6 else 2.6
+    scale = 3.2 if len(drawing.structures) < 6 else 2.6
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" width="{scale * (right - left):.0f}" '
         f'height="{scale * (bottom - top):.0f}" font-family="sans-serif" font-size="{15 / scale:.2f}">\n'

@@ -25,7 +25,7 @@ FRONT, MIDDLE, BACK = (0.84, 0.96), (0.4, 0.6), (0.04, 0.16)  # bands of the dep
 _RIMS = ((0.08, 0.25), (0.75, 0.92))  # bands of the depth that the line of an endplate goes through
 _BODY_RIMS = ((0.06, 0.22), (0.78, 0.94))  # bands of the height in which front and back of a body are measured
 _DISC_RIMS = ((0.3, 0.7),)
-_MIN_DEPTH = 18.0  # mm, of a body or disc; a shallower one is a fragment, as beside the pedicles
+_MIN_BODY_DEPTH, _MIN_DISC_DEPTH = 18.0, 8.0  # mm; shallower ones are fragments, as beside the pedicles
 # mm around the posterior border of the lowest disc or body, where the corner of the sacrum is looked for
 _CORNER_RANGE = 5.0
 _CORNER_TOLERANCE = 3.0  # mm between the sacrum's top and the line of its endplate
@@ -231,7 +231,8 @@ def _fit_frame(spine: SpineGeometry, region: Region, lean: float) -> Fit | None:
     reach = 4 + 0.5 * float(extent)
     grid = np.arange(-reach, reach, STEP)
     centre = region.centre
-    bands = _DISC_RIMS if region.structure.kind is Kind.DISC else _BODY_RIMS
+    is_disc = region.structure.kind is Kind.DISC
+    bands, min_depth = (_DISC_RIMS, _MIN_DISC_DEPTH) if is_disc else (_BODY_RIMS, _MIN_BODY_DEPTH)
     for last in (False, False, True):
         components = connected_components(spine.sample(region, region, (centre, lean), grid, grid)[None])
         if components.count == 0:
@@ -243,7 +244,7 @@ def _fit_frame(spine: SpineGeometry, region: Region, lean: float) -> Fit | None:
         top = grid[len(grid) - 1 - mask[columns][:, ::-1].argmax(axis=1)] + STEP / 2
         rims = [_extent_in_band(mask, grid, band) for band in bands]
         back, front = (float(edge) for edge in np.mean(rims, axis=0))
-        if front - back < _MIN_DEPTH or len(x) < 12:
+        if front - back < min_depth or len(x) < 12:
             return None
         bottom_line, top_line = _endplate_line(x, bottom, back, front), _endplate_line(x, top, back, front)
         if not np.isfinite((*bottom_line, *top_line)).all():

@@ -6,7 +6,7 @@ import { label } from "./ndimage.js";
 import { determinant, percentile, roundEven } from "./numpy.js";
 import { SpineGeometry } from "./spine_geometry.js";
 
-const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL, MIN_DEPTH, CORNER_RANGE, CORNER_TOLERANCE } = CONSTANTS.geometry;
+const { STEP, FRONT, MIDDLE, BACK, RIMS, CANAL, MIN_BODY_DEPTH, MIN_DISC_DEPTH, CORNER_RANGE, CORNER_TOLERANCE } = CONSTANTS.geometry;
 const COLUMN = ["body", "disc", "sacrum"];
 const toDegrees = (radians) => (radians * 180) / Math.PI;
 const rounded = (value, digits = 1) => roundEven(value * 10 ** digits) / 10 ** digits;
@@ -56,6 +56,7 @@ function fitStructure(spine, region, lean) {
   const reach = 4 + 0.5 * Math.hypot(...widths);
   const grid = range(-reach, reach, STEP);
   const bands = region.structure.kind === "disc" ? [[0.3, 0.7]] : [[0.06, 0.22], [0.78, 0.94]];
+  const minDepth = region.structure.kind === "disc" ? MIN_DISC_DEPTH : MIN_BODY_DEPTH;
   let centre = region.centre;
   for (let iteration = 0; iteration < 3; iteration++) {
     const plane = spine.samplePlane(region, region, centre, lean, grid, grid);
@@ -65,7 +66,7 @@ function fitStructure(spine, region, lean) {
     const extents = bands.map((share) => sagittalExtent(shape, grid, share));
     const [back, front] = [0, 1].map((side) => mean(extents.map((rim) => rim[side])));
     const { x, bottom, top } = shape;
-    if (front - back < MIN_DEPTH || x.length < 12) return null;
+    if (front - back < minDepth || x.length < 12) return null;
     const [low, high] = [fitEndplate(x, bottom, back, front), fitEndplate(x, top, back, front)];
     if (iteration === 2) {
       const endplate = ([at, slope], [rim]) => ({
