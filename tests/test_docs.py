@@ -7,12 +7,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.datasets.small_phantoms import exam
 
 from lumbarseg.cli.main import build_parser
-from lumbarseg.errors import ModelError
-from lumbarseg.inference import bundled_model_path
 from lumbarseg.io import write_image
+from lumbarseg.measurement import MEASUREMENT_NAMES
+from lumbarseg.report.exam_report import UNITS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,21 +55,26 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_tutorial_of_python_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+NEEDS_SLICER = "slicer.md"
+"""Its Python block is for the console of 3D Slicer."""
+PYTHON_PAGES = [page for page in PAGES if blocks(page, "python") and page.name != NEEDS_SLICER]
+
+
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(
+    page: Path, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    try:
-        bundled_model_path()
-    except ModelError as error:
-        pytest.skip(str(error))
+    """The blocks of a page run one after the other, as a reader would type them, in a folder with exam.nii.gz."""
     write_image(exam(1, seed=3).image, tmp_path / "exam.nii.gz")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Image.Image, "show", lambda image: image.verify())
     names: dict[str, object] = {}
-    for block in blocks(ROOT / "docs" / "python.md", "python"):
-        exec(compile(block, "docs/python.md", "exec"), names)
-    assert "'L9' is not a vertebra" in capsys.readouterr().out
-    files = {"exam_labels.nii.gz", "exam.seg.nrrd", "exam.png", "exam_report.json"}
-    assert files <= {path.name for path in tmp_path.iterdir()}
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), names)
+    if page.name == "python.md":
+        assert "'L9' is not a vertebra" in capsys.readouterr().out
+        files = {"exam_labels.nii.gz", "exam.seg.nrrd", "exam.png", "exam_report.json"}
+        assert files <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_reference_names_existing_modules() -> None:
@@ -82,6 +88,25 @@ def test_reference_names_existing_modules() -> None:
     for module in modules:
         path = ROOT / "src" / Path(*module.split("."))
         assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), module
+
+
+def test_drawings_of_measurements_are_those_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script = __import__("draw_measurements")
+    assert {path.stem for path in script.FOLDER.glob("*.svg")} == set(script.DRAWINGS)
+    view = script.measured_slice()
+    for name, drawing in script.DRAWINGS.items():
+        texts = [
+            re.findall(r">([^<]+)</text>", svg)
+            for svg in (script.render_svg(drawing, view), (script.FOLDER / f"{name}.svg").read_text())
+        ]
+        assert texts[0] and texts[0] == texts[1], name
+
+
+def test_measurements_of_the_report_are_defined() -> None:
+    page = (ROOT / "docs" / "measurements.md").read_text()
+    for name in MEASUREMENT_NAMES:
+        assert f"`{name}_{UNITS[name]}`" in page, name
 
 
 def test_navigation_lists_every_page() -> None:
