@@ -68,3 +68,20 @@ def test_what_does_not_fit_is_one_line(pairs: Path, tmp_path: Path, capsys: pyte
     assert len(lines) == 12
     assert main(["import", "folder", str(tmp_path), str(tmp_path / "other"), "--preset", "default"]) == 1
     assert main(["import", "folder", str(pairs), str(tmp_path / "other")]) == 2
+
+
+def test_a_proposed_table_imports_what_it_describes(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, target = tmp_path / "labels.json", tmp_path / "mine"
+    (tmp_path / "short.json").write_text(json.dumps({"0": ["background"]}))
+    assert main(["import", "folder", str(pairs), str(target), "--table", str(tmp_path / "short.json")]) == 3
+    assert "holds the values 1, 2, 3, which the label table does not explain" in capsys.readouterr().err
+    assert main(["import", "folder", str(pairs), str(target), "--propose", str(table)]) == 0
+    *rows, hint, command = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == ["0", "1", "2", "3"]
+    assert "guessed from position and size in 12 label maps" in hint
+    assert main([*command.split()[1:]]) == 0
+    assert len(Dataset.open(target).cases()) == 12
+    assert main(["import", "folder", str(pairs), str(target), "--propose", str(table)]) == 1
+    assert "exists already" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_bad_cases_are_refused_before_anything_is_written(folder: Path) -> None:
         ("a b", labels, {}, "a name may hold"),
         ("ok", shifted, {}, "different grids"),
         ("ok", unknown, {}, "holds the value 77"),
-        ("ok", labels, {"table": {0: ["background"]}}, "holds the value 1"),
+        ("ok", labels, {"table": {0: ["background"]}}, "holds the values 1, 2, 3, 4, 5"),
         ("ok", labels, {"table": {1: ["body"]}}, "the value 0 is missing"),
     ):
         with pytest.raises(DatasetError, match=message):

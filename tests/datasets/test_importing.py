@@ -122,7 +122,7 @@ def test_bad_cases_are_refused_one_by_one_and_remembered(source: Path, tmp_path:
         "a-2": "a-2.nii.gz and copy/a-2.nii.gz: two exams under one name",
         "b-1": "b-1.nii.gz: truncated",
         "c-1": "c-1_labels.nii.gz: missing",
-        "e-1": "holds the value 100 and 4 more, which the label table does not explain",
+        "e-1": "holds the values 100, 102, 103, 104, 105, which the label table does not explain",
         "f-1": "different grids",
         "g-1": "g-1.nii.gz: a link that leads out of the source",
         "linked": "a folder that is a link and leads out of the source",
@@ -150,6 +150,8 @@ def test_folders_that_do_not_fit_are_one_line(source: Path, tmp_path: Path) -> N
             import_source(pair_importer.IMPORTER, tmp_path / wrong, tmp_path / "out")
         assert not (tmp_path / "out").exists()
     create_dataset(tmp_path / "other", "other", {0: ["background"], 1: ["disc"]})
+    image, labels = sets.exam(1)
+    write_case(tmp_path / "other", "b-1", image, Volume(np.minimum(labels.array, 1), labels.affine), {})
     with pytest.raises(DatasetError, match="another label table"):
         import_source(pair_importer.IMPORTER, source, tmp_path / "other")
     create_dataset(tmp_path / "mine", "mine", sets.TABLE)
@@ -158,6 +160,13 @@ def test_folders_that_do_not_fit_are_one_line(source: Path, tmp_path: Path) -> N
     assert "from another source" in done.refused["a-1"]
     with exclusive_folder(tmp_path / "mine"), pytest.raises(DatasetError, match="is writing here"):
         import_source(pair_importer.IMPORTER, source, tmp_path / "mine")
+
+
+def test_a_dataset_without_cases_takes_another_label_table(source: Path, tmp_path: Path) -> None:
+    create_dataset(tmp_path / "out", "out", {0: ["background"]})  # left by an import that refused all cases
+    done = import_source(pair_importer.IMPORTER, source, tmp_path / "out", jobs=1)
+    assert done.added
+    assert done.dataset.label_table == dict(sorted(pair_importer.IMPORTER.label_table.items()))
 
 
 def start_import(code: str, source: Path, target: Path, **how: object) -> subprocess.Popen[str]:

@@ -39,7 +39,8 @@ def test_a_picture_names_the_vertebrae(volumes: tuple[Volume, Volume]) -> None:
         picture.shape[0] <= contact_sheet.TILE_LAYOUT.max_height
         and picture.shape[1] <= contact_sheet.TILE_LAYOUT.max_width + contact_sheet.TILE_LAYOUT.panel_width
     )
-    panel = picture[:, -contact_sheet.TILE_LAYOUT.panel_width :]
+    lateral_width = contact_sheet.LATERAL_LAYOUT.max_width
+    panel = picture[:, -contact_sheet.TILE_LAYOUT.panel_width - lateral_width :]
     assert all(count_pixels(panel, structure_by_name(level).colour) > 10 for level in ("L1", "L2", "L3", "L4", "L5"))
 
 
@@ -49,7 +50,22 @@ def test_structures_without_a_name_are_outlined_only(volumes: tuple[Volume, Volu
     bodies = np.isin(labels.array, [s.label for s in STRUCTURES if s.kind is Kind.BODY])
     picture = decode(contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [body]))
     assert count_pixels(picture, body.colour) > 200
-    assert count_pixels(picture[:, -contact_sheet.TILE_LAYOUT.panel_width :], body.colour) == 0
+    named = replace(structure_by_name("L3"), label=1, name="L3")
+    with_name = decode(
+        contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [named])
+    )
+    assert count_pixels(with_name, body.colour) > count_pixels(picture, body.colour)
+
+
+def test_an_exam_of_many_slices_has_two_lateral_ones(volumes: tuple[Volume, Volume]) -> None:
+    image, labels = volumes
+    middle = len(image.array) // 2
+    one = [Volume(volume.array[middle : middle + 1], volume.affine) for volume in volumes]
+    picture = decode(contact_sheet.render_tile_picture(image, labels, STRUCTURES))
+    single = decode(contact_sheet.render_tile_picture(*one, STRUCTURES))
+    right = picture[:, -contact_sheet.LATERAL_LAYOUT.max_width :]
+    assert np.ptp(right) > 100  # an image, where a single slice has the panel of names
+    assert single.shape[1] / single.shape[0] < picture.shape[1] / picture.shape[0]
 
 
 def test_an_exam_without_labels_is_shown_completely(volumes: tuple[Volume, Volume]) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lumbarseg.datasets.importers import get_importer, ivdm3seg, monailabel, myosegmentum, nnunet, paired_files
 from lumbarseg.datasets.importers.importer import Importer
 from lumbarseg.datasets.importing import ImportResult, import_source
+from lumbarseg.datasets.label_proposal import propose_label_table
+from lumbarseg.datasets.label_table import label_table_to_json
+from lumbarseg.errors import FileError
+from lumbarseg.io import read_labels, write_json
+from lumbarseg.progress import ProgressBar
+from lumbarseg.volume import Volume
 
 from . import console, options
 
@@ -97,12 +104,14 @@ def _add_folder_parser(kinds: options.Subparsers) -> None:
         "folder",
         "pairs of an image and a label map",
         "Imports pairs NAME_image and NAME_labels of one folder, in any supported format, or the files that match\n"
-        "--images and --labels. The patient is the part of a name before the first underscore, or found by --patient.",
+        "--images and --labels. The patient is the part of a name before the first underscore, or found by --patient.\n"
+        "--propose writes a label table with names guessed from position and size, to be corrected for --table.",
         "lumbarseg import folder my/exams data/mine --table labels.json",
     )
     table = parser.add_mutually_exclusive_group(required=True)
     table.add_argument("--preset", choices=tuple(paired_files.PRESETS), help="label table and file names of a source")
     table.add_argument("--table", type=Path, metavar="FILE", help='JSON: {"0": ["background"], "1": ["body", "arch"]}')
+    table.add_argument("--propose", type=Path, metavar="FILE", help="import nothing; write a table of guessed names")
     parser.add_argument("--images", default="", metavar="PATTERN", help="as 'images/{name}.nii.gz'; needs --labels")
     parser.add_argument("--labels", default="", metavar="PATTERN", help="as 'labels/{name}_seg.nii.gz'")
     _add_origin_options(parser)
@@ -137,7 +146,9 @@ def _monailabel_importer(args: argparse.Namespace) -> Importer:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Import one source."""
+    """Import one source, or propose a label table for it."""
+    if vars(args).get("propose"):
+        return _propose_label_table(args)
     importer: Importer = args.importer(args)
     with console.progress_bar("exams") as bar:
         result = import_source(
@@ -151,6 +162,27 @@ def run(args: argparse.Namespace) -> int:
         _print_known_faults(importer, result)
         print(f"{args.target}: {result.summary()}")
     return console.EXIT_WARNINGS if result.refused else console.EXIT_OK
+
+
+def _propose_label_table(args: argparse.Namespace) -> int:
+    """Write a label table with guessed names, and print it."""
+    if args.propose.exists():
+        raise FileError(f"{args.propose}: exists already, perhaps corrected by hand; choose another name")
+    files = paired_files.find_label_files(args.source, args.images, args.labels)
+    with console.progress_bar("label maps", len(files)) as bar:
+        table = propose_label_table(_read_each(files, bar))
+    write_json(args.propose, label_table_to_json(table))
+    for value, names in table.items():
+        print(f"{value:5}  {' or '.join(names)}")
+    print(f"{args.propose}: guessed from position and size in {len(files)} label maps; correct it, then:")
+    print(f"lumbarseg import folder {args.source} {args.target} --table {args.propose}")
+    return console.EXIT_OK
+
+
+def _read_each(files: Sequence[Path], bar: ProgressBar) -> Iterator[Volume]:
+    for path in files:
+        yield read_labels(path)
+        bar.advance(path.name)
 
 
 def _print_known_faults(importer: Importer, result: ImportResult) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from lumbarseg.errors import DatasetError, LumbarsegError
 
 from . import splits, writing
-from .dataset import FILE_NAME, Dataset, create_dataset, file_checksum, write_case_files
+from .dataset import FILE_NAME, Dataset, create_dataset, file_checksum, save_dataset, write_case_files
 from .importers.importer import Importer, SourceCase
 
 _LEAVES_SOURCE = "leads out of the source; copy its target there"
@@ -95,6 +95,9 @@ def _open_or_create(target: Path, importer: Importer) -> Dataset:
     if not (target / FILE_NAME).exists():
         return create_dataset(target, target.resolve().name or importer.name, importer.label_table)
     dataset = Dataset.open(target)
+    if not dataset.all_cases:  # an import that was refused completely, most often for its label table
+        dataset = replace(dataset, label_table=dict(sorted(importer.label_table.items())), refused={})
+        save_dataset(dataset)
     if dataset.label_table != dict(sorted(importer.label_table.items())):
         raise DatasetError(f"{target}: a dataset with another label table; choose another folder for {importer.name}")
     writing.remove_partial_files(target)

@@ -74,8 +74,9 @@ def require_explained(values: Iterable[int], table: Iterable[int], location: obj
     """Raise DatasetError when a label map holds a value that is not in its label table."""
     unexplained = sorted(set(values) - set(table))
     if unexplained:
-        more = f" and {len(unexplained) - 1} more" if len(unexplained) > 1 else ""
-        text = f"{location}: holds the value {unexplained[0]}{more}, which the label table does not explain"
+        one_or_more = "value" if len(unexplained) == 1 else "values"
+        listed = ", ".join(map(str, unexplained))
+        text = f"{location}: holds the {one_or_more} {listed}, which the label table does not explain"
         raise DatasetError(f"{text}; {suggestion}" if suggestion else text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from io import BytesIO
 
@@ -17,6 +17,10 @@ from . import html
 from .picture import BACKGROUND, MUTED_TEXT, TEXT, PictureLayout, draw_names, render_slice, wrap_text
 
 TILE_LAYOUT = PictureLayout(max_height=430, max_width=340, panel_width=72, font_size=14)
+_MIDDLE_LAYOUT = replace(TILE_LAYOUT, max_width=215)  # beside two lateral slices
+LATERAL_LAYOUT = PictureLayout(max_height=212, max_width=119)
+_LATERAL_GAP = 3  # pixels
+_LATERAL_SHARES = (0.15, 0.85)  # of the labelled slices, from right to left
 
 _COLUMNS, _GAP = 4, 22
 _TILES_PER_PAGE = 40
@@ -52,9 +56,10 @@ class ContactSheet:
 
 
 def render_tile_picture(image: Volume, labels: Volume, structures: Sequence[Structure]) -> bytes:
-    """Return a small JPEG of an exam with outlines of its structures and names beside them.
+    """Return a small JPEG of an exam with outlines of its structures and names beside them, and of two lateral slices.
 
-    The picture is cropped to the labelled structures with a margin; without labels it shows the complete exam.
+    The pictures are cropped to the labelled structures with a margin; without labels they show the complete exam. An
+    exam with fewer than three labelled slices has no lateral ones.
 
     Parameters
     ----------
@@ -63,13 +68,28 @@ def render_tile_picture(image: Volume, labels: Volume, structures: Sequence[Stru
     """
     box = _labelled_region(labels, [structure.label for structure in structures])
     image_crop, labels_crop = (Volume(volume.array[box], volume.affine) for volume in (image, labels))
-    base, anchors = render_slice(image_crop, labels_crop, structures, TILE_LAYOUT)
+    labelled = np.flatnonzero(np.isin(labels_crop.array, [s.label for s in structures]).any(axis=(1, 2)))
+    slices = [labelled[round(share * (len(labelled) - 1))] for share in _LATERAL_SHARES] if len(labelled) > 2 else []
+    layout = _MIDDLE_LAYOUT if slices else TILE_LAYOUT
+    base, anchors = render_slice(image_crop, labels_crop, structures, layout)
+    lateral = [_render_one_slice(image_crop, labels_crop, structures, index) for index in slices]
     height, width = base.shape[:2]
-    picture = Image.new("RGB", (width + TILE_LAYOUT.panel_width, height), BACKGROUND)
+    height = max(height, sum(picture.height + _LATERAL_GAP for picture in lateral))
+    left = width + layout.panel_width
+    picture = Image.new("RGB", (left + max((p.width for p in lateral), default=0), height), BACKGROUND)
     picture.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
+    for number, part in enumerate(lateral):
+        picture.paste(part, (left, number * (height // 2)))
     named_anchors = [anchor for anchor in anchors if anchor[0].name]
-    draw_names(ImageDraw.Draw(picture, "RGBA"), named_anchors, (height, width), TILE_LAYOUT)
+    draw_names(ImageDraw.Draw(picture, "RGBA"), named_anchors, base.shape[:2], layout)
     return _encode(picture, "JPEG", quality=88, subsampling=0)
+
+
+def _render_one_slice(image: Volume, labels: Volume, structures: Sequence[Structure], index: int) -> Image.Image:
+    """Return one sagittal slice with outlines."""
+    image_slice, label_slice = (Volume(v.array[index : index + 1], v.affine) for v in (image, labels))
+    base, _ = render_slice(image_slice, label_slice, structures, LATERAL_LAYOUT)
+    return Image.fromarray(base.astype(np.uint8))
 
 
 def _labelled_region(labels: Volume, values: Sequence[int]) -> tuple[slice, slice, slice]:

@@ -129,7 +129,7 @@ def test_every_fault_is_one_line_and_good_cases_are_kept(tmp_path: Path) -> None
         "alone": "image is missing",
         "broken": "broken_image.nii.gz",
         "twice": "2 images of one exam",
-        "strange": "strange_labels.nii.gz: holds the value 90 and 3 more",
+        "strange": "strange_labels.nii.gz: holds the values 90, 91, 92, 93",
         "grey": "grey values, not labels",
         "odd-name": "two exams under one name",
     }

@@ -111,6 +111,14 @@ def load_label_table(table: str | Path) -> LabelTable:
     return read_label_table(Path(table))
 
 
+def find_label_files(source: Path, images: str = "", labels: str = "") -> list[Path]:
+    """Return the label maps of pairs by patterns as in `find_pairs`; DatasetError when nothing matches."""
+    if not source.is_dir():
+        raise DatasetError(f"{source}: no folder; give the folder of images and label maps")
+    pairs, _ = _first_matching_pairs(source, ((images, labels),) if images else _SAME_FOLDER)
+    return [label_file for _, label_file in pairs.values()]
+
+
 def _list_cases(source: Path, preset: Preset) -> SourceListing:
     pairs, refused = _first_matching_pairs(source, preset.patterns)
     patients, unknown = patients_from_names(sorted(pairs), preset.patient_pattern)
@@ -142,6 +150,8 @@ def _first_matching_pairs(source: Path, patterns: PathPatterns) -> tuple[dict[st
 def _load_case(case: SourceCase, table: LabelTable) -> LoadedCase:
     image, path = io.read_image(image_path(case.files[0])), case.files[-1]
     labels, name_warnings = apply_stored_names(io.read_labels(path), path, table)
-    require_explained(count_voxels(labels.array), table, path, "give a table that does with --table")
+    require_explained(
+        count_voxels(labels.array), table, path, "add what is missing; --propose FILE writes a table to start from"
+    )
     labels, warnings = labels_on_image_grid(labels, image, path)
     return LoadedCase(image, labels, warnings=(*name_warnings, *warnings))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from lumbarseg import io
-from lumbarseg.anatomy import Kind, structure_by_name
+from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
 from lumbarseg.executors import local_executor
 from lumbarseg.orientation import estimate_orientation
@@ -28,6 +28,13 @@ from .fingerprints import Fingerprint, compute_fingerprint, find_duplicates
 
 CaseRenderer = Callable[[Case, Volume, Volume], bytes]
 """Returns a picture of a case from image and labels in RAS order; must be picklable."""
+_EXPECTED_KINDS = {
+    Kind.BODY: "vertebral bodies",
+    Kind.DISC: "discs",
+    Kind.CANAL: "canals",
+    Kind.SACRUM: "sacra",
+    Kind.ARCH: "posterior elements",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +232,23 @@ def _check_across_cases(
         for dataset in datasets
         if dataset.refused
     ]
+    findings += [finding for dataset in datasets for finding in _check_expected_kinds(dataset)]
     warned = sum(bool(report.case.warnings) for report in reports)
     notes += [("import", f"{warned} cases were imported with warnings; see dataset.json")] if warned else []
     notes += [("orientation", "left and right look alike: no check can tell them apart")]
     return findings + [Finding("", check, "note", text) for check, text in notes]
+
+
+def _check_expected_kinds(dataset: Dataset) -> list[Finding]:
+    """Warn of each kind of structure that no case has, and that none lists as possible in its background."""
+    possible: set[Kind] = set()
+    for case in dataset.all_cases:
+        occurring = {0, *(case.voxel_counts or case.label_table)}
+        possible |= kinds_from_names(n for value in occurring for n in case.label_table.get(value, ()))
+    texts = (
+        f"{dataset.name}: no case has {plural}: are they annotated? otherwise list {kind.value!r} under 0 "
+        "in the label table"
+        for kind, plural in _EXPECTED_KINDS.items()
+        if kind not in possible
+    )
+    return [Finding("", "missing", "warning", text) for text in texts]
