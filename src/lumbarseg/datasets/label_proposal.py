@@ -72,8 +72,8 @@ def propose_label_table(label_maps: Iterable[Volume]) -> LabelTable:
         for value, name in _guess_names(labels).items():
             guesses.setdefault(value, Counter())[name] += 1
     names = {value: counter.most_common(1)[0][0] for value, counter in sorted(guesses.items())}
-    found = kinds_from_names(name for name in names.values() if name != UNKNOWN)
-    missing = [kind.value for kind in _GUESSED_KINDS if kind not in found]
+    guessed = kinds_from_names(name for name in names.values() if name != UNKNOWN)
+    missing = [kind.value for kind in _GUESSED_KINDS if kind not in guessed]
     return {0: (Kind.BACKGROUND.value, *missing), **{value: (name,) for value, name in names.items()}}
 
 
@@ -101,8 +101,8 @@ def _guess_disc_names(discs: list[_Shape], bodies: list[_Shape]) -> dict[int, st
     levels = ["S1", *levels_upward("L5", max(len(bodies), len(discs)) + 1)]
     first = 0 if len(discs) >= _MIN_DISCS_WITH_L5_S1 else 1
     ranks = [sum(b.height < disc.height for b in bodies) if bodies else first + n for n, disc in enumerate(discs)]
-    named = {d.value: rank for d, rank in zip(discs, ranks, strict=True) if rank + 1 < len(levels)}
-    return {value: disc_between(levels[rank + 1], levels[rank]).name for value, rank in named.items()}
+    rank_of = {d.value: rank for d, rank in zip(discs, ranks, strict=True) if rank + 1 < len(levels)}
+    return {value: disc_between(levels[rank + 1], levels[rank]).name for value, rank in rank_of.items()}
 
 
 def _measure_shape(volume: Volume, value: int) -> _Shape:
