@@ -9,7 +9,7 @@ import numpy as np
 from lumbarseg import __version__
 from lumbarseg.measurement import measure_structures
 from lumbarseg.report import ReportSource, build_report
-from lumbarseg.report.exam_report import NOTICE
+from lumbarseg.report.exam_report import MEASUREMENT_COLUMNS, NOTICE, measurement_rows
 
 from .segmented_phantom import phantom_segmentation
 
@@ -51,3 +51,14 @@ def test_measurement_keys_end_with_units_and_labels_have_names() -> None:
     assert {int(value) for value in report["labels"]} == set(np.unique(segmentation.labels.array).tolist()) - {0}
     assert report["labels"]["4"] == "L4"
     assert report["lordosis_l1_s1_deg"] > 10
+
+
+def test_rows_of_the_table_hold_the_error_of_each_value() -> None:
+    segmentation = phantom_segmentation()
+    report = build_report(segmentation, measure_structures(segmentation.labels), SOURCE)
+    rows = {row["name"]: row for row in measurement_rows(report)}
+    assert rows["L4"]["middle_mm_sd"] == report["measurement_errors"]["body"]["middle_mm"]
+    assert rows["L4-L5"]["middle_mm_sd"] == report["measurement_errors"]["disc"]["middle_mm"]
+    assert "slip_mm_sd" not in rows["L4-L5"]
+    values = {key for row in rows.values() for key in row if key != "not_measured"}
+    assert values <= set(MEASUREMENT_COLUMNS)

@@ -26,8 +26,9 @@ UNITS |= dict.fromkeys(("wedge", "tilt_top", "tilt_bottom", "segmental_lordosis"
 """Measurements in the order of the tables, with their units."""
 _TITLES = {"tilt_top": "upper tilt", "tilt_bottom": "lower tilt", "segmental_lordosis": "segmental lordosis"}
 MEASUREMENT_TITLES = {key: f"{_TITLES.get(key, key)} {'°' if unit == 'deg' else unit}" for key, unit in UNITS.items()}
-MEASUREMENT_COLUMNS = ("exam", "name", "kind", "complete", *(f"{key}_{unit}" for key, unit in UNITS.items()))
-"""Columns of a table of measurements."""
+_VALUE_COLUMNS = (f"{key}_{unit}{end}" for key, unit in UNITS.items() for end in ("", "_sd"))
+MEASUREMENT_COLUMNS = ("exam", "name", "kind", "complete", *_VALUE_COLUMNS)
+"""Columns of a table of measurements: after each value its error, the standard deviation."""
 _FORMAT = {
     "format": "lumbarseg report",
     "version": 1,
@@ -98,7 +99,12 @@ def build_failure_report(file: str, error: str) -> dict[str, Any]:
 
 def measurement_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the measurements of a report as rows of a table with MEASUREMENT_COLUMNS."""
-    return [{"exam": report["exam"]["file"], **row} for row in report.get("measurements", ())]
+    errors = report.get("measurement_errors", {})
+    return [
+        {"exam": report["exam"]["file"], **row}
+        | {f"{key}_sd": error for key, error in errors.get(row["kind"], {}).items() if key in row}
+        for row in report.get("measurements", ())
+    ]
 
 
 def _measurement_errors() -> dict[str, dict[str, float]]:
