@@ -25,7 +25,7 @@ def measure_ground_truth(recipe: Recipe) -> dict[str, Any]:
             "lumbar": spine.lumbar_count,
             "sequence": recipe.contrast.sequence,
         }
-    below = (spine.segments[0], *spine.bodies)
+    below: tuple[Body | SacralSegment, ...] = (spine.segments[0], *spine.bodies)
     bodies = {
         body.level: _body_sizes(body) | _segment_sizes(body, lower) | _canal_width(spine, body)
         for body, lower in zip(spine.bodies, below, strict=False)

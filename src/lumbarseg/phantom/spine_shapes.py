@@ -16,7 +16,7 @@ from lumbarseg import anatomy
 from lumbarseg.anatomy import Kind
 
 from .canvas import TISSUE_INDEX, Canvas, smooth_noise
-from .spine import Body, Disc, Spine, axial_rotation, sagittal_rotation
+from .spine import Body, Disc, Spine, arch_dimensions, axial_rotation, sagittal_rotation
 from .surroundings import Surroundings
 from .vertebra_shapes import ShapeChoice, ShapeLibrary
 
@@ -30,6 +30,7 @@ _LESIONS = ("fat", "csf", "muscle")
 _EXTRA_BULGE_MM = (
     2.0  # mm that a disc reaches further into the endplates of real shapes; the bodies, painted later, win
 )
+_WIDEST = -0.25  # of a body's half depth, where it is widest: seen from above it is round in front and flat behind
 _BODY_LIMIT = 1.12  # of the half width of a body's rims, beyond which bone is a transverse process
 
 
@@ -190,10 +191,9 @@ def _paint_ribs(canvas: Canvas, body: Body) -> None:
 
 def _paint_arch(canvas: Canvas, spine: Spine, body: Body) -> None:
     """Pedicles, articular processes, laminae, transverse and spinous processes."""
-    frame, size = np.array(body.frame), spine.size
-    offset, length, tilt, jitter, transverse, tall = body.arch
-    lumbar = body.level.startswith("L")
-    depth, height, pedicle = body.depth, body.height, body.width * offset
+    frame, size, typical = np.array(body.frame), spine.size, arch_dimensions(body.level)
+    spread, length, tilt, jitter, transverse, tall = body.arch
+    depth, height = body.depth, body.height
     label = anatomy.arch_of_level(body.level).label
 
     def put(
@@ -212,14 +212,22 @@ def _paint_arch(canvas: Canvas, spine: Spine, body: Body) -> None:
         canvas.tissue[region][r < 1] = TISSUE_INDEX["arch marrow"]
 
     for side in (-1, 1):
-        put((side * pedicle, -depth - 5 * size, height * 0.35), (4.8, 9.5, 7), power=2.6)
-        put((side * pedicle * 1.15, -depth - 15 * size, height * 0.3), (6.5, 6, 10), pitch=-0.2)
-        put((side * pedicle * 1.05, -depth - 19 * size, -height * 0.75), (5.5, 4.5, 11), pitch=0.15)
-        put((side * pedicle * 0.62, -depth - 19 * size, -height * 0.25), (8.0, 3.2, 9.5), yaw=side * 0.5)
-        put((side * (pedicle + 16 * size), -depth - 12 * size, height * 0.3), (transverse, 4, 4.5), yaw=-side * 0.25)
-    drop = height * 0.55 + (0 if lumbar else 5)
-    back = depth + 2 * spine.canal_depth + (10 + length * 0.75) * size
-    put((jitter, -back, -drop), (3.8, length, tall), pitch=tilt, power=3)
+        pedicle, superior, inferior = (
+            side * spread * size * offset
+            for offset in (typical.pedicle, typical.superior_facet, typical.inferior_facet)
+        )
+        put((pedicle, -depth - 5 * size, height * 0.3), (typical.pedicle_width, 9.5, 7.5), power=2.6)
+        put((superior, -depth - 15 * size, height * 0.75), (3.6, 5.2, 10), pitch=-0.2, yaw=-side * 0.6)
+        put((inferior, -depth - 20 * size, -height * 1.4), (3.4, 4.6, 11), pitch=0.1, yaw=-side * 0.6)
+        put((inferior * 1.1, -depth - 17 * size, -height * 0.35), (4.5, 3.6, 11), yaw=side * 0.5)  # pars
+        put((inferior * 0.55, -depth - 21 * size, -height * 0.4), (7.5, 3.2, 9.5), yaw=side * 0.5)  # lamina
+        tip = typical.transverse * transverse * size
+        reach = max((tip - abs(pedicle)) / 2, 5 * size)
+        put((side * (tip - reach), -depth - 14 * size, height * 0.3), (reach / size, 4, 5), yaw=-side * 0.25)
+    front, back = depth + 2 * spine.canal_depth + 6 * size, depth + typical.spinous * length * size
+    half = max((back - front) / 2, 8 * size)
+    drop = height * (0.8 if tilt < 0.3 else 1.2)
+    put((jitter, -back + half, -drop), (3.6, half / size, typical.spinous_height * tall), pitch=tilt, power=3)
 
 
 def _paint_canal(canvas: Canvas, spine: Spine, surroundings: Surroundings, path: Array, rng: Generator) -> None:
@@ -324,8 +332,9 @@ def _body_masks(body: Body, x: Array, a: Array, u: Array, edges: Sequence[float]
     side = 1 - body.waist * middle
     lip = body.lip / body.depth * np.clip(np.abs(level) - 0.75, 0, 0.25) * 4
     dent = body.dent * np.exp(-((x / (body.width * 0.45)) ** 2))
-    front = a / (body.depth * (side + lip))
-    back = -a / (body.depth * (1 - body.waist * 0.35 * middle) - dent)
+    widest = _WIDEST * body.depth
+    front = (a - widest) / (body.depth * (side + lip) - widest)
+    back = (widest - a) / (body.depth * (1 - body.waist * 0.35 * middle) - dent + widest)
     r = np.maximum(front, back) ** body.exponent + np.abs(x / (body.width * (side + lip))) ** body.exponent
     dome = np.clip(1 - (np.abs(a / body.depth) ** 2.5 + np.abs(x / body.width) ** 2.5), 0, 1)
     top = body.height + body.wedge * a - body.hollow_top * dome
@@ -338,7 +347,7 @@ def _paint_implant(canvas: Canvas, body: Body) -> None:
     frame = np.array(body.frame)
     for side in (-1, 1):
         screw = body.centre + frame @ np.array(
-            (side * body.width * body.arch[0], -body.depth * 0.6, body.height * 0.35)
+            (side * arch_dimensions(body.level).pedicle * body.arch[0], -body.depth * 0.6, body.height * 0.35)
         )
         rod = screw - frame @ np.array((0, 24, 0))
         for centre, radii in ((screw, (3, 26, 3)), (rod, (3, 3, body.height * 1.6))):

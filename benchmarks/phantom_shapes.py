@@ -1,0 +1,110 @@
+"""Dimensions of phantoms against published ranges, and a sheet of phantoms beside real exams.
+
+python -m benchmarks.phantom_shapes [-n 300] [--real DIR] [-o OUT]. Prints for L1 to L5 the 5th, 50th and 95th percentile
+of each sampled dimension, a histogram over the published range, and the share of samples within it. Writes sheet.png with
+12 phantoms (upper half) and 12 real exams of spider_t2/train and sudirman/train (lower half) into OUT. Ranges: minimum to
+maximum of 87 people, Clouthier et al. The canal of a phantom is the dural sac, which is narrower than the bony canal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lumbarseg.io import read_image
+from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom.spine import Spine, arch_dimensions
+from lumbarseg.resampling import reorient
+from lumbarseg.volume import Volume
+
+ROOT = Path(__file__).resolve().parent.parent
+RANGES = {
+    "body width": (39.0, 59.0),
+    "body depth": (29.0, 42.0),
+    "body height": (23.0, 32.0),
+    "canal width": (21.0, 32.0),
+    "canal depth": (13.0, 20.0),
+    "spinous process": (43.0, 61.0),
+    "disc height": (3.0, 11.0),
+}
+"""Of each dimension, mm: minimum and maximum."""
+_BARS = " .:-=+*#%@"
+_BINS = 12
+_TILE = 220  # pixels
+_SHEET = 12  # phantoms, and real exams
+
+
+def sampled_dimensions(spines: Sequence[Spine]) -> dict[str, list[float]]:
+    """Return the sampled dimensions of the lumbar vertebrae of spines, mm; crushed bodies and fused discs too."""
+    samples: dict[str, list[float]] = {name: [] for name in RANGES}
+    for spine in spines:
+        for body, disc in zip(spine.bodies, spine.discs, strict=True):
+            if not body.level.startswith("L"):
+                continue
+            values = (
+                *(2 * body.width, 2 * body.depth, 2 * body.height, 2 * spine.canal_width, 2 * spine.canal_depth),
+                *(arch_dimensions(body.level).spinous * body.arch[1] * spine.size, 2 * disc.height),
+            )
+            for name, value in zip(RANGES, values, strict=True):
+                samples[name].append(value)
+    return samples
+
+
+def histogram_line(name: str, values: Sequence[float]) -> str:
+    """Return the percentiles of one dimension, its histogram over the published range, and the share within it."""
+    low, high = RANGES[name]
+    margin = (high - low) / 3
+    counts, _ = np.histogram(values, bins=_BINS, range=(low - margin, high + margin))
+    bars = "".join(_BARS[round(count / max(counts.max(), 1) * (len(_BARS) - 1))] for count in counts)
+    p5, p50, p95 = np.percentile(values, (5, 50, 95))
+    within = np.mean([low <= value <= high for value in values])
+    return f"| {name} | {low:.0f}-{high:.0f} | {p5:.1f} | {p50:.1f} | {p95:.1f} | `{bars}` | {within:.0%} |"
+
+
+def tile(volume: Volume) -> np.ndarray:
+    """Return the middle slice of an exam, front to the left, (220, 220) uint8."""
+    volume = reorient(volume, "RAS")
+    plane = volume.array[len(volume.array) // 2].astype(float).T[::-1, ::-1]
+    plane = np.clip(plane / max(float(np.percentile(plane, 99.5)), 1e-6), 0, 1) * 255
+    height, width = (n * s for n, s in zip(plane.shape, volume.grid.spacing[:0:-1], strict=True))
+    scale = _TILE / max(height, width)
+    small = Image.fromarray(plane.astype(np.uint8)).resize((round(width * scale), round(height * scale)))
+    out = Image.new("L", (_TILE, _TILE))
+    out.paste(small, ((_TILE - small.width) // 2, (_TILE - small.height) // 2))
+    return np.asarray(out)
+
+
+def write_sheet(path: Path, real: Path) -> None:
+    """Write phantoms of routine contrasts above real exams of the training sets."""
+    ranges = RecipeRanges(sequences=("T2", "T1"), isotropic_fraction=0.0)
+    tiles = [tile(render_phantom(draw_recipe(np.random.default_rng([12, n]), ranges)).image) for n in range(_SHEET)]
+    for folder in ("spider_t2/train", "sudirman/train"):
+        exams = sorted((real / folder).glob("*_image.nii.gz"))[: _SHEET // 2]
+        tiles += [tile(read_image(exam)) for exam in exams]
+    rows = [np.concatenate(tiles[start : start + 6], axis=1) for start in range(0, len(tiles) - 5, 6)]
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def main() -> None:
+    """Print the table and write the sheet."""
+    parser = argparse.ArgumentParser(prog="benchmarks.phantom_shapes", description=__doc__)
+    parser.add_argument("-n", type=int, default=300, help="phantoms to sample (default: %(default)s)")
+    parser.add_argument("--real", type=Path, default=os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("phantom_shapes"), help="folder of sheet.png")
+    args = parser.parse_args()
+    spines = [draw_recipe(np.random.default_rng([3, number])).spine for number in range(args.n)]
+    print("| mm | published | 5 % | 50 % | 95 % | histogram | within |\n|---|---|--:|--:|--:|---|--:|")
+    for name, values in sampled_dimensions(spines).items():
+        print(histogram_line(name, values))
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_sheet(args.output / "sheet.png", args.real)
+    print(f"written to {args.output / 'sheet.png'}")
+
+
+if __name__ == "__main__":
+    main()
