@@ -1,7 +1,8 @@
 """How far level names can be trusted: python -m benchmarks.level_names [--real DIR] [-n 150].
 
-Compares the names of segmented exams with known names: phantoms with five lumbar vertebrae, with four and with six; all
-real exams whose references name levels; and crops of these to three vertebrae each, without a sacrum to count from.
+Compares the names of segmented exams with known names: phantoms with five lumbar vertebrae, with four and with six,
+those with ribs in view as a group of their own; all real exams whose references name levels; and crops of these to three
+vertebrae each, without a sacrum to count from.
 Prints, per range of confidence, how many exams and vertebrae have the right name, and every wrong name that is not
 marked uncertain; writes benchmarks/results/names.json. The limit of confidence below which names are marked was chosen
 from the table of phantoms.
@@ -37,7 +38,7 @@ from lumbarseg.metrics.overlap import (
     select_marked_uncertain,
 )
 from lumbarseg.metrics.structure_names import own_label_table
-from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import segment
 from lumbarseg.volume import Volume
@@ -47,6 +48,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "names.json"
 EDGES = (0.0, 0.3, 0.5, 0.6, 0.75, 0.9, 1.01)
 SETS_WITH_NAMES = ("chu", "siegen", "myosegmentum", "discs", "spider_t2")
 _SACRUM_MM = 20.0  # mm, two thirds of a first sacral vertebra
+_RIB_MM = 30.0  # mm to either side of a body, where a rib is seen in cross-section
 _MARGIN = 2.0  # mm beyond the bodies of a crop
 _SMALL = 500  # voxels of a body cut by a crop's edge, below which its name is not asked for
 Table = Mapping[int, tuple[str, ...]]
@@ -116,9 +118,10 @@ def phantom_cases(model: Model, count: int, seed: int) -> Iterator[NamedCase]:
                 )
             )
             reference = _without_cut_bodies(phantom.labels.array, table)
+            ribs = ", ribs in view" if lumbar != 5 and shows_ribs(phantom) else ""
             yield evaluate_names(
                 model,
-                group,
+                group + ribs,
                 f"{seed}-{lumbar}-{number}",
                 phantom.image,
                 reference,
@@ -181,6 +184,16 @@ def _shows_sacrum(labels: Volume) -> bool:
         (h for value in lowest if len(h := np.flatnonzero((labels_ras.array == value).any(axis=(0, 1))))), None
     )
     return heights is not None and float(heights[0]) * labels_ras.grid.spacing[2] >= _SACRUM_MM
+
+
+def shows_ribs(phantom: Phantom) -> bool:
+    """Return whether a phantom shows the body of T12 and slices as far to either side as its ribs."""
+    labels = reorient(phantom.labels, "RAS")
+    t12 = np.argwhere(labels.array == structure_by_name("T12").label)
+    if not phantom.recipe.surroundings.ribs or len(t12) < _SMALL:
+        return False
+    to_left = t12[:, 0].mean() * labels.grid.spacing[0]
+    return min(to_left, len(labels.array) * labels.grid.spacing[0] - to_left) >= _RIB_MM
 
 
 def _without_cut_bodies(reference: np.ndarray, table: Table) -> np.ndarray:

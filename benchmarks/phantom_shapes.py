@@ -1,9 +1,10 @@
 """Dimensions of phantoms against published ranges, and a sheet of phantoms beside real exams.
 
-python -m benchmarks.phantom_shapes [-n 300] [--real DIR] [-o OUT]. Prints for L1 to L5 the 5th, 50th and 95th percentile
-of each sampled dimension, a histogram over the published range, and the share of samples within it. Writes sheet.png with
-12 phantoms (upper half) and 12 real exams of spider_t2/train and sudirman/train (lower half) into OUT. Ranges: minimum to
-maximum of 87 people, Clouthier et al. The canal of a phantom is the dural sac, which is narrower than the bony canal.
+python -m benchmarks.phantom_shapes [-n 300] [--real DIR] [-o OUT]. Prints percentiles of each sampled
+dimension of L1 to L5, a histogram over the published range, and the share of samples within it. Writes
+sheet.png with 12 phantoms (upper half) and 12 real exams of spider_t2/train and sudirman/train (lower half)
+into OUT. Ranges: minimum to maximum of 87 people, Clouthier et al. The canal of a phantom is the dural sac,
+which is narrower than the bony canal.
 """
 
 from __future__ import annotations
