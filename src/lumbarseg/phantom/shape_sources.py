@@ -100,7 +100,7 @@ def read_label_map_shapes(folder: Path) -> dict[str, dict[str, VertebraShape]]:
     for path in sorted(folder.rglob("*_labels.nii.gz")):
         table = path.parent / "labels.json"
         if table.exists():
-            names = {str(name): int(value) for value, name in json.loads(table.read_text(encoding="utf-8")).items()}
+            names = _read_label_names(table)
             volume = read_labels(path)
             selected_names = [name for name in names if name == _CANAL or name.startswith(_PREFIX)]
             person_name = path.name.removesuffix("_labels.nii.gz")
@@ -108,6 +108,16 @@ def read_label_map_shapes(folder: Path) -> dict[str, dict[str, VertebraShape]]:
                 {name: (volume, volume.array == names[name]) for name in selected_names}, person_name, path
             )
     return loaded
+
+
+def _read_label_names(path: Path) -> dict[str, int]:
+    """Return the label of each structure that a labels.json names; FileError where it has another form."""
+    try:
+        return {str(name): int(value) for value, name in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, AttributeError) as error:
+        raise FileError(
+            f'{path}: not a table of labels ({error}); expected JSON {{"30": "vertebrae_L3", ...}}'
+        ) from None
 
 
 def person_shapes(masks: Mapping[str, tuple[Volume, Array]], source: str, path: Path) -> dict[str, VertebraShape]:
