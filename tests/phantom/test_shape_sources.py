@@ -124,8 +124,8 @@ def test_label_maps_without_vertebrae_or_canal_are_refused(
 @pytest.mark.parametrize("text", ["{bad", '["vertebrae_L1"]', '{"L1": "vertebrae_L1"}'])
 def test_a_damaged_table_of_labels_is_refused(tmp_path: Path, text: str) -> None:
     folder = label_map(tmp_path, {"vertebrae_L2": 3, "spinal_cord": 9})
-    (next(folder.rglob("labels.json"))).write_text(text)
-    with pytest.raises(FileError, match="labels.json: not a table of labels"):
+    next(folder.rglob("labels.json")).write_text(text)
+    with pytest.raises(FileError, match=r"labels\.json: not a table of labels"):
         read_shapes(folder)
 
 
