@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ from scipy import ndimage
 
 from lumbarseg.anatomy import Kind, structure_by_name
 from lumbarseg.measurement import MeasuredLine, locate_measurements, measure_structures
-from lumbarseg.phantom import draw_recipe, render_phantom
+from lumbarseg.phantom import Recipe, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom.ground_truth import measure_ground_truth
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "measurements"
-SEED = (26, 60)  # of a spine in which L4 has slipped on L5
+SLIP = 7.0  # mm, of L4 on L5
+MIN_BODY = 20.0  # mm, least middle height of a body
+MIN_ANGLES = {"tilt_top": 12.0, "wedge": 5.0}  # degrees, of L5
+MIN_DISC = 3.0  # mm, least posterior height of a disc
 EXTENSION = 60.0  # mm, by which the field of view reaches further down, for the sacrum
 ROW = 0.25  # mm, of the lines that fill an area
 MARGIN = 14.0  # mm above and below the structures
@@ -106,12 +111,43 @@ class SagittalSlice:
 
 
 def measured_slice() -> SagittalSlice:
-    """Return the slice of a phantom through the middle of L4, with all its measurements."""
-    recipe = draw_recipe(np.random.default_rng(SEED))
-    x, y, z = recipe.scanner.corner
-    columns = recipe.scanner.columns + round(EXTENSION / recipe.scanner.pixel)
-    scanner = replace(recipe.scanner, corner=(x, y, z - EXTENSION), columns=columns)
-    labels = reorient(render_phantom(replace(recipe, scanner=scanner)).labels, "RAS")
+    """Return the slice through the middle of L4 of the first phantom on which all drawn values are measured."""
+    needed = {key for drawing in DRAWINGS.values() for key in (*drawing.lines, *drawing.endplates)}
+    ranges = RecipeRanges(lumbar_counts=(5,), isotropic_fraction=0.0)
+    for seed in count():
+        recipe = draw_recipe(np.random.default_rng(seed), ranges)
+        truth = measure_ground_truth(recipe)
+        thinnest = min(truth["discs"][name]["posterior"] for name in SPINE if "-" in name)
+        lowest_body = min(truth["bodies"][name]["middle"] for name in SPINE if name in truth["bodies"])
+        if thinnest < MIN_DISC or lowest_body < MIN_BODY:
+            continue
+        if any(truth["bodies"]["L5"][name] < angle for name, angle in MIN_ANGLES.items()) or truth["lordosis"] < 40:
+            continue
+        view = _measure_middle(render_phantom(_with_slip(recipe)).labels)
+        if needed <= view.lines.keys():
+            break
+    return view
+
+
+def _with_slip(recipe: Recipe) -> Recipe:
+    """Return a recipe in which L4 and all above it stand forward, and whose field of view reaches the sacrum."""
+    spine, scanner = recipe.spine, recipe.scanner
+    forward = SLIP * np.array(spine.bodies[1].frame)[:, 1]
+    discs = zip(spine.discs, (0.0, 0.5, *[1.0] * len(spine.discs)), strict=False)
+    bodies = zip(spine.bodies, (0.0, *[1.0] * len(spine.bodies)), strict=False)
+    spine = replace(
+        spine,
+        bodies=tuple(replace(body, centre=tuple(body.centre + share * forward)) for body, share in bodies),
+        discs=tuple(replace(disc, centre=tuple(disc.centre + share * forward)) for disc, share in discs),
+    )
+    x, y, z = scanner.corner
+    columns = scanner.columns + round(EXTENSION / scanner.pixel)
+    straight = replace(scanner, corner=(x, y, z - EXTENSION), columns=columns, turn=(0.0, 0.0, 0.0))
+    return replace(recipe, spine=spine, scanner=straight)
+
+
+def _measure_middle(volume: Volume) -> SagittalSlice:
+    labels = reorient(volume, "RAS")
     middle = round(float(np.argwhere(labels.array == structure_by_name("L4").label)[:, 0].mean()))
     slice_labels = Volume(labels.array[middle : middle + 1], labels.affine)
     lines = {(line.structure, line.name): line for line in locate_measurements(slice_labels)}
@@ -142,10 +178,10 @@ def render_svg(drawing: Drawing, view: SagittalSlice) -> str:
         body += _line(view.lines[key], view)
     body += _angle(view, drawing)
     size = f"{left:.1f} {top:.1f} {right - left:.1f} {bottom - top:.1f}"
-    scale = 3.2 if len(drawing.structures) < 6 else 2.6
+    scale = 4.2 if len(drawing.structures) < 6 else 2.6
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" width="{scale * (right - left):.0f}" '
-        f'height="{scale * (bottom - top):.0f}" font-family="sans-serif" font-size="{15 / scale:.2f}">\n'
+        f'height="{scale * (bottom - top):.0f}" font-family="sans-serif" font-size="{13 / scale:.2f}">\n'
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{bottom - top:.1f}" fill="#ffffff"/>\n'
         + "\n".join(body)
         + "\n</svg>\n"
