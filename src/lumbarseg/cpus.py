@@ -31,7 +31,7 @@ def _cpu_quota() -> int:
     """Return the CPU quota of this container in whole CPUs, rounded up; 0 for none."""
     joint, *separate = map(Path, CGROUP_FILES)
     with suppress(OSError, ValueError, ZeroDivisionError):
-        words = joint.read_text().split() if joint.is_file() else [path.read_text() for path in separate]
-        quota, period = (int(word) for word in words)  # "max" for no quota is no number
+        numbers = joint.read_text().split() if joint.is_file() else [path.read_text() for path in separate]
+        quota, period = map(int, numbers)  # "max" for no quota is no number
         return max(0, -(-quota // period))
     return 0

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ from .output_formats import SegmentedExam, write_outputs
 from .result_record import REPORT_KEY, ResultRecord, content_digest, read_report, values_digest
 
 R = TypeVar("R")
+_NETWORK_LOCK = Lock()
 _SAMPLE_SIZE = 20_000  # voxels that are looked at first
 _MAX_LABELS = 64
 _SAME_STATION_DISTANCE = 50.0  # mm between the centres of two series of one station, at most
@@ -115,6 +117,16 @@ class ExamTask:
             raise ModelError(f"{self.model_path}: the model was replaced since the batch started; name the same one")
         return model, time.perf_counter() - start
 
+    def _timed_model(self, timer: StageTimer) -> Model:
+        """Return the model, whose network runs for one exam at a time, because it uses all cores; time that stage."""
+        model, _ = self.load_model()
+
+        def run(windows: Array) -> Array:
+            with _NETWORK_LOCK, timer("network"):
+                return model.run(windows)
+
+        return replace(model, run=run)
+
     def load(self, job: ExamJob) -> ExamInput | ExamResult:
         """Read an exam; return its result instead where an earlier run made it and nothing changed since."""
         if job.error:
@@ -140,8 +152,7 @@ class ExamTask:
 
         Of a DICOM study another series is tried where the first one shows no lumbar spine or no sacrum.
         """
-        model, _ = self.load_model()
-        model = replace(model, run=partial(loaded.timer.measure, "network", model.run))
+        model = self._timed_model(loaded.timer)
         pins = tuple(LevelPin(*pin) for pin in self.options.pins)
         user_levels = UserLevels(self.options.lowest_level, pins)
         volume, modality = loaded.exam.volume, self._modality(loaded.exam)
@@ -167,7 +178,7 @@ class ExamTask:
         if not loaded.may_change_series or loaded.exam.metadata.get("format") != "DICOM":
             return None
         first, *others = list_series(loaded.exam.path)
-        model, _ = self.load_model()
+        model = self._timed_model(loaded.timer)
         for stack in others:
             if abs(stack.centre[2] - first.centre[2]) < _SAME_STATION_DISTANCE:
                 continue

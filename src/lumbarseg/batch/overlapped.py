@@ -1,83 +1,57 @@
-"""A batch in one process: while one exam is segmented, the next one is read and the one before is written."""
+"""A batch in one process: while the network runs on one exam, others are read, prepared, measured and written."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-
-from lumbarseg.segmentation import Segmentation
+from threading import Lock
+from typing import Any
 
 from .exam_result import ExamJob, ExamResult
-from .exam_task import ExamInput, ExamTask
+from .exam_task import ExamTask
 
 LARGE_EXAM_VOXELS = 2**25
-"""From this size on an exam is alone in memory: nothing is read or written at the same time."""
+"""From this size on no other exam is read until this one is written."""
+EXAMS_AT_ONCE = 3
+"""One in the network, one before and one after it: enough to keep the network busy."""
 OnFailure = Callable[[ExamJob, Exception], ExamResult]
 
 
 @dataclass(frozen=True)
 class OverlappedExecutor:
-    """Executes an ExamTask in threads of this process. Segmenting stays in the calling thread."""
+    """Executes an ExamTask in threads of this process; the network itself runs on one exam at a time."""
 
     def map(self, task: ExamTask, jobs: Iterable[ExamJob], on_failure: OnFailure) -> Iterator[ExamResult]:
-        """Yield the results in the order of the jobs, which are taken one ahead; ModelError for an unusable model."""
-        remaining = iter(jobs)
-        pool = ThreadPoolExecutor(3)
+        """Yield the results in the order of the jobs, taken a few ahead; ModelError for an unusable model."""
+        reading = Lock()
+        pool = ThreadPoolExecutor(EXAMS_AT_ONCE + 1)
+        running: deque[Future[ExamResult]] = deque()
         try:
             model = pool.submit(task.load_model)
-            writing: Future[ExamResult] | None = None
-            reading = pool.submit(_read_next, task, remaining, on_failure)
-            model.result()
-            while read := reading.result():
-                job, loaded = read
-                is_large = isinstance(loaded, ExamInput) and loaded.exam.volume.array.size >= LARGE_EXAM_VOXELS
-                if not is_large:
-                    reading = pool.submit(_read_next, task, remaining, on_failure)
-                elif writing:
-                    yield writing.result()
-                    writing = None
-                result: ExamResult | tuple[ExamInput, Segmentation]
-                if isinstance(loaded, ExamInput):
-                    try:
-                        result = task.segment(loaded)
-                    except Exception as error:
-                        result = on_failure(job, error)
-                else:
-                    result = loaded
-                if writing:
-                    yield writing.result()
-                writing = pool.submit(_write, task, job, result, on_failure)
-                del read, loaded, result  # the exam is freed as soon as it is written
-                if is_large:
-                    yield writing.result()
-                    writing = None
-                    reading = pool.submit(_read_next, task, remaining, on_failure)
-            if writing:
-                yield writing.result()
+            for job in jobs:
+                running.append(pool.submit(_process, task, job, on_failure, reading, model))
+                if len(running) == 1:
+                    model.result()
+                if len(running) == EXAMS_AT_ONCE:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _read_next(
-    task: ExamTask, jobs: Iterator[ExamJob], on_failure: OnFailure
-) -> tuple[ExamJob, ExamInput | ExamResult] | None:
-    """Read the next exam; return None after the last."""
-    job = next(jobs, None)
-    if job is None:
-        return None
+def _process(task: ExamTask, job: ExamJob, on_failure: OnFailure, reading: Lock, model: Future[Any]) -> ExamResult:
+    """Read, segment and write an exam; hold `reading` while it is read, and to the end where it is large."""
     try:
-        return job, task.load(job)
-    except Exception as error:
-        return job, on_failure(job, error)
-
-
-def _write(
-    task: ExamTask, job: ExamJob, result: ExamResult | tuple[ExamInput, Segmentation], on_failure: OnFailure
-) -> ExamResult:
-    if isinstance(result, ExamResult):
-        return result
-    try:
-        return task.write(job, *result)
+        with reading:
+            loaded = task.load(job)
+            if isinstance(loaded, ExamResult):
+                return loaded
+            model.result()
+            if loaded.exam.volume.array.size >= LARGE_EXAM_VOXELS:
+                return task.write(job, *task.segment(loaded))
+        return task.write(job, *task.segment(loaded))
     except Exception as error:
         return on_failure(job, error)
