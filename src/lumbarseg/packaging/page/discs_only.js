@@ -2,7 +2,7 @@
 
 import { max, maxIndex, mean, median, min, minIndex, range } from "d3-array";
 import { CONSTANTS, levelsUpward } from "./anatomy.js";
-import { ARCH, CANAL, DISC, extendCenterline, MAX_DISTANCE, SACRUM, indicesWhere } from "./centerline.js";
+import { ARCH, CANAL, DISC, extendCenterline, MAX_DISTANCE, SACRUM } from "./centerline.js";
 import { findDiscPlanes, planePosition } from "./disc_planes.js";
 import {
   assignArches, assignWholeComponents, distanceMm, instanceCenters, maxSliceArea, numberMap, selectCanal, selectCluster,
@@ -11,18 +11,17 @@ import {
 import { levelsFromUser, meanProbability, SACRUM_ANCHOR, uncertaintyWarnings } from "./levels.js";
 import { label } from "./ndimage.js";
 import { differences, interp } from "./numpy.js";
-import { LumbarsegError, regionsOf } from "./volume.js";
+import { LumbarsegError, regionsOf, voxelsOf } from "./volume.js";
 
 const LIMITS = CONSTANTS.discs_only;
 const { DEFAULT_LOWEST } = LIMITS;
-const is = (kind) => (value) => value === kind;
 const mask = (classes, kind) => classes.map((c) => (c === kind ? 1 : 0));
 
 /** Separate a class map without bodies into instances, as `separateInstances` does; null when it contains no disc. */
 export function separateDiscs(classes, shape, spacing) {
   const centerline = fitCenterlineToDiscs(mask(classes, DISC), shape, spacing);
   if (!centerline) return null;
-  const voxels = indicesWhere(classes, is(DISC));
+  const voxels = Int32Array.from(voxelsOf(classes, DISC));
   const coordinates = centerline.curveCoordinates(voxels, shape, spacing);
   const planes = planesOnePerLevel(findDiscPlanes(coordinates, new Uint8Array(voxels.length).fill(DISC), shape[0] > 4));
   if (!planes.length) return null;
@@ -177,7 +176,7 @@ export function assignLevelsFromDiscs(instances, probabilities, spacing, pinnedL
 }
 
 function countLevels(instances, probabilities, spacing, trainedLowest) {
-  const meanDiscProbability = meanProbability(probabilities, DISC, instances.discs, (n) => n > 0);
+  const meanDiscProbability = meanProbability(probabilities, DISC, instances.discs, range(1, instances.count + 2));
   if (sacrumBelowLowestDisc(instances, spacing)) {
     const reasons = ["counted from the sacrum, by the discs above it"];
     return makeAssignment(DEFAULT_LOWEST, instances, SACRUM_ANCHOR, 0.95 * meanDiscProbability, reasons);
@@ -210,7 +209,7 @@ function makeAssignment(disc, instances, anchor, confidence, reasons) {
 
 /** Return whether a sacrum lies directly below the lowest disc. */
 function sacrumBelowLowestDisc(instances, spacing) {
-  const sacral = indicesWhere(instances.sacrum, Boolean);
+  const sacral = voxelsOf(instances.sacrum, 1);
   if (sacral.length * spacing[0] * spacing[1] * spacing[2] < LIMITS.MIN_SACRUM_VOLUME) return false;
   const middle = instanceCenters(instances.discs, 1, instances.shape)[0];
   return sacral.some((at) => distanceMm(voxelIndex(at, instances.shape), middle, spacing) < LIMITS.MAX_SACRUM_DISTANCE);
@@ -218,7 +217,7 @@ function sacrumBelowLowestDisc(instances, spacing) {
 
 /** Return the forward lean of the lowest disc in its middle, degrees. */
 function leanAngle(instances, spacing) {
-  const voxels = Array.from(indicesWhere(instances.discs, is(1)), (at) => voxelIndex(at, instances.shape));
+  const voxels = Array.from(voxelsOf(instances.discs, 1), (at) => voxelIndex(at, instances.shape));
   const coordinates = voxels.map((voxel) => voxel.map((value, axis) => value * spacing[axis]));
   const centre = median(coordinates.map((p) => p[0]));
   const middle = coordinates.filter((p) => Math.abs(p[0] - centre) < LIMITS.MIDLINE);

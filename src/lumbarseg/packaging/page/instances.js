@@ -7,7 +7,7 @@ import { isBelow, findDiscPlanes } from "./disc_planes.js";
 import { IN_PLANE_NEIGHBOURS, label, maximumFilter } from "./ndimage.js";
 import { clamp, differences, interp, nearestIndex } from "./numpy.js";
 import { findSacralSigns, isSacral } from "./sacrum.js";
-import { boundingBox, cropMap, forEachInBox, regionsOf, voxelCount } from "./volume.js";
+import { boundingBox, cropMap, forEachInBox, regionsOf, voxelCount, voxelsOf } from "./volume.js";
 
 const {
   WHOLE_COMPONENT_SHARE, MIN_VOLUME_SHARE, CERTAIN_VOLUME_SHARE, CLUSTER_GAP, CANAL_RANGE, MIDLINE, PEDICLE_DISTANCE,
@@ -152,7 +152,7 @@ export const voxelIndex = (at, [, A, S]) => [Math.floor(at / (A * S)), Math.floo
 /** Return the number of pixels of instance n in its largest slice. */
 export function maxSliceArea(numbers, n, [I, A, S]) {
   const sizes = new Array(I).fill(0);
-  for (let at = 0; at < numbers.length; at++) if (numbers[at] === n) sizes[Math.floor(at / (A * S))]++;
+  for (const at of voxelsOf(numbers, n)) sizes[Math.floor(at / (A * S))]++;
   return Math.max(...sizes);
 }
 

@@ -1,12 +1,12 @@
 // Level names of the vertebrae, counted from an anchor, with reasons and confidence: port of segmentation/levels.py.
 
-import { max, median, min } from "d3-array";
+import { max, median, min, range } from "d3-array";
 import { CONSTANTS, DEFAULT_LOWEST, LEVELS, levelsUpward, SACRAL, structureByName, SUPERNUMERARY } from "./anatomy.js";
-import { BODY, CORE_RADIUS, DISC, indicesWhere } from "./centerline.js";
+import { BODY, CORE_RADIUS, DISC } from "./centerline.js";
 import { distanceMm, instanceCenters, levelMap, voxelIndex } from "./instances.js";
 import { clamp, differences, percentile } from "./numpy.js";
 import { describeDoubt, discContactShare, findSacralSigns, SIGN_COUNT } from "./sacrum.js";
-import { LumbarsegError, voxelToWorld } from "./volume.js";
+import { LumbarsegError, voxelsOf, voxelToWorld } from "./volume.js";
 
 export const { SACRUM_ANCHOR } = CONSTANTS.levels;
 const LIMITS = CONSTANTS.levels;
@@ -21,7 +21,7 @@ export function assignLevels(instances, probabilities, spacing, pinnedLevel, tra
 
 function countLevels(instances, probabilities, spacing, trainedLowest) {
   const evidence = findSacrumEvidence(instances, spacing);
-  const meanBodyProbability = meanProbability(probabilities, BODY, instances.bodies, (n) => n > 0);
+  const meanBodyProbability = meanProbability(probabilities, BODY, instances.bodies, range(1, instances.count + 1));
   const isDiscComplete = evidence.discContact >= LIMITS.MIN_COMPLETE_CONTACT;
   const maxGap = isDiscComplete ? LIMITS.MAX_GAP_BELOW_DISC : LIMITS.MAX_GAP;
   const anchored = evidence.length >= LIMITS.MIN_SACRUM_LENGTH && evidence.gap < maxGap;
@@ -66,7 +66,7 @@ function lowestCompleteBody(instances) {
 
 function levelsFromTrainedLowest(instances, [level, share], meanBodyProbability, spacing) {
   const first = lowestCompleteBody(instances);
-  const heights = indicesWhere(instances.bodies, (n) => n === first).map((at) => at % instances.shape[2]);
+  const heights = voxelsOf(instances.bodies, first).map((at) => at % instances.shape[2]);
   const hasFieldBelow = first === 1 && min(heights) * spacing[2] >= LIMITS.MIN_FIELD_BELOW;
   const reasons = [`counted from the lowest body: it was ${level} in ${percent(share)} of the training exams`];
   if (!hasFieldBelow) reasons.push("the field of view ends close below it, so one below may be missing");
@@ -98,7 +98,7 @@ function findSacrumEvidence(instances, spacing) {
   const hasDisc = presentDiscs.length > 0 && discs[0] > 0.15 * median(presentDiscs);
   const discContact = discContactShare(instances.bodies, instances.discs, instances.sacrum, shape);
   const noEvidence = { length: 0, gap: Infinity, hasDisc, discContact };
-  const [body, sacralVoxels] = [indicesWhere(instances.bodies, (n) => n === 1), indicesWhere(instances.sacrum, Boolean)];
+  const [body, sacralVoxels] = [voxelsOf(instances.bodies, 1), voxelsOf(instances.sacrum, 1)];
   if (!body.length || !sacralVoxels.length) return noEvidence;
   const { along } = instances.centerline.curveCoordinates(body, shape, spacing);
   const low = percentile(along, 10);
@@ -118,7 +118,7 @@ function findSacrumEvidence(instances, spacing) {
 
 /** Return the height of body n along the centerline in mm; null for a body without voxels. */
 function extentAlongCenterline(instances, n, spacing) {
-  const voxels = indicesWhere(instances.bodies, (value) => value === n);
+  const voxels = voxelsOf(instances.bodies, n);
   if (!voxels.length) return null;
   const { along, distance } = instances.centerline.curveCoordinates(voxels, instances.shape, spacing);
   const core = along.filter((_, v) => distance[v] < CORE_RADIUS);
@@ -158,16 +158,10 @@ function confidenceFromSacrum(instances, evidence, meanBodyProbability, spacing)
   return [value, reasons];
 }
 
-/** Return the mean probability of a class over the voxels whose instance number is selected. */
-export function meanProbability(probabilities, kind, numbers, selected) {
-  const from = kind * numbers.length;
-  let [total, count] = [0, 0];
-  for (let at = 0; at < numbers.length; at++) {
-    if (!selected(numbers[at])) continue;
-    total += probabilities[from + at];
-    count++;
-  }
-  return total / count;
+/** Return the mean probability of a class over instances with these numbers. */
+export function meanProbability(probabilities, kind, map, numbers) {
+  const voxels = numbers.flatMap((number) => voxelsOf(map, number));
+  return voxels.reduce((total, at) => total + probabilities[kind * map.length + at], 0) / voxels.length;
 }
 
 /** List the named vertebrae, or discs for models without bodies, from head to foot: {name, number, confidence,
@@ -180,7 +174,7 @@ export function listLevels(instances, assignment, probabilities, affine) {
   instanceCenters(numbers, instances.count, instances.shape).forEach((centre, n) => {
     const name = names[n];
     if (!name || Number.isNaN(centre[0])) return;
-    const confidence = assignment.confidence * meanProbability(probabilities, kind, numbers, (value) => value === n + 1);
+    const confidence = assignment.confidence * meanProbability(probabilities, kind, numbers, [n + 1]);
     const cutOff = touchesBorder(numbers, n + 1, instances.shape);
     out.push({
       name,

@@ -2,8 +2,9 @@
 
 import { median } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
-import { BODY, CANAL, SACRUM, fitCenterline, indicesWhere } from "./centerline.js";
+import { BODY, CANAL, SACRUM, fitCenterline } from "./centerline.js";
 import { interp } from "./numpy.js";
+import { voxelsOf } from "./volume.js";
 
 const { MIN_WRONG_SHARE, MIN_AREA_RATIO, MIN_VOLUME } = CONSTANTS.orientation;
 
@@ -16,7 +17,7 @@ export function estimateFlips(classes, shape, spacing) {
 }
 
 function isFrontBackReversed(classes, [, A, S], spacing, centerline, voxel) {
-  const canal = indicesWhere(classes, (c) => c === CANAL);
+  const canal = voxelsOf(classes, CANAL);
   if (canal.length * voxel < MIN_VOLUME) return false;
   const heights = centerline.points.map((p) => p[2]);
   const anteriors = centerline.points.map((p) => p[1]);
@@ -26,7 +27,7 @@ function isFrontBackReversed(classes, [, A, S], spacing, centerline, voxel) {
 }
 
 function isUpsideDown(classes, [, , S], voxel) {
-  const [sacrum, bodies] = [SACRUM, BODY].map((kind) => indicesWhere(classes, (c) => c === kind).map((at) => at % S));
+  const [sacrum, bodies] = [SACRUM, BODY].map((kind) => voxelsOf(classes, kind).map((at) => at % S));
   if (Math.min(sacrum.length, bodies.length) * voxel < MIN_VOLUME) return false;
   const middle = median(bodies);
   if (sacrum.filter((s) => s > middle).length / sacrum.length <= MIN_WRONG_SHARE) return false;

@@ -64,7 +64,7 @@ function applyAlongAxis({ array, shape }, m, axis) {
     for (const { first, weights, columns } of m) {
       const from = (o * columns + first) * inner;
       if (inner === 1) out[to] = dotProduct(weights, array, from);
-      else weights.forEach((weight, n) => addRow(out, to, array, from + n * inner, inner, weight));
+      else for (let n = 0; n < weights.length; n += 4) addFourRows(out, to, array, from, inner, weights, n);
       to += inner;
     }
   }
@@ -77,6 +77,11 @@ function dotProduct(weights, array, from) {
   return total - 0.5;
 }
 
-function addRow(out, to, array, from, count, weight) {
-  for (let n = 0; n < count; n++) out[to + n] += weight * array[from + n];
+/** Add four weighted rows, of which those beyond the last have weight 0. */
+function addFourRows(out, to, array, from, count, weights, n) {
+  const [w0, w1, w2, w3] = [0, 1, 2, 3].map((k) => weights[n + k] ?? 0);
+  const [a, b, c, d] = [0, 1, 2, 3].map((k) => from + Math.min(n + k, weights.length - 1) * count);
+  for (let i = 0; i < count; i++) {
+    out[to + i] += w0 * array[a + i] + w1 * array[b + i] + w2 * array[c + i] + w3 * array[d + i];
+  }
 }

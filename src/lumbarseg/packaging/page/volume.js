@@ -102,3 +102,15 @@ export function flipAxes(array, shape, flips) {
   });
   return out;
 }
+
+const voxelLists = new WeakMap(); // maps are read many times and never changed
+
+/** Return the flat indices of the voxels of a map that have a value, not 0. */
+export function voxelsOf(map, value) {
+  if (!voxelLists.has(map)) {
+    const lists = [];
+    for (let at = 0; at < map.length; at++) if (map[at]) (lists[map[at]] ??= []).push(at);
+    voxelLists.set(map, lists);
+  }
+  return voxelLists.get(map)[value] ?? [];
+}
