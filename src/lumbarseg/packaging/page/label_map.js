@@ -11,14 +11,14 @@ import { forEachVoxel, LumbarsegError } from "./volume.js";
 export function renderLabelMap(classes, instances, names, prepared, flips, outputKinds) {
   const out = new Uint8Array(classes.length);
   const [is, js, ks] = nearestNetworkVoxels(prepared, flips);
+  const [, A, S] = instances.shape;
+  const labelsOfClass = [];
   for (const [kind, numbers, values] of labelTables(instances, names)) {
-    if (!classes.includes(kind)) continue;
-    const labels = dilateLabels(numbers.map((n) => values[n]), instances.shape);
-    const [, A, S] = instances.shape;
-    forEachVoxel([is.length, js.length, ks.length], (at, i, j, k) => {
-      if (classes[at] === kind) out[at] = labels[(is[i] * A + js[j]) * S + ks[k]];
-    });
+    if (classes.includes(kind)) labelsOfClass[kind] = dilateLabels(numbers.map((n) => values[n]), instances.shape);
   }
+  forEachVoxel([is.length, js.length, ks.length], (at, i, j, k) => {
+    if (classes[at]) out[at] = labelsOfClass[classes[at]][(is[i] * A + js[j]) * S + ks[k]];
+  });
   const keep = Uint8Array.from({ length: 256 });
   for (const s of STRUCTURES) keep[s.label] = outputKinds.includes(s.kind) ? s.label : 0;
   return toSourceOrder(out.map((label) => keep[label]), prepared);

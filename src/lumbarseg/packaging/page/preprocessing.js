@@ -82,7 +82,7 @@ function gaussianMatrix(size, sigma, positions) {
   return matrix(centers.length, size, (r) =>
     Float64Array.from({ length: size }, (_, c) => {
       const value = Math.exp(-0.5 * ((centers[r] - c) / sigma) ** 2);
-      return value < 1e-9 ? 0 : value;
+      return value < 1e-6 ? 0 : value;
     }),
   );
 }
