@@ -93,6 +93,7 @@ function contrastOf(texts, { EchoTime: echo = 0, RepetitionTime: repetition = 0 
     const contrast = Object.keys(CONTRASTS).find((name) => new RegExp(CONTRASTS[name]).test(text));
     if (contrast) return contrast;
   }
-  if (echo >= 0.06 && repetition >= 1.5) return "T2";
-  return echo > 0 && echo <= 0.03 && repetition > 0 && repetition <= 1.2 ? "T1" : "other";
+  const [t2, t1] = Object.keys(CONTRAST_RANK);
+  if (echo >= 0.06 && repetition >= 1.5) return t2;
+  return echo > 0 && echo <= 0.03 && repetition > 0 && repetition <= 1.2 ? t1 : "other";
 }
