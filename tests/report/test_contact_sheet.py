@@ -50,9 +50,9 @@ def test_structures_without_a_name_are_outlined_only(volumes: tuple[Volume, Volu
     bodies = np.isin(labels.array, [s.label for s in STRUCTURES if s.kind is Kind.BODY])
     picture = decode(contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [body]))
     assert count_pixels(picture, body.colour) > 200
-    named = replace(structure_by_name("L3"), label=1, name="L3")
+    l3 = replace(structure_by_name("L3"), label=1, name="L3")
     with_name = decode(
-        contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [named])
+        contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [l3])
     )
     assert count_pixels(with_name, body.colour) > count_pixels(picture, body.colour)
 
