@@ -17,8 +17,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from benchmarks.training_sets import UNDECIDED
 
+from benchmarks.training_sets import UNDECIDED
 from lumbarseg.anatomy import CLASSES, Kind, kinds_from_names
 from lumbarseg.components import connected_components
 from lumbarseg.inference import Model, predict

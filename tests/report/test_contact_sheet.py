@@ -51,9 +51,7 @@ def test_structures_without_a_name_are_outlined_only(volumes: tuple[Volume, Volu
     picture = decode(contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [body]))
     assert count_pixels(picture, body.colour) > 200
     l3 = replace(structure_by_name("L3"), label=1, name="L3")
-    with_name = decode(
-        contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [l3])
-    )
+    with_name = decode(contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [l3]))
     assert count_pixels(with_name, body.colour) > count_pixels(picture, body.colour)
 
 
