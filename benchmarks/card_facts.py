@@ -17,8 +17,8 @@ DATA = [
     "SPIDER: central T2 SPACE slabs of 31 exams, 31 single T2 slices, 22 single T1 and T2 slices from the midline to "
     "the facet joints, and 364 unlabelled middle slices (van der Graaf et al., Lumbar spine segmentation in MR images: "
     "a dataset and a public benchmark, Sci Data 11:264, 2024; Zenodo 10159290)",
-    "Sudirman et al., Lumbar Spine MRI Dataset (Mendeley Data k57fr854j2, 2019): T1 middle slices of 167 patients, with "
-    "polygons of L1 to S1 of the composite dataset k3b363f3vz",
+    "Sudirman et al., Lumbar Spine MRI Dataset (Mendeley Data k57fr854j2, 2019): T1 middle slices of 167 patients, "
+    "with polygons of L1 to S1 of the composite dataset k3b363f3vz",
     "a leak, corrected: the previous model (5cf6b18355e3), one of the three whose mean this is, had seen one slice of "
     "SPIDER patient 200, who is in the test set spider_space; no later run saw a test patient",
 ]

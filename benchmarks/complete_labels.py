@@ -2,9 +2,9 @@
 
 DATA holds folders of NAME_image and NAME_labels with a labels.json (benchmarks.training_sets); images without labels
 count as open everywhere. A voxel whose label allows several structures gets the one on which the teachers agree: their
-mean probability, over flipped slices too, is at least 0.75, and interpolation does not change the class. Small components
-and all other voxels stay open. The first teacher, the model of before, decides half; for the sacrum, which it seldom
-sees, the others must agree instead. OUT is for `lumbarseg import folder`.
+mean probability, over flipped slices too, is at least 0.75, and interpolation does not change the class. Small
+components and all other voxels stay open. The first teacher, the model of before, decides half; for the sacrum, which it
+seldom sees, the others must agree instead. OUT is for `lumbarseg import folder`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from benchmarks.training_sets import UNDECIDED
 from lumbarseg.anatomy import CLASSES, Kind, kinds_from_names
 from lumbarseg.components import connected_components
 from lumbarseg.inference import Model, predict
-from lumbarseg.io import read_image
+from lumbarseg.io import read_image, read_labels, write_labels
 from lumbarseg.preprocessing import PreparedImage, classes_on_source_grid, labels_on_source_grid, preprocess
-from lumbarseg.volume import Array
+from lumbarseg.volume import Array, Volume
 
 _MIN_PROBABILITY, _MIN_SACRUM_PROBABILITY = 0.75, 0.8
 _MIN_AREA = 40.0  # mm2 of a component in one slice
@@ -83,13 +82,13 @@ def complete_folder(source: Path, target: Path, teachers: Sequence[Model]) -> No
     (target / "labels.json").write_text(json.dumps(table, indent=1))
     for path in sorted(source.glob("*_image.nii.gz")):
         label_file = path.with_name(path.name.replace("_image.", "_labels."))
-        header = nib.load(label_file if label_file.exists() else path)
-        labels = np.full(header.shape, UNDECIDED, np.uint8)
+        volume = read_image(path)
+        labels = np.full(volume.array.shape, UNDECIDED, np.uint8)
         if label_file.exists():
-            labels = np.asarray(header.dataobj).astype(np.uint8)
-        image = preprocess(read_image(path), teachers[0].card.spec)
+            labels = read_labels(label_file).array
+        image = preprocess(volume, teachers[0].card.spec)
         completed = complete(labels, table, mean_probabilities(teachers, image), image)
-        nib.save(nib.Nifti1Image(completed, header.affine), target / label_file.name)
+        write_labels(Volume(completed, volume.affine), target / label_file.name, ())
         shutil.copy(path, target / path.name)
 
 

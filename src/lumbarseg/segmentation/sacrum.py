@@ -58,8 +58,8 @@ def find_sacral_signs(bodies: Array, discs: Array, sacrum: Array, spacing: Array
 
 
 def is_first_sacral_body(signs: tuple[str, ...]) -> bool:
-    """Return whether signs say that body 1 is S1: no complete disc below it, and two more."""
-    return NO_COMPLETE_DISC in signs and len(signs) > 2
+    """Return whether signs say that body 1 is S1: no complete disc below it, and a steep lean or three of the others."""
+    return NO_COMPLETE_DISC in signs and ({LEANS, STEEP} <= set(signs) or len(signs) > 3)
 
 
 def describe_doubt(signs: tuple[str, ...]) -> str:

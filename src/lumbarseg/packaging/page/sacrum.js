@@ -30,7 +30,8 @@ export function findSacralSigns(bodies, discs, sacrum, shape, spacing) {
 
 /** Return whether signs say that body 1 is S1. */
 export function isSacral(signs) {
-  return signs.includes(NO_COMPLETE_DISC) && signs.length > 2;
+  const isSteep = signs.includes(LEANS) && signs.includes(STEEP);
+  return signs.includes(NO_COMPLETE_DISC) && (isSteep || signs.length > 3);
 }
 
 /** Return in words why body 1 may be S1; "" where too few signs say so. */
