@@ -60,6 +60,10 @@ class Share:
         """Seconds that pass for each second in the network."""
         return self.total / self.network if self.network else float("inf")
 
+    def to_dict(self) -> dict[str, str | float]:
+        """Return plain values for JSON."""
+        return {"use": self.use, "total": self.total, "network": self.network, "ratio": self.ratio}
+
 
 def measure_command(image: Path, folder: Path) -> Share:
     """Measure the command, from its start until its files are written."""
@@ -120,13 +124,15 @@ def main() -> None:
         fractions = measure(Path(folder))
     facts = machine.machine_facts()
     if args.json:
-        rows = [{"use": s.use, "total": s.total, "network": s.network, "ratio": s.ratio} for s in fractions]
-        print(json.dumps({"machine": facts, "uses": rows}, indent=1))
+        print(json.dumps({"machine": facts, "uses": [fraction.to_dict() for fraction in fractions]}, indent=1))
         return
-    print(f"{machine.describe_machine(facts)}; {facts['instruction_sets']}\n")
-    print("| use | s | s in the network | ratio |\n|---|--:|--:|--:|")
-    for s in fractions:
-        print(f"| {s.use} | {s.total:.2f} | {s.network:.2f} | {s.ratio:.1f} |")
+    print(f"{machine.describe_machine(facts)}; {facts['instruction_sets']}\n\n{table(fractions)}")
+
+
+def table(fractions: list[Share]) -> str:
+    """Format the uses as a Markdown table."""
+    rows = [f"| {s.use} | {s.total:.2f} | {s.network:.2f} | {s.ratio:.1f} |" for s in fractions]
+    return "\n".join(["| use | s | s in the network | ratio |", "|---|--:|--:|--:|", *rows])
 
 
 if __name__ == "__main__":

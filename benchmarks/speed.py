@@ -2,7 +2,8 @@
 
 The exam is a phantom on the grid of routine exams: 16 slices of 448 x 448 pixels of 0.6 mm. Each value is a complete
 process, from its start until its files are written: the median of five after one warm-up. Peak memory is that which the
-system reports. Writes benchmarks/results/speed.json.
+system reports. Beside it stand the seconds inside the network, for the command, a program, a batch and a click. Writes
+benchmarks/results/speed.json.
 """
 
 from __future__ import annotations
@@ -165,11 +166,16 @@ def main() -> None:
     parser.add_argument("--program", type=Path, default=program, help="the installed lumbarseg command")
     parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
     args = parser.parse_args()
+    from benchmarks import network_share  # which imports this module
+
     with tempfile.TemporaryDirectory() as folder:
         result = measure(args.program, Path(folder))
+        fractions = network_share.measure(Path(folder))
+    result["uses"] = [fraction.to_dict() for fraction in fractions]
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{machine.describe_machine(result['machine'])}\n\n{table(result['targets'])}\n\nstages of one run, s:")
+    print(f"\n{machine.describe_machine(result['machine'])}; {result['machine']['instruction_sets']}\n")
+    print(f"{table(result['targets'])}\n\n{network_share.table(fractions)}\n\nstages of one run, s:")
     for name, seconds in result["stages"].items():
         print(f"  {name:12s} {seconds:.3f}")
     print(f"\nwritten to {args.o}")
