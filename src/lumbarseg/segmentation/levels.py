@@ -24,14 +24,14 @@ from .sacrum import SIGN_COUNT, describe_doubt, disc_contact_share, find_sacral_
 
 MIN_CERTAIN_CONFIDENCE = 0.75
 """Below this a name is marked uncertain: no count from a sacrum was wrong above 0.7 (benchmarks.level_names)."""
-SACRUM_ANCHOR = "the sacrum, assuming five lumbar vertebrae"
+SACRUM_ANCHOR = "sacrum, assuming five lumbar vertebrae"
 """Nothing that the network segments shows where the ribs are, so no count of lumbar vertebrae can be verified."""
 _MIN_FIELD_BELOW = 25.0  # mm below a body in which a further one would be seen
 _MIDLINE = 14.0  # mm to either side, where the sacrum has no wings
 _MIN_SACRUM_LENGTH = 8.0  # mm in view
 _MAX_GAP = 30.0  # mm from the lowest body to the sacrum
 _MAX_GAP_BELOW_DISC = 40.0  # mm, below a complete disc: room for an S1 that was not segmented, not for L5 and its disc
-_MIN_COMPLETE_CONTACT = 0.7  # share of the lower endplate on a disc that is complete; no S1 had 0.6
+_MIN_COMPLETE_CONTACT = 0.6  # share of the lower endplate on a disc that is complete: S1 taken for L5 had at most 0.52
 _CONTRADICTED_CONFIDENCE = 0.5  # of names from the user that a clearly visible sacrum contradicts
 _MAX_PIN_DISTANCE = 30.0  # mm from a pin to its vertebra
 
