@@ -15,7 +15,7 @@ from lumbarseg.segmentation.sacrum import (
     SMALL,
     STEEP,
     TAPERS,
-    describe_doubt,
+    describe_s1_signs,
     disc_contact_share,
     find_sacral_signs,
     is_first_sacral_body,
@@ -74,7 +74,7 @@ def test_a_disc_under_part_of_a_body_is_that_part_of_its_underside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signs", "is_sacral", "doubt"),
+    ("signs", "is_sacral", "s1_reason"),
     [
         ((), False, ""),
         ((LEANS,), False, ""),
@@ -85,9 +85,9 @@ def test_a_disc_under_part_of_a_body_is_that_part_of_its_underside() -> None:
         ((LEANS, STEEP, NO_COMPLETE_DISC), True, "the lowest body may be S1: leans forward, steeper than L5, no"),
     ],
 )
-def test_signs_that_agree_decide_and_others_are_named(signs: tuple[str, ...], is_sacral: bool, doubt: str) -> None:
+def test_signs_that_agree_decide_and_others_are_named(signs: tuple[str, ...], is_sacral: bool, s1_reason: str) -> None:
     assert is_first_sacral_body(signs) == is_sacral
-    assert describe_doubt(signs).startswith(doubt) and bool(describe_doubt(signs)) == bool(doubt)
+    assert describe_s1_signs(signs).startswith(s1_reason) and bool(describe_s1_signs(signs)) == bool(s1_reason)
 
 
 def test_a_small_steep_body_that_narrows_downward_shows_every_sign_of_s1() -> None:

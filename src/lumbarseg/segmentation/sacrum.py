@@ -58,11 +58,11 @@ def find_sacral_signs(bodies: Array, discs: Array, sacrum: Array, spacing: Array
 
 
 def is_first_sacral_body(signs: tuple[str, ...]) -> bool:
-    """Return whether signs say that body 1 is S1: no complete disc below it, and a steep lean or three of the others."""
+    """Return whether body 1 is S1: it has no complete disc below, and leans steeply or shows three other signs."""
     return NO_COMPLETE_DISC in signs and ({LEANS, STEEP} <= set(signs) or len(signs) > 3)
 
 
-def describe_doubt(signs: tuple[str, ...]) -> str:
+def describe_s1_signs(signs: tuple[str, ...]) -> str:
     """Return in words why body 1 may be S1 and not a lumbar body; "" where a complete disc and too few signs say no."""
     others = [sign for sign in signs if sign != NO_COMPLETE_DISC]
     if len(others) < len(signs):

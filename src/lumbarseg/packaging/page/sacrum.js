@@ -35,7 +35,7 @@ export function isSacral(signs) {
 }
 
 /** Return in words why body 1 may be S1; "" where too few signs say so. */
-export function describeDoubt(signs) {
+export function describeS1Signs(signs) {
   const others = signs.filter((sign) => sign !== NO_COMPLETE_DISC);
   if (others.length < signs.length) return `the lowest body may be S1: ${signs.join(", ")}`;
   if (!others.includes(LEANS) || !(others.includes(SMALL) || others.includes(STEEP))) return "";
