@@ -3,8 +3,8 @@
 DATA holds folders of NAME_image and NAME_labels with a labels.json (benchmarks.training_sets); images without labels
 count as open everywhere. A voxel whose label allows several structures gets the one on which the teachers agree: their
 mean probability, over flipped slices too, is at least 0.75, and interpolation does not change the class. Small
-components and all other voxels stay open. The first teacher, the model of before, decides half; for the sacrum, which it
-seldom sees, the others must agree instead. OUT is for `lumbarseg import folder`.
+components and all other voxels stay open. The first teacher, the model of before, decides half; for the sacrum, which
+it seldom sees, the others must agree instead. OUT is for `lumbarseg import folder`.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def complete(labels: Array, table: dict[int, list[str]], probabilities: Array, i
         allowed = np.full_like(probabilities, 1e-9)
         allowed[classes] = probabilities[classes]
         allowed /= allowed.sum(axis=0)
-        chosen = classes_on_source_grid(allowed, image)
+        most_probable = classes_on_source_grid(allowed, image)
         nearest = labels_on_source_grid(allowed.argmax(axis=0).astype(np.uint8), image)
         is_sure = labels_on_source_grid(allowed.max(axis=0), image) >= _MIN_PROBABILITY
         for number in classes:
-            mask = (labels == value) & (chosen == number) & (nearest == number) & is_sure
+            mask = (labels == value) & (most_probable == number) & (nearest == number) & is_sure
             out[_without_specks(mask, image) if number else mask] = _FIRST_VALUE + number
     return out
 

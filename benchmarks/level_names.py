@@ -1,8 +1,8 @@
 """How far level names can be trusted: python -m benchmarks.level_names [--real DIR] [-n 150].
 
 Compares the names of segmented exams with known names: phantoms with five lumbar vertebrae, with four and with six,
-those with ribs in view as a group of their own; all real exams whose references name levels; and crops of these to three
-vertebrae each, without a sacrum to count from.
+those with ribs in view as a group of their own; all real exams whose references name levels; and crops of these to
+three vertebrae each, without a sacrum to count from.
 Prints, per range of confidence, how many exams and vertebrae have the right name, and every wrong name that is not
 marked uncertain; writes benchmarks/results/names.json. The limit of confidence below which names are marked was chosen
 from the table of phantoms.

@@ -21,13 +21,15 @@ _LABELS = re.compile(r"(?:.*_)?(?:labels?|truth|reference|prediction)")
 
 CONTRASTS = {"T1", "T2"}  # weightings of MRI far more often than vertebrae
 ALLOWED = {
+    "datasets/label_proposal.py": {"L5", "S1"},  # where counting begins
     "datasets/label_names.py": {"S1"},  # people write it for the sacrum, or for a vertebra
     "datasets/schemes.py": {"S1"},  # the level below the lowest disc, which has no label of its own
     "datasets/validation/level_order.py": {"L6"},  # most spines have none, and lack nothing
     "measurement/measure.py": {"L1"},  # lordosis is by definition the angle from L1 to S1
     "phantom/ground_truth.py": {"L1"},  # the same
     "phantom/shape_sources.py": {"T10"},  # the highest vertebra that lumbar exams show
-    "phantom/spine.py": {"S1"},  # the spine is built up from the first sacral segment, which has no label of its own
+    # the spine is built up from the first sacral segment, which has no label of its own; measured arches by level
+    "phantom/spine.py": {"S1", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6"},
     "segmentation/discs_only.py": {"L5-S1"},  # where counting begins when only discs are segmented
     "segmentation/levels.py": {"L5", "L6", "S1"},  # where counting begins, its one exception, and the disc below
     "training/partial_annotations.py": {"L6"},  # most spines have none
