@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from lumbarseg.anatomy import CLASSES, Kind
+from lumbarseg.components import connected_components
 from lumbarseg.volume import Array
 
 BODY, DISC, CANAL, SACRUM, ARCH = (CLASSES.index(k) for k in (Kind.BODY, Kind.DISC, Kind.CANAL, Kind.SACRUM, Kind.ARCH))
@@ -118,9 +119,8 @@ def _row_centers(mask: Array, spacing: Array) -> Array | None:
     if not count.any():
         return None
     filled = count > 0.15 * np.percentile(count[count > 0], 80)
-    sections, _ = ndimage.label(
-        ndimage.binary_dilation(filled, np.ones(3), iterations=round(_MAX_GAP / 2 / spacing[2]))
-    )
+    dilated = ndimage.binary_dilation(filled, np.ones(3), iterations=round(_MAX_GAP / 2 / spacing[2]))
+    sections = connected_components(dilated[None, None]).numbers[0, 0]
     longest = np.bincount(sections, count * filled)[1:].argmax() + 1
     rows = np.flatnonzero(filled & (sections == longest))
     if len(rows) * spacing[2] < 25:
