@@ -58,7 +58,7 @@ def render_exam_page(
         f"{_key_numbers_html(report)}{_levels_html(report)}</main>\n</div>\n{_measurements_html(report)}"
         f"{_scores_html(scores)}{_viewer_instructions_html(labels_file)}{_footer_html(report)}"
     )
-    return html.page(f"{title} - lumbarseg", body, html.stylesheet("report"))
+    return html.page(f"{name} - lumbarseg", body, html.stylesheet("report"))
 
 
 def _geometry_line(report: Report) -> str:
