@@ -23,7 +23,7 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
-def drive(page: Path, steps: Sequence[dict[str, Any]], patience: int = 300, **plan: Any) -> dict[str, Any]:
+def drive(page: Path, steps: Sequence[dict[str, Any]], patience: int = 120, **plan: Any) -> dict[str, Any]:
     """Perform steps on a page and return what browser.mjs observed.
 
     patience : seconds for each step

@@ -87,7 +87,7 @@ def test_what_cannot_be_is_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    few = ["--steps", "1", "--batch-size", "2", "--crop-size", "96", "--learning-rate", "0", "--init", "shipped"]
+    few = ["--steps", "1", "--batch-size", "2", "--crop-size", "96", "--learning-rate", "1e-9", "--init", "shipped"]
     assert main(["train", str(model.parent / "data"), "-o", str(tmp_path / "run"), *few]) == 0
     assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "deaf.onnx")]) == 0
     capsys.readouterr()
@@ -99,4 +99,4 @@ def test_what_cannot_be_is_one_line(
     assert "clicks belong to one exam, and 2 are given" in both
     file.write_text('{"clicks": [{"point": [0, 0, 0], "structure": "L3"}]}')
     assert "must state its space" in refused("--clicks", str(file), "--model", str(model))
-    assert not (tmp_path / "out").exists()
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"spine_report.json"}  # the reason

@@ -23,7 +23,8 @@ def label_maps() -> list[Volume]:
     ranges = phantom.RecipeRanges(sequences=("T2",), isotropic_fraction=0.0)
     maps = (phantom.render_phantom(phantom.draw_recipe(np.random.default_rng(s), ranges)).labels for s in range(40))
     needed = [structure_by_name(name).label for name in ("T12", *LEVELS, *DISCS, "sacrum")]
-    complete = (labels for labels in maps if min(np.bincount(labels.array.ravel(), minlength=256)[needed]) > 900)
+    counts = ((labels, np.bincount(labels.array.ravel(), minlength=256)) for labels in maps)
+    complete = (labels for labels, count in counts if min(count[needed]) > 900 and count[needed[-1]] > 12_000)
     return list(islice(complete, 5))
 
 

@@ -95,10 +95,11 @@ def _open_or_create(target: Path, importer: Importer) -> Dataset:
     if not (target / FILE_NAME).exists():
         return create_dataset(target, target.resolve().name or importer.name, importer.label_table)
     dataset = Dataset.open(target)
-    if not dataset.all_cases:  # an import that was refused completely, most often for its label table
-        dataset = replace(dataset, label_table=dict(sorted(importer.label_table.items())), refused={})
+    table = dict(sorted(importer.label_table.items()))
+    if dataset.label_table != table and not dataset.all_cases:  # an import that was refused completely
+        dataset = replace(dataset, label_table=table, refused={})
         save_dataset(dataset)
-    if dataset.label_table != dict(sorted(importer.label_table.items())):
+    if dataset.label_table != table:
         raise DatasetError(f"{target}: a dataset with another label table; choose another folder for {importer.name}")
     writing.remove_partial_files(target)
     return dataset

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.volume import Volume
+from lumbarseg.anatomy import LEVELS, arch_of_level, structure_by_name
+from lumbarseg.components import connected_components, label_boxes
+from lumbarseg.volume import Array, Volume
 
 from . import contrast, ground_truth, scanner, soft_tissue, spine_shapes
 from .canvas import Canvas
@@ -51,6 +53,18 @@ def render_phantom(recipe: Recipe, library: ShapeLibrary | None = None) -> Phant
     water = scanner.average_slices(signal, recipe.scanner) - fat
     image = scanner.simulate_acquisition(water, fat, recipe.scanner, streams[3])
     labels = scanner.majority_labels(canvas.labels, recipe.scanner)
+    _give_specks_to_arches(labels)
     affine = scanner.slice_affine(recipe.scanner)
     image = np.rint(image * 1000).astype(np.int16)  # integers, as scanners store them
     return Phantom(Volume(image, affine), Volume(labels, affine), ground_truth.measure_ground_truth(recipe), recipe)
+
+
+def _give_specks_to_arches(labels: Array) -> None:
+    """Give voxels that the pedicles cut off from a body to its posterior elements, in place."""
+    boxes = label_boxes(labels)
+    for level in LEVELS:
+        label = structure_by_name(level).label
+        if label in boxes:
+            part = labels[boxes[label]]
+            components = connected_components(part == label)
+            part[(components.numbers > 0) & (components.numbers != components.sizes.argmax())] = arch_of_level(level).label

@@ -71,6 +71,8 @@ class RunRecorder:
         if validation_due:
             worst = self._validate_and_keep_best()
             last = last or 0 < settings.patience <= state.best_validation.waited or self._is_over()
+        if last and settings.minutes and state.step < settings.steps and self._is_over():
+            state.elapsed_seconds = max(state.elapsed_seconds, 60 * settings.minutes)  # else --resume would go on
         if last or state.step % settings.image_interval == 0:
             images = add_empty_click_channels(batch[0], state.spec.inputs)
             self.log.log_predictions(state.step, state.ema_network(), (images, batch[1]), self.data.codec)

@@ -9,6 +9,7 @@ import numpy as np
 
 from lumbarseg import io
 from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, levels_upward, structure_by_name
+from lumbarseg.components import connected_components
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
 
@@ -24,12 +25,15 @@ _SHIFT = 6.0  # mm by which a mask's header is off
 
 
 def is_usable(exam: SyntheticExam) -> bool:
-    """Return whether T11 to L5 are completely in view and there is no L6."""
+    """Return whether T11 to L5 are completely in view, each in one piece and apart, and there is no L6."""
     array = reorient(exam.labels, "RAS").array
     present = set(np.flatnonzero(np.bincount(array.ravel())).tolist())
     expected, sixth = {structure_by_name(level).label for level in _BODIES}, structure_by_name(LEVELS[-1]).label
     ends = set(np.unique(array[..., [0, -1]]).tolist())
-    return expected <= present and not expected & ends and sixth not in present
+    if not expected <= present or expected & ends or sixth in present:
+        return False
+    together = connected_components(np.isin(array, sorted(expected)), "corners").count
+    return together == len(expected) == sum(connected_components(array == label).count for label in expected)
 
 
 def case_name(number: int) -> str:

@@ -112,6 +112,8 @@ function placeNames() {
 
 /** Return the planes with the names as a data URL. */
 export function pictureOfPlanes() {
+  const { view } = document.getElementById("views").dataset;
+  if (view === "3-D") setView("all"); // a hidden canvas has no size
   viewers.planes.drawScene();
   const source = document.getElementById("planes");
   const canvas = Object.assign(document.createElement("canvas"), { width: source.width, height: source.height });
@@ -119,6 +121,7 @@ export function pictureOfPlanes() {
   context.drawImage(source, 0, 0);
   Object.assign(context, { font: `${source.width / 70}px sans-serif`, fillStyle: "#fff", textAlign: "center" });
   for (const { name, x, y } of namePlaces()) context.fillText(name, x, y);
+  if (view === "3-D") setView(view);
   return canvas.toDataURL("image/png");
 }
 
