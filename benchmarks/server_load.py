@@ -1,14 +1,16 @@
-"""The annotation server under load: python -m benchmarks.server_load [--env DIR] [--clients 8] [--requests 25].
+"""The annotation server, alone and under load: python -m benchmarks.server_load [--env DIR] [--clients 8].
 
-Clients in processes of their own segment the same few exams and click in them, as annotators do; one is killed in the
-middle. Prints lost requests, latency (p50, p95) of automatic segmentations and of clicks, and the server's memory
-before, during and after; writes benchmarks/results/server_load.json.
+First one annotator clicks in exams of 16 and of 39 slices, on a server with nothing else to do. Then clients in
+processes of their own segment the same few exams and click in them, as annotators do; one is killed in the middle.
+Prints seconds and processor seconds of a click, lost requests, latency (p50, p95) of automatic segmentations and of
+clicks, and the server's memory before, during and after; writes benchmarks/results/server_load.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.injected_errors import post
+from benchmarks.injected_errors import cpu_seconds, post
+from benchmarks.speed import routine_phantom
 from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.io import write_image
 from lumbarseg.server import environment
@@ -28,6 +31,8 @@ from lumbarseg.server.launcher import ServerOptions, running_server
 
 RESULTS = Path(__file__).resolve().parent / "results" / "server_load.json"
 SEEDS = (30, 193)
+SLICES = (16, 39)  # of the exams in which one annotator clicks
+_CLICKS = 12
 CLICKS_PER_EXAM = 4  # an annotator segments an exam, then clicks
 
 
@@ -51,6 +56,19 @@ def run_client(url: str, number: int, requests: int) -> None:
             status = 0
         row = {"client": number, "click": bool(clicks), "status": status, "seconds": time.perf_counter() - start}
         print(json.dumps(row), flush=True)
+
+
+def measure_clicks(url: str, pid: int, slices: int) -> dict[str, Any]:
+    """Click in one exam, in another slice each time; return seconds, and processor seconds of the server."""
+    exam, clicks, rows = f"routine{slices}", [], []
+    post(f"{url}/infer/lumbar_deepedit?image={exam}", {})
+    for number in range(_CLICKS):
+        clicks.append([slices // 2 - 2 + number % 5, 200 + 6 * number, 224])
+        work = cpu_seconds(pid)
+        seconds, _ = post(f"{url}/infer/lumbar_deepedit?image={exam}", {"canal": clicks})
+        rows.append((seconds, cpu_seconds(pid) - work))
+    median, work = (round(float(value), 2) for value in np.median(rows, axis=0))
+    return {"slices": slices, "median": median, "slowest": round(max(rows)[0], 2), "processor_seconds": work}
 
 
 def memory_mb(pid: int) -> float:
@@ -106,7 +124,7 @@ def main() -> None:
     parser.add_argument("--env", type=Path, default=environment.default_folder(), help="MONAI Label's environment")
     parser.add_argument("--clients", type=int, default=8, help="of which one is killed (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=25, help="of each client (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="repetitions, to see whether memory grows (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="repetitions; 0: one client only (%(default)s)")
     parser.add_argument("--client", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -120,14 +138,18 @@ def main() -> None:
         studies.mkdir()
         for seed in SEEDS:
             write_image(synthetic_exam(seed).image, studies / f"exam{seed}.nii.gz")
+        for slices in SLICES:
+            write_image(routine_phantom(7, slices=slices).image, studies / f"routine{slices}.nii.gz")
         with running_server(ServerOptions(str(studies), Path(home) / "app", port=0), python, folder) as server:
             url = f"http://127.0.0.1:{server.wait_until_ready().port}"
+            load = os.getloadavg()[0]
+            single = [measure_clicks(url, server.process.pid, slices) for slices in SLICES]
             for seed in SEEDS:
                 post(f"{url}/infer/lumbar_spine?image=exam{seed}", {})
             rounds = [run_load(url, server.process.pid, args.clients, args.requests) for _ in range(args.rounds)]
-    result = {"machine": machine.machine_facts(), "rounds": rounds}
-    print(machine.describe_machine(result["machine"]))
-    for row in rounds:
+    result = {"machine": machine.machine_facts(), "load": round(load, 1), "single": single, "rounds": rounds}
+    print(machine.describe_machine(result["machine"]), f"load before {load:.1f}")
+    for row in (*single, *rounds):
         print(json.dumps(row))
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -56,13 +56,17 @@ def routine_exam(seed: int = 7) -> Volume:
     return routine_phantom(seed).image
 
 
-def routine_phantom(seed: int, pixel: float = PIXEL) -> Phantom:
-    """Return a T2 phantom on such a grid with pixels of `pixel` mm, L1 to the sacrum in view, and its labels."""
+def routine_phantom(seed: int, pixel: float = PIXEL, slices: int = SHAPE[0]) -> Phantom:
+    """Return a T2 phantom on such a grid with pixels of `pixel` mm, L1 to the sacrum in view, and its labels.
+
+    slices: how many cover the width of the exam; more of them are thinner.
+    """
     recipe = draw_recipe(np.random.default_rng(seed), RecipeRanges(sequences=("T2",), lumbar_counts=(5,)))
     scanner = recipe.scanner
-    slices, rows, columns = SHAPE
+    _, rows, columns = SHAPE
+    thickness, gap = (mm * SHAPE[0] / slices for mm in (THICKNESS, GAP))
     x, y, _ = scanner.corner
-    wide = (scanner.slices - 1) * (scanner.thickness + scanner.gap) - (slices - 1) * (THICKNESS + GAP)
+    wide = (scanner.slices - 1) * (scanner.thickness + scanner.gap) - (slices - 1) * (thickness + gap)
     corner = (
         x + wide / 2,
         y + (scanner.rows * scanner.pixel - rows * pixel) / 2,
@@ -71,8 +75,8 @@ def routine_phantom(seed: int, pixel: float = PIXEL) -> Phantom:
     usual = replace(
         scanner,
         slices=slices,
-        thickness=THICKNESS,
-        gap=GAP,
+        thickness=thickness,
+        gap=gap,
         samples=3,
         pixel=pixel,
         rows=rows,

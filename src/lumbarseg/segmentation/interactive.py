@@ -110,10 +110,13 @@ def _refined_segmentation(
     base = segmentation.labels.array
     if new_names:
         base = rename_levels(base, state.instances, state.assignment.names, new_names)
-    labels = render_label_map(state.exam_classes, instances, assignment.names, prediction)
-    labels = keep_kinds(labels, model.card.output_kinds)
-    changed = changes_near_clicks(base != labels, click_positions(clicks, source), np.array(source.spacing))
-    labels = np.where(changed, labels, base)
+    positions, spacing = click_positions(clicks, source), np.array(source.spacing)
+    box = _box_around_clicks(base.shape, positions, spacing)
+    rendered = render_label_map(state.exam_classes, instances, assignment.names, prediction, box)
+    rendered = keep_kinds(rendered, model.card.output_kinds)
+    changed = changes_near_clicks(base[box] != rendered, positions - [side.start for side in box], spacing)
+    labels = base.copy()
+    np.copyto(labels[box], rendered, where=changed)
     check_level_order(labels)
     labels, notes = apply_click_overrides(labels, base, clicks, source)
     return Segmentation(
@@ -180,11 +183,12 @@ def changes_near_clicks(changes: Array, positions: Array, spacing: Array) -> Arr
     return out
 
 
-def _box_around_clicks(shape: tuple[int, ...], positions: Array, spacing: Array) -> tuple[slice, ...]:
+def _box_around_clicks(shape: tuple[int, ...], positions: Array, spacing: Array) -> tuple[slice, slice, slice]:
     """Return the box that holds everything within `CHANGE_RADIUS` of clicks."""
     low = np.maximum(0, np.floor(positions.min(axis=0) - CHANGE_RADIUS / spacing)).astype(int)
     high = np.minimum(shape, np.ceil(positions.max(axis=0) + CHANGE_RADIUS / spacing) + 1).astype(int)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    first, second, third = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return first, second, third
 
 
 def _merged_state(

@@ -35,7 +35,11 @@ def classes_on_exam_grid(prediction: Prediction, changed: Array | None = None, p
 
 
 def render_label_map(
-    exam_classes: Array, instances: Instances, names: tuple[str, ...], prediction: Prediction
+    exam_classes: Array,
+    instances: Instances,
+    names: tuple[str, ...],
+    prediction: Prediction,
+    box: tuple[slice, slice, slice] | None = None,
 ) -> Array:
     """Return the label map of an exam: each voxel gets the label of the nearest instance of its class.
 
@@ -45,17 +49,21 @@ def render_label_map(
     instances : on the network grid
     names : of the bodies, the lowest first
     prediction : whose grid and flips count
+    box : the part of the exam to return; None for all of it
 
     Returns
     -------
-    (I, J, K) uint8 labels
+    (I, J, K) uint8 labels, or those of the box
     """
+    box = box or (slice(0, None), slice(0, None), slice(0, None))
     classes = np.zeros((len(anatomy.CLASSES), *prediction.prepared.grid.shape), np.uint8)
     for channel, numbers, labels in _label_tables(instances, names):
         classes[channel] = flip_axes(_dilate_labels(labels[numbers]), prediction.flips)
+    exam_classes = exam_classes[box]
     out = np.zeros(exam_classes.shape, np.uint8)
     inside = np.nonzero(exam_classes)
-    out[inside] = classes[(exam_classes[inside], *nearest_network_voxels(inside, prediction.prepared))]
+    voxels = tuple(index + side.start for index, side in zip(inside, box, strict=True))
+    out[inside] = classes[(exam_classes[inside], *nearest_network_voxels(voxels, prediction.prepared))]
     return out
 
 
