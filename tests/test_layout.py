@@ -28,7 +28,7 @@ ROOMS = {
     "measurement": "components anatomy volume resampling",
     "metrics": "components anatomy volume",
     "preprocessing": "fill_values errors anatomy volume resampling",
-    "phantom": "executors errors anatomy volume io datasets",
+    "phantom": "components executors errors anatomy volume io datasets",
     "inference": "cpus errors anatomy volume clicks preprocessing",
     "executors": "cpus errors",
     "datasets": "orientation components errors executors anatomy volume io resampling",

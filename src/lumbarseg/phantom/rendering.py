@@ -67,4 +67,5 @@ def _give_specks_to_arches(labels: Array) -> None:
         if label in boxes:
             part = labels[boxes[label]]
             components = connected_components(part == label)
-            part[(components.numbers > 0) & (components.numbers != components.sizes.argmax())] = arch_of_level(level).label
+            is_speck = (components.numbers > 0) & (components.numbers != components.sizes.argmax())
+            part[is_speck] = arch_of_level(level).label
