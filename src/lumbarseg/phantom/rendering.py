@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import LEVELS, arch_of_level, structure_by_name
+from lumbarseg.anatomy import Kind, labels_of_kind
 from lumbarseg.components import connected_components, label_boxes
 from lumbarseg.volume import Array, Volume
 
@@ -53,19 +53,17 @@ def render_phantom(recipe: Recipe, library: ShapeLibrary | None = None) -> Phant
     water = scanner.average_slices(signal, recipe.scanner) - fat
     image = scanner.simulate_acquisition(water, fat, recipe.scanner, streams[3])
     labels = scanner.majority_labels(canvas.labels, recipe.scanner)
-    _give_specks_to_arches(labels)
+    _remove_specks(labels)
     affine = scanner.slice_affine(recipe.scanner)
     image = np.rint(image * 1000).astype(np.int16)  # integers, as scanners store them
     return Phantom(Volume(image, affine), Volume(labels, affine), ground_truth.measure_ground_truth(recipe), recipe)
 
 
-def _give_specks_to_arches(labels: Array) -> None:
-    """Give voxels that the pedicles cut off from a body to its posterior elements, in place."""
+def _remove_specks(labels: Array) -> None:
+    """Remove, in place, the few voxels that pedicles or the edges of slices cut off from a body."""
     boxes = label_boxes(labels)
-    for level in LEVELS:
-        label = structure_by_name(level).label
+    for label in labels_of_kind(Kind.BODY):
         if label in boxes:
             part = labels[boxes[label]]
             components = connected_components(part == label)
-            is_speck = (components.numbers > 0) & (components.numbers != components.sizes.argmax())
-            part[is_speck] = arch_of_level(level).label
+            part[(components.numbers > 0) & (components.numbers != components.sizes.argmax())] = 0
