@@ -42,7 +42,13 @@ def bundle_modules(entry: str | Path, node_modules: Path, options: Sequence[str]
         aliases = {_TABLES: tables, "dcm2niix": node_modules / _DCM2NIIX, "page": source}
         command = [
             *("node", str(node_modules / "esbuild" / "bin" / "esbuild"), str(path), "--bundle", "--format=iife"),
-            *("--charset=utf8", "--log-level=error", "--external:module", '--define:import.meta.url="file:///"'),
+            *(
+                "--charset=utf8",
+                "--minify-whitespace",
+                "--log-level=error",
+                "--external:module",
+                '--define:import.meta.url="file:///"',
+            ),
             *(f"--alias:{name}={target}" for name, target in aliases.items()),
             *options,
         ]
