@@ -87,7 +87,8 @@ class SegmentedSpine:
         """
         if draw not in DRAW_CHOICES:
             raise LumbarsegError(f"{draw!r} cannot be drawn; choose one of {', '.join(DRAW_CHOICES)}")
-        picture = self._describe(replace(self.options, draw=draw)).picture
+        described = self._described if draw == self.options.draw else self._describe(replace(self.options, draw=draw))
+        picture = described.picture
         if picture is None:
             raise LumbarsegError(f"no picture: {'; '.join(self.warnings)}")
         return Image.open(io.BytesIO(picture))

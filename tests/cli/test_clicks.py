@@ -99,4 +99,4 @@ def test_what_cannot_be_is_one_line(
     assert "clicks belong to one exam, and 2 are given" in both
     file.write_text('{"clicks": [{"point": [0, 0, 0], "structure": "L3"}]}')
     assert "must state its space" in refused("--clicks", str(file), "--model", str(model))
-    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"spine_report.json"}  # the reason
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"spine_report.json"}  # the reason

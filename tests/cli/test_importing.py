@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +79,17 @@ def test_a_proposed_table_imports_what_it_describes(
     assert main(["import", "folder", str(pairs), str(target), "--table", str(tmp_path / "short.json")]) == 3
     assert "holds the values 1, 2, 3, which the label table does not explain" in capsys.readouterr().err
     assert main(["import", "folder", str(pairs), str(target), "--propose", str(table)]) == 0
-    *rows, hint, command = capsys.readouterr().out.splitlines()
+    *rows, s1, hint, command = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == ["0", "1", "2", "3"]
+    assert "if it is S1, call it sacrum" in s1
     assert "guessed from position and size in 12 label maps" in hint
     assert main([*command.split()[1:]]) == 0
     assert len(Dataset.open(target).cases()) == 12
     assert main(["import", "folder", str(pairs), str(target), "--propose", str(table)]) == 1
     assert "exists already" in capsys.readouterr().err
+    patterns = ["--images", "{name}_image.nii.gz", "--labels", "{name}_labels.nii.gz"]
+    other, folder = tmp_path / "other labels.json", str(tmp_path / "ours")
+    assert main(["import", "folder", str(pairs), folder, "--propose", str(other), *patterns, "--json"]) == 0
+    proposal = json.loads(capsys.readouterr().out)
+    assert proposal["table"] == json.loads(other.read_text())
+    assert main(shlex.split(proposal["next"])[1:]) == 0

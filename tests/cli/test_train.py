@@ -68,6 +68,24 @@ def test_cross_validation_trains_each_fold_once(data: Path, tmp_path: Path, caps
     assert "training exams" not in capsys.readouterr().err
     assert main([*run, "--fold", "1/2"]) == 2
     assert "neither --fold nor --resume" in capsys.readouterr().err
+    assert main([*run[: -len(SMALL)], *SMALL[2:], "--steps", "2"]) == 0  # a longer training resumes each fold
+    steps = [json.loads((tmp_path / "run" / f"fold-{k}" / "result.json").read_text())["last"]["step"] for k in (1, 2)]
+    assert steps == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [(["--cross-validate", "3"], "number of folds"), (["--seed", "9"], "seed")]
+)
+def test_cross_validation_with_other_options_needs_another_folder(
+    options: list[str], name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["train", str(data), "-o", str(tmp_path / "run"), "--init", "none", "--cross-validate", "2", *SMALL]
+    assert main(run) == 0
+    before = (tmp_path / "run" / "cross-validation.json").read_bytes()
+    capsys.readouterr()
+    assert main([*run, *options]) == 1
+    assert f"its folds were trained with another {name}; choose another folder" in capsys.readouterr().err
+    assert (tmp_path / "run" / "cross-validation.json").read_bytes() == before
 
 
 def test_export_of_an_unfinished_run_is_a_warning(

@@ -49,6 +49,30 @@ def test_one_value_for_all_of_a_kind(label_maps: list[Volume]) -> None:
     assert table == {0: ("background", "sacrum", "arch"), 1: ("body",), 2: ("disc",), 3: ("canal",)}
 
 
+def test_posterior_elements_of_their_own_and_with_their_body(label_maps: list[Volume]) -> None:
+    values = {name: number for number, name in enumerate(LEVELS, start=1)} | {"arch": 6, "canal": 7}
+    own = propose_label_table(renumbered(labels, values) for labels in label_maps)
+    assert own == {0: ("background", "disc", "sacrum"), **{v: (name,) for name, v in values.items()}}
+    arches = {f"{name} arch": value for name, value in values.items() if name in LEVELS}
+    together = propose_label_table(
+        Volume(renumbered(labels, values | {"arch": 0}).array + renumbered(labels, arches).array, labels.affine)
+        for labels in label_maps
+    )
+    assert together == {
+        0: ("background", "disc", "sacrum"),
+        **{number: (name, f"{name} arch") for number, name in enumerate(LEVELS, start=1)},
+        7: ("canal",),
+    }
+
+
+def test_no_level_is_named_twice(label_maps: list[Volume]) -> None:
+    values = {name: number for number, name in enumerate(LEVELS, start=1)}
+    some = {name: value for name, value in values.items() if name != "L5"}  # half of the label maps lack L5
+    maps = [renumbered(labels, values if n % 2 else some) for n, labels in enumerate(label_maps)]
+    table = propose_label_table(maps)
+    assert {value: names for value, names in table.items() if value} == {v: (n,) for n, v in values.items()}
+
+
 def test_four_discs_alone(label_maps: list[Volume]) -> None:
     values = {name: number for number, name in enumerate(DISCS[:4], start=1)}
     table = propose_label_table(renumbered(labels, values) for labels in label_maps)

@@ -194,7 +194,7 @@ def test_a_run_ends_at_its_time_limit(settings: TrainingSettings, datasets: list
     short = replace(settings, steps=100_000, minutes=0.01, checkpoint_seconds=60.0)
     last = Checkpoint.load(train(short, datasets, tmp_path / "run"))
     assert 0 < last.step < 100_000
-    assert last.elapsed_seconds >= 0.3  # the validation of the last step belongs to the time limit
+    assert last.elapsed_seconds >= 0.6
     assert Checkpoint.load(train(short, datasets, tmp_path / "run", resume=True)).step == last.step
     final = short.final_learning_rate_fraction
     assert short.learning_rate_at(500, 0.3) == pytest.approx(short.learning_rate * (0.5 + 0.5 * final), rel=0.02)

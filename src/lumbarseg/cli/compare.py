@@ -63,10 +63,12 @@ def read_rows(runs: Sequence[Path]) -> list[ComparisonRow]:
 
 
 def write_page(path: Path, runs: Sequence[Path]) -> None:
-    """Write the page that compares runs."""
+    """Write the page that compares runs; there are more structures than fit side by side, so each has a row."""
+    scores, *dice = _tables(read_rows(runs))
+    tables = [scores, *([list(row) for row in zip(*table, strict=True)] for table in dice)]
     histories = {run.resolve().name: History.read(run / HISTORY_FILE).rows for run in runs}
     with atomic_write(path) as file:
-        file.write(render_comparison_page(_tables(read_rows(runs)), histories).encode())
+        file.write(render_comparison_page(tables, histories).encode())
 
 
 def format_tables(rows: Sequence[ComparisonRow]) -> list[str]:

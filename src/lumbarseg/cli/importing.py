@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lumbarseg.anatomy import Kind
 from lumbarseg.datasets.importers import get_importer, ivdm3seg, monailabel, myosegmentum, nnunet, paired_files
 from lumbarseg.datasets.importers.importer import Importer
 from lumbarseg.datasets.importing import ImportResult, import_source
@@ -172,10 +174,19 @@ def _propose_label_table(args: argparse.Namespace) -> int:
     with console.progress_bar("label maps", len(files)) as bar:
         table = propose_label_table(_read_each(files, bar))
     write_json(args.propose, label_table_to_json(table))
+    patterns = ["--images", args.images, "--labels", args.labels] if args.images else []
+    command = ["lumbarseg", "import", "folder", args.source, args.target, "--table", args.propose, *patterns]
+    following = shlex.join(map(str, command))
+    if args.json:
+        console.print_json({"table": label_table_to_json(table), "label_maps": len(files), "next": following})
+        return console.EXIT_OK
     for value, names in table.items():
         print(f"{value:5}  {' or '.join(names)}")
-    print(f"{args.propose}: guessed from position and size in {len(files)} label maps; correct it, then:")
-    print(f"lumbarseg import folder {args.source} {args.target} --table {args.propose}")
+    if not any(Kind.SACRUM.value in names for value, names in table.items() if value):
+        print(
+            "Levels are counted from below, the lowest vertebra as L5: if it is S1, call it sacrum and move the others."
+        )
+    print(f"{args.propose}: guessed from position and size in {len(files)} label maps; correct it, then:\n{following}")
     return console.EXIT_OK
 
 

@@ -123,6 +123,7 @@ class _ListPresets(argparse.Action):
 
 def run(args: argparse.Namespace) -> int:
     """Train to the last step."""
+    from lumbarseg.training.checkpoint import CHECKPOINT_FILE
     from lumbarseg.training.distributed import is_main_process
     from lumbarseg.training.run_options import RunOptions, run_training
 
@@ -136,8 +137,10 @@ def run(args: argparse.Namespace) -> int:
             return _cross_validate(run_options, args)
         path = run_training(run_options, update_run_page)
     except KeyboardInterrupt:
-        command = "the same command" if args.cross_validate else "the same command with --resume"
-        console.print_error(f"interrupted; {command} goes on from the last checkpoint in {args.output}")
+        has_checkpoint = not args.cross_validate and (args.output / CHECKPOINT_FILE).exists()
+        command = "the same command with --resume" if has_checkpoint else "the same command"
+        action = "goes on from the last checkpoint" if has_checkpoint or args.cross_validate else "starts again"
+        console.print_error(f"interrupted; {command} {action}")
         return console.EXIT_INTERRUPTED
     if is_main_process():
         print(f"{path}\n{args.output / PAGE_FILE}\nnext: lumbarseg export {args.output} -o {args.output.name}.onnx")

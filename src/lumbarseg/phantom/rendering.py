@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg.anatomy import Kind, labels_of_kind
 from lumbarseg.components import connected_components, label_boxes
 from lumbarseg.volume import Array, Volume
 
@@ -15,6 +14,8 @@ from . import contrast, ground_truth, scanner, soft_tissue, spine_shapes
 from .canvas import Canvas
 from .recipe import Recipe
 from .vertebra_shapes import ShapeLibrary
+
+_MAX_SPECK_SHARE = 0.01  # of the voxels of a structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +61,10 @@ def render_phantom(recipe: Recipe, library: ShapeLibrary | None = None) -> Phant
 
 
 def _remove_specks(labels: Array) -> None:
-    """Remove, in place, the few voxels that pedicles or the edges of slices cut off from a body."""
-    boxes = label_boxes(labels)
-    for label in labels_of_kind(Kind.BODY):
-        if label in boxes:
-            part = labels[boxes[label]]
-            components = connected_components(part == label)
-            part[(components.numbers > 0) & (components.numbers != components.sizes.argmax())] = 0
+    """Remove, in place, the few voxels that pedicles or the edges of slices cut off from a structure."""
+    for label, box in label_boxes(labels).items():
+        part = labels[box]
+        components = connected_components(part == label)
+        is_speck = components.sizes < _MAX_SPECK_SHARE * components.sizes.sum()
+        is_speck[0] = False
+        part[is_speck[components.numbers]] = 0

@@ -25,6 +25,7 @@ from .targets import Targets
 from .torch_predictor import TorchPredictor
 
 _MAX_WORST_CASES = 3
+_MAX_SHOWN_NAMES = 3  # of wrong ones per exam, in one line
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ class ValidationReport:
     @property
     def summary_line(self) -> str:
         """Return the score and the wrong level names as text."""
-        wrong = "".join(f"; {exam}: {', '.join(names)}" for exam, names in self.name_errors.items())
+        wrong = "".join(f"; {exam}: {_shortened(names)}" for exam, names in self.name_errors.items())
         return f"mean Dice of validation exams {self.mean_dice:.4f}{wrong}"
 
     def dataset_means(self, dataset_index: int) -> dict[str, tuple[float, float]]:
@@ -173,6 +174,12 @@ def _score_exam(prediction: Array, exam: ValidationExam, targets: Targets) -> It
     for table in targets.scoring_tables(exam.table):
         if table:
             yield from score_structures(prediction, exam.labels, table)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = [f"{len(names) - _MAX_SHOWN_NAMES} more"] * (len(names) > _MAX_SHOWN_NAMES)
+    return ", ".join([*names[:_MAX_SHOWN_NAMES], *more])
 
 
 def _mean(values: Iterable[float]) -> float:

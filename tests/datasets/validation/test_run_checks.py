@@ -226,7 +226,7 @@ def test_a_contrast_that_the_picture_denies(folder: Path, shown: str, stated: st
 def test_a_contrast_that_fits(folder: Path, shown: str) -> None:
     write_case(folder, "other", *exam(5, shown), {"contrast": shown})
     write_case(folder, "unsaid", *exam(6, shown), {"contrast": "GRE"})
-    assert [fault for fault in faults(folder) if "contrast" in fault] == []
+    assert faults(folder) == []
 
 
 def as_floats(image: Volume) -> Volume:
