@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lumbarseg.anatomy import LUMBAR_LEVELS
+from lumbarseg.batch.result_record import read_report
 from lumbarseg.cli.main import main
 from lumbarseg.io import read_image, read_labels
 
@@ -34,3 +35,11 @@ def test_level_names_match_the_ground_truth(tmp_path: Path, capsys: pytest.Captu
     assert all(scores[level]["dice"] > 0.85 for level in LUMBAR_LEVELS)
     assert all(row["dice"] > 0.7 for row in scores.values())  # what the edge cuts off is not scored
     assert not output["warnings"]
+
+
+def test_the_record_has_the_digests_of_the_files_as_written(tmp_path: Path) -> None:
+    assert main(["demo", "-o", str(tmp_path)]) == 0
+    report = read_report(tmp_path / "demo_report.json")
+    assert report
+    files = {"html": tmp_path / "demo_report.html", "labels": tmp_path / "demo_labels.nii.gz"}
+    assert files.keys() <= report[1].files.keys() and report[1].modified_files(files) == []

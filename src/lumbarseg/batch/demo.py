@@ -13,6 +13,7 @@ import numpy as np
 from lumbarseg.anatomy import STRUCTURES, Kind, structure_by_name
 from lumbarseg.errors import SegmentError
 from lumbarseg.io import atomic_write, read_labels, write_image, write_labels
+from lumbarseg.io.file_access import write_json
 from lumbarseg.metrics.overlap import StructureScore, score_structures
 from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.report.exam_page import render_exam_page
@@ -20,6 +21,7 @@ from lumbarseg.volume import Volume
 
 from .exam_result import ExamResult
 from .options import BatchOptions
+from .result_record import REPORT_KEY, content_digest
 from .runner import BatchRun
 
 _VIEW_MM, _BELOW_L5_MM = 270.0, 90.0  # field of view from foot to head, and its part below the middle of L5
@@ -69,6 +71,8 @@ def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> D
     page = render_exam_page(report, pictures, [score.to_dict() for score in scores], files["labels"].name)
     with atomic_write(files["html"]) as file:
         file.write(page.encode("utf-8", "backslashreplace"))
+    report[REPORT_KEY]["files"]["html"] = content_digest(files["html"])  # else the page would count as edited by the user
+    write_json(files["report"], report)
     return DemoResult(result, scores, cut_off, {"exam": str(exam), "truth": str(truth), **result.files})
 
 
