@@ -39,19 +39,23 @@ def test_a_picture_names_the_vertebrae(volumes: tuple[Volume, Volume]) -> None:
         picture.shape[0] <= contact_sheet.TILE_LAYOUT.max_height
         and picture.shape[1] <= contact_sheet.TILE_LAYOUT.max_width + contact_sheet.TILE_LAYOUT.panel_width
     )
-    lateral_width = contact_sheet.LATERAL_LAYOUT.max_width
-    panel = picture[:, -contact_sheet.TILE_LAYOUT.panel_width - lateral_width :]
-    assert all(count_pixels(panel, structure_by_name(level).colour) > 10 for level in ("L1", "L2", "L3", "L4", "L5"))
+    unnamed = [replace(s, name="") if s.kind is Kind.BODY else s for s in STRUCTURES]
+    without_names = decode(contact_sheet.render_tile_picture(*volumes, unnamed))
+    for level in ("L1", "L2", "L3", "L4", "L5"):
+        colour = structure_by_name(level).colour
+        assert count_pixels(picture, colour) > count_pixels(without_names, colour) + 10
 
 
 def test_structures_without_a_name_are_outlined_only(volumes: tuple[Volume, Volume]) -> None:
     body = replace(structure_by_name("L3"), label=1, name="")
     image, labels = volumes
     bodies = np.isin(labels.array, [s.label for s in STRUCTURES if s.kind is Kind.BODY])
-    picture = decode(contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [body]))
+    disc = structure_by_name("L3-L4")  # its name reserves the panel, though no voxel has it
+    label_map = Volume(bodies.astype(np.uint8), labels.affine)
+    picture = decode(contact_sheet.render_tile_picture(image, label_map, [body, disc]))
     assert count_pixels(picture, body.colour) > 200
     l3 = replace(structure_by_name("L3"), label=1, name="L3")
-    with_name = decode(contact_sheet.render_tile_picture(image, Volume(bodies.astype(np.uint8), labels.affine), [l3]))
+    with_name = decode(contact_sheet.render_tile_picture(image, label_map, [l3, disc]))
     assert count_pixels(with_name, body.colour) > count_pixels(picture, body.colour)
 
 
@@ -64,6 +68,16 @@ def test_an_exam_of_many_slices_has_two_lateral_ones(volumes: tuple[Volume, Volu
     right = picture[:, -contact_sheet.LATERAL_LAYOUT.max_width :]
     assert np.ptp(right) > 100  # an image, where a single slice has the panel of names
     assert single.shape[1] / single.shape[0] < picture.shape[1] / picture.shape[0]
+
+
+def test_an_exam_of_two_slices_has_a_coronal_view(volumes: tuple[Volume, Volume]) -> None:
+    """From side to side each slice is one strip: the second, blank one is dark."""
+    middle = len(volumes[0].array) // 2
+    two = [Volume(volume.array[middle : middle + 2].copy(), np.diag([20.0, 1, 1, 1])) for volume in volumes]
+    two[0].array[1] = two[1].array[1] = 0
+    picture = decode(contact_sheet.render_tile_picture(two[0], two[1], STRUCTURES))
+    right, left = picture[50:-50, -70:-60], picture[50:-50, -10:]  # the patient's right is on the left of the picture
+    assert right.mean() < 5 and left.mean() > 100
 
 
 def test_an_exam_without_labels_is_shown_completely(volumes: tuple[Volume, Volume]) -> None:

@@ -101,7 +101,7 @@ class Dataset:
     @classmethod
     def _from_json(cls, folder: Path, values: dict[str, Any]) -> Dataset:
         is_known = values.get("format") == FORMAT and values.get("version") == VERSION
-        _require(is_known, "format", f"not a {FORMAT} of version {VERSION}; import the data again")
+        _require(is_known, "format", f"not a {FORMAT} of version {VERSION}; import the data into a new folder")
         name, rows, refused = values.get("name"), values.get("cases"), values.get("refused", {})
         _require(isinstance(name, str), "name", "must be text")
         _require(isinstance(rows, list), "cases", "must be a list")
@@ -213,7 +213,7 @@ def verify_checksums(case: Case) -> None:
     """Compare the files with their checksums; DatasetError names a file that changed."""
     for part, path in (("image", case.image), ("labels", case.labels)):
         if case.checksums.get(part) != file_checksum(path):
-            raise DatasetError(f"{path}: changed since it was written (checksum differs); import the case again")
+            raise DatasetError(f"{path}: changed since it was written (checksum differs); import into a new folder")
 
 
 def file_checksum(path: Path) -> str:

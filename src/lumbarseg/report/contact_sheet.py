@@ -10,16 +10,16 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lumbarseg.anatomy import RGB, Structure
-from lumbarseg.volume import Volume
+from lumbarseg.anatomy import RGB, Kind, Structure
+from lumbarseg.volume import Array, Volume
 
 from . import html
 from .picture import BACKGROUND, MUTED_TEXT, TEXT, PictureLayout, draw_names, render_slice, wrap_text
 
-TILE_LAYOUT = PictureLayout(max_height=430, max_width=340, panel_width=72, font_size=14)
-_MIDDLE_LAYOUT = replace(TILE_LAYOUT, max_width=215)  # beside two lateral slices
-LATERAL_LAYOUT = PictureLayout(max_height=212, max_width=119)
-_LATERAL_GAP = 3  # pixels
+TILE_LAYOUT = PictureLayout(max_height=430, max_width=434, panel_width=72, font_size=14)
+LATERAL_LAYOUT = PictureLayout(max_height=212, max_width=112)
+CORONAL_LAYOUT = PictureLayout(max_height=430, max_width=112)
+_VIEW_GAP = 6  # pixels
 _LATERAL_SHARES = (0.15, 0.85)  # of the labelled slices, from right to left
 
 _COLUMNS, _GAP = 4, 22
@@ -56,10 +56,11 @@ class ContactSheet:
 
 
 def render_tile_picture(image: Volume, labels: Volume, structures: Sequence[Structure]) -> bytes:
-    """Return a small JPEG of an exam with outlines of its structures and names beside them, and of two lateral slices.
+    """Return a small JPEG of an exam with outlines of its structures and names beside them.
 
-    The pictures are cropped to the labelled structures with a margin; without labels they show the complete exam. An
-    exam with fewer than three labelled slices has no lateral ones.
+    The middle sagittal slice stands beside two lateral ones, if at least three slices have labels, and a coronal view
+    along the column, if there is more than one slice. The pictures are cropped to the labelled structures with a
+    margin; an exam without labels is shown completely, in its middle slice.
 
     Parameters
     ----------
@@ -67,28 +68,46 @@ def render_tile_picture(image: Volume, labels: Volume, structures: Sequence[Stru
     structures : what the values of `labels` mean; structures with an empty name are outlined only
     """
     box = _labelled_region(labels, [structure.label for structure in structures])
-    image_crop, labels_crop = (Volume(volume.array[box], volume.affine) for volume in (image, labels))
-    labelled = np.flatnonzero(np.isin(labels_crop.array, [s.label for s in structures]).any(axis=(1, 2)))
-    slices = [labelled[round(share * (len(labelled) - 1))] for share in _LATERAL_SHARES] if len(labelled) > 2 else []
-    layout = _MIDDLE_LAYOUT if slices else TILE_LAYOUT
-    base, anchors = render_slice(image_crop, labels_crop, structures, layout)
-    lateral = [_render_one_slice(image_crop, labels_crop, structures, index) for index in slices]
-    height, width = base.shape[:2]
-    height = max(height, sum(picture.height + _LATERAL_GAP for picture in lateral))
-    left = width + layout.panel_width
-    picture = Image.new("RGB", (left + max((p.width for p in lateral), default=0), height), BACKGROUND)
+    image, labels = (Volume(volume.array[box], volume.affine) for volume in (image, labels))
+    labelled = np.flatnonzero(np.isin(labels.array, [s.label for s in structures]).any(axis=(1, 2)))
+    views = _side_views(image, labels, structures, labelled) if len(labels.array) > 1 and labelled.size else []
+    has_names = any(structure.name and structure.kind is not Kind.CANAL for structure in structures)
+    panel = TILE_LAYOUT.panel_width if has_names else 0
+    side_width = max((x + view.width for x, _, view in views), default=0)
+    layout = replace(TILE_LAYOUT, max_width=TILE_LAYOUT.max_width + TILE_LAYOUT.panel_width - panel - side_width)
+    base, anchors = render_slice(image, labels, structures, layout)
+    left = base.shape[1] + panel
+    height = max(base.shape[0], *(y + view.height for _, y, view in views), 0)
+    picture = Image.new("RGB", (left + side_width, height), BACKGROUND)
     picture.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
-    for number, part in enumerate(lateral):
-        picture.paste(part, (left, number * (height // 2)))
+    for x, y, view in views:
+        picture.paste(view, (left + x, y))
     named_anchors = [anchor for anchor in anchors if anchor[0].name]
     draw_names(ImageDraw.Draw(picture, "RGBA"), named_anchors, base.shape[:2], layout)
     return _encode(picture, "JPEG", quality=88, subsampling=0)
 
 
-def _render_one_slice(image: Volume, labels: Volume, structures: Sequence[Structure], index: int) -> Image.Image:
-    """Return one sagittal slice with outlines."""
-    image_slice, label_slice = (Volume(v.array[index : index + 1], v.affine) for v in (image, labels))
-    base, _ = render_slice(image_slice, label_slice, structures, LATERAL_LAYOUT)
+def _side_views(
+    image: Volume, labels: Volume, structures: Sequence[Structure], labelled: Array
+) -> list[tuple[int, int, Image.Image]]:
+    """Return two lateral slices, one below the other, and the coronal view: x, y and picture of each.
+
+    labelled: indices of the slices with labels.
+    """
+    views: list[tuple[int, int, Image.Image]] = []
+    for share in _LATERAL_SHARES if len(labelled) > 2 else ():
+        index = labelled[round(share * (len(labelled) - 1))]
+        image_slice, label_slice = (Volume(v.array[index : index + 1], v.affine) for v in (image, labels))
+        y = views[0][2].height + _VIEW_GAP if views else 0
+        views.append((_VIEW_GAP, y, _render_view(image_slice, label_slice, structures, LATERAL_LAYOUT)))
+    x = max((x + view.width for x, _, view in views), default=0) + _VIEW_GAP
+    # with the first two axes exchanged, the sagittal view along the column is the coronal one
+    turned_image, turned_labels = (Volume(v.array.swapaxes(0, 1), v.affine[:, [1, 0, 2, 3]]) for v in (image, labels))
+    return [*views, (x, 0, _render_view(turned_image, turned_labels, structures, CORONAL_LAYOUT))]
+
+
+def _render_view(image: Volume, labels: Volume, structures: Sequence[Structure], layout: PictureLayout) -> Image.Image:
+    base, _ = render_slice(image, labels, structures, layout)
     return Image.fromarray(base.astype(np.uint8))
 
 

@@ -32,7 +32,7 @@ def _grid_mismatches(case: Case, image: Grid, labels: Grid) -> list[str]:
     name = case.image.name
     if image.axis_codes != AXES:
         text = f"its axes are {image.axis_codes}, a prepared dataset has {AXES}"
-        mismatches.append(f"{name}: {text}; import it again")
+        mismatches.append(f"{name}: {text}; import it into a new folder")
     if image.shape != labels.shape:
         shapes = " and ".join(" x ".join(map(str, grid.shape)) for grid in (image, labels))
         mismatches.append(f"image and labels have different sizes: {shapes} voxels")
@@ -96,7 +96,9 @@ def check_orientation(case: Case, estimate: OrientationEstimate) -> list[Finding
     for name, prefix, verdict in directions:
         evidence = "; ".join(r.removeprefix(f"{prefix}, ") for r in estimate.reasons if r.startswith(prefix))
         if verdict < 0:
-            text = f"{name} are reversed, as the anatomy shows ({evidence}); correct the header, import it again"
+            text = (
+                f"{name} are reversed, as the anatomy shows ({evidence}); correct it, import into a new folder"
+            )
             findings.append(Finding(case.name, "orientation", "error", text))
         elif verdict == 0:
             findings.append(Finding(case.name, "orientation", "note", f"the anatomy does not show {name}"))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from lumbarseg import io
-from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
+from lumbarseg.anatomy import CLASSES, Kind, kinds_from_names, structure_by_name
 from lumbarseg.errors import DatasetError, FileError, LumbarsegError
 from lumbarseg.executors import local_executor
 from lumbarseg.orientation import estimate_orientation
@@ -28,13 +28,9 @@ from .fingerprints import Fingerprint, compute_fingerprint, find_duplicates
 
 CaseRenderer = Callable[[Case, Volume, Volume], bytes]
 """Returns a picture of a case from image and labels in RAS order; must be picklable."""
-_EXPECTED_KINDS = {
-    Kind.BODY: "vertebral bodies",
-    Kind.DISC: "discs",
-    Kind.CANAL: "canals",
-    Kind.SACRUM: "sacra",
-    Kind.ARCH: "posterior elements",
-}
+_IMPORT_ADVICE = "correct the files of the source and import it into a new folder: existing cases are left as they are"
+_KIND_NAMES = {Kind.BODY: "vertebral body", Kind.ARCH: "posterior elements"}
+"""Kinds that a message names otherwise than a label table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +142,8 @@ def check_datasets(
         if on_case_done:
             on_case_done(report.name, len(cases))
     findings = [finding for report in reports for finding in report.findings]
+    if any(finding.severity != "note" for finding in findings):
+        findings.append(Finding("", "import", "note", _IMPORT_ADVICE))
     findings += _check_across_cases(datasets, names, reports)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return CheckReport(tuple(datasets), tuple(reports), tuple(findings))
@@ -246,9 +244,9 @@ def _check_expected_kinds(dataset: Dataset) -> list[Finding]:
         occurring = {0, *(case.voxel_counts or case.label_table)}
         possible |= kinds_from_names(n for value in occurring for n in case.label_table.get(value, ()))
     texts = (
-        f"{dataset.name}: no case has {plural}: are they annotated? otherwise list {kind.value!r} under 0 "
-        "in the label table"
-        for kind, plural in _EXPECTED_KINDS.items()
+        f"{dataset.name}: no case has a label for {_KIND_NAMES.get(kind, kind.value)}: is it annotated? "
+        f"otherwise list {kind.value!r} under 0 in the label table, and import into a new folder"
+        for kind in CLASSES[1:]
         if kind not in possible
     )
     return [Finding("", "missing", "warning", text) for text in texts]
