@@ -9,7 +9,8 @@ from pathlib import Path
 from lumbarseg.datasets import Case, Dataset
 from lumbarseg.datasets.dataset import file_checksum, save_dataset
 from lumbarseg.datasets.importers.monailabel import make_importer
-from lumbarseg.datasets.importing import ImportResult, import_source
+from lumbarseg.datasets.importing import import_source
+from lumbarseg.datasets.writing import DatasetResult
 
 
 def update_corrected_dataset(
@@ -18,7 +19,7 @@ def update_corrected_dataset(
     patient_pattern: str | None = None,
     jobs: int | None = 1,
     on_case_done: Callable[[str, int], None] | None = None,
-) -> ImportResult:
+) -> DatasetResult:
     """Import the final labels of a datastore into the dataset at `target`, again where they have changed.
 
     Cases whose exam or label changed or disappeared are removed first; unchanged cases are not touched.

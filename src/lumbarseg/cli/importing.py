@@ -10,9 +10,10 @@ from pathlib import Path
 from lumbarseg.anatomy import Kind
 from lumbarseg.datasets.importers import get_importer, ivdm3seg, monailabel, myosegmentum, nnunet, paired_files
 from lumbarseg.datasets.importers.importer import Importer
-from lumbarseg.datasets.importing import ImportResult, import_source
+from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.label_proposal import propose_label_table
 from lumbarseg.datasets.label_table import label_table_to_json
+from lumbarseg.datasets.writing import DatasetResult
 from lumbarseg.errors import FileError
 from lumbarseg.io import read_labels, write_json
 from lumbarseg.progress import ProgressBar
@@ -196,7 +197,7 @@ def _read_each(files: Sequence[Path], bar: ProgressBar) -> Iterator[Volume]:
         bar.advance(path.name)
 
 
-def _print_known_faults(importer: Importer, result: ImportResult) -> None:
+def _print_known_faults(importer: Importer, result: DatasetResult) -> None:
     """Print each known fault that occurred, with its cases and explanation."""
     for fault, names in result.cases_by_fault().items():
         count = "1 case" if len(names) == 1 else f"{len(names)} cases"

@@ -25,7 +25,7 @@ from lumbarseg.volume import Volume
 
 from . import writing
 from .combined_table import assign_values, case_label_table, combined_label_table, value_mapping
-from .dataset import FILE_NAME, Case, Dataset, add_cases, create_dataset, file_checksum, save_dataset, verify_checksums
+from .dataset import FILE_NAME, Case, Dataset, create_dataset, file_checksum, save_dataset, verify_checksums
 from .label_table import LabelTable, count_voxels, label_structures, require_explained
 from .selection import Selection, select_cases
 from .splits import SplitSettings
@@ -51,7 +51,10 @@ class CombineSettings:
 
 @dataclass(frozen=True)
 class _CombinedCase:
-    """A case of a source dataset with its name, patient and label table in the combined dataset."""
+    """A case of a source dataset with its name, patient and label table in the combined dataset.
+
+    existing: the case of this name that the combined dataset has already.
+    """
 
     source: str
     case: Case
@@ -59,6 +62,7 @@ class _CombinedCase:
     patient: str
     label_table: LabelTable
     value_mapping: dict[int, int]
+    existing: Case | None
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -109,20 +113,10 @@ def combine_datasets(
     with writing.exclusive_folder(target):
         existing = Dataset.open(target) if (target / FILE_NAME).exists() else None
         planned, label_table = _plan_cases(cases, existing, settings)
-        reusable = _reusable_cases(existing, planned, target)
+        _require_all_planned(existing, planned, target)
         _create_or_update(existing, target, label_table)
-        unchanged = [
-            case.finished(target, reusable[case.name].checksums, reusable[case.name].voxel_counts)
-            for case in planned
-            if case.name in reusable
-        ]
-        add_cases(target, unchanged)
-        tasks = [case for case in planned if case.name not in reusable]
         function = partial(_combine_case, target, settings.copy_images)
-        results = writing.process_cases(target, function, tasks, jobs, on_case_done=on_case_done)
-    added = tuple(result.name for result in results if result.case)
-    refused = {result.name: result.refused for result in results if result.refused}
-    return writing.DatasetResult(Dataset.open(target), added, tuple(case.name for case in unchanged), refused)
+        return writing.process_cases(target, function, planned, jobs, on_case_done=on_case_done)
 
 
 def _dataset_names(datasets: Sequence[Dataset]) -> list[str]:
@@ -183,11 +177,12 @@ def _plan_cases(
     pairs = [(name, case) for name, members in cases.items() for case in members]
     tables = [case.label_table for _, case in pairs]
     values = assign_values(tables, existing.label_table if existing else None)
+    existing_cases = {case.name: case for case in existing.all_cases} if existing else {}
     planned = []
     for (source, case), name in zip(pairs, _case_names(pairs, existing), strict=True):
         patient = case.patient if settings.same_patients or not case.patient else f"{source}/{case.patient}"
         table, mapping = case_label_table(case.label_table, values), value_mapping(case.label_table, values)
-        planned.append(_CombinedCase(source, case, name, patient, table, mapping))
+        planned.append(_CombinedCase(source, case, name, patient, table, mapping, existing_cases.get(name)))
     return planned, combined_label_table(tables, values)
 
 
@@ -219,20 +214,16 @@ def _origin_of(case: Case) -> tuple[str, str] | None:
     return (origin["dataset"], origin["case"]) if {"dataset", "case"} <= set(origin) else None
 
 
-def _reusable_cases(existing: Dataset | None, planned: Sequence[_CombinedCase], target: Path) -> dict[str, Case]:
-    """Return the existing cases that need not be written again; DatasetError when there are others."""
-    by_name = {case.name: case for case in planned}
-    cases = existing.all_cases if existing else ()
-    for case in cases:
-        planned_case = by_name.get(case.name)
-        if planned_case is None or _origin_of(case) != (planned_case.source, planned_case.case.name):
+def _require_all_planned(existing: Dataset | None, planned: Sequence[_CombinedCase], target: Path) -> None:
+    """Raise DatasetError when the combined dataset has a case that is not planned."""
+    origins = {case.name: (case.source, case.case.name) for case in planned}
+    for case in existing.all_cases if existing else ():
+        if case.name not in origins or _origin_of(case) != origins[case.name]:
             raise DatasetError(f"{target}: holds {case.name}, which is not in this combination; choose another folder")
-    return {case.name: case for case in cases if case.metadata["combined"] == by_name[case.name].origin}
 
 
 def _create_or_update(existing: Dataset | None, target: Path, label_table: LabelTable) -> None:
     """Create the combined dataset, or update its label table; each case keeps its own table."""
-    writing.remove_partial_files(target)
     if existing is None:
         create_dataset(target, target.resolve().name or "combined", label_table)
     elif existing.label_table != label_table:
@@ -240,13 +231,16 @@ def _create_or_update(existing: Dataset | None, target: Path, label_table: Label
 
 
 def _combine_case(target: Path, copy_images: bool, task: _CombinedCase) -> writing.CaseResult:
-    """Write one case; runs in another process."""
+    """Write one case, unless the dataset has it already; runs in another process."""
+    if task.existing and task.existing.metadata["combined"] == task.origin:
+        case = task.finished(target, task.existing.checksums, task.existing.voxel_counts)
+        return writing.CaseResult(task.name, case, is_unchanged=True)
     image, labels = (target / folder / f"{task.name}.nii.gz" for folder in ("images", "labels"))
     try:
         verify_checksums(task.case)
         renumbered = _renumbered(io.read_labels(task.case.labels), task)
     except (LumbarsegError, OSError, MemoryError) as error:
-        return writing.CaseResult(task.name, refused=writing.error_text(error))
+        return writing.CaseResult(task.name, reason=writing.error_text(error))
     io.write_labels(renumbered, labels, label_structures(task.label_table))
     _link_or_copy(task.case.image, image, copy_images)
     checksums = {"image": task.case.checksums["image"], "labels": file_checksum(labels)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,25 +22,6 @@ from .importers.importer import Importer, SourceCase
 _LEAVES_SOURCE = "leads out of the source; copy its target there"
 
 
-@dataclass(frozen=True)
-class ImportResult(writing.DatasetResult):
-    """What an import did."""
-
-    @property
-    def warnings(self) -> dict[str, list[str]]:
-        """Return the warnings, "fault: detail", of each case of this import that has any."""
-        names = {*self.added, *self.unchanged}
-        return {case.name: list(case.warnings) for case in self.dataset.cases() if case.name in names and case.warnings}
-
-    def cases_by_fault(self) -> dict[str, list[str]]:
-        """Return for each known fault the cases of this import that have it."""
-        cases: dict[str, list[str]] = {}
-        for name, texts in self.warnings.items():
-            for fault in sorted({text.partition(":")[0] for text in texts}):
-                cases.setdefault(fault, []).append(name)
-        return dict(sorted(cases.items()))
-
-
 def import_source(
     importer: Importer,
     source: Path | str,
@@ -49,7 +30,7 @@ def import_source(
     seed: int = 0,
     val_fraction: float = 0.1,
     on_case_done: writing.ProgressCallback | None = None,
-) -> ImportResult:
+) -> writing.DatasetResult:
     """Import the cases of a source into the dataset at `target`, created if missing; existing cases stay as they are.
 
     Parameters
@@ -76,18 +57,11 @@ def import_source(
         refused |= {name: _relative_to_source(reason, source) for name, reason in listing.refused}
         linked = _linked_folders_outside(source) if importer.searches_subfolders else []
         refused |= dict.fromkeys(linked, f"a folder that is a link and {_LEAVES_SOURCE}")
-        names = {case.name for case in listing.cases} | {name for name, _ in listing.refused}
-        earlier = {name: reason for name, reason in dataset.refused.items() if name not in names}
         tasks = _with_splits(source_cases, dataset, seed, val_fraction)
         imported = {case.name: case.metadata["imported"] for case in dataset.all_cases if "imported" in case.metadata}
         known_files = {name: record["files"] for name, record in imported.items()}
         function = partial(_import_case, importer, source, replace(dataset, all_cases=(), refused={}), known_files)
-        results = writing.process_cases(target, function, tasks, jobs, earlier | refused, on_case_done)
-    refused |= {result.name: result.refused or result.changed for result in results}
-    added = tuple(result.name for result in results if result.case)
-    unchanged = tuple(result.name for result in results if not (result.case or result.refused or result.changed))
-    reasons = {name: reason for name, reason in sorted(refused.items()) if reason}
-    return ImportResult(Dataset.open(target), added, unchanged, reasons)
+        return writing.process_cases(target, function, tasks, jobs, refused, on_case_done)
 
 
 def _open_or_create(target: Path, importer: Importer) -> Dataset:
@@ -101,7 +75,6 @@ def _open_or_create(target: Path, importer: Importer) -> Dataset:
         save_dataset(dataset)
     if dataset.label_table != table:
         raise DatasetError(f"{target}: a dataset with another label table; choose another folder for {importer.name}")
-    writing.remove_partial_files(target)
     return dataset
 
 
@@ -165,10 +138,11 @@ def _import_case(
     try:
         checksums = {file.relative_to(source).as_posix(): file_checksum(file) for file in case.files}
         if case.name in known_files:
-            return writing.CaseResult(case.name, changed=_describe_changed_files(known_files[case.name], checksums))
+            reason = _describe_changed_files(known_files[case.name], checksums)
+            return writing.CaseResult(case.name, is_unchanged=True, reason=reason)
         loaded = importer.load_case(case)
     except (LumbarsegError, OSError, MemoryError) as error:
-        return writing.CaseResult(case.name, refused=_relative_to_source(writing.error_text(error), source))
+        return writing.CaseResult(case.name, reason=_relative_to_source(writing.error_text(error), source))
     metadata: dict[str, Any] = {
         "patient": case.patient,
         "contrast": case.contrast,
@@ -184,11 +158,10 @@ def _import_case(
     if loaded.label_table not in (None, dataset.label_table):
         metadata["table"] = loaded.label_table
     try:
-        return writing.CaseResult(
-            case.name, write_case_files(dataset, case.name, loaded.image, loaded.labels, metadata)
-        )
+        written = write_case_files(dataset, case.name, loaded.image, loaded.labels, metadata)
+        return writing.CaseResult(case.name, written)
     except DatasetError as error:
-        return writing.CaseResult(case.name, refused=_relative_to_source(str(error), source))
+        return writing.CaseResult(case.name, reason=_relative_to_source(str(error), source))
 
 
 def _describe_changed_files(known_files: dict[str, str], checksums: dict[str, str]) -> str:

@@ -16,7 +16,8 @@ from lumbarseg import io
 from lumbarseg.anatomy import Kind, kinds_from_names, structure_by_name
 from lumbarseg.datasets import Case, read_case
 from lumbarseg.datasets.importers import khalil, mask_levels
-from lumbarseg.datasets.importing import ImportResult, import_source
+from lumbarseg.datasets.importing import import_source
+from lumbarseg.datasets.writing import DatasetResult
 from lumbarseg.errors import DatasetError
 from lumbarseg.volume import Volume
 
@@ -55,7 +56,7 @@ def truth(exam: SyntheticExam, missing: set[str] = frozenset()) -> np.ndarray:
     return np.where(np.isin(exam.labels.array, annotated), exam.labels.array, 0)
 
 
-def one(source: Path, target: Path) -> ImportResult:
+def one(source: Path, target: Path) -> DatasetResult:
     return import_source(khalil.IMPORTER, source, target, jobs=1)
 
 
@@ -140,7 +141,7 @@ def test_a_wrong_folder_is_one_line(tmp_path: Path, source: Path) -> None:
     assert "in no folder of a patient" in message["loose-T2"]
 
 
-def spoiled(source: Path, tmp_path: Path) -> tuple[str, ImportResult]:
+def spoiled(source: Path, tmp_path: Path) -> tuple[str, DatasetResult]:
     done = one(source, tmp_path / "out")
     assert len(done.dataset.cases()) == 1
     (reason,) = done.refused.values()

@@ -15,8 +15,9 @@ from tests.io.make_dicom import write_series
 from lumbarseg import io
 from lumbarseg.datasets import Dataset, read_case
 from lumbarseg.datasets.importers import paired_files
-from lumbarseg.datasets.importing import ImportResult, import_source
+from lumbarseg.datasets.importing import import_source
 from lumbarseg.datasets.label_table import label_structures, read_label_table
+from lumbarseg.datasets.writing import DatasetResult
 from lumbarseg.errors import DatasetError
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Volume
@@ -35,7 +36,7 @@ def pairs(folder: Path, names: list[str], values: int = 4) -> Path:
     return folder
 
 
-def import_layout(source: Path, target: Path, table: str | Path = SPACE, **options: str) -> ImportResult:
+def import_layout(source: Path, target: Path, table: str | Path = SPACE, **options: str) -> DatasetResult:
     return import_source(paired_files.make_importer(table, **options), source, target, jobs=1, val_fraction=0.0)
 
 
@@ -203,7 +204,7 @@ def save_seg_nrrd(path: Path, labels: Volume, names: dict[int, str]) -> None:
 
 def import_slicer_exam(
     tmp_path: Path, names: dict[int, str], table: dict[str, list[str]]
-) -> tuple[ImportResult, Volume]:
+) -> tuple[DatasetResult, Volume]:
     """Import one exam beside the segmentation of 3D Slicer that has these names, with a table of other values."""
     (tmp_path / "in").mkdir()
     (tmp_path / "table.json").write_text(json.dumps(table))

@@ -96,9 +96,7 @@ def check_orientation(case: Case, estimate: OrientationEstimate) -> list[Finding
     for name, prefix, verdict in directions:
         evidence = "; ".join(r.removeprefix(f"{prefix}, ") for r in estimate.reasons if r.startswith(prefix))
         if verdict < 0:
-            text = (
-                f"{name} are reversed, as the anatomy shows ({evidence}); correct it, import into a new folder"
-            )
+            text = f"{name} are reversed, as the anatomy shows ({evidence}); correct it, import into a new folder"
             findings.append(Finding(case.name, "orientation", "error", text))
         elif verdict == 0:
             findings.append(Finding(case.name, "orientation", "note", f"the anatomy does not show {name}"))
