@@ -36,8 +36,8 @@ ROOMS = {
     "training": "components cpus progress errors anatomy volume resampling io clicks preprocessing metrics phantom "
     "datasets inference segmentation",
     "evaluation": "errors anatomy volume io resampling metrics inference datasets segmentation",
-    "active_learning": "errors anatomy volume io resampling metrics preprocessing inference datasets segmentation "
-    "training evaluation",
+    "active_learning": "components errors anatomy volume io resampling metrics preprocessing inference datasets "
+    "segmentation training evaluation",
     "report": "components errors anatomy volume resampling measurement segmentation",
     "batch": "anatomy clicks cpus datasets errors executors inference io measurement metrics phantom report "
     "segmentation terminology volume",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lumbarseg.active_learning.review import list_disagreements, list_implausibilities
-from lumbarseg.anatomy import structure_by_name
+from lumbarseg.active_learning.ensemble import ModelPrediction, model_scopes
+from lumbarseg.active_learning.review import Agreement, list_disagreements, list_implausibilities, pairwise_agreement
+from lumbarseg.anatomy import CLASSES, Kind, structure_by_name
 from lumbarseg.datasets.label_table import LabelTable
+from lumbarseg.inference import ModelCard
+from lumbarseg.preprocessing import PreprocessingSpec
 from lumbarseg.volume import Volume
 
 ROWS = ("L5", "L4-L5", "L4", "L3-L4", "L3", "L2-L3", "L2", "L1-L2", "L1")
@@ -69,5 +74,29 @@ def test_size_of_structure_at_the_edge_is_not_checked() -> None:
 
 
 def test_disagreements_below_the_threshold_are_listed() -> None:
-    agreement = {"L3": {"a and b": 0.62, "a and c": 0.9}, "L4": {"a and b": 0.8}}
-    assert list_disagreements(agreement, 0.8) == ["disagreement: L3 Dice 0.62 between a and b"]
+    agreements = [
+        Agreement("L3", "a and b", 0.62, 300.0, 1200.0),
+        Agreement("L3", "a and c", 0.9, 300.0, 1200.0),
+        Agreement("L4", "a and b", 0.8, 300.0, 1200.0),
+    ]
+    assert list_disagreements(agreements, 0.8) == ["disagreement: L3 Dice 0.62 between a and b"]
+
+
+def test_small_differences_are_no_disagreement() -> None:
+    in_one_slice, in_many = (Agreement("L3 arch", "a and b", 0.5, 60.0, volume) for volume in (240.0, 2400.0))
+    assert list_disagreements([in_one_slice], 0.8) == []
+    assert list_disagreements([in_many], 0.8) == ["disagreement: L3 arch Dice 0.50 between a and b"]
+
+
+def test_agreement_is_measured_in_mm() -> None:
+    (scope,) = model_scopes({"a": ModelCard(PreprocessingSpec())})
+    shape, body = (2, 10, 10), CLASSES.index(Kind.BODY)
+    first, second = (np.zeros((len(CLASSES), *shape), np.float32) for _ in range(2))
+    first[body, :, :4], second[body, :, :2] = 1, 1
+    for probabilities in (first, second):
+        probabilities[0] = 1 - probabilities[body]
+    predictions = [ModelPrediction(replace(scope, name=name), p) for name, p in (("a", first), ("b", second))]
+    nearest = {Kind.BODY: np.full(shape, structure_by_name("L3").label, np.uint8)}
+    (agreement,) = pairwise_agreement(predictions, nearest, np.array([4.0, 1.5, 1.0]))
+    assert (agreement.name, agreement.pair, agreement.dice) == ("L3", "a and b", 0.667)
+    assert (agreement.area, agreement.volume) == (20 * 1.5, 2 * 20 * 1.5 * 4)

@@ -15,10 +15,10 @@ from tests import tiny
 from tests.datasets import small_phantoms
 from tests.datasets.layouts.exam import SyntheticExam
 
-from lumbarseg.anatomy import Kind, labels_of_kind
+from lumbarseg.anatomy import STRUCTURES, Kind, labels_of_kind
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import Dataset, read_case
-from lumbarseg.datasets.dataset import verify_checksums
+from lumbarseg.datasets.dataset import create_dataset, verify_checksums, write_case
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.inference.card import BLANK_DIGEST
 from lumbarseg.io import write_image
@@ -175,3 +175,51 @@ def test_models_of_different_levels_label_them_together(models: Path, exams: Pat
     (case,) = Dataset.open(tmp_path / "d").all_cases
     assert set(np.unique(read_case(case)[1].array)) - {255} == {0, 1, 2, 3, 4, 5}
     assert "T12" in case.label_table[0]
+
+
+@pytest.fixture(scope="module")
+def annotated(truth: SyntheticExam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset whose annotators drew bodies only, with an exam for training and one for validation."""
+    folder = tmp_path_factory.mktemp("annotated")
+    bodies = {structure.label: (structure.name,) for structure in STRUCTURES if structure.kind is Kind.BODY}
+    create_dataset(folder, "bodies", {0: ("background", "disc", "canal", "sacrum", "arch"), **bodies})
+    labels = np.where(np.isin(truth.labels.array, list(bodies)), truth.labels.array, 0).astype(np.uint8)
+    for name, split in (("a1", "train"), ("a2", "val")):
+        metadata = {"patient": name, "split": split, "licence": "CC0", "source": "me"}
+        write_case(folder, name, truth.image, Volume(labels, truth.labels.affine), metadata)
+    return folder
+
+
+def test_self_training_on_annotated_and_unlabelled_exams(
+    models: Path, annotated: Path, exams: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    command = arguments(models, exams / "p1_t2.nii.gz", tmp_path / "d", "bodies", "discs")
+    assert main([*command, str(annotated)]) in (0, 3)
+    assert "3 exams labelled (3 added" in capsys.readouterr().out
+    cases = {case.name: case for case in Dataset.open(tmp_path / "d").all_cases}
+    before = {case.name: read_case(case)[1].array for case in Dataset.open(annotated).all_cases}
+    after = {name: read_case(case)[1].array for name, case in cases.items()}
+    assert np.array_equal(after["a2"], before["a2"])
+    assert np.array_equal(after["a1"][before["a1"] > 0], before["a1"][before["a1"] > 0])
+    assert np.isin(after["a1"], labels_of_kind(Kind.DISC)).sum() == sum(
+        count
+        for name, count in cases["a1"].metadata["pseudo"]["filled_voxels"].items()
+        if name in {s.name for s in STRUCTURES if s.kind is Kind.DISC}
+    )
+    assert (cases["a1"].licence, cases["a1"].patient) == ("CC0", "a1")
+    assert cases["a1"].source.startswith("me; ")
+
+    train = ["train", str(tmp_path / "d"), "-o", str(tmp_path / "run"), "--preset", "quick", "--steps", "2"]
+    assert main([*train, "--validation-interval", "2"]) == 0
+    assert main(["export", "--last", str(tmp_path / "run"), "-o", str(tmp_path / "next.onnx")]) == 0
+    assert main(["info", str(tmp_path / "next.onnx")]) == 0
+
+
+def test_an_exam_name_in_two_sources_is_an_error(
+    models: Path, annotated: Path, truth: SyntheticExam, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(truth.image, tmp_path / "a1.nii.gz")
+    command = arguments(models, tmp_path / "a1.nii.gz", tmp_path / "d", "bodies", "discs")
+    assert main([*command, str(annotated)]) == 1
+    assert "a1: two exams under one name; give their folders in two commands" in capsys.readouterr().err

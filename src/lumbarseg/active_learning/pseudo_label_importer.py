@@ -1,4 +1,4 @@
-"""Import exams without labels into a prepared dataset, with the pseudo-labels of models."""
+"""Import exams without labels into a prepared dataset, with the pseudo-labels of models, or complete a dataset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from lumbarseg import __version__
 from lumbarseg.anatomy import structure_by_label
-from lumbarseg.datasets import Case, Dataset
+from lumbarseg.datasets import Case, Dataset, read_case
+from lumbarseg.datasets.dataset import FILE_NAME
 from lumbarseg.datasets.importers.file_pairs import clean_case_name, patients_from_names
 from lumbarseg.datasets.importers.importer import Importer, LoadedCase, SourceCase, SourceListing
 from lumbarseg.datasets.importing import import_source
@@ -24,8 +25,9 @@ from lumbarseg.inference import Model
 from lumbarseg.io import exam_name, find_exams, read_exam
 from lumbarseg.volume import Volume
 
+from .completion import complete_exam
 from .ensemble import model_scopes
-from .pseudo_labels import MIN_AGREEMENT, UNKNOWN_LABEL, PseudoLabels, label_exam, label_table
+from .pseudo_labels import MIN_AGREEMENT, UNKNOWN_LABEL, PseudoLabelInfo, PseudoLabels, label_exam, label_table
 
 NAME = "pseudo-label"
 
@@ -121,10 +123,11 @@ def import_pseudo_labels(
 ) -> PseudoLabelResult:
     """Label exams and store them in the prepared dataset at `target`; an exam that fails does not stop the others.
 
-    paths: files and folders of exams; on_case_done: called with the name of each case and the number of exams.
+    paths: files and folders of exams, and prepared datasets to complete; on_case_done: called with the name of each
+    case and the number of exams.
     """
-    groups = group_exams_by_folder(paths)
-    total = sum(map(len, groups.values()))
+    sources = _find_sources(options, paths)
+    total = sum(len(source.exams) for source in sources.values())
     on_done = on_case_done and (lambda name, _: on_case_done(name, total))
     provenance = options.provenance()
     _check_provenance(target, provenance)
@@ -132,8 +135,7 @@ def import_pseudo_labels(
     models = ", ".join(f"{model['model']} {model['digest'][:12]}" for model in provenance["models"])
     citation = f"{options.citation or 'own exams'}; labels by {models}"
     results = []
-    for folder, exams in groups.items():
-        source = _PseudoLabelSource(options, exams)
+    for folder, source in sources.items():
         find, read = source.list_cases, source.read_case
         importer = Importer(NAME, table, citation, options.licence, find, read, searches_subfolders=False)
         results.append(import_source(importer, folder, target, jobs, val_fraction=0.0, on_case_done=on_done))
@@ -143,6 +145,21 @@ def import_pseudo_labels(
     added = sum(len(result.added) for result in results)
     refused = {name: reason for result in results for name, reason in result.refused.items()}
     return PseudoLabelResult(cases, tuple(flagged), added, len(names) - added, refused)
+
+
+def _find_sources(options: PseudoLabelOptions, paths: Iterable[Path]) -> dict[Path, _ExamSource | _DatasetSource]:
+    """Return the exams of each folder and the cases of each dataset; DatasetError for a name in two of them."""
+    paths = list(paths)
+    datasets = [path for path in paths if (path / FILE_NAME).is_file()]
+    groups = group_exams_by_folder(path for path in paths if path not in datasets)
+    sources: dict[Path, _ExamSource | _DatasetSource] = {f: _ExamSource(options, exams) for f, exams in groups.items()}
+    for folder in datasets:
+        sources[folder] = _DatasetSource(options, {case.name: case for case in Dataset.open(folder).all_cases})
+    counts = Counter(name for source in sources.values() for name in source.exams)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise DatasetError(f"{repeated[0]}: two exams under one name; give their folders in two commands")
+    return sources
 
 
 def _check_provenance(target: Path, provenance: Mapping[str, Any]) -> None:
@@ -155,7 +172,7 @@ def _check_provenance(target: Path, provenance: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class _PseudoLabelSource:
+class _ExamSource:
     """The exams of one folder, by case name; picklable."""
 
     options: PseudoLabelOptions
@@ -172,21 +189,51 @@ class _PseudoLabelSource:
 
     def read_case(self, case: SourceCase) -> LoadedCase:
         """Read and label an exam; DatasetError names the exam."""
-        path = self.exams[case.name]
+        path, options = self.exams[case.name], self.options
         exam = read_exam(path)
-        models = self.options.load_models()
         try:
-            result = label_exam(exam.volume, models, self.options.lowest, self.options.min_agreement)
+            result = label_exam(exam.volume, options.load_models(), options.lowest, options.min_agreement)
         except LumbarsegError as error:
             raise DatasetError(f"{path}: {error}") from error
         image, labels, warnings = _correct_axes(exam.volume, result)
-        notes = [f"image-header: {path.name}: {note}" for note in exam.notes if note != exam.metadata.get("taken")]
-        program = {"program": f"lumbarseg {__version__}", "engines": sorted({m.engine_name for m in models.values()})}
-        metadata = {
-            "pseudo": {**self.options.provenance(), **program, **asdict(result.info)},
-            "review": any(not text.startswith("axis:") for text in warnings),
-        }
-        return LoadedCase(image, labels, None, (*notes, *warnings), metadata)
+        notes = tuple(f"image-header: {path.name}: {note}" for note in exam.notes if note != exam.metadata.get("taken"))
+        return LoadedCase(image, labels, None, (*notes, *warnings), _metadata(options, result.info, warnings))
+
+
+@dataclass(frozen=True)
+class _DatasetSource:
+    """The cases of a prepared dataset, by name; picklable."""
+
+    options: PseudoLabelOptions
+    exams: dict[str, Case]
+
+    def list_cases(self, _: Path) -> SourceListing:
+        """List the cases as the dataset describes them."""
+        listed = [
+            SourceCase(name, case.patient, (case.image, case.labels), case.contrast, case.scanner, case.split)
+            for name, case in self.exams.items()
+        ]
+        return SourceListing(tuple(listed))
+
+    def read_case(self, source_case: SourceCase) -> LoadedCase:
+        """Read a case and fill what its annotators left open; a case that does not train stays as it is."""
+        case, options = self.exams[source_case.name], self.options
+        image, labels = read_case(case)
+        result = PseudoLabels(labels, case.label_table, (), PseudoLabelInfo())
+        if case.split == "train":
+            models = options.load_models()
+            result = complete_exam(image, labels, case.label_table, models, options.min_agreement)
+        origin = {"licence": case.licence, "source": f"{case.source}; open voxels by lumbarseg pseudo-label"}
+        metadata = {**case.metadata, **origin, **_metadata(options, result.info, result.warnings)}
+        return LoadedCase(image, result.labels, result.label_table, (*case.warnings, *result.warnings), metadata)
+
+
+def _metadata(options: PseudoLabelOptions, info: PseudoLabelInfo, warnings: Iterable[str]) -> dict[str, Any]:
+    """Return the origin of pseudo-labels, and whether a person should review them."""
+    engines = sorted({model.engine_name for model in options.load_models().values()})
+    program = {"program": f"lumbarseg {__version__}", "engines": engines}
+    needs_review = any(not text.startswith("axis:") for text in warnings)
+    return {"pseudo": {**options.provenance(), **program, **asdict(info)}, "review": needs_review}
 
 
 def _exam_files(exam: Path) -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
@@ -35,24 +35,25 @@ class PseudoLabelInfo:
     """What is stored with pseudo-labels.
 
     names: anchor and confidence of the level names; confidence: of each structure; agreement: Dice between models;
-    unknown_voxels: their number.
+    unknown_voxels: their number; filled_voxels: by structure, where annotators left it open.
     """
 
-    names: dict[str, str | float]
-    confidence: dict[str, float]
-    agreement: review.PairwiseDice
-    unknown_voxels: int
+    names: dict[str, str | float] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
+    agreement: review.PairwiseDice = field(default_factory=dict)
+    unknown_voxels: int = 0
+    filled_voxels: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
     """Pseudo-labels of an exam.
 
-    labels: uint8 values of the package and `UNKNOWN_LABEL`, on the exam's grid; warnings: "check: detail", what a
-    person should review.
+    labels: uint8 values of `label_table`, on the exam's grid; warnings: "check: detail", what a person should review.
     """
 
     labels: Volume
+    label_table: LabelTable
     warnings: tuple[str, ...]
     info: PseudoLabelInfo
 
@@ -87,7 +88,7 @@ def label_exam(
     result = segment(volume, ensemble, UserLevels(lowest), keep_state=True, predict=Ensemble.predict)
     state, labels = result.state, result.labels.array
     assert state is not None and isinstance(state.prediction, EnsemblePrediction)
-    prediction, nearest_labels = state.prediction, _nearest_labels(state)
+    prediction, nearest_labels = state.prediction, find_nearest_labels(state)
     if any(is_shared_by_parts(kind, ensemble.scopes) for kind in CLASSES[1:]):
         probabilities = merge_predictions(prediction.members, nearest_labels)
         prediction = replace(prediction, probabilities=probabilities, classes=argmax_classes(probabilities))
@@ -97,27 +98,27 @@ def label_exam(
     table = label_table(ensemble.scopes)
     labels = np.where(np.isin(labels, [label for label in table if label != UNKNOWN_LABEL]), labels, 0)
     unknown = _unknown_voxels(prediction, nearest_labels)
+    agreements = review.pairwise_agreement(prediction.members, nearest_labels, prediction.spacing)
     info = PseudoLabelInfo(
         {"anchor": state.assignment.anchor, "confidence": round(float(state.assignment.confidence), 3)},
-        _structure_confidence(prediction, nearest_labels, set(table) - {0}),
-        review.pairwise_agreement(prediction.members, nearest_labels),
+        structure_confidence(prediction, nearest_labels, set(table) - {0}),
+        review.dice_by_name(agreements),
         int(unknown.sum()),
     )
-    warnings = _list_warnings(state, Volume(labels, volume.affine), table, info.agreement, min_agreement)
+    warnings = list_name_warnings(state)
+    warnings += review.list_disagreements(agreements, min_agreement)
+    discs_expected = any(structure_by_label(label).kind is Kind.DISC for label in list(table)[1:-1])
+    warnings += review.list_implausibilities(reorient(Volume(labels, volume.affine), "RAS"), table, discs_expected)
     labels = np.where(unknown, UNKNOWN_LABEL, labels).astype(np.uint8)
-    return PseudoLabels(Volume(labels, volume.affine), tuple(warnings), info)
+    return PseudoLabels(Volume(labels, volume.affine), table, tuple(warnings), info)
 
 
-def _list_warnings(
-    state: SegmentationState, labels: Volume, table: LabelTable, agreement: review.PairwiseDice, min_agreement: float
-) -> list[str]:
-    """List what a person should review."""
+def list_name_warnings(state: SegmentationState) -> list[str]:
+    """List swapped axes and reasons that make the level names uncertain."""
     warnings = [f"axis: {text}" for text in describe_flips(state.prediction.flips)]
     if state.assignment.confidence < MIN_CERTAIN_CONFIDENCE:
         warnings.append(f"uncertain-names: {'; '.join(state.assignment.reasons)}")
-    warnings += review.list_disagreements(agreement, min_agreement)
-    discs_expected = any(structure_by_label(label).kind is Kind.DISC for label in list(table)[1:-1])
-    return warnings + review.list_implausibilities(reorient(labels, "RAS"), table, discs_expected)
+    return warnings
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +161,14 @@ class Ensemble:
 
 
 def _predict_on_grid(model: Predictor, image: PreparedImage, target: PreparedImage, flips: Flips) -> Array:
-    """Predict the probabilities of a model's own image on the grid of another one, both with reversed axes."""
-    probabilities = predict(model, np.ascontiguousarray(flip_axes(image.array, flips)))
+    """Predict the probabilities of a model's own image on the grid of another one, both with reversed axes.
+
+    The prediction is the mean of those of the image and of the image mirrored left to right.
+    """
+    array = np.ascontiguousarray(flip_axes(image.array, flips))
+    probabilities = predict(model, array)
+    if len(array) > 1:  # a single slice is its own mirror image
+        probabilities = (probabilities + predict(model, np.ascontiguousarray(array[::-1]))[:, ::-1]) / 2
     if image.grid.same_as(target.grid):
         return probabilities
     resampled = resample(flip_axes(probabilities, flips), image.grid, target.grid)
@@ -175,7 +182,7 @@ def _common_lowest(cards: Sequence[ModelCard], kind: Kind) -> tuple[str, float] 
     return min(lowest, key=lambda item: item[1]) if len({name for name, _ in lowest}) == 1 else None
 
 
-def _nearest_labels(state: SegmentationState) -> dict[Kind, Array]:
+def find_nearest_labels(state: SegmentationState) -> dict[Kind, Array]:
     """Return for each kind the label of the structure at or next to each voxel, 0 far from all of them."""
     nearest = {}
     for channel, labels in label_map.labels_on_network_grid(state.instances, state.assignment.names).items():
@@ -203,7 +210,7 @@ def _unknown_voxels(prediction: EnsemblePrediction, nearest_labels: Mapping[Kind
     return labels_on_source_grid(flip_axes(unknown.astype(np.uint8), prediction.flips), prediction.prepared) > 0
 
 
-def _structure_confidence(
+def structure_confidence(
     prediction: EnsemblePrediction, nearest_labels: Mapping[Kind, Array], labels: set[int]
 ) -> dict[str, float]:
     """Return the mean probability of each structure over its voxels on the network grid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -22,17 +23,46 @@ VOLUME_RANGES = {Kind.BODY: (8.0, 90.0), Kind.DISC: (1.0, 35.0)}
 """Volumes in ml of a complete lumbar body and disc, including those of children and collapsed ones."""
 _RELATIVE_VOLUME_RANGES = {Kind.BODY: (0.45, 2.0), Kind.DISC: (0.25, 3.0)}  # of the median of the same exam
 
+_MIN_DIFFERENCE = (100.0, 1500.0)  # mm2 in one slice, mm3 in all: less than both is the border of a small structure
+
 PairwiseDice = dict[str, dict[str, float]]
 """Dice by structure name and pair of models: {"L3": {"a and b": 0.9}}."""
 
 
-def pairwise_agreement(predictions: Sequence[ModelPrediction], nearest_labels: Mapping[Kind, Array]) -> PairwiseDice:
-    """Compute the Dice of each structure between any two models that were trained on it.
+@dataclass(frozen=True)
+class Agreement:
+    """How far two models agree on a structure.
 
-    nearest_labels: for each kind, the label of the structure that a voxel belongs to or lies next to, 0 for none.
+    pair: "a and b"; area, volume: where they differ, mm2 in the slice with the largest difference and mm3.
+    """
+
+    name: str
+    pair: str
+    dice: float
+    area: float
+    volume: float
+
+
+def dice_by_name(agreements: Sequence[Agreement]) -> PairwiseDice:
+    """Return the Dice of each structure and pair of models, as JSON values."""
+    table: PairwiseDice = {}
+    for agreement in agreements:
+        table.setdefault(agreement.name, {})[agreement.pair] = agreement.dice
+    return table
+
+
+def pairwise_agreement(
+    predictions: Sequence[ModelPrediction], nearest_labels: Mapping[Kind, Array], spacing: Array
+) -> list[Agreement]:
+    """Compare each structure between any two models that were trained on it.
+
+    Parameters
+    ----------
+    nearest_labels : for each kind, the label of the structure that a voxel belongs to or lies next to, 0 for none
+    spacing : (3,) mm
     """
     class_maps = [prediction.class_map() for prediction in predictions]
-    agreement: PairwiseDice = {}
+    agreements = []
     for kind, nearest in nearest_labels.items():
         for label in (int(value) for value in np.unique(nearest) if value):
             masks = {
@@ -43,17 +73,24 @@ def pairwise_agreement(predictions: Sequence[ModelPrediction], nearest_labels: M
             for first, second in combinations(masks, 2):
                 if masks[first].any() or masks[second].any():
                     dice = round(compute_dice(masks[first], masks[second]), 3)
-                    agreement.setdefault(structure_by_label(label).name, {})[f"{first} and {second}"] = dice
-    return agreement
+                    areas = (masks[first] ^ masks[second]).sum(axis=(1, 2)) * float(np.prod(spacing[1:]))
+                    volume = float(areas.sum() * spacing[0])
+                    name = structure_by_label(label).name
+                    agreements.append(Agreement(name, f"{first} and {second}", dice, float(areas.max()), volume))
+    return agreements
 
 
-def list_disagreements(agreement: PairwiseDice, threshold: float) -> list[str]:
-    """List each structure and pair of models whose Dice is below the threshold."""
+def list_disagreements(agreements: Sequence[Agreement], threshold: float) -> list[str]:
+    """List each structure and pair of models whose Dice is below the threshold.
+
+    Not those that differ by little: of a small structure, such as an articular process in one slice, the borders
+    alone make a low Dice.
+    """
+    min_area, min_volume = _MIN_DIFFERENCE
     return [
-        f"disagreement: {name} Dice {dice:.2f} between {pair}"
-        for name, pairs in agreement.items()
-        for pair, dice in pairs.items()
-        if dice < threshold
+        f"disagreement: {a.name} Dice {a.dice:.2f} between {a.pair}"
+        for a in agreements
+        if a.dice < threshold and (a.area >= min_area or a.volume >= min_volume)
     ]
 
 

@@ -32,7 +32,7 @@ COMMANDS = {
     "compare": ("compare", "compare training runs side by side"),
     "evaluate": ("evaluate", "score a model on prepared datasets, alone or against another"),
     "export": ("export", "write a trained network as one model file"),
-    "pseudo-label": ("pseudo_label", "label exams with several models, and flag those to review"),
+    "pseudo-label": ("pseudo_label", "label exams with models, or complete annotations, and flag what to review"),
     "learn": ("learn", "train on labels corrected in MONAI Label, and publish the model if it is not worse"),
     "next": ("next", "rank exams by uncertainty: which to correct first"),
     "pack": ("pack", "put everything for a computer without network into one file"),

@@ -1,4 +1,4 @@
-"""`lumbarseg pseudo-label MODEL ... EXAM ... -o DATASET`: label exams with several models."""
+"""`lumbarseg pseudo-label MODEL ... EXAM ... -o DATASET`: label exams with models, or complete annotations."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ DESCRIPTION = (
     "used for its own, the more confident one more where they share one. Voxels on which models disagree strongly get\n"
     "the value unknown, and structures that no model was trained on count as not annotated. Exams to review are\n"
     "listed, and marked in dataset.json: disagreement of models, uncertain names, gaps, implausible sizes.\n"
+    "Of a prepared dataset it fills what annotators left open, where the models agree; annotated voxels stay as they\n"
+    "are, and so do its exams for validation and test. Each model also predicts the mirrored exam.\n"
     "Repeated, the command continues where it stopped. Exit code 3: some exams are to be reviewed."
 )
 EXAMPLE = "lumbarseg pseudo-label bodies.onnx discs.onnx exams/ -o data/pseudo"
@@ -30,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="MODEL EXAM",
-        help="model files (.onnx) or the word shipped, then exams: files, DICOM folders or folders of exams",
+        help="model files (.onnx) or the word shipped, then exams: files, DICOM folders, folders of exams or prepared "
+        "datasets",
     )
     options.add_shared_options(parser, "--output", metavar="DATASET", help="the dataset to make", required=True)
     parser.add_argument("--lowest", type=options.parse_level, metavar="LEVEL", help="lowest complete vertebra of all")
@@ -41,8 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DICE",
         help="flag a structure on which two models agree less (default: %(default)s)",
     )
-    parser.add_argument("--patient", metavar="REGEX", help="finds the patient in a name (default: all of it)")
-    parser.add_argument("--licence", default="", metavar="TEXT", help="of the exams")
+    parser.add_argument(
+        "--patient", metavar="REGEX", help="finds the patient in a name (default: all of it); a dataset states its own"
+    )
+    parser.add_argument("--licence", default="", metavar="TEXT", help="of the exams; a dataset states its own")
     parser.add_argument("--citation", default="", metavar="TEXT", help="how to name the source of the exams")
     options.add_shared_options(parser, "--jobs", help="worker processes (default: 1)")
     options.add_shared_options(parser, "--device", "--json")
