@@ -17,6 +17,7 @@ from lumbarseg.datasets import Dataset
 from lumbarseg.errors import DatasetError, ModelError
 from lumbarseg.inference import Model, predict
 from lumbarseg.preprocessing import PreprocessingSpec
+from lumbarseg.training import recorder
 from lumbarseg.training.checkpoint import Checkpoint
 from lumbarseg.training.data import load_training_data
 from lumbarseg.training.export import export_model
@@ -200,6 +201,19 @@ def test_a_run_ends_at_its_time_limit(settings: TrainingSettings, datasets: list
     assert short.learning_rate_at(500, 0.3) == pytest.approx(short.learning_rate * (0.5 + 0.5 * final), rel=0.02)
     longer = replace(short, minutes=0.015)
     assert Checkpoint.load(train(longer, datasets, tmp_path / "run", resume=True)).step > last.step
+
+
+def test_the_time_limit_includes_a_validation_that_was_never_run(
+    settings: TrainingSettings, datasets: list[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated = []
+    validate = recorder.validate
+    monkeypatch.setattr(recorder, "validate", lambda *args: validated.append(len(args[1])) or validate(*args))
+    short = replace(settings, steps=100_000, minutes=0.01, validation_interval=100_000)
+    result = Checkpoint.load(train(short, datasets, tmp_path / "run"))
+    exams = len(load_training_data(short, datasets, PreprocessingSpec(), None).val)
+    assert validated == [1, exams]  # one exam shows how long all of them take
+    assert 0 < result.step < 100_000
 
 
 def test_a_run_without_improvement_ends_early(

@@ -46,7 +46,7 @@ class RunRecorder:
         self.progress = ProgressBar("steps", state.settings.steps, state.step, has_time_left=False)
         self.saved_at = time.monotonic()
         self.start, self.run_start = self.saved_at - state.elapsed_seconds, self.saved_at
-        self.validation_seconds = 0.0  # that the latest validation took
+        self.validation_seconds = 0.0  # that a validation takes; 0: not known yet
         if state.step == 0 and init and data.val:
             self._write_and_report(False, self._validate_and_keep_best())
 
@@ -61,6 +61,8 @@ class RunRecorder:
         state.elapsed_seconds = time.monotonic() - self.start
         self.progress.advance(f"loss {loss:.4f}, {self._format_remaining_time()} left")
         values = {"loss": loss, "rate": settings.learning_rate_at(state.step - 1, state.elapsed_seconds)}
+        if self._needs_validation_estimate():
+            self.validation_seconds = self._estimate_validation_seconds()
         last = self._is_over()
         validation_due = bool(self.data.val) and (last or state.step % settings.validation_interval == 0)
         if state.step % LOG_INTERVAL == 0:
@@ -81,6 +83,23 @@ class RunRecorder:
         if last or time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
             self.save_checkpoint()
         return last
+
+    def _needs_validation_estimate(self) -> bool:
+        """Return whether half of the time limit is over and no validation has shown yet how long one takes."""
+        limit = 60 * self.state.settings.minutes
+        return 0 < limit <= 2 * self.state.elapsed_seconds and bool(self.data.val) and not self.validation_seconds
+
+    def _estimate_validation_seconds(self) -> float:
+        """Segment one validation exam, and return how long all of them would take, by their voxels."""
+        first, exams = self.data.val[0], self.data.val
+        started = time.monotonic()
+        validate(self._predictor(), [first], self.data.targets)
+        return (time.monotonic() - started) * sum(exam.labels.size for exam in exams) / first.labels.size
+
+    def _predictor(self) -> TorchPredictor:
+        """Return the averaged network as a model."""
+        card = create_checkpoint(self.state, self.data).card()
+        return TorchPredictor(card, self.state.ema_network(), self.state.precision)
 
     def _is_over(self) -> bool:
         """Return whether all steps are done, or the time is up but for the validation of the last step."""
@@ -108,10 +127,9 @@ class RunRecorder:
     def _validate_and_keep_best(self) -> tuple[WorstCase, ...]:
         """Validate, record the scores and keep the best weights; return the worst exams of a new best score."""
         state = self.state
-        model = TorchPredictor(create_checkpoint(state, self.data).card(), state.ema_network(), state.precision)
         started = time.monotonic()
-        report = validate(model, self.data.val, self.data.targets)
-        self.validation_seconds = time.monotonic() - started
+        report = validate(self._predictor(), self.data.val, self.data.targets)
+        self.validation_seconds = max(self.validation_seconds, time.monotonic() - started)
         first = not self.history.validations()
         self._record_scores(report)
         if report.mean_dice > state.best_validation.score:
