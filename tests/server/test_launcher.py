@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,21 @@ def test_invalid_options_are_one_line(
     assert main(["serve", *arguments]) == 1
     assert reason in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (["--port", "99999"], 2, "must be at most 65535, not 99999"),
+        (["--host", "192.0.2.1", "--token", "eight-chars"], 1, "choose an address of this computer with --host"),
+        (["--port", "{used}"], 1, "address already in use; choose another port with --port"),
+    ],
+)
+def test_a_port_that_cannot_be_used_is_an_error_before_anything_is_installed(
+    options: list[str], code: int, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        arguments = [option.format(used=used.getsockname()[1]) for option in options]
+        assert main(["serve", str(tmp_path), "--env", str(tmp_path / "env"), *arguments]) == code
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "env").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 from lumbarseg.errors import ServeError
 from lumbarseg.server import environment
 from lumbarseg.server.access_control import parse_origin
-from lumbarseg.server.launcher import ServerOptions, ServerStatus, running_server
+from lumbarseg.server.launcher import ServerOptions, ServerStatus, require_free_port, running_server
 
 from . import console, options
 
@@ -22,13 +22,14 @@ DESCRIPTION = (
     "is available at once. Ctrl-C stops the server. See docs/annotate.md."
 )
 EXAMPLE = "lumbarseg serve exams"
+_MAX_PORT = 65535
 _print = functools.partial(print, flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
     parser.add_argument("studies", nargs="?", metavar="STUDIES", help="folder of exams, or root of a DICOMweb server")
-    parser.add_argument("--port", type=options.non_negative_int, default=8000, metavar="N", help="0: any (%(default)s)")
+    parser.add_argument("--port", type=_port_argument, default=8000, metavar="N", help="0: any free one (%(default)s)")
     parser.add_argument("--host", default="127.0.0.1", metavar="NAME", help="address to listen on (%(default)s)")
     parser.add_argument("--token", default="", metavar="TEXT", help="of every request; the password in 3D Slicer")
     parser.add_argument(
@@ -75,6 +76,7 @@ def _server_options(args: argparse.Namespace) -> ServerOptions:
     result = ServerOptions(args.studies, args.app, args.host, args.port, args.token, tuple(args.allow_origin))
     if not result.is_dicomweb and not Path(result.studies).is_dir():
         raise ServeError(f"{result.studies}: not a folder; create it and put exams into it")
+    require_free_port(result.host, result.port)
     return result
 
 
@@ -88,6 +90,13 @@ def _print_ready(server_options: ServerOptions, status: ServerStatus, seconds: f
 
 def _raise_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _port_argument(text: str) -> int:
+    port = options.non_negative_int(text)
+    if port > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"must be at most {_MAX_PORT}, not {port}")
+    return port
 
 
 def _origin_argument(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +23,7 @@ from .access_control import LOOPBACK_HOSTS, AccessRules
 APP_MAIN = '"""App that MONAI Label loads."""\n\nfrom lumbarseg.server.app import LumbarApp  # noqa: F401\n'
 """Content of apps/lumbarseg/main.py, which every app folder must contain."""
 _STUBS = Path(__file__).parent / "stubs"
+_OTHER_PORT = "; choose another port with --port, or any free one with --port 0"
 _STOP_TIMEOUT = 10.0  # seconds from the request to stop until the server is killed
 
 
@@ -74,6 +77,26 @@ class ServerOptions:
         }
 
 
+def require_free_port(host: str, port: int) -> None:
+    """Raise ServeError when a server cannot listen on this port of this address."""
+    try:
+        address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(address[0], address[1]) as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port just closed seems in use
+            probe.bind(address[4])
+    except OSError as error:
+        advice = "; choose an address of this computer with --host" if _is_unknown(error) else _OTHER_PORT
+        raise ServeError(
+            f"cannot listen on {host}, port {port}: {(error.strerror or str(error)).lower()}{advice}"
+        ) from None
+
+
+def _is_unknown(error: OSError) -> bool:
+    """Return whether an error of a socket says that the address is not one of this computer."""
+    return isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+
+
 def create_app_folder(app: Path) -> None:
     """Create the folders and main.py that MONAI Label needs; ServeError when the folder contains another app."""
     main = app / "main.py"
@@ -115,7 +138,7 @@ class ServerProcess:
                 log(str(message.get("stage", "")))
         reason = self._exit_reason()
         if "address already in use" in reason.lower():
-            reason += "; choose another port with --port, or any free one with --port 0"
+            reason += _OTHER_PORT
         raise ServeError(f"the server ended before it was ready: {reason}")
 
     def wait(self) -> int:
