@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from lumbarseg import io
 from lumbarseg.errors import DatasetError
+from lumbarseg.io.label_names import read_label_names
+from lumbarseg.volume import Volume
 
-from ..label_table import LabelTable, count_voxels, read_label_table, require_explained
-from ..schemes import SCHEMES
-from . import label_grid, spineps, stored_names
+from ..label_names import structures_of_name
+from ..label_table import UNKNOWN, LabelTable, count_voxels, read_label_table, require_explained
+from ..schemes import SCHEMES, labels_for_names
+from . import label_grid, spineps
 from .file_pairs import Refusals, clean_case_name, find_pairs, image_files, image_path, patients_from_names
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
 from .label_grid import labels_on_image_grid
-from .stored_names import apply_stored_names
 
-KNOWN_FAULTS = {**label_grid.KNOWN_FAULTS, **stored_names.KNOWN_FAULTS, **spineps.KNOWN_FAULTS}
+KNOWN_FAULTS = {
+    **label_grid.KNOWN_FAULTS,
+    **spineps.KNOWN_FAULTS,
+    "header-names": "the header of the label map names its values otherwise than the label table; its names were used",
+}
 
 PathPatterns = tuple[tuple[str, str], ...]
 
@@ -149,9 +158,50 @@ def _first_matching_pairs(source: Path, patterns: PathPatterns) -> tuple[dict[st
 
 def _load_case(case: SourceCase, table: LabelTable) -> LoadedCase:
     image, path = io.read_image(image_path(case.files[0])), case.files[-1]
-    labels, name_warnings = apply_stored_names(io.read_labels(path), path, table)
+    labels, name_warnings = _apply_stored_names(io.read_labels(path), path, table)
     require_explained(
         count_voxels(labels.array), table, path, "add what is missing; --propose FILE writes a table to start from"
     )
     labels, warnings = labels_on_image_grid(labels, image, path)
     return LoadedCase(image, labels, warnings=(*name_warnings, *warnings))
+
+
+def _apply_stored_names(labels: Volume, path: Path, table: LabelTable) -> tuple[Volume, tuple[str, ...]]:
+    """Return labels with the values of the table, and warnings, where the names in a file's header contradict it.
+
+    3D Slicer numbers the segments that it saves 1..n in the order of its scene, whatever they are; so names decide.
+    DatasetError when neither the names nor the values can be right: a value without a known name beside a
+    contradiction, or a name for which the table has no value, or several.
+    """
+    present = set(count_voxels(labels.array)) - {0}
+    names = {value: name for value, name in read_label_names(path).items() if value in present}
+    structures = {value: structures_of_name(name) for value, name in names.items() if name != UNKNOWN}
+    contradicted = [v for v, s in structures.items() if s and not _are_compatible(s, table.get(v, ()))]
+    if not contradicted:
+        return labels, ()
+    first = contradicted[0]
+    row = " or ".join(table.get(first, ("nothing",)))
+    contradiction = f"{path}: its header calls the value {first} {names[first]!r}, the label table {row}"
+    lookup = np.zeros(256, np.uint8)
+    for value in sorted(present):
+        if not structures.get(value):
+            raise DatasetError(f"{contradiction}, and no known name explains the value {value}; correct names or table")
+        rows = [v for v, row_names in table.items() if v and _overlap(structures[value], row_names)]
+        rows = [v for v in rows if set(table[v]) == set(structures[value])] or rows
+        if len(rows) != 1:
+            count = "several values" if rows else "no value"
+            raise DatasetError(
+                f"{path}: the label table has {count} for {names[value]!r}, a name in its header; add it"
+            )
+        lookup[value] = rows[0]
+    return Volume(lookup[labels.array], labels.affine), (f"header-names: {contradiction.removeprefix(f'{path}: ')}",)
+
+
+def _are_compatible(names: Iterable[str], row: tuple[str, ...]) -> bool:
+    return UNKNOWN in row or _overlap(names, row)
+
+
+def _overlap(names: Iterable[str], row: Iterable[str]) -> bool:
+    """Return whether one structure can be meant by both; two sets without structures (background) overlap too."""
+    first, second = labels_for_names(names), labels_for_names(row)
+    return bool(first & second) or not (first or second)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lumbarseg import io
-from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, Kind, arch_of_level, kinds_from_names, structure_by_name
+from lumbarseg.anatomy import LEVELS, LUMBAR_LEVELS, Kind, disc_between, kinds_from_names, structure_by_name
 from lumbarseg.errors import DatasetError
 from lumbarseg.io.discovery import IMAGE_SUFFIXES, exam_name
 from lumbarseg.volume import Array, Volume
@@ -28,19 +28,18 @@ KNOWN_FAULTS = {
     "no-subregions": "there is no seg-spine mask, so bodies and posterior elements are one and the canal is missing",
 }
 
-_ENDPLATE, _BODY, _ARCH, _DISC, _VERTEBRA = range(200, 205)
 _WHOLE_VERTEBRA_OFFSET = 100  # added to a body's label: the vertebra with its posterior elements
+_UNNAMED_ROWS = (
+    *((Kind.BODY.value, Kind.DISC.value), (Kind.BODY.value,), (Kind.ARCH.value,), (Kind.DISC.value,), UNNAMED_VERTEBRA),
+)
 
 LABEL_TABLE: LabelTable = {
     **SCHEMES["default"],
     **{_WHOLE_VERTEBRA_OFFSET + structure_by_name(level).label: whole_vertebra(level) for level in LEVELS},
-    _ENDPLATE: (Kind.BODY.value, Kind.DISC.value),
-    _BODY: (Kind.BODY.value,),
-    _ARCH: (Kind.ARCH.value,),
-    _DISC: (Kind.DISC.value,),
-    _VERTEBRA: UNNAMED_VERTEBRA,
+    **dict(enumerate(_UNNAMED_ROWS, start=200)),
 }
 """The package's own labels, complete vertebrae 100 above, and structures without a name from 200."""
+_VALUES = {names: value for value, names in LABEL_TABLE.items()}
 
 _SUBREGIONS = SCHEMES["spineps_subregions"]
 _INSTANCES = SCHEMES["spineps"]
@@ -138,27 +137,17 @@ def _value_lookup(is_named: bool, has_l6: bool) -> Array:
     table = np.zeros((256, 256), np.uint8)
     for vert in (0, *_INSTANCES):
         names = _INSTANCES[vert] if is_named and vert else ()
-        if vert == _DISC_BELOW_L5 and has_l6:
-            names = tuple(f"{name.partition('-')[0]}-{LEVELS[-1]}" for name in names)
+        if names and vert == _DISC_BELOW_L5 and has_l6:
+            names = (disc_between(LUMBAR_LEVELS[-1], LEVELS[-1]).name,)
         for spine in (0, *_SUBREGIONS):
             row = _SUBREGIONS[spine] if spine else _INSTANCES[vert] if vert else (Kind.BACKGROUND.value,)
-            table[spine, vert] = _combined_value(kinds_from_names(row), names)
+            table[spine, vert] = _combined_value(row, names)
     return table
 
 
-def _combined_value(kinds: frozenset[Kind], names: tuple[str, ...]) -> int:
-    """Return the value in `LABEL_TABLE` of kinds; names: of the vertebra or disc, () where it has none."""
-    level = next((name for name in names if name in LEVELS), "")
-    disc = next((n for n in names if n not in tuple(Kind) and kinds_from_names([n]) == {Kind.DISC}), "")
-    body_label = structure_by_name(level).label if level else 0
-    values = {
-        frozenset({Kind.BODY}): body_label or _BODY,
-        frozenset({Kind.ARCH}): arch_of_level(level).label if level else _ARCH,
-        frozenset({Kind.DISC}): structure_by_name(disc).label if disc else _DISC,
-        frozenset({Kind.BODY, Kind.ARCH}): _WHOLE_VERTEBRA_OFFSET + body_label if level else _VERTEBRA,
-        frozenset({Kind.BODY, Kind.DISC}): _ENDPLATE,
-        frozenset({Kind.SACRUM}): structure_by_name(Kind.SACRUM.value).label,
-        frozenset({Kind.CANAL}): structure_by_name(Kind.CANAL.value).label,
-        frozenset({Kind.BACKGROUND}): 0,
-    }
-    return values[kinds]
+def _combined_value(row: tuple[str, ...], names: tuple[str, ...]) -> int:
+    """Return the value in `LABEL_TABLE` of a row's kinds; names: of the vertebra or disc, () where it has none."""
+    name_of_kind = {structure_by_name(name).kind: name for name in names if name not in tuple(Kind)}
+    kinds = [kind for name in row for kind in kinds_from_names([name])]
+    named_row = tuple(name_of_kind.get(kind, kind.value) for kind in kinds)
+    return _VALUES.get(named_row, _VALUES[tuple(kind.value for kind in kinds)])
