@@ -82,6 +82,10 @@ def _add_origin_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--citation", default="", metavar="TEXT", help="how to cite the source")
 
 
+def _origin(args: argparse.Namespace) -> dict[str, str]:
+    return {key: getattr(args, key) for key in ("patient", "licence", "citation")}
+
+
 def _add_nnunet_parser(kinds: options.Subparsers) -> None:
     parser = _add_source_parser(
         kinds,
@@ -94,11 +98,9 @@ def _add_nnunet_parser(kinds: options.Subparsers) -> None:
     parser.add_argument("--table", default="", metavar="FILE", help='JSON: {"0": ["background"], "1": ["L5"]}')
     parser.add_argument("--channel", default="", metavar="C", help="number or name (default: the first T2, else 0)")
     _add_origin_options(parser)
-    parser.set_defaults(importer=_nnunet_importer)
-
-
-def _nnunet_importer(args: argparse.Namespace) -> Importer:
-    return nnunet.make_importer(args.source, args.table, args.channel, args.patient, args.licence, args.citation)
+    parser.set_defaults(
+        importer=lambda args: nnunet.make_importer(args.source, args.table, args.channel, **_origin(args))
+    )
 
 
 def _add_folder_parser(kinds: options.Subparsers) -> None:
@@ -118,15 +120,11 @@ def _add_folder_parser(kinds: options.Subparsers) -> None:
     parser.add_argument("--images", default="", metavar="PATTERN", help="as 'images/{name}.nii.gz'; needs --labels")
     parser.add_argument("--labels", default="", metavar="PATTERN", help="as 'labels/{name}_seg.nii.gz'")
     _add_origin_options(parser)
-    parser.set_defaults(importer=_folder_importer)
-
-
-def _folder_importer(args: argparse.Namespace) -> Importer:
-    table, citation = (
-        args.preset or args.table,
-        args.citation or paired_files.default_citation(args.preset, args.source),
+    parser.set_defaults(
+        importer=lambda args: paired_files.make_importer(
+            args.preset or args.table, args.images, args.labels, **_origin(args)
+        )
     )
-    return paired_files.make_importer(table, args.images, args.labels, args.patient, args.licence, citation)
 
 
 def _add_monailabel_parser(kinds: options.Subparsers) -> None:
@@ -141,11 +139,7 @@ def _add_monailabel_parser(kinds: options.Subparsers) -> None:
     parser.add_argument("--tag", default="final", metavar="TAG", help="of the labels: final (default), or a version")
     parser.add_argument("--table", default="", metavar="FILE", help="JSON, for labels without stored names")
     _add_origin_options(parser)
-    parser.set_defaults(importer=_monailabel_importer)
-
-
-def _monailabel_importer(args: argparse.Namespace) -> Importer:
-    return monailabel.make_importer(args.tag, args.table, args.patient, args.licence, args.citation)
+    parser.set_defaults(importer=lambda args: monailabel.make_importer(args.tag, args.table, **_origin(args)))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -49,6 +49,15 @@ class CombineSettings:
     copy_images: bool = False
 
 
+class _Origin(TypedDict):
+    """What the files of a combined case depend on: dataset and case, their checksums, and the values that change."""
+
+    dataset: str
+    case: str
+    files: dict[str, str]
+    values: dict[str, int]
+
+
 @dataclass(frozen=True)
 class _CombinedCase:
     """A case of a source dataset with its name, patient and label table in the combined dataset.
@@ -65,8 +74,8 @@ class _CombinedCase:
     existing: Case | None
 
     @property
-    def origin(self) -> dict[str, Any]:
-        """Return what the files of the case in the combined dataset depend on."""
+    def origin(self) -> _Origin:
+        """Return what is kept with the case in the combined dataset."""
         values = {str(value): new for value, new in self.value_mapping.items() if value != new}
         return {"dataset": self.source, "case": self.case.name, "files": self.case.checksums, "values": values}
 

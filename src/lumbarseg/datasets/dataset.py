@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -45,6 +45,14 @@ _KEYS = {"label_table": "table", "voxel_counts": "present", "metadata": "about"}
 _CASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
+class Geometry(TypedDict, total=False):
+    """Voxels, spacing (mm) and axes of an image; empty where they are unknown."""
+
+    shape: list[int]
+    spacing: list[float]
+    axes: str
+
+
 @dataclass(frozen=True)
 class Case:
     """One exam with its labels.
@@ -54,7 +62,7 @@ class Case:
     image, labels : paths of the two files
     label_table : what the values of the label map may be
     split : "train", "val" or "test"
-    geometry : "shape" (voxels), "spacing" (mm) and "axes" of the image
+    geometry : of the image
     checksums : SHA-256 of "image" and "labels"
     voxel_counts : voxels of each value that occurs; empty in datasets that were written without
     warnings : what the importer reported, "fault: detail"
@@ -71,7 +79,7 @@ class Case:
     split: str = "train"
     licence: str = ""
     source: str = ""
-    geometry: dict[str, Any] = field(default_factory=dict)
+    geometry: Geometry = field(default_factory=Geometry)
     checksums: dict[str, str] = field(default_factory=dict)
     voxel_counts: dict[int, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -154,28 +162,20 @@ def write_case_files(dataset: Dataset, name: str, image: Volume, labels: Volume,
     _require(image.grid.same_as(labels.grid), location, "image and labels lie on different grids")
     image, labels = reorient(image, AXES), reorient(labels, AXES)
     row: dict[str, Any] = {"name": name, "image": f"images/{name}.nii.gz", "labels": f"labels/{name}.nii.gz"}
-    row |= _fields_from_metadata(metadata)
+    row |= {key: metadata[key] for key in (*_TEXT_FIELDS, "split", "warnings", "table") if key in metadata}
     row["about"] = {key: value for key, value in metadata.items() if key not in row}
     spacing = [round(s, 6) for s in image.grid.spacing]
     row["geometry"] = {"shape": list(image.grid.shape), "spacing": spacing, "axes": AXES}
     counts = count_voxels(labels.array)
-    table = parse_label_table(row["table"], f"{location}: table") if "table" in row else dataset.label_table
+    row["table"] = label_table_to_json(row.get("table", dataset.label_table))
+    row["warnings"] = list(row.get("warnings", ()))
+    table = parse_label_table(row["table"], f"{location}: table")
     require_explained(counts, table, location)
     row["present"] = {str(value): count for value, count in counts.items()}
     io.write_image(Volume(_as_int16_if_exact(image.array), image.affine), dataset.folder / row["image"])
     io.write_labels(labels, dataset.folder / row["labels"], label_structures(table))
     row["checksums"] = {part: file_checksum(dataset.folder / row[part]) for part in ("image", "labels")}
     return _parse_case(dataset.folder, dataset.label_table, row, location)
-
-
-def _fields_from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of `metadata` that have a field of their own in `dataset.json`."""
-    fields = {key: metadata[key] for key in (*_TEXT_FIELDS, "split", "warnings", "table") if key in metadata}
-    if "warnings" in fields:
-        fields["warnings"] = list(fields["warnings"])
-    if "table" in fields:
-        fields["table"] = label_table_to_json(fields["table"])
-    return fields
 
 
 def _as_int16_if_exact(array: Array) -> Array:

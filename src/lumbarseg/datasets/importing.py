@@ -149,7 +149,7 @@ def _import_case(
         "scanner": case.scanner,
         "split": case.split,
         "licence": importer.licence,
-        "source": importer.citation,
+        "source": importer.citation or source.resolve().name,
         "warnings": [_relative_to_source(text, source) for text in loaded.warnings],
         **case.metadata,
         **loaded.metadata,

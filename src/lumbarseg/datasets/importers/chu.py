@@ -19,10 +19,10 @@ from lumbarseg.volume import Array, Volume
 from .. import orientation
 from ..label_table import LabelTable
 from ..schemes import unannotated_names
-from . import label_grid
+from . import source_labels
 from .file_pairs import find_pairs
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .single_tag import instance_centers, name_upward, read_image_and_tag
+from .source_labels import instance_centers, load_single_tag
 
 BODIES = tuple(levels_upward(LUMBAR_LEVELS[-1], 7))
 """The bodies in the tag, from the lowest upward."""
@@ -33,7 +33,7 @@ LABEL_TABLE: LabelTable = {0: unannotated_names(_BODY_ROWS.values()), **_BODY_RO
 CITATION = "Chu et al., PLoS ONE 10(11):e0143327, 2015; Zenodo 22304"
 LICENCE = "Zenodo record; confirm before redistribution"
 KNOWN_FAULTS = {
-    **label_grid.KNOWN_FAULTS,
+    **source_labels.KNOWN_FAULTS,
     **orientation.KNOWN_FAULTS,
     "touching": "neighbouring bodies were annotated as one; separated where the tag is narrow",
     "speck": "voxels of the tag away from every body; left out",
@@ -56,15 +56,7 @@ def list_cases(source: Path) -> SourceListing:
 
 def load_case(case: SourceCase) -> LoadedCase:
     """Load one exam with named bodies and corrected axes; DatasetError if the mask does not hold seven."""
-    path = case.files[1]
-    image, tag, warnings = read_image_and_tag(case)
-    bodies, notes = _separate_bodies(tag, path)
-    table: LabelTable = dict.fromkeys(range(1, len(BODIES) + 1), (Kind.BODY.value,))
-    exam = orientation.correct_orientation(image, bodies, table)
-    _check_distances(exam.labels, path)
-    labels, levels = name_upward(exam.labels, BODIES)
-    warnings = (*warnings, *(note.format(*levels) for note in notes), *exam.warnings)
-    return LoadedCase(exam.image, labels, warnings=warnings, metadata={"axes_judged_by": list(exam.reasons)})
+    return load_single_tag(case, Kind.BODY, BODIES, _separate_bodies)
 
 
 def _separate_bodies(tag: Volume, path: Path) -> tuple[Volume, list[str]]:
@@ -85,7 +77,9 @@ def _separate_bodies(tag: Volume, path: Path) -> tuple[Volume, list[str]]:
             )
         cores = connected_components(ndimage.binary_opening(mask, iterations=width))
         numbers = _number_large_components(cores)
-    return _restore_opened_voxels(numbers.astype(np.uint8)[cores.numbers], components, tag)
+    bodies, warnings = _restore_opened_voxels(numbers.astype(np.uint8)[cores.numbers], components, tag)
+    _check_distances(bodies, path)
+    return bodies, warnings
 
 
 def _number_large_components(components: Components) -> Array:

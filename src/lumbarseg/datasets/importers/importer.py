@@ -68,6 +68,7 @@ class Importer:
     Attributes
     ----------
     label_table : of all cases that bring none of their own
+    citation : of the source, "" to use the name of its folder
     list_cases : lists the cases of a folder; DatasetError when it is of another kind
     load_case : loads one case, in another process; LumbarsegError, one line that names the file, when it is refused
     known_faults : fault to explanation, for the warnings of `load_case`

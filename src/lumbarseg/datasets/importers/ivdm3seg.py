@@ -5,6 +5,7 @@ Names are counted: the lowest disc is taken for the one on the sacrum, as the au
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from lumbarseg.volume import Volume
 from .. import orientation
 from ..label_table import LabelTable
 from ..schemes import regular_structures, unannotated_names
-from . import label_grid
+from . import source_labels
 from .file_pairs import clean_case_name, find_pairs
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .single_tag import name_upward, read_image_and_tag
+from .source_labels import load_single_tag
 
 CONTRASTS = {"inn": "in phase", "opp": "opposed phase", "wat": "water", "fat": "fat"}
 """Endings of the files, and their contrast."""
@@ -30,7 +31,7 @@ MIN_DISCS = 7
 """Discs in view in every exam."""
 
 KNOWN_FAULTS = {
-    **label_grid.KNOWN_FAULTS,
+    **source_labels.KNOWN_FAULTS,
     **orientation.KNOWN_FAULTS,
     "counted": "discs are named by counting from the lowest, taken for the one on the sacrum",
     "patients": "two exams are of each person, but which was not published; each counts as another patient, so they "
@@ -79,20 +80,12 @@ def _list_cases(source: Path, contrast: str) -> SourceListing:
 
 def load_case(case: SourceCase) -> LoadedCase:
     """Load one exam with discs named from the lowest upward; DatasetError when the tag holds fewer than expected."""
-    image, tag, warnings = read_image_and_tag(case)
-    discs, count, specks = _separate_discs(tag, case.files[1])
-    table: LabelTable = {0: ("background",), **dict.fromkeys(range(1, count + 1), ("disc",))}
-    exam = orientation.correct_orientation(image, discs, table)
-    names = _DISCS_UPWARD[:count]
-    labels, _ = name_upward(exam.labels, names)
-    warnings += (f"counted: {count} discs, the lowest taken for {names[0]}", "patients: two exams are of each person")
-    warnings += (f"speck: {specks} voxels away from every disc left out",) if specks else ()
-    metadata = {"axes_judged_by": list(exam.reasons)}
-    return LoadedCase(exam.image, labels, _disc_table(names), (*warnings, *exam.warnings), metadata)
+    loaded = load_single_tag(case, Kind.DISC, _DISCS_UPWARD, _separate_discs)
+    return replace(loaded, label_table=_disc_table(_DISCS_UPWARD[: int(np.unique(loaded.labels.array).size) - 1]))
 
 
-def _separate_discs(tag: Volume, path: Path) -> tuple[Volume, int, int]:
-    """Return the tag's discs numbered from 1, their number, and the number of voxels in none."""
+def _separate_discs(tag: Volume, path: Path) -> tuple[Volume, list[str]]:
+    """Return the tag's discs numbered from 1, and warnings."""
     components = connected_components(tag.array > 0, "corners")
     sizes = components.sizes[1:]
     is_large = sizes >= _SPECK_FRACTION * float(np.median(np.sort(sizes)[-MIN_DISCS:]))
@@ -100,7 +93,13 @@ def _separate_discs(tag: Volume, path: Path) -> tuple[Volume, int, int]:
     if not MIN_DISCS <= count <= len(_DISCS_UPWARD):
         raise DatasetError(f"{path}: its tag shows {count} discs, {MIN_DISCS} or more are expected; check it")
     numbers = np.array([0, *np.where(is_large, np.cumsum(is_large), 0)], np.uint8)
-    return Volume(numbers[components.numbers], tag.affine), count, int(sizes[~is_large].sum())
+    warnings = [
+        f"counted: {count} discs, the lowest taken for {_DISCS_UPWARD[0]}",
+        "patients: two exams are of each person",
+    ]
+    if specks := int(sizes[~is_large].sum()):
+        warnings.append(f"speck: {specks} voxels away from every disc left out")
+    return Volume(numbers[components.numbers], tag.affine), warnings
 
 
 IMPORTER = make_importer()

@@ -22,8 +22,8 @@ from lumbarseg.volume import Array, Volume
 
 from ..label_table import LabelTable
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .label_grid import labels_on_image_grid
 from .mask_levels import COLUMN_STRUCTURES, MaskGeometry, assign_structures, measure_mask, structure_from_file_name
+from .source_labels import labels_on_image_grid
 
 CITATION = "Khalil et al., Sci Data 9:97 (2022), doi 10.1038/s41597-022-01222-8"
 LICENCE = "see the data's page at the Open Science Framework; the paper is CC BY 4.0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -20,12 +20,11 @@ from ..label_names import structures_of_name
 from ..label_table import UNKNOWN, LabelTable, count_voxels, require_explained
 from ..monailabel_datastore import FINAL, ORIGINAL, DatastoreExam, StoredLabel, names_of_values
 from ..schemes import unannotated_names
-from . import label_grid
+from . import source_labels
 from .file_pairs import clean_case_name, patients_from_names
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .label_grid import labels_on_image_grid
-from .own_labels import to_own_labels
 from .paired_files import load_label_table
+from .source_labels import read_labels_on_grid, to_own_labels
 
 NAME = "monailabel"
 UNKNOWN_VALUE = 255
@@ -37,7 +36,7 @@ LABEL_TABLE: LabelTable = {
     UNKNOWN_VALUE: (UNKNOWN,),
 }
 KNOWN_FAULTS = {
-    **label_grid.KNOWN_FAULTS,
+    **source_labels.KNOWN_FAULTS,
     "axis": orientation.KNOWN_FAULTS["axis"],
     "shifted-idx": "the numbers that the client stored are not those in the file; segments were taken in their order",
     "unnamed": "a segment's name is no structure; its voxels are unknown, neither background nor anything else",
@@ -86,7 +85,7 @@ def _source_case(exam: DatastoreExam, patient: str, tag: str) -> SourceCase:
         "digest": label.model_digest or (original.model_digest if original else ""),
         "other_tags": sorted(set(exam.labels) - {tag}),
     }
-    metadata: dict[str, Any] = {"annotated": record, "label": dict(label.info)}
+    metadata = {"annotated": record, "label": dict(label.info)}
     if original and tag != ORIGINAL and original.timestamp <= label.timestamp:
         metadata["original"] = {"file": original.path.name, "info": dict(original.info)}
     patient = str(exam.info.get("patient") or clean_case_name(patient))
@@ -97,7 +96,7 @@ def _source_case(exam: DatastoreExam, patient: str, tag: str) -> SourceCase:
 def load_case(case: SourceCase, label_table: LabelTable | None = None) -> LoadedCase:
     """Load one exam in the package's own labels; DatasetError when the meaning of a value is unknown."""
     image, path = io.read_image(case.files[0]), case.files[1]
-    labels, warnings = labels_on_image_grid(io.read_labels(path), image, path)
+    labels, warnings = read_labels_on_grid(path, image)
     if not labels.array.any():
         raise DatasetError(f"{path}: nothing is labelled; annotate the exam, or remove its label")
     label = StoredLabel(path, case.metadata["label"])
@@ -153,7 +152,16 @@ def _own_label_table(rows: Mapping[int, tuple[str, ...]]) -> tuple[LabelTable, A
     return {**table, 0: unannotated_names(sets), **unknown}, lookup
 
 
-def _compare_with_original(case: SourceCase, own: Volume, table: LabelTable, image: Volume) -> dict[str, Any]:
+class _Correction(TypedDict, total=False):
+    """How far a final label is from the model's stored prediction, in Dice and voxels; by which model, and when."""
+
+    answer_dice: float
+    changed_voxels: int
+    answered_by: str
+    answered_at: str
+
+
+def _compare_with_original(case: SourceCase, own: Volume, table: LabelTable, image: Volume) -> _Correction:
     """Return how far the final label is from the model's stored prediction; {} where that cannot be read."""
     original = case.metadata.get("original")
     if not original:
@@ -161,7 +169,7 @@ def _compare_with_original(case: SourceCase, own: Volume, table: LabelTable, ima
     path = case.files[1].parent.parent / ORIGINAL / original["file"]
     label = StoredLabel(path, original["info"])
     try:
-        stored, _ = labels_on_image_grid(io.read_labels(path), image, path)
+        stored, _ = read_labels_on_grid(path, image)
         names, _ = names_of_values(label, count_voxels(stored.array), read_label_names(path))
         _, lookup = _own_label_table(
             {value: structures_of_name(name) or _UNKNOWN_NAMES for value, name in names.items() if value}

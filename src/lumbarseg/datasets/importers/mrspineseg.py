@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-
-from lumbarseg import io
-from lumbarseg.errors import DatasetError
-from lumbarseg.volume import Volume
 
 from ..label_table import LabelTable, count_voxels
 from ..schemes import SCHEMES, unannotated_names
-from . import label_grid
+from . import source_labels
 from .file_pairs import find_pairs
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .label_grid import read_labels_on_grid
-from .own_labels import to_own_labels
+from .source_labels import load_own_labels, to_own_labels
 
 CITATION = "MRSpineSeg 2021: Pang et al., IEEE Trans Med Imaging 40(1):262, 2021"
 LICENCE = "signed agreement; research only, no redistribution"
-KNOWN_FAULTS = label_grid.KNOWN_FAULTS
+KNOWN_FAULTS = source_labels.KNOWN_FAULTS
 
 _SOURCE_TABLE = SCHEMES["mrspineseg"]
 LABEL_TABLE, _TO_OWN_LABEL = to_own_labels(_SOURCE_TABLE)
@@ -38,12 +34,8 @@ def list_cases(source: Path) -> SourceListing:
 
 def load_case(case: SourceCase) -> LoadedCase:
     """Load one exam in the package's own labels; DatasetError when its mask holds a value of none of 19 structures."""
-    image, path = io.read_image(case.files[0]), case.files[1]
-    labels, warnings = read_labels_on_grid(path, image, _SOURCE_TABLE, "was it resized with interpolation?")
-    if not labels.array.any():
-        raise DatasetError(f"{path}: nothing is labelled; leave this exam out, or copy its mask again")
-    own = Volume(_TO_OWN_LABEL[labels.array], labels.affine)
-    return LoadedCase(image, own, _case_label_table(set(count_voxels(own.array))), warnings)
+    loaded, _ = load_own_labels(case, _SOURCE_TABLE, _TO_OWN_LABEL, "was it resized with interpolation?")
+    return replace(loaded, label_table=_case_label_table(set(count_voxels(loaded.labels.array))))
 
 
 def _case_label_table(present: set[int]) -> LabelTable:

@@ -22,10 +22,10 @@ from lumbarseg.volume import Array, Volume
 
 from ..label_table import LabelTable, count_voxels
 from ..schemes import SCHEMES
-from . import label_grid
+from . import source_labels
 from .file_pairs import clean_case_name, image_files, image_path, walk_paths
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .label_grid import labels_on_image_grid, read_labels_on_grid
+from .source_labels import read_labels_on_grid
 
 CONTRASTS = {"water": ("water", "wat"), "fat": ("fat",), "pdff": ("pdff", "fatfraction", "fraction")}
 """Words in file names that stand for each contrast."""
@@ -34,7 +34,7 @@ _OVERLAP_VALUE = 200
 LABEL_TABLE: LabelTable = {**SCHEMES["lumbar_bodies"], _OVERLAP_VALUE: LUMBAR_LEVELS}
 
 KNOWN_FAULTS = {
-    **label_grid.KNOWN_FAULTS,
+    **source_labels.KNOWN_FAULTS,
     "overlap": "voxels in two masks; they may be either body",
     "grey-mask": "a mask with several values; all above 0 is the body",
 }
@@ -159,7 +159,7 @@ def _load_masks(case: SourceCase, image: Volume) -> Iterator[tuple[str, Array, l
     """Yield level, (I, J, K) bool and warnings of each mask."""
     for path in case.files[-case.metadata["masks"] :]:
         match = _MASK_NAME.fullmatch(exam_name(path.name))
-        labels, warnings = labels_on_image_grid(io.read_labels(path), image, path)
+        labels, warnings = read_labels_on_grid(path, image)
         values = list(count_voxels(labels.array))
         if not any(values):
             levels = f"{LUMBAR_LEVELS[0]} to {LUMBAR_LEVELS[-1]}"

@@ -18,14 +18,14 @@ from ..json_files import read_json_object
 from ..label_names import ParsedLabelName, parse_label_name
 from ..label_table import UNKNOWN, LabelTable
 from ..schemes import labels_for_names, names_for_labels, unannotated_names
-from . import label_grid
+from . import source_labels
 from .file_pairs import Refusals, clean_case_name, find_pairs, patients_from_names
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .label_grid import read_labels_on_grid
 from .paired_files import load_label_table
+from .source_labels import read_labels_on_grid
 
 KNOWN_FAULTS = {
-    **label_grid.KNOWN_FAULTS,
+    **source_labels.KNOWN_FAULTS,
     "bare-level": "a label named by its level alone may be the body or the complete vertebra: both are allowed; "
     "say which it is with --table",
 }

@@ -18,13 +18,13 @@ from lumbarseg.volume import Volume
 from ..label_names import structures_of_name
 from ..label_table import UNKNOWN, LabelTable, count_voxels, read_label_table, require_explained
 from ..schemes import SCHEMES, labels_for_names
-from . import label_grid, spineps
+from . import source_labels, spineps
 from .file_pairs import Refusals, clean_case_name, find_pairs, image_files, image_path, patients_from_names
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .label_grid import labels_on_image_grid
+from .source_labels import labels_on_image_grid
 
 KNOWN_FAULTS = {
-    **label_grid.KNOWN_FAULTS,
+    **source_labels.KNOWN_FAULTS,
     **spineps.KNOWN_FAULTS,
     "header-names": "the header of the label map names its values otherwise than the label table; its names were used",
 }
@@ -104,11 +104,6 @@ def make_importer(
         list_cases, load_case = partial(_list_cases, preset=preset), partial(_load_case, table=preset.label_table)
     source = citation or preset.citation
     return Importer("folder", preset.label_table, source, licence, list_cases, load_case, KNOWN_FAULTS)
-
-
-def default_citation(preset: str | None, source: Path) -> str:
-    """Return the citation of a preset, else the name of the source folder."""
-    return (PRESETS[preset].citation if preset else "") or source.resolve().name
 
 
 def load_label_table(table: str | Path) -> LabelTable:

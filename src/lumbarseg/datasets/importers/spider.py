@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from lumbarseg import io
 from lumbarseg.anatomy import Kind
 from lumbarseg.errors import DatasetError
-from lumbarseg.volume import Volume
 
 from ..label_table import count_voxels
 from ..schemes import REGULAR_VERTEBRAE, SCHEMES
-from . import label_grid
+from . import source_labels
 from .file_pairs import clean_case_name, find_pairs, walk_paths
 from .importer import Importer, LoadedCase, SourceCase, SourceListing
-from .label_grid import read_labels_on_grid
-from .own_labels import PARTIAL_OFFSET, to_own_labels
+from .source_labels import PARTIAL_OFFSET, load_own_labels, to_own_labels
 
 _PARTIAL, _DISC_OFFSET = 100, 200  # added to a vertebra's count: partly in view, and the disc below it
 _SOURCE_TABLE = {**SCHEMES["spider"], _DISC_OFFSET: (Kind.DISC.value,)}  # 200: a disc below the lowest that is counted
@@ -26,7 +23,7 @@ LABEL_TABLE, _TO_OWN_LABEL = to_own_labels(_SOURCE_TABLE)
 CITATION = "SPIDER: van der Graaf et al., Sci Data 11:264, 2024; Zenodo 10159290"
 LICENCE = "CC BY 4.0"
 KNOWN_FAULTS = {
-    **label_grid.KNOWN_FAULTS,
+    **source_labels.KNOWN_FAULTS,
     "stir": "a series called T2 that is STIR, as its description says; its contrast was set to STIR",
     "counting": "there is a level below the one counted as the lowest; names were counted and may be one level off",
     "same-acquisition": "two series of a patient are one acquisition, as their parameters say",
@@ -58,9 +55,7 @@ def list_cases(source: Path) -> SourceListing:
     cases = []
     for name, paths in pairs.items():
         if match := _FILE_NAME.fullmatch(name):
-            metadata = _case_metadata(match, overview)
-            metadata |= {"gradings": gradings[match[1]]} if match[1] in gradings else {}
-            cases.append(_source_case(match, paths, overview.get(name, {}), metadata))
+            cases.append(_source_case(match, paths, overview, gradings.get(match[1])))
         else:
             reason = f"{paths[0]}: a name of SPIDER looks like 1_t1, 1_t2 or 1_t2_SPACE; rename it"
             refused.append((clean_case_name(name), reason))
@@ -68,20 +63,20 @@ def list_cases(source: Path) -> SourceListing:
     return SourceListing(tuple(cases), tuple(refused))
 
 
-def _case_metadata(name: re.Match[str], overview: dict[str, CsvRow]) -> dict[str, Any]:
-    """Return the row of overview.csv, with the age and a series of the same acquisition."""
+def _source_case(
+    name: re.Match[str], paths: tuple[Path, Path], overview: dict[str, CsvRow], gradings: list[CsvRow] | None
+) -> SourceCase:
+    """Return a case with its row of overview.csv, the age, its gradings, and a series of the same acquisition."""
     row = overview.get(name[0], {})
-    metadata: dict[str, Any] = {key: text for key, text in row.items() if text and key not in ("birth_date", "subset")}
+    metadata: dict[str, object] = {k: text for k, text in row.items() if text and k not in ("birth_date", "subset")}
     # years, from a column that is called birth_date and holds an age
-    age = re.fullmatch(r"0*(\d{1,3})(?:\.\d*)?\s*Y?", row.get("birth_date", ""), re.IGNORECASE)
-    metadata |= {"age": int(age[1])} if age else {}
+    if age := re.fullmatch(r"0*(\d{1,3})(?:\.\d*)?\s*Y?", row.get("birth_date", ""), re.IGNORECASE):
+        metadata["age"] = int(age[1])
     other = f"{name[1]}_{'t2' if name[2] == 't2_SPACE' else 't2_SPACE'}"
     if name[2] != "t1" and _is_same_acquisition(row, overview.get(other, {})):
         metadata["same_acquisition"] = other
-    return metadata
-
-
-def _source_case(name: re.Match[str], paths: tuple[Path, Path], row: CsvRow, metadata: dict[str, Any]) -> SourceCase:
+    if gradings:
+        metadata["gradings"] = gradings
     is_stir = re.search(r"\b(STIR|TIRM)\b", row.get("SeriesDescription", ""), re.IGNORECASE) is not None
     contrast = "STIR" if name[2] == "t2" and is_stir else _CONTRASTS[name[2]]
     scanner = " ".join(f"{row.get('Manufacturer', '')} {row.get('ManufacturerModelName', '')}".split())
@@ -91,17 +86,12 @@ def _source_case(name: re.Match[str], paths: tuple[Path, Path], row: CsvRow, met
 
 def load_case(case: SourceCase) -> LoadedCase:
     """Load one exam in the package's own labels; DatasetError when its mask holds a value that SPIDER does not use."""
-    image, path = io.read_image(case.files[0]), case.files[1]
     suggestion = "is it an 8-bit copy, or was it resized with interpolation?"
-    labels, warnings = read_labels_on_grid(path, image, _SOURCE_TABLE, suggestion)
-    present = set(count_voxels(labels.array)) - {0}
-    if not present:
-        raise DatasetError(f"{path}: nothing is labelled; leave this exam out, or copy its mask again")
-    own = Volume(_TO_OWN_LABEL[labels.array], labels.affine)
+    loaded, source_labels = load_own_labels(case, _SOURCE_TABLE, _TO_OWN_LABEL, suggestion)
     partial_values = range(PARTIAL_OFFSET + 1, PARTIAL_OFFSET + _PARTIAL)
-    partly = [LABEL_TABLE[value][0] for value in count_voxels(own.array) if value in partial_values]
-    metadata = {"partly_in_view": partly} if partly else {}
-    return LoadedCase(image, own, warnings=(*warnings, *_case_warnings(case, present)), metadata=metadata)
+    partly = [LABEL_TABLE[value][0] for value in count_voxels(loaded.labels.array) if value in partial_values]
+    warnings = (*loaded.warnings, *_case_warnings(case, set(count_voxels(source_labels.array)) - {0}))
+    return replace(loaded, warnings=warnings, metadata={"partly_in_view": partly} if partly else {})
 
 
 def _case_warnings(case: SourceCase, present: set[int]) -> list[str]:

@@ -20,7 +20,7 @@ from ..label_table import LabelTable, count_voxels
 from ..schemes import SCHEMES, UNNAMED_VERTEBRA, unannotated_names, whole_vertebra
 from .file_pairs import clean_case_name, patients_from_names, walk_paths
 from .importer import LoadedCase, SourceCase, SourceListing
-from .label_grid import read_labels_on_grid
+from .source_labels import read_labels_on_grid
 
 KNOWN_FAULTS = {
     "unnamed": "vertebrae are counted from the top of the image, not named; they were kept without names",
