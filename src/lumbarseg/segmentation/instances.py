@@ -40,6 +40,7 @@ class Instances:
     positions : mm along the centerline of the center of each body
     spacing : (3,) mm
     discs_only : the model segments no bodies; each disc stands for the body above it
+    sacral_signs : signs that the lowest body is S1, in words
     excluded_s1_signs : why the lowest body of the prediction was counted as sacrum; () where it was not
     """
 
@@ -53,6 +54,7 @@ class Instances:
     positions: tuple[float, ...]
     spacing: Array
     discs_only: bool = False
+    sacral_signs: tuple[str, ...] = ()
     excluded_s1_signs: tuple[str, ...] = ()
 
     @property
@@ -116,28 +118,29 @@ def _separate_in_crop(classes: Array, spacing: Array) -> Instances | None:
     if planes:  # disc j of `planes`, from 1, lies below segment j
         nearest = np.abs(coordinates.along[:, None] - np.array([plane.position for plane in planes])).argmin(axis=1)
         disc_planes = assign_whole_components(number_map(classes.shape, voxels, nearest + 1, (kinds == DISC) & near))
-    bodies, discs = _renumbered(body_segments, disc_planes, low, high)
-    signs = find_sacral_signs(bodies, discs, classes == SACRUM, spacing)
-    excludes_s1 = is_first_sacral_body(signs)
-    if excludes_s1:
-        low += 1
+    excluded_signs: tuple[str, ...] = ()
+    while True:
         bodies, discs = _renumbered(body_segments, disc_planes, low, high)
+        sacral = (classes == SACRUM) | ((body_segments > 0) & (body_segments <= low))  # with S1 where taken for a body
+        sacrum = select_cluster(sacral, instance_centers(bodies, 1)[0], spacing)
+        signs = find_sacral_signs(bodies, discs, sacrum, spacing)
+        if excluded_signs or not is_first_sacral_body(signs):
+            break
+        excluded_signs, low = signs, low + 1
     count = high - low + 1
     positions = _body_positions(bodies, count, centerline, spacing)
-    sacral = (classes == SACRUM) | (
-        (body_segments > 0) & (body_segments <= low)
-    )  # with what was predicted as body of S1
     return Instances(
         count,
         bodies,
         discs,
         assign_arches(classes == ARCH, positions, centerline, spacing),
-        select_cluster(sacral, instance_centers(bodies, 1)[0], spacing),
+        sacrum,
         select_canal(classes == CANAL, centerline, spacing),
         centerline,
         positions,
         spacing,
-        excluded_s1_signs=signs if excludes_s1 else (),
+        sacral_signs=signs,
+        excluded_s1_signs=excluded_signs,
     )
 
 

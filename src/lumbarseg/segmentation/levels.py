@@ -20,7 +20,7 @@ from lumbarseg.volume import Array, Grid
 from .centerline import BODY, CORE_RADIUS, DISC
 from .instances import Instances, instance_centers
 from .orientation import Prediction
-from .sacrum import SIGN_COUNT, describe_s1_signs, disc_contact_share, find_sacral_signs
+from .sacrum import SIGN_COUNT, describe_s1_signs, disc_contact_share
 
 MIN_CERTAIN_CONFIDENCE = 0.75
 """Below this a name is marked uncertain: no count from a sacrum was wrong above 0.7 (benchmarks.level_names)."""
@@ -283,9 +283,7 @@ def _confidence_from_sacrum(
     steps = np.diff(instances.positions)
     unlike = len(heights) > 2 and not 0.7 < heights[0] / np.median(heights[1:]) < 1.35
     gap = len(steps) > 2 and steps.max() > 1.6 * np.median(steps)
-    s1_reason = describe_s1_signs(
-        find_sacral_signs(instances.bodies, instances.discs, instances.sacrum, instances.spacing)
-    )
+    s1_reason = describe_s1_signs(instances.sacral_signs)
     excluded = instances.excluded_s1_signs
     factors = (
         (not evidence.has_disc, 0.7, "no disc visible between the sacrum and the lowest body"),

@@ -2,8 +2,8 @@
 
 A reader looks at these signs. S1 leans forward against the spine above, as nothing but the lumbosacral step does; it is
 smaller than the bodies above; it narrows from top to bottom; and below it lie less than a complete disc and the rest of
-the sacrum. Of lean, size and taper, 167 S1 drawn on T1 exams (sudirman/train) show two in 88 %, one in all; of 167 L5
-17 % show one and 0.6 % two.
+the sacrum. Of lean, size and taper, 167 S1 annotated on T1 exams (sudirman/train) show two in 88 %, one in all; of 167
+L5 17 % show one and 0.6 % two.
 """
 
 from __future__ import annotations

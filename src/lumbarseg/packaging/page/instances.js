@@ -54,18 +54,22 @@ function separateInCrop(classes, shape, spacing) {
   const discNumbers = numberComponents(DISC, Uint8Array.from(coordinates.along, nearestPlane));
   const mask = (kind) => classes.map((c) => (c === kind ? 1 : 0));
   const bones = mask(SACRUM);
-  let [bodies, discs] = renumbered(bodyNumbers, discNumbers, low, high);
-  const signs = findSacralSigns(bodies, discs, bones, shape, spacing);
-  const excludesS1 = isSacral(signs);
-  if (excludesS1) [bodies, discs] = renumbered(bodyNumbers, discNumbers, ++low, high);
+  let [bodies, discs, sacrum, sacralSigns, excludedS1Signs] = [null, null, null, [], []];
+  for (;;) {
+    [bodies, discs] = renumbered(bodyNumbers, discNumbers, low, high);
+    const sacral = bones.map((bone, v) => (bone || (bodyNumbers[v] > 0 && bodyNumbers[v] <= low) ? 1 : 0));
+    sacrum = selectCluster(sacral, instanceCenters(bodies, 1, shape)[0], shape, spacing);
+    sacralSigns = findSacralSigns(bodies, discs, sacrum, shape, spacing);
+    if (excludedS1Signs.length || !isSacral(sacralSigns)) break;
+    [excludedS1Signs, low] = [sacralSigns, low + 1];
+  }
   const count = high - low + 1;
   const positions = bodyPositions(bodies, count, centerline, shape, spacing);
   const arches = assignArches(mask(ARCH), positions, centerline, shape, spacing);
-  const sacrumAndBelow = bones.map((bone, v) => (bone || (bodyNumbers[v] > 0 && bodyNumbers[v] <= low) ? 1 : 0));
-  const sacrum = selectCluster(sacrumAndBelow, instanceCenters(bodies, 1, shape)[0], shape, spacing);
   const canal = selectCanal(mask(CANAL), centerline, shape, spacing);
-  const excludedS1Signs = excludesS1 ? signs : [];
-  return { count, bodies, discs, arches, sacrum, canal, centerline, positions, discsOnly: false, excludedS1Signs };
+  return {
+    count, bodies, discs, arches, sacrum, canal, centerline, positions, discsOnly: false, sacralSigns, excludedS1Signs,
+  };
 }
 
 /** Number bodies and discs from segment `low` upward. bodyNumbers: segment + 1; discNumbers: disc + 1. */

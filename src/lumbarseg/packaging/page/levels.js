@@ -5,7 +5,7 @@ import { CONSTANTS, DEFAULT_LOWEST, LEVELS, levelsUpward, SACRAL, structureByNam
 import { BODY, CORE_RADIUS, DISC } from "./centerline.js";
 import { distanceMm, instanceCenters, levelMap, voxelIndex } from "./instances.js";
 import { clamp, differences, percentile } from "./numpy.js";
-import { describeS1Signs, discContactShare, findSacralSigns, SIGN_COUNT } from "./sacrum.js";
+import { describeS1Signs, discContactShare, SIGN_COUNT } from "./sacrum.js";
 import { LumbarsegError, voxelsOf, voxelToWorld } from "./volume.js";
 
 export const { SACRUM_ANCHOR } = CONSTANTS.levels;
@@ -135,8 +135,8 @@ function confidenceFromSacrum(instances, evidence, meanBodyProbability, spacing)
     reasons.push(reason);
   };
   if (!evidence.hasDisc) reduce(0.7, "no disc visible between the sacrum and the lowest body");
-  const { bodies, discs, sacrum, shape, excludedS1Signs } = instances;
-  const s1Reason = describeS1Signs(findSacralSigns(bodies, discs, sacrum, shape, spacing));
+  const { sacralSigns, excludedS1Signs } = instances;
+  const s1Reason = describeS1Signs(sacralSigns);
   if (s1Reason) reduce(0.6, s1Reason);
   if (excludedS1Signs.length) {
     const factor = excludedS1Signs.length === SIGN_COUNT ? 1 : 0.6;
