@@ -43,7 +43,7 @@ ROOMS = {
     "segmentation terminology volume",
     "api": "anatomy batch clicks errors inference io measurement segmentation volume",
     "description": "datasets inference io preprocessing",
-    "packaging": "errors anatomy clicks io measurement preprocessing inference segmentation report",
+    "packaging": "errors anatomy clicks orientation io measurement preprocessing inference segmentation report",
     "server": "errors anatomy terminology volume resampling io clicks metrics inference datasets segmentation training "
     "active_learning",
     "cli": "cpus description progress errors anatomy terminology volume resampling clicks io measurement "

@@ -31,13 +31,13 @@ from lumbarseg.packaging import npm_packages, page_tables
 from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.preprocessing import ClickGaussian, Normalisation, PreprocessingSpec, extract_windows, preprocess
 from lumbarseg.resampling import reorient
-from lumbarseg.segmentation import orientation, segment
+from lumbarseg.segmentation import segment
 from lumbarseg.segmentation.discs_only import assign_levels_from_discs
 from lumbarseg.segmentation.interactive import refine_with_clicks
 from lumbarseg.segmentation.label_map import check_level_order, classes_on_exam_grid, keep_kinds, render_label_map
 from lumbarseg.segmentation.levels import assign_levels, list_levels
-from lumbarseg.segmentation.orientation import Prediction
 from lumbarseg.segmentation.pipeline import separate_lumbar_spine
+from lumbarseg.segmentation.prediction import Flips, Prediction, estimate_flips
 from lumbarseg.volume import Volume
 
 AXES = ("RAS", "LPS", "PIR", "SAL", "ASR", "IPL")
@@ -337,7 +337,7 @@ def page_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Jo
     return {key: row for key, *row in zip(PLANS, jobs, result, probability_maps, strict=True)}
 
 
-def exam(classes: np.ndarray, axes: str, plan: SpinePlan, flips: orientation.Flips) -> Volume:
+def exam(classes: np.ndarray, axes: str, plan: SpinePlan, flips: Flips) -> Volume:
     """Return a volume with 0.8 mm pixels whose preprocessed grid is that of the class map (slices, A, S)."""
     slices, a, s = classes.shape
     shape = (slices, round(a / 0.8), round(s / 0.8))
@@ -363,7 +363,7 @@ def test_instances_levels_and_label_map_match_python(page_results: Any, key: str
         differs = (read_array(job, part, np.uint8) != expected.ravel()).sum()
         assert differs <= 0.001 * max((expected > 0).sum(), 1), part
     assert np.allclose(result["positions"], instances.positions, atol=1e-3)
-    assert tuple(result["flips"]) == orientation.estimate_flips(prediction.classes, prediction.spacing)
+    assert tuple(result["flips"]) == estimate_flips(prediction.classes, prepared)
     expected = keep_kinds(labels, card.output_kinds)
     differs = (read_array(job, "labels", np.uint8) != expected.ravel(order="F")).sum()
     assert differs <= 0.001 * (expected > 0).sum()

@@ -20,7 +20,7 @@ from lumbarseg.segmentation.levels import (
     list_levels,
     locate_user_levels,
 )
-from lumbarseg.segmentation.orientation import Prediction
+from lumbarseg.segmentation.prediction import Prediction
 from lumbarseg.volume import Grid
 
 from .columns import SPACING, Blocks, blocks

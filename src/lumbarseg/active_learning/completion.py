@@ -20,7 +20,7 @@ from lumbarseg.errors import DatasetError, SegmentError
 from lumbarseg.inference import Predictor
 from lumbarseg.preprocessing import argmax_classes, labels_on_source_grid
 from lumbarseg.segmentation import LevelPin, SegmentationState, UserLevels, label_map, segment
-from lumbarseg.segmentation.orientation import flip_axes
+from lumbarseg.segmentation.prediction import flip_axes
 from lumbarseg.volume import Array, Volume
 
 from . import review

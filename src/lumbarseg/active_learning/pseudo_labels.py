@@ -15,7 +15,7 @@ from lumbarseg.preprocessing import PreparedImage, argmax_classes, labels_on_sou
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import SegmentationState, UserLevels, label_map, segment
 from lumbarseg.segmentation.levels import MIN_CERTAIN_CONFIDENCE
-from lumbarseg.segmentation.orientation import Flips, Prediction, describe_flips, flip_axes, predict_with_flips
+from lumbarseg.segmentation.prediction import Flips, Prediction, describe_flips, flip_axes, predict_with_flips
 from lumbarseg.volume import Array, Volume
 
 from . import review
@@ -156,7 +156,7 @@ class Ensemble:
             ]
             return merge_predictions(members)
 
-        merged = predict_with_flips(predict_members, prepared, Kind.CANAL in self.card.trained_kinds)
+        merged = predict_with_flips(predict_members, prepared)
         return EnsemblePrediction(prepared, merged.flips, merged.probabilities, merged.classes, tuple(members))
 
 

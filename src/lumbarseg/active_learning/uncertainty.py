@@ -24,7 +24,7 @@ from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.preprocessing import refuse_ct
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import Segmentation, segment
-from lumbarseg.segmentation.orientation import Prediction, flip_axes
+from lumbarseg.segmentation.prediction import Prediction, flip_axes
 from lumbarseg.volume import Array, Volume
 
 from .review import list_implausibilities

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lumbarseg import clicks, preprocessing
+from lumbarseg import clicks, orientation, preprocessing
 from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, disc_between
 from lumbarseg.inference import ModelCard, predictor
 from lumbarseg.io import raw_image
@@ -28,7 +28,6 @@ from lumbarseg.segmentation import (
     instances,
     interactive,
     levels,
-    orientation,
     pipeline,
     sacrum,
 )

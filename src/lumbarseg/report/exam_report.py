@@ -14,7 +14,7 @@ from lumbarseg import __version__
 from lumbarseg.anatomy import STRUCTURES, Kind
 from lumbarseg.measurement import SPINE, Measurement, lumbar_lordosis, measurement_error
 from lumbarseg.segmentation import Segmentation
-from lumbarseg.segmentation.orientation import swapped_directions
+from lumbarseg.segmentation.prediction import swapped_directions
 
 NOTICE = "Not a medical device: made for research and teaching, not for diagnosis."
 

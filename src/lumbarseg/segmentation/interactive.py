@@ -26,8 +26,8 @@ from .click_overrides import apply_click_overrides
 from .instances import Instances
 from .label_map import check_level_order, classes_on_exam_grid, keep_kinds, rename_levels, render_label_map
 from .levels import LevelAssignment, UserLevels, list_levels, lowest_name, names_upward, override_names
-from .orientation import Prediction, describe_flips, flip_axes
 from .pipeline import segment, separate_lumbar_spine
+from .prediction import Prediction, describe_flips, flip_axes
 from .results import Segmentation, SegmentationState
 
 CHANGE_RADIUS = 40.0

@@ -15,7 +15,7 @@ from lumbarseg.volume import Array
 from .centerline import ARCH, BODY, CANAL, DISC, SACRUM
 from .instances import Instances
 from .levels import disc_names
-from .orientation import Prediction, flip_axes
+from .prediction import Prediction, flip_axes
 
 
 def classes_on_exam_grid(prediction: Prediction, changed: Array | None = None, previous: Array | None = None) -> Array:

@@ -19,7 +19,7 @@ from lumbarseg.volume import Array, Grid
 
 from .centerline import BODY, CORE_RADIUS, DISC
 from .instances import Instances, instance_centers
-from .orientation import Prediction
+from .prediction import Prediction
 from .sacrum import SIGN_COUNT, describe_s1_signs, disc_contact_share
 
 MIN_CERTAIN_CONFIDENCE = 0.75

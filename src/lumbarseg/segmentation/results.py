@@ -9,7 +9,7 @@ from lumbarseg.volume import Array, Volume
 
 from .instances import Instances
 from .levels import Level, LevelAssignment
-from .orientation import Flips, Prediction
+from .prediction import Flips, Prediction
 
 
 @dataclass(frozen=True, eq=False)

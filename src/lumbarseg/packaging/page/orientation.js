@@ -1,12 +1,12 @@
-// Detection of headers with front and back, or head and feet, exchanged: port of segmentation/orientation.py.
+// Detection of headers with front and back, or head and feet, exchanged: the labels' part of orientation.py.
 
 import { median } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
-import { BODY, CANAL, SACRUM, fitCenterline } from "./centerline.js";
+import { BODY, CANAL, DISC, SACRUM, fitCenterline, indicesWhere } from "./centerline.js";
 import { interp } from "./numpy.js";
 import { voxelsOf } from "./volume.js";
 
-const { MIN_WRONG_SHARE, MIN_AREA_RATIO, MIN_VOLUME } = CONSTANTS.orientation;
+const { LABEL_EVIDENCE, MIN_PREDICTION_EVIDENCE, MIN_AREA_RATIO, MIN_VOLUME } = CONSTANTS.orientation;
 
 /** Return whether [front and back, head and feet] are exchanged in a class map (slices, A, S). */
 export function estimateFlips(classes, shape, spacing) {
@@ -16,27 +16,34 @@ export function estimateFlips(classes, shape, spacing) {
   return [isFrontBackReversed(classes, shape, spacing, centerline, voxel), isUpsideDown(classes, shape, voxel)];
 }
 
+/** Return whether voxels on the wrong side outweigh the others; count: of all voxels of the label. */
+function isReversed(wrong, right, count, voxel) {
+  const weight = LABEL_EVIDENCE * Math.min(1, (count * voxel) / MIN_VOLUME);
+  return ((wrong - right) / (wrong + right)) * weight >= MIN_PREDICTION_EVIDENCE;
+}
+
 function isFrontBackReversed(classes, [, A, S], spacing, centerline, voxel) {
   const canal = voxelsOf(classes, CANAL);
-  if (canal.length * voxel < MIN_VOLUME) return false;
   const heights = centerline.points.map((p) => p[2]);
   const anteriors = centerline.points.map((p) => p[1]);
   const middles = Float64Array.from({ length: S }, (_, s) => interp(s * spacing[2], heights, anteriors));
-  const anteriorVoxels = canal.filter((at) => (Math.floor(at / S) % A) * spacing[1] - middles[at % S] > 5);
-  return anteriorVoxels.length / canal.length > MIN_WRONG_SHARE;
+  const offsets = Float64Array.from(canal, (at) => (Math.floor(at / S) % A) * spacing[1] - middles[at % S]);
+  const [front, back] = [offsets.filter((mm) => mm > 5).length, offsets.filter((mm) => mm < -5).length];
+  return isReversed(front, back, canal.length, voxel);
 }
 
 function isUpsideDown(classes, [, , S], voxel) {
-  const [sacrum, bodies] = [SACRUM, BODY].map((kind) => voxelsOf(classes, kind).map((at) => at % S));
-  if (Math.min(sacrum.length, bodies.length) * voxel < MIN_VOLUME) return false;
-  const middle = median(bodies);
-  if (sacrum.filter((s) => s > middle).length / sacrum.length <= MIN_WRONG_SHARE) return false;
+  const rowsWhere = (isKind) => indicesWhere(classes, isKind).map((at) => at % S);
+  const sacrum = rowsWhere((c) => c === SACRUM);
+  const middle = median(rowsWhere((c) => c === BODY || c === DISC));
+  const above = sacrum.filter((s) => s >= middle).length;
+  if (!isReversed(above, sacrum.length - above, sacrum.length, voxel)) return false;
   const areas = new Array(S).fill(0);
-  for (const s of bodies) areas[s]++;
+  for (const s of rowsWhere((c) => c === BODY)) areas[s]++;
   const half = 0.5 * median(areas.filter((n) => n > 0));
   const rows = areas.filter((n) => n > half); // rows through bodies, not through discs
   const third = Math.max(1, Math.floor(rows.length / 3));
-  return median(rows.slice(-third)) > MIN_AREA_RATIO * median(rows.slice(0, third));
+  return !(median(rows.slice(-third)) <= MIN_AREA_RATIO * median(rows.slice(0, third)));
 }
 
 /** Describe flips in a sentence; "" without any. */
