@@ -71,8 +71,17 @@ def test_the_blocked_imports_fail(line: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "banned"),
     [
-        (["--help"], {"numpy", "scipy", "nibabel", "pydicom", "onnxruntime", "torch", "monai", "PIL"}),
-        (["segment", "--help"], {"numpy", "scipy", "nibabel", "pydicom", "onnxruntime", "torch", "monai", "PIL"}),
+        *(
+            (arguments, {"numpy", "scipy", "nibabel", "pydicom", "onnxruntime", "torch", "monai", "PIL"})
+            for arguments in (
+                ["--help"],
+                ["--version"],
+                ["segmnet"],
+                ["segment", "--help"],
+                ["segment", "exam.nii.gz"],
+                ["segment", "exam.nii.gz", "-o", "out", "--draw", "nothing"],
+            )
+        ),
         (["info"], {"onnxruntime", "torch", "monai", "pydicom", "scipy"}),
     ],
 )

@@ -1,4 +1,8 @@
-"""Connected components of masks and bounding boxes of label maps: the one place where a label map is taken apart."""
+"""Connected components of masks and bounding boxes of label maps: the one place where a label map is taken apart.
+
+scipy loads `scipy.ndimage` when a function of it is first used: a quarter of a second that most commands need not wait
+for, so modules on the way of an exam import `scipy` alone.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from lumbarseg.volume import Array
 
 Box = tuple[slice, slice, slice]
 Connectivity = Literal["faces", "corners", "sagittal"]
-
-_NEIGHBOURS: dict[Connectivity, Array] = {
-    "faces": ndimage.generate_binary_structure(3, 1),  # 6 neighbours
-    "corners": ndimage.generate_binary_structure(3, 3),  # 26 neighbours
-    "sagittal": ndimage.generate_binary_structure(3, 1) & np.array([[[False]], [[True]], [[False]]]),  # within axis 0
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +50,10 @@ def connected_components(mask: Array, connectivity: Connectivity = "faces") -> C
     connectivity : voxels are neighbours when they share a face, a face or corner, or a face within one sagittal slice
         (axis 0)
     """
-    numbers, count = ndimage.label(mask, _NEIGHBOURS[connectivity])
+    neighbours = scipy.ndimage.generate_binary_structure(3, 3 if connectivity == "corners" else 1)
+    if connectivity == "sagittal":
+        neighbours[[0, 2]] = False
+    numbers, count = scipy.ndimage.label(mask, neighbours)
     sizes = np.bincount(numbers.ravel(), minlength=count + 1)
     sizes[0] = 0
     return Components(numbers, sizes, count)
@@ -60,7 +61,7 @@ def connected_components(mask: Array, connectivity: Connectivity = "faces") -> C
 
 def label_boxes(labels: Array) -> dict[int, Box]:
     """Return the bounding box of each label above 0 that occurs in a label map, (I, J, K) integers."""
-    return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
+    return {label: box for label, box in enumerate(scipy.ndimage.find_objects(labels), start=1) if box is not None}
 
 
 def bounding_box(mask: Array) -> Box | None:

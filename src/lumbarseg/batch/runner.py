@@ -14,7 +14,6 @@ from typing import Any
 from lumbarseg.clicks import parse_clicks
 from lumbarseg.cpus import available_cpus
 from lumbarseg.errors import FileError, LumbarsegError, SegmentError
-from lumbarseg.executors import DaskExecutor, ProcessExecutor
 from lumbarseg.inference import bundled_model_path, default_model_path
 from lumbarseg.inference.model import read_card
 from lumbarseg.io import exam_name, find_exams, list_folder, write_json
@@ -163,6 +162,8 @@ class BatchRun:
         options = self.options
         if not (options.jobs or options.cluster):
             return OverlappedExecutor().map(task, jobs, failed_result)
+        from lumbarseg.executors import DaskExecutor, ProcessExecutor  # multiprocessing: 10 ms
+
         task.load_model()  # whatever is wrong with the model is reported once, and here
         if options.cluster:
             remote_task = replace(task, model_path=task.model_path.absolute(), threads=available_cpus())

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import nrrd
-from scipy.ndimage import find_objects
 
 from lumbarseg.anatomy import RGB
+from lumbarseg.components import label_boxes
 from lumbarseg.errors import FileError
 from lumbarseg.terminology import CATEGORY, CODING_SCHEME, TERMINOLOGY_CONTEXT, Code, StructureCodes
 from lumbarseg.volume import Volume
@@ -47,7 +47,7 @@ def write(volume: Volume, segments: Sequence[Segment], path: Path) -> None:
     """
     if not path.name.lower().endswith(SUFFIX):
         raise FileError(f"{path}: cannot be written: the name must end in {SUFFIX}")
-    boxes = {label: box for label, box in enumerate(find_objects(volume.array), 1) if box is not None}
+    boxes = label_boxes(volume.array)
     lps_affine = LPS_TO_RAS @ volume.affine
     header: dict[str, Any] = {
         "space": "left-posterior-superior",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from lumbarseg.anatomy import LEVELS, STRUCTURES, Kind, Structure, labels_of_kind
 from lumbarseg.components import Box, connected_components, label_boxes
@@ -153,7 +153,7 @@ class SpineGeometry:
         inverse = np.linalg.inv(self.matrix[:, 1:])
         steps, start = inverse @ rotation, inverse @ (centre - origin) - low
         index = start[:, None, None] + steps[:, :1, None] * x[None, :, None] + steps[:, 1:, None] * y[None, None, :]
-        return ndimage.map_coordinates(padded, index, order=1, mode="constant") >= 0.5
+        return scipy.ndimage.map_coordinates(padded, index, order=1, mode="constant") >= 0.5
 
     def fit_bodies_and_discs(self) -> dict[str, Fit]:
         """Fit the frames of the bodies and discs that end inside the exam."""

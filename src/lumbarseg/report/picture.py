@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
+import scipy
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from lumbarseg.anatomy import RGB, STRUCTURES, Kind, Structure, name_and_levels
 from lumbarseg.measurement import MeasuredLine
@@ -144,7 +144,7 @@ def _slice_at_row(labels: Volume, structures: Sequence[Structure]) -> Array:
     if not rows.size:
         return np.full(counts.shape[1], (len(counts) - 1) / 2)
     moments = np.stack([counts.sum(axis=0), np.arange(len(counts)) @ counts]).astype(float)
-    weights, positions = ndimage.gaussian_filter1d(moments, _SMOOTHING / labels.grid.spacing[2], mode="constant")
+    weights, positions = scipy.ndimage.gaussian_filter1d(moments, _SMOOTHING / labels.grid.spacing[2], mode="constant")
     track = np.interp(np.arange(counts.shape[1]), rows, positions[rows] / weights[rows])
     if np.ptp(track) < _STRAIGHT_RANGE:
         track[:] = round(float(np.median(track)))
@@ -166,7 +166,7 @@ def _draw_outline(base: Array, mask: Array, structure: Structure) -> NameAnchor:
     top, bottom = max(0, rows[0] - 3), min(mask.shape[0], rows[-1] + 4)
     left, right = max(0, columns[0] - 3), min(mask.shape[1], columns[-1] + 4)
     y0, y1, x0, x1 = round(top * height), round(bottom * height), round(left * width), round(right * width)
-    smooth = ndimage.gaussian_filter(mask[top:bottom, left:right].astype(np.float32), 0.7, mode="nearest")
+    smooth = scipy.ndimage.gaussian_filter(mask[top:bottom, left:right].astype(np.float32), 0.7, mode="nearest")
     box = (x0 / width - left, y0 / height - top, x1 / width - left, y1 / height - top)
     box = (max(0.0, box[0]), max(0.0, box[1]), min(float(right - left), box[2]), min(float(bottom - top), box[3]))
     field = np.asarray(Image.fromarray(smooth).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=box))

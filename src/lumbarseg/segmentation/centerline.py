@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from lumbarseg.anatomy import CLASSES, Kind
 from lumbarseg.components import connected_components
@@ -119,7 +119,7 @@ def _row_centers(mask: Array, spacing: Array) -> Array | None:
     if not count.any():
         return None
     filled = count > 0.15 * np.percentile(count[count > 0], 80)
-    dilated = ndimage.binary_dilation(filled, np.ones(3), iterations=round(_MAX_GAP / 2 / spacing[2]))
+    dilated = scipy.ndimage.binary_dilation(filled, np.ones(3), iterations=round(_MAX_GAP / 2 / spacing[2]))
     sections = connected_components(dilated[None, None]).numbers[0, 0]
     longest = np.bincount(sections, count * filled)[1:].argmax() + 1
     rows = np.flatnonzero(filled & (sections == longest))
@@ -131,7 +131,7 @@ def _row_centers(mask: Array, spacing: Array) -> Array | None:
     anterior = (planes.sum(axis=0) * np.arange(mask.shape[1])[:, None]).sum(axis=0) / total * spacing[1]
     all_rows = np.arange(rows.min(), rows.max() + 1)
     smooth = [
-        ndimage.gaussian_filter1d(np.interp(all_rows, rows, values), _SMOOTHING / spacing[2], mode="nearest")
+        scipy.ndimage.gaussian_filter1d(np.interp(all_rows, rows, values), _SMOOTHING / spacing[2], mode="nearest")
         for values in (slices, anterior)
     ]
     return np.stack([*smooth, all_rows * spacing[2]], axis=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from lumbarseg.volume import Array
 
@@ -78,7 +78,7 @@ def _plane_scores(coordinates: CurveCoordinates, classes: Array, core: Array, th
     gains = np.where(classes[core] == DISC, 1.0, -1.0) + _PLANE_BONUS
     length = int(along.max()) + 30
     area = _smooth(np.bincount(along.astype(int), minlength=length))
-    area = np.maximum(ndimage.maximum_filter1d(area, 41), 0.3 * area.max())
+    area = np.maximum(scipy.ndimage.maximum_filter1d(area, 41), 0.3 * area.max())
     slopes = np.array(list(product(_ANTERIOR_SLOPES, _LATERAL_SLOPES if thick else [0.0])))
     scores = np.empty((len(slopes), length))
     for i, (anterior_slope, lateral_slope) in enumerate(slopes):
@@ -90,7 +90,7 @@ def _plane_scores(coordinates: CurveCoordinates, classes: Array, core: Array, th
 
 
 def _smooth(values: Array) -> Array:
-    return ndimage.gaussian_filter1d(values.astype(float), 0.7, mode="constant")
+    return scipy.ndimage.gaussian_filter1d(values.astype(float), 0.7, mode="constant")
 
 
 def _best_chain(scores: Array) -> list[int]:

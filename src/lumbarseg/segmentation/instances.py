@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from lumbarseg.components import bounding_box, connected_components
 from lumbarseg.volume import Array
@@ -225,7 +225,7 @@ def select_cluster(mask: Array, voxel: Array, spacing: Array) -> Array:
     if not len(voxels[0]):
         return mask
     size = (3 if len(mask) > 1 else 1, _CLUSTER_GAP, _CLUSTER_GAP)
-    clusters = connected_components(ndimage.maximum_filter(mask, size)).numbers
+    clusters = connected_components(scipy.ndimage.maximum_filter(mask, size)).numbers
     cluster = clusters[voxels]
     nearest = np.full(int(cluster.max()) + 1, np.inf)
     distance = np.linalg.norm((np.stack(voxels, axis=1) - voxel) * spacing, axis=1)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from lumbarseg.anatomy import LEVELS, Kind, structure_by_label
 from lumbarseg.clicks import Click, click_positions
@@ -203,7 +203,7 @@ def _merged_state(
     box = _box_around_clicks(classes.shape, positions, before.spacing)
     changes = before.classes[box] != classes[box]
     caused = changes_near_clicks(changes, positions - [side.start for side in box], before.spacing)
-    around = ndimage.maximum_filter(caused, [2 * margin + 1 for margin in _MARGIN])
+    around = scipy.ndimage.maximum_filter(caused, [2 * margin + 1 for margin in _MARGIN])
     replaced = np.zeros(classes.shape, bool)
     replaced[box] = around & (caused | ~changes)
     np.copyto(classes, before.classes, where=~replaced)
@@ -265,7 +265,9 @@ def _named_by_clicks(
         if not number:
             continue
         inside = np.pad(numbers[voxel[0]] == number, 1)
-        depth = ndimage.distance_transform_edt(inside, sampling=prediction.spacing[1:])[voxel[1] + 1, voxel[2] + 1]
+        depth = scipy.ndimage.distance_transform_edt(inside, sampling=prediction.spacing[1:])[
+            voxel[1] + 1, voxel[2] + 1
+        ]
         if depth >= _NAMING_DEPTH[click.kind]:
             out.append((level, number, click))
     return out

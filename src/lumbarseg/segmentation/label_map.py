@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from lumbarseg import anatomy
 from lumbarseg.anatomy import Kind
@@ -95,7 +95,7 @@ def _dilate_labels(labels: Array) -> Array:
     box = bounding_box(labels > 0)
     if box is not None:
         inside = out[tuple(slice(max(0, side.start - 2), side.stop + 2) for side in box)]  # a view
-        grown = ndimage.grey_dilation(inside, size=(3 if len(labels) > 1 else 1, 5, 5))
+        grown = scipy.ndimage.grey_dilation(inside, size=(3 if len(labels) > 1 else 1, 5, 5))
         np.copyto(inside, grown, where=inside == 0)
     return out
 
