@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumbarseg.errors import ModelError
-from lumbarseg.training.history import History, dice_by_structure, read_result
+from lumbarseg.training.history import History
+from lumbarseg.training.run_result import RunResult, ValidationScores
 
 
 def table(rows: dict[int, dict[str, float]]) -> History:
@@ -41,8 +43,10 @@ def test_values_of_one_step_are_one_row() -> None:
     history.add(40, {"loss": 0.4})
     assert len(history.rows) == 2
     assert history.structure_names() == ["L1", "L4", "L1-L2"]
-    (row,) = history.validations()
-    assert dice_by_structure(row) == {"L4": 0.9, "L1": 0.7, "L1-L2": 0.6}
+    (scores,) = history.validations()
+    assert scores == ValidationScores(20, score=0.8, dice={"L4": 0.9, "L1": 0.7, "L1-L2": 0.6})
+    history.add_validation(replace(scores, step=60, mixed=2))
+    assert history.validations() == [scores, replace(scores, step=60, mixed=2)]
 
 
 @pytest.mark.parametrize("text", ["step,loss\n1,x\n", "step,loss\n1,2,3\n", "loss\n1\n"])
@@ -54,7 +58,7 @@ def test_another_table_is_refused(text: str, tmp_path: Path) -> None:
 
 def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not found; give the folder of a run"):
-        read_result(tmp_path)
+        RunResult.read(tmp_path)
     (tmp_path / "result.json").write_text("[]")
     with pytest.raises(ModelError, match="has no 'targets'"):
-        read_result(tmp_path)
+        RunResult.read(tmp_path)

@@ -10,25 +10,22 @@ from typing import Any
 import pytest
 
 from lumbarseg.cli.main import main
-from lumbarseg.training.run_comparison import RunResult, compare_runs, structure_names
+from lumbarseg.training.run_comparison import compare_runs, structure_names
+from lumbarseg.training.run_result import RunResult
 
 
-def run_result(fold: str = "", **changes: Any) -> dict[str, Any]:
+def run_result(fold: str = "", method: str = "segmentation", seed: int = 0, **changes: Any) -> dict[str, Any]:
     exams = [{"exam": "a", "group": 0, "dice": 0.9, "wrong": []}, {"exam": "b", "group": 0, "dice": 0.8, "wrong": []}]
     return {
         "preset": "fine",
         "targets": ["L1", "L2"],
-        "method": "segmentation",
-        "network": "planar",
         "init": "shipped.onnx",
-        "fold": fold,
-        "seed": 0,
         "datasets": ["chu"],
         "exams": {"train": 8, "held_out": 2, "left_out": 0},
         "epochs": 30.0,
         "minutes": 9.0,
         "finished": True,
-        "settings": {},
+        "settings": {"method": method, "fold": fold, "seed": seed},
         "best": {"score": 0.85, "step": 200, "dice": {"L2": 0.8, "L1": 0.9}, "exams": exams},
         "before": {"score": 0.6, "step": 0, "dice": {"L2": 0.5, "L1": 0.7}},
         "last": {"score": 0.8, "step": 300, "mixed": 0.0, "dice": {"L2": 0.7, "L1": 0.9}},
@@ -36,8 +33,8 @@ def run_result(fold: str = "", **changes: Any) -> dict[str, Any]:
     }
 
 
-def with_paths(*results: RunResult) -> list[tuple[Path, RunResult]]:
-    return [(Path(f"run-{i}"), values) for i, values in enumerate(results)]
+def with_paths(*results: dict[str, Any]) -> list[tuple[Path, RunResult]]:
+    return [(Path(f"run-{i}"), RunResult.from_dict(values)) for i, values in enumerate(results)]
 
 
 def test_folds_share_a_row_with_their_means() -> None:

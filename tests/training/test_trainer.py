@@ -21,10 +21,11 @@ from lumbarseg.training import recorder
 from lumbarseg.training.checkpoint import Checkpoint
 from lumbarseg.training.data import load_training_data
 from lumbarseg.training.export import export_model
-from lumbarseg.training.history import History, read_result
+from lumbarseg.training.history import History
 from lumbarseg.training.initial_weights import InitialWeights
 from lumbarseg.training.losses import distillation_loss
 from lumbarseg.training.networks import load_network
+from lumbarseg.training.run_result import RunResult
 from lumbarseg.training.sampling import Batch, VolumeSampler, make_batch
 from lumbarseg.training.settings import TrainingSettings
 from lumbarseg.training.state import TrainingState, create_state
@@ -79,10 +80,10 @@ def test_a_run_killed_while_saving_resumes_to_the_same_weights(
     )
     assert [row["step"] for row in rows] == [0, 4, 8]
     assert rows == expected_rows
-    first, second = (read_result(folder) for folder in folders)
-    assert first["finished"]
-    assert first["epochs"] == second["epochs"] == pytest.approx(8 * settings.batch_size / 36)
-    assert first["exams"] == {"train": 6, "held_out": 1, "left_out": 0}
+    first, second = (RunResult.read(folder) for folder in folders)
+    assert first.finished
+    assert first.epochs == second.epochs == pytest.approx(8 * settings.batch_size / 36)
+    assert first.exams == {"train": 6, "held_out": 1, "left_out": 0}
 
 
 def test_any_number_of_loader_threads_trains_the_same(

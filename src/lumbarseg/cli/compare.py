@@ -12,8 +12,9 @@ from pathlib import Path
 from lumbarseg.evaluation.text_tables import align_columns
 from lumbarseg.io import atomic_write
 from lumbarseg.report.comparison_page import render_comparison_page
-from lumbarseg.training.history import HISTORY_FILE, History, read_result
+from lumbarseg.training.history import HISTORY_FILE, History
 from lumbarseg.training.run_comparison import ComparisonRow, compare_runs, structure_names
+from lumbarseg.training.run_result import RunResult
 
 from . import console, options
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def read_rows(runs: Sequence[Path]) -> list[ComparisonRow]:
     """Read the results of runs; folds of one experiment share a row."""
-    return compare_runs([(run, read_result(run)) for run in runs])
+    return compare_runs([(run, RunResult.read(run)) for run in runs])
 
 
 def write_page(path: Path, runs: Sequence[Path]) -> None:

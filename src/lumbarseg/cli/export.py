@@ -64,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _warn_of_unfinished_run(run: Path) -> None:
     """Warn if a run's folder says that it has not ended."""
-    from lumbarseg.training.history import RESULT_FILE, read_result
+    from lumbarseg.training.run_result import RESULT_FILE, RunResult
 
-    if (run / RESULT_FILE).is_file() and not (result := read_result(run))["finished"]:
-        steps = f"step {result['step']} of {result['settings']['steps']}"
+    if (run / RESULT_FILE).is_file() and not (result := RunResult.read(run)).finished:
+        steps = f"step {result.step} of {result.settings.steps}"
         console.print_warning(f"{run}: this run has not ended ({steps}); lumbarseg train --resume continues it")
 
 

@@ -10,7 +10,8 @@ from lumbarseg.anatomy import STRUCTURES, kinds_from_names
 from lumbarseg.io import atomic_write, write_json
 from lumbarseg.report.contact_sheet import render_tile_picture
 from lumbarseg.report.training_page import WorstExam, render_training_page
-from lumbarseg.training.history import HISTORY_FILE, History, read_result
+from lumbarseg.training.history import HISTORY_FILE, History
+from lumbarseg.training.run_result import RunResult
 from lumbarseg.training.validation import WorstCase
 from lumbarseg.volume import Volume
 
@@ -26,13 +27,15 @@ _PICTURES = ("found", "drawn")
 
 def update_run_page(run_folder: Path, worst: Sequence[WorstCase]) -> None:
     """Write the page of a run; worst: exams of a new best validation, empty if the best is an earlier one."""
-    result = read_result(run_folder)
+    result = RunResult.read(run_folder)
     if worst:
-        _save_worst_cases(run_folder / WORST_CASES_FOLDER, worst, result["targets"])
+        _save_worst_cases(run_folder / WORST_CASES_FOLDER, worst, result.targets)
     history = History.read(run_folder / HISTORY_FILE)
     worst_exams = _load_worst_cases(run_folder / WORST_CASES_FOLDER)
     with atomic_write(run_folder / PAGE_FILE) as file:
-        file.write(render_training_page(run_folder.resolve().name, result, history.rows, worst_exams).encode())
+        file.write(
+            render_training_page(run_folder.resolve().name, result.to_dict(), history.rows, worst_exams).encode()
+        )
 
 
 def _save_worst_cases(folder: Path, worst: Sequence[WorstCase], targets: Sequence[str]) -> None:

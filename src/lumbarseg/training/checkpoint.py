@@ -22,6 +22,7 @@ from lumbarseg.preprocessing import PreprocessingSpec
 from .deepedit import fit_input_channels
 from .losses import EXCLUDED_CLASS_LOGIT
 from .networks import load_network
+from .run_result import ValidationScores
 from .settings import TrainingSettings
 
 FORMAT_VERSION = 1
@@ -39,18 +40,6 @@ about=details elapsed=elapsed_seconds known=trained_names lowest=lowest_structur
 """
 _FORMER_KEYS = dict(pair.split("=") for pair in _FORMER.split())
 """Keys in checkpoints from before the rename, and the keys of today."""
-
-
-@dataclass(frozen=True)
-class BestValidation:
-    """The best validation so far. dice: of each structure; exams: rows as in result.json; waited: validations since."""
-
-    score: float = 0.0
-    step: int = 0
-    seconds: float = 0.0
-    dice: dict[str, float] = field(default_factory=dict)
-    exams: list[dict[str, Any]] = field(default_factory=list)
-    waited: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +65,7 @@ class Checkpoint:
     trained_names: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     lowest_structure: tuple[str, float] | None = None
-    best_validation: BestValidation = field(default_factory=BestValidation)
+    best_validation: ValidationScores = field(default_factory=ValidationScores)
     teacher_weights: Weights = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -114,7 +103,7 @@ class Checkpoint:
         try:
             values["settings"] = TrainingSettings.from_dict(values["settings"])
             values["spec"] = PreprocessingSpec.from_dict(values["spec"])
-            values["best_validation"] = BestValidation(**values.get("best_validation", {}))
+            values["best_validation"] = ValidationScores.from_dict(values.get("best_validation", {}))
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ModelError(f"{path}: the checkpoint is incomplete: {error}") from error

@@ -11,9 +11,9 @@ from lumbarseg.errors import ModelError
 from lumbarseg.io import write_json
 
 from .checkpoint import CHECKPOINT_FILE
-from .history import RESULT_FILE, read_result
 from .recorder import ValidationCallback
 from .run_options import RunOptions, run_training
+from .run_result import RESULT_FILE, RunResult
 from .settings import RESUMABLE_SETTINGS
 
 OPTIONS_FILE = "cross-validation.json"
@@ -50,9 +50,8 @@ def _has_ended(folder: Path, lengths: dict[str, object]) -> bool:
     """Whether the run of a fold has ended, with these lengths of training."""
     if not (folder / RESULT_FILE).exists():
         return False
-    result = read_result(folder)
-    settings = result["settings"]
-    return bool(result["finished"]) and all(settings[name] == value for name, value in lengths.items())
+    result = RunResult.read(folder)
+    return result.finished and all(getattr(result.settings, name) == value for name, value in lengths.items())
 
 
 def _require_same_options(options: RunOptions, fold_count: int) -> None:

@@ -1,4 +1,4 @@
-"""The history of a run (history.csv), step by step and validation by validation, and its result (result.json).
+"""The history of a run (history.csv), step by step and validation by validation.
 
 The table is written completely just before each checkpoint; a resumed run drops the rows after the checkpoint that it
 continues from. So no row is duplicated, and none is missing.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lumbarseg.errors import ModelError
 from lumbarseg.io import atomic_write
 from lumbarseg.metrics.structure_names import anatomical_sort_key
 
-HISTORY_FILE, RESULT_FILE = "history.csv", "result.json"
+from .run_result import ValidationScores
+
+HISTORY_FILE = "history.csv"
 LOG_INTERVAL = 20
 """Steps between two rows without a validation."""
 
@@ -61,9 +61,24 @@ class History:
             self.rows.append({"step": float(step)})
         self.rows[-1].update(values)
 
-    def validations(self) -> list[Row]:
-        """Return the rows with a score."""
-        return [row for row in self.rows if "score" in row]
+    def add_validation(self, scores: ValidationScores) -> None:
+        """Add the scores of a validation to the row of its step."""
+        values = {"seconds": scores.seconds, "score": scores.score, "mixed": float(scores.mixed)}
+        self.add(scores.step, {**values, **scores.dice})
+
+    def validations(self) -> list[ValidationScores]:
+        """Return the scores of each validation, without those of each exam."""
+        return [
+            ValidationScores(
+                step=int(row["step"]),
+                seconds=row.get("seconds", 0.0),
+                score=row["score"],
+                mixed=int(row.get("mixed", 0)),
+                dice={name: value for name, value in row.items() if name not in _FIXED_COLUMNS},
+            )
+            for row in self.rows
+            if "score" in row
+        ]
 
     def structure_names(self) -> list[str]:
         """Return the names of the structures that were scored, by kind and from head to foot."""
@@ -80,23 +95,3 @@ class History:
         )
         with atomic_write(path) as file:
             file.write(text.getvalue().encode())
-
-
-def dice_by_structure(row: Row) -> Row:
-    """Return the Dice of each structure in a row."""
-    return {name: value for name, value in row.items() if name not in _FIXED_COLUMNS}
-
-
-def read_result(run_folder: Path) -> dict[str, Any]:
-    """Read the result.json of a run's folder; raise ModelError if there is none."""
-    path = run_folder / RESULT_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: not found; give the folder of a run that was validated or has ended") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from error
-    missing = [name for name in ("targets", "settings", "best") if not isinstance(values, dict) or name not in values]
-    if missing:
-        raise ModelError(f"{path}: no result of a run: it has no {missing[0]!r}")
-    return dict(values)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lumbarseg.io import write_json
 from lumbarseg.progress import ProgressBar
 
-from .checkpoint import BEST_FILE, CHECKPOINT_FILE, BestValidation
+from .checkpoint import BEST_FILE, CHECKPOINT_FILE
 from .data import TrainingData, describe_limits
 from .deepedit import add_empty_click_channels
-from .history import HISTORY_FILE, LOG_INTERVAL, RESULT_FILE, History, Row, dice_by_structure
+from .history import HISTORY_FILE, LOG_INTERVAL, History
+from .run_result import RESULT_FILE, RunResult, ValidationScores
 from .sampling import Batch
 from .state import TrainingState, create_checkpoint
 from .tensorboard_log import TensorBoardLog
@@ -131,74 +131,53 @@ class RunRecorder:
         report = validate(self._predictor(), self.data.val, self.data.targets)
         self.validation_seconds = max(self.validation_seconds, time.monotonic() - started)
         first = not self.history.validations()
-        self._record_scores(report)
-        if report.mean_dice > state.best_validation.score:
-            exams = [score.to_dict() for score in report.exam_scores()]
-            state.best_validation = BestValidation(
-                report.mean_dice, state.step, state.elapsed_seconds, report.dice_by_structure(), exams
-            )
+        scores = report.scores_at(state.step, state.elapsed_seconds)
+        self._record_scores(report, scores)
+        if scores.score > state.best_validation.score:
+            state.best_validation = scores
             create_checkpoint(state, self.data).save(self.folder / BEST_FILE)
             return report.worst_cases
         state.best_validation = replace(state.best_validation, waited=state.best_validation.waited + 1)
         return report.worst_cases if first else ()
 
-    def _record_scores(self, report: ValidationReport) -> None:
-        step, score = self.state.step, report.mean_dice
+    def _record_scores(self, report: ValidationReport, scores: ValidationScores) -> None:
+        step = scores.step
         for index, name in enumerate(self.data.dataset_digests):
             for structure, (dice, ratio) in report.dataset_means(index).items():
                 label = f"{name} {structure}"
                 self.log.log_scalars(step, {f"dice/{label}": dice, f"volume ratio/{label}": ratio})
-        self.log.log_scalars(step, {"score": score})
-        self.history.add(
-            step,
-            {
-                "seconds": self.state.elapsed_seconds,
-                "score": score,
-                "mixed": len(report.name_errors),
-                **report.dice_by_structure(),
-            },
-        )
+        self.log.log_scalars(step, {"score": scores.score})
+        self.history.add_validation(scores)
         _print(f"{f'step {step}' if step else 'before training'}  {report.summary_line}")
 
     def _write_and_report(self, finished: bool, worst: tuple[WorstCase, ...]) -> None:
         self.history.write(self.folder / HISTORY_FILE)
-        write_json(self.folder / RESULT_FILE, summarize_run(self.state, self.data, self.history, finished))
+        write_json(self.folder / RESULT_FILE, self._result(finished).to_dict())
         if self.on_validation:
             self.on_validation(self.folder, worst)
+
+    def _result(self, finished: bool) -> RunResult:
+        """Return the result of the run as it is now."""
+        state, data, settings, validations = self.state, self.data, self.state.settings, self.history.validations()
+        return RunResult(
+            preset=state.details.get("preset", ""),
+            targets=list(data.targets.names),
+            init=state.details.get("init", {}).get("file", "none"),
+            datasets=[name.partition(" ")[2] for name in data.dataset_digests],
+            exams={"train": len(data.train), "held_out": len(data.val), "left_out": data.excluded_count},
+            epochs=state.step * settings.batch_size / data.slice_count,
+            minutes=state.elapsed_seconds / 60,
+            finished=finished,
+            settings=settings,
+            best=state.best_validation if state.best_validation.exams else None,
+            last=validations[-1] if validations else None,
+            before=validations[0] if validations and not validations[0].step else None,
+            slices=data.slice_count,
+            step=state.step,
+            precision=state.precision,
+            device=str(state.device),
+        )
 
 
 def _print(text: str) -> None:
     ProgressBar.write(text, file=sys.stderr)
-
-
-def summarize_run(state: TrainingState, data: TrainingData, history: History, finished: bool) -> dict[str, Any]:
-    """Return the content of result.json; `before` is the validation of the initial weights, `last` the latest one."""
-    settings, best, rows = state.settings, asdict(state.best_validation), history.validations()
-    del best["waited"]
-    return {
-        "preset": state.details.get("preset", ""),
-        "targets": list(data.targets.names),
-        "method": settings.method,
-        "network": settings.network,
-        "init": state.details.get("init", {}).get("file", "none"),
-        "fold": settings.fold,
-        "seed": settings.seed,
-        "datasets": [name.partition(" ")[2] for name in data.dataset_digests],
-        "exams": {"train": len(data.train), "held_out": len(data.val), "left_out": data.excluded_count},
-        "slices": data.slice_count,
-        "step": state.step,
-        "epochs": state.step * settings.batch_size / data.slice_count,
-        "minutes": state.elapsed_seconds / 60,
-        "finished": finished,
-        "precision": state.precision,
-        "device": str(state.device),
-        "before": _validation(rows[0]) if rows and not rows[0]["step"] else {},
-        "best": best if best["exams"] else {},
-        "last": _validation(rows[-1]) if rows else {},
-        "settings": settings.to_dict(),
-    }
-
-
-def _validation(row: Row) -> dict[str, Any]:
-    numbers: dict[str, Any] = {name: row[name] for name in ("score", "mixed", "seconds") if name in row}
-    return {"step": int(row["step"]), **numbers, "dice": dice_by_structure(row)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,7 @@ import numpy as np
 from lumbarseg.metrics.bootstrap import bootstrap_mean
 from lumbarseg.metrics.structure_names import anatomical_sort_key
 
-RunResult = Mapping[str, Any]
-"""The result.json of a run."""
-_EXPERIMENT_FIELDS = ("preset", "targets", "method", "network", "init", "seed", "datasets")
-"""What the folds of one experiment have in common."""
+from .run_result import RunResult
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,9 @@ def compare_runs(runs: Sequence[tuple[Path, RunResult]]) -> list[ComparisonRow]:
     experiments: dict[tuple[Any, ...], list[tuple[Path, RunResult]]] = {}
     for path, result in runs:
         repetition = 0
-        while any(r["fold"] == result["fold"] for _, r in experiments.get(_experiment_key(result, repetition), [])):
+        while any(
+            r.settings.fold == result.settings.fold for _, r in experiments.get(_experiment_key(result, repetition), [])
+        ):
             repetition += 1
         experiments.setdefault(_experiment_key(result, repetition), []).append((path, result))
     return [_comparison_row(experiment) for experiment in experiments.values()]
@@ -64,52 +63,37 @@ def structure_names(rows: Sequence[ComparisonRow]) -> list[str]:
 
 def _experiment_key(result: RunResult, repetition: int) -> tuple[Any, ...]:
     """Return a key that is equal for the folds of one experiment; `repetition` counts runs of the same fold."""
-    return (*(str(result[name]) for name in _EXPERIMENT_FIELDS), result["fold"].partition("/")[2], repetition)
+    settings, lists = result.settings, (tuple(result.targets), tuple(result.datasets))
+    facts = (result.preset, result.init, settings.method, settings.network, settings.seed)
+    return (*facts, *lists, settings.fold.partition("/")[2], repetition)
 
 
 def _comparison_row(experiment: Sequence[tuple[Path, RunResult]]) -> ComparisonRow:
-    results = sorted((result for _, result in experiment), key=lambda result: str(result["fold"]))
+    results = sorted((result for _, result in experiment), key=lambda result: result.settings.fold)
     first = results[0]
-    validations = [v for r in results if (v := r["best"] if "score" in r["best"] else r["last"])]
-    scores = [validation["score"] for validation in validations]
-    before = [r["before"]["score"] for r in results if r.get("before")]
-    names = sorted({name for validation in validations for name in validation["dice"]}, key=anatomical_sort_key)
+    validations = [v for result in results if (v := result.best or result.last)]
+    exams = [exam for validation in validations for exam in validation.exams]
+    before = [result.before.score for result in results if result.before]
+    names = sorted({name for validation in validations for name in validation.dice}, key=anatomical_sort_key)
     folder_name = experiment[0][0].resolve().name if len(experiment) == 1 else ""
+    estimate = bootstrap_mean([exam.dice for exam in exams], [exam.patient for exam in exams])
     return ComparisonRow(
-        name=first["preset"] or folder_name or " ".join(first["targets"]) or "all annotated structures",
+        name=first.preset or folder_name or " ".join(first.targets) or "all annotated structures",
         runs=tuple(str(path) for path, _ in experiment),
-        folds=tuple(result["fold"] for result in results if result["fold"]),
-        method=first["method"],
-        target_count=len(first["targets"]),
-        training_exams=_mean(result["exams"]["train"] for result in results),
-        scored_exams=sum(_scored_exam_count(result) for result in results),
-        epochs=_mean(result["epochs"] for result in results),
-        minutes=_mean(result["minutes"] for result in results),
-        dice={name: _mean(v["dice"][name] for v in validations if name in v["dice"]) for name in names},
-        mean_dice=_mean(scores) if scores else None,
-        interval=_interval([exam for validation in validations for exam in validation.get("exams", ())]),
+        folds=tuple(result.settings.fold for result in results if result.settings.fold),
+        method=first.settings.method,
+        target_count=len(first.targets),
+        training_exams=_mean(result.exams["train"] for result in results),
+        scored_exams=sum(len(r.best.exams) if r.best else r.exams["held_out"] for r in results),
+        epochs=_mean(result.epochs for result in results),
+        minutes=_mean(result.minutes for result in results),
+        dice={name: _mean(v.dice[name] for v in validations if name in v.dice) for name in names},
+        mean_dice=_mean(validation.score for validation in validations) if validations else None,
+        interval=None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high),
         before=_mean(before) if before else None,
-        name_errors=sum(_name_error_count(validation) for validation in validations),
-        finished=all(result["finished"] for result in results),
+        name_errors=sum(validation.mixed for validation in validations),
+        finished=all(result.finished for result in results),
     )
-
-
-def _scored_exam_count(result: RunResult) -> int:
-    """Return the number of validation exams that annotate a target."""
-    return len(result["best"]["exams"]) if "exams" in result["best"] else int(result["exams"]["held_out"])
-
-
-def _name_error_count(validation: RunResult) -> int:
-    if "exams" in validation:
-        return sum(bool(exam["wrong"]) for exam in validation["exams"])
-    return int(validation.get("mixed", 0))
-
-
-def _interval(exams: Sequence[RunResult]) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean Dice over exams; results from before 0.2.0 name no patients."""
-    patients = [exam.get("patient", exam["exam"]) for exam in exams]
-    estimate = bootstrap_mean([exam["dice"] for exam in exams], patients)
-    return None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
 
 
 def _mean(values: Iterable[float]) -> float:

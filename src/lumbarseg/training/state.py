@@ -12,7 +12,7 @@ from lumbarseg.anatomy import CLASSES
 from lumbarseg.errors import DatasetError
 from lumbarseg.preprocessing import ClickGaussian, PreprocessingSpec
 
-from .checkpoint import BestValidation, Checkpoint, ExponentialMovingAverage, Weights
+from .checkpoint import Checkpoint, ExponentialMovingAverage, Weights
 from .data import TrainingData
 from .deepedit import add_empty_click_channels, fit_input_channels
 from .distributed import ProcessGroup
@@ -20,6 +20,7 @@ from .initial_weights import InitialWeights, calibrate_batch_norms
 from .losses import EXCLUDED_CLASS_LOGIT, LabelSets
 from .networks import build_network, input_channel_count, load_network
 from .precision import resolve_precision, to_device
+from .run_result import ValidationScores
 from .sampling import VolumeSampler, make_batch
 from .settings import TrainingSettings
 
@@ -49,7 +50,7 @@ class TrainingState:
     process_group: ProcessGroup = field(default_factory=ProcessGroup)
     step: int = 0
     elapsed_seconds: float = 0.0
-    best_validation: BestValidation = field(default_factory=BestValidation)
+    best_validation: ValidationScores = field(default_factory=ValidationScores)
     details: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from lumbarseg.segmentation import segment
 from lumbarseg.volume import Array, Volume
 
 from .partial_annotations import make_zones_explicit
+from .run_result import ExamScore, ValidationScores
 from .targets import Targets
 from .torch_predictor import TorchPredictor
 
@@ -52,27 +52,6 @@ class CaseStructureScore:
     volume_ratio: float
 
 
-@dataclass(frozen=True)
-class ExamScore:
-    """One exam. dice: mean over its structures; wrong: level names that are wrong, "L4 as L5"."""
-
-    exam: str
-    patient: str
-    dataset_index: int
-    dice: float
-    wrong: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the score as a row of result.json."""
-        return {
-            "exam": self.exam,
-            "patient": self.patient,
-            "group": self.dataset_index,
-            "dice": self.dice,
-            "wrong": self.wrong,
-        }
-
-
 @dataclass(frozen=True, eq=False)
 class WorstCase:
     """A validation exam with a low score. prediction: (I, J, K) uint8, labels of this package."""
@@ -95,8 +74,13 @@ class ValidationReport:
     def mean_dice(self) -> float:
         """Return the mean Dice of the targets, first over each exam, then each dataset, then the datasets."""
         exams = self.exam_scores()
-        datasets = sorted({exam.dataset_index for exam in exams})
-        return _mean(_mean(exam.dice for exam in exams if exam.dataset_index == index) for index in datasets)
+        datasets = sorted({exam.group for exam in exams})
+        return _mean(_mean(exam.dice for exam in exams if exam.group == index) for index in datasets)
+
+    def scores_at(self, step: int, seconds: float) -> ValidationScores:
+        """Return the scores as those after `step` steps and `seconds` of training."""
+        exams, mixed = self.exam_scores(), len(self.name_errors)
+        return ValidationScores(step, seconds, self.mean_dice, mixed, self.dice_by_structure(), exams)
 
     @property
     def summary_line(self) -> str:
