@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 
@@ -152,16 +151,7 @@ def _own_label_table(rows: Mapping[int, tuple[str, ...]]) -> tuple[LabelTable, A
     return {**table, 0: unannotated_names(sets), **unknown}, lookup
 
 
-class _Correction(TypedDict, total=False):
-    """How far a final label is from the model's stored prediction, in Dice and voxels; by which model, and when."""
-
-    answer_dice: float
-    changed_voxels: int
-    answered_by: str
-    answered_at: str
-
-
-def _compare_with_original(case: SourceCase, own: Volume, table: LabelTable, image: Volume) -> _Correction:
+def _compare_with_original(case: SourceCase, own: Volume, table: LabelTable, image: Volume) -> dict[str, float | str]:
     """Return how far the final label is from the model's stored prediction; {} where that cannot be read."""
     original = case.metadata.get("original")
     if not original:
