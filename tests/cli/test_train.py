@@ -44,7 +44,7 @@ def test_the_initial_weights_are_validated_first(
     model_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", str(data), "-o", str(tmp_path / "run"), "--fold", "1/5", *SMALL]) == 0
-    assert "preset: none; initial weights: " in (errors := capsys.readouterr().err)
+    assert "preset: fine; initial weights: " in (errors := capsys.readouterr().err)
     assert errors.count("before training  mean Dice") == 1
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["before"]["step"], result["last"]["step"]) == (0, 1)

@@ -39,7 +39,8 @@ class RunRecorder:
         processes = state.process_group.world_size
         suffix = f", {processes} processes" if processes > 1 else ""
         preset, init = state.details.get("preset"), state.details.get("init", {}).get("file")
-        _print(f"preset: {preset or 'none'}; initial weights: {init or 'none, from scratch'}")
+        preset = preset or ("fine" if init else "none")  # as run_options chooses the settings
+        _print(f"preset: {preset}; initial weights: {init or 'none, from scratch'}")
         _print(f"{data.exam_counts}; {state.precision} on {state.device}{suffix}")
         for line in describe_limits(data):
             _print(line)
