@@ -158,8 +158,8 @@ def _import_case(
     if loaded.label_table not in (None, dataset.label_table):
         metadata["table"] = loaded.label_table
     try:
-        written = write_case_files(dataset, case.name, loaded.image, loaded.labels, metadata)
-        return writing.CaseResult(case.name, written)
+        imported_case = write_case_files(dataset, case.name, loaded.image, loaded.labels, metadata)
+        return writing.CaseResult(case.name, imported_case)
     except DatasetError as error:
         return writing.CaseResult(case.name, reason=_relative_to_source(str(error), source))
 
