@@ -15,6 +15,7 @@ import torch
 from lumbarseg.datasets import Dataset
 from lumbarseg.training.checkpoint import Checkpoint
 from lumbarseg.training.settings import TrainingSettings
+from lumbarseg.training.trainer import train
 
 _KILLED_WHILE_SAVING = """
 import json, os, signal, sys
@@ -33,17 +34,6 @@ settings, init, folder, *datasets = sys.argv[1:]
 os.fsync = kill_in_fourth
 datasets = [Dataset.open(path) for path in datasets]
 train(TrainingSettings.from_dict(json.loads(settings)), datasets, folder, init=init or None)
-"""
-_RESUMED_AND_UNINTERRUPTED = """
-import json, sys
-from lumbarseg.datasets import Dataset
-from lumbarseg.training.settings import TrainingSettings
-from lumbarseg.training.trainer import train
-
-settings, init, folder, *datasets = sys.argv[1:]
-settings, datasets = TrainingSettings.from_dict(json.loads(settings)), [Dataset.open(path) for path in datasets]
-train(settings, datasets, folder, resume=True)
-train(settings, datasets, folder + "-uninterrupted", init=init or None)
 """
 _ONE_OF_TWO = """
 import json, os, signal, sys
@@ -74,13 +64,13 @@ def resume_after_kill(
 ) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
     """Return the last checkpoints of a run killed in its fourth save, of it resumed, and of an uninterrupted run."""
     arguments = [json.dumps(settings.to_dict()), str(init), str(folder), *(str(d.folder) for d in datasets)]
-    checkpoints = []
-    for program, code in ((_KILLED_WHILE_SAVING, -signal.SIGKILL), (_RESUMED_AND_UNINTERRUPTED, 0)):
-        command = [sys.executable, "-c", program, *arguments]
-        process = subprocess.run(command, capture_output=True, text=True, env=_environment())
-        assert process.returncode == code, process.stderr
-        checkpoints.append(Checkpoint.load(folder / "checkpoint.pt"))
-    return checkpoints[0], checkpoints[1], Checkpoint.load(Path(f"{folder}-uninterrupted") / "checkpoint.pt")
+    command = [sys.executable, "-c", _KILLED_WHILE_SAVING, *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, env=_environment())
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    killed = Checkpoint.load(folder / "checkpoint.pt")
+    resumed = train(settings, datasets, folder, resume=True)
+    uninterrupted = train(settings, datasets, f"{folder}-uninterrupted", init=init or None)
+    return killed, Checkpoint.load(resumed), Checkpoint.load(uninterrupted)
 
 
 def train_in_two_processes(

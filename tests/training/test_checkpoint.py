@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from tests.training.runs import is_equal
 from torch import nn
 
-from lumbarseg.errors import ModelError
+from lumbarseg.errors import FileError, ModelError
 from lumbarseg.training.checkpoint import _FORMER_KEYS, Checkpoint, ExponentialMovingAverage
 from lumbarseg.training.settings import _FORMER_NAMES
 
@@ -98,32 +98,29 @@ def test_the_average_by_hand() -> None:
     assert network.weight.item() == 3.0
 
 
-FULL = """
-import resource, signal, sys
-from pathlib import Path
-from lumbarseg.errors import FileError
-from lumbarseg.training.checkpoint import Checkpoint
-
-found = Checkpoint.load(Path(sys.argv[1]))
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-try:
-    found.save(Path(sys.argv[1]))
-except FileError as error:
-    print(error)
-"""
+@contextmanager
+def limited_file_size(size: int) -> Iterator[None]:
+    """Let writes beyond `size` bytes of a file fail, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(checkpoint: Path, tmp_path: Path) -> None:
-    pytest.importorskip("resource")
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(checkpoint.read_bytes())
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, env=env, check=False)
-    (line,) = done.stdout.splitlines()
-    assert line.startswith(f"{path}: the checkpoint cannot be written: "), done.stderr
-    assert line.endswith("the previous one is kept: make room, then --resume")
-    assert Checkpoint.load(path).step == Checkpoint.load(checkpoint).step
+    before = Checkpoint.load(path)
+    with limited_file_size(10_000), pytest.raises(FileError) as error:
+        before.save(path)
+    assert str(error.value).startswith(f"{path}: the checkpoint cannot be written: ")
+    assert str(error.value).endswith("the previous one is kept: make room, then --resume")
+    assert Checkpoint.load(path).step == before.step
     assert list(tmp_path.iterdir()) == [path]
 
 

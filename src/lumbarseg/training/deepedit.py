@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lumbarseg.anatomy import CLASSES
+from lumbarseg.components import connected_components, label_boxes
 from lumbarseg.preprocessing import ClickGaussian
 from lumbarseg.volume import Array
 
@@ -207,11 +208,13 @@ def place_click(
 def _largest_errors(wrong: Array, error_labels: Array, min_voxels: int) -> list[tuple[tuple[slice, ...], Array]]:
     """Return the bounding boxes and masks of the largest connected errors."""
     errors = []
+    volume = (1,) * (3 - wrong.ndim) + wrong.shape
     for value in np.unique(error_labels[wrong]):
-        components, count = ndimage.label(wrong & (error_labels == value))
-        sizes = np.bincount(components.ravel(), minlength=count + 1)
-        for number, box in enumerate(ndimage.find_objects(components), start=1):
-            if sizes[number] >= min_voxels:
-                errors.append((int(sizes[number]), box, components[box] == number))
+        components = connected_components((wrong & (error_labels == value)).reshape(volume))
+        numbers = components.numbers.reshape(wrong.shape)
+        for number, box in label_boxes(components.numbers).items():
+            if components.sizes[number] >= min_voxels:
+                sides = box[-wrong.ndim :]
+                errors.append((int(components.sizes[number]), sides, numbers[sides] == number))
     errors.sort(key=lambda error: -error[0])
     return [(box, inside) for _, box, inside in errors[:_MAX_CANDIDATES]]
