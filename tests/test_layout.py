@@ -75,7 +75,7 @@ HEAVY_LIBRARIES = {
     "requests": "",
     "urllib": "server report",  # takes addresses apart, and writes those of files into links
     "http": "",
-    "socket": "",
+    "socket": "server",  # asks whether its address is free, before anything is installed
     "pickle": "training",
 }
 

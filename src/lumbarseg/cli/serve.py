@@ -76,7 +76,8 @@ def _server_options(args: argparse.Namespace) -> ServerOptions:
     result = ServerOptions(args.studies, args.app, args.host, args.port, args.token, tuple(args.allow_origin))
     if not result.is_dicomweb and not Path(result.studies).is_dir():
         raise ServeError(f"{result.studies}: not a folder; create it and put exams into it")
-    require_free_port(result.host, result.port)
+    if not args.install:
+        require_free_port(result.host, result.port)
     return result
 
 
