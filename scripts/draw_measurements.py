@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from lumbarseg.anatomy import Kind, structure_by_name
-from lumbarseg.measurement import MeasuredLine, locate_measurements, measure_structures
+from lumbarseg.measurement import MeasuredLine, locate_measurements, measure_spine
 from lumbarseg.phantom import Recipe, RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.phantom.ground_truth import measure_ground_truth
 from lumbarseg.resampling import reorient
@@ -150,10 +150,9 @@ def _measure_middle(volume: Volume) -> SagittalSlice:
     labels = reorient(volume, "RAS")
     middle = round(float(np.argwhere(labels.array == structure_by_name("L4").label)[:, 0].mean()))
     slice_labels = Volume(labels.array[middle : middle + 1], labels.affine)
-    lines = {(line.structure, line.name): line for line in locate_measurements(slice_labels)}
-    values = {
-        (row.name, name): value for row in measure_structures(slice_labels) for name, value in row.to_dict().items()
-    }
+    measured = measure_spine(slice_labels)
+    lines = {(line.structure, line.name): line for line in locate_measurements(measured)}
+    values = {(row.name, name): value for row in measured.rows for name, value in row.to_dict().items()}
     return SagittalSlice(slice_labels.array[0], np.array(labels.grid.spacing[1:]), lines, values)
 
 

@@ -19,7 +19,7 @@ from lumbarseg.io import LoadedExam
 MODEL: Any = SimpleNamespace(path=Path("model.onnx"), card=SimpleNamespace(digest="0" * 64))
 
 
-@pytest.mark.parametrize(("failing", "result"), [("measure_structures", "measure"), ("render_picture", "picture")])
+@pytest.mark.parametrize(("failing", "result"), [("measure_spine", "measure"), ("render_picture", "picture")])
 def test_a_failing_measurement_or_picture_is_a_warning(
     failing: str, result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

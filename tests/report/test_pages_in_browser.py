@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import browser
+from lumbarseg.report.comparison_page import render_comparison_page
 
 from .test_exam_page import exam_page
 from .test_index_page import ENTRIES, render_index
@@ -25,6 +26,17 @@ addEventListener("load", () => {
 """
 
 
+def comparison_page() -> str:
+    """Return a comparison of eight runs, with the columns of `lumbarseg compare`."""
+    runs = [f"fine-tuned-from-shipped-{number}" for number in range(8)]
+    columns = ("run", "method", "folds", "targets", "exams", "validation", "epochs", "minutes", "before", "mean Dice")
+    scores = [[*columns, "95 %", "wrong names"], *([run, "planar", *"12345678", "0.71 to 0.94", "3"] for run in runs)]
+    scores[1][0] += "_with_a_long_name_without_any_space"
+    dice = [["Dice", *runs], ["L5-S1 disc", *["0.912"] * len(runs)]]
+    history = [{"step": 1.0, "score": 0.5}, {"step": 2.0, "score": 0.8}]
+    return render_comparison_page([scores, dice], dict.fromkeys(runs, history))
+
+
 def run_chromium(*options: str, page: Path) -> str:
     program = browser.chromium()
     if program is None:
@@ -34,9 +46,14 @@ def run_chromium(*options: str, page: Path) -> str:
 
 
 @pytest.mark.parametrize("width", [1280, 420])
-@pytest.mark.parametrize("name", ["report", "index"])
+@pytest.mark.parametrize("name", ["report", "index", "comparison"])
 def test_all_columns_are_visible(name: str, width: int, tmp_path: Path) -> None:
-    text = exam_page(uncertain=("L1",)) if name == "report" else render_index(ENTRIES)
+    pages = {
+        "report": lambda: exam_page(uncertain=("L1",)),
+        "index": lambda: render_index(ENTRIES),
+        "comparison": comparison_page,
+    }
+    text = pages[name]()
     frame = f'<iframe style="width:{width}px;height:900px" srcdoc="{escape(text)}"></iframe>'
     (tmp_path / "page.html").write_text(f"<!doctype html><title></title>{_MEASURE}{frame}", encoding="utf-8")
     document = run_chromium("--virtual-time-budget=5000", "--dump-dom", page=tmp_path / "page.html")

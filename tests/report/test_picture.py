@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from lumbarseg.anatomy import STRUCTURES, structure_by_name
-from lumbarseg.measurement import locate_measurements
+from lumbarseg.measurement import locate_measurements, measure_spine
 from lumbarseg.report import picture
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
@@ -135,7 +135,7 @@ def test_text_is_wrapped_between_words() -> None:
 def test_lines_of_measurements_lie_on_their_structures(axes: str) -> None:
     labels = reorient(phantom().labels, axes)
     ras = reorient(labels, "RAS")
-    lines = locate_measurements(labels)
+    lines = locate_measurements(measure_spine(labels))
     assert {"anterior", "middle", "posterior", "depth", "slip", "lordosis", "canal"} <= {line.name for line in lines}
     for line in (line for line in lines if line.name in ("middle", "depth")):
         mask = (ras.array == structure_by_name(line.structure).label).any(axis=0)
@@ -149,7 +149,7 @@ def test_lines_of_measurements_lie_on_their_structures(axes: str) -> None:
 def test_measurements_in_the_picture() -> None:
     image, labels = phantom().image, phantom().labels
     without = decode(picture.render_picture(image, labels))
-    measured = decode(picture.render_picture(image, labels, lines=locate_measurements(labels)))
+    measured = decode(picture.render_picture(image, labels, lines=locate_measurements(measure_spine(labels))))
     assert measured.shape == without.shape
     changed = (measured != without).any(axis=-1)
     body = np.abs(without - np.array(structure_by_name("L4").colour)).max(axis=-1) <= 90

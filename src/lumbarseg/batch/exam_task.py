@@ -20,11 +20,11 @@ from lumbarseg.errors import LumbarsegError, ModelError, SegmentError, describe_
 from lumbarseg.inference import Model
 from lumbarseg.io import LoadedExam, read_exam, write_json
 from lumbarseg.io.dicom.reader import list_series
-from lumbarseg.measurement import locate_measurements, measure_structures
+from lumbarseg.measurement import locate_measurements, measure_spine
 from lumbarseg.report import ReportSource, build_report
 from lumbarseg.report.picture import caption, render_picture
 from lumbarseg.segmentation import LevelPin, Segmentation, UserLevels, segment, segment_with_clicks
-from lumbarseg.volume import Array, Volume
+from lumbarseg.volume import Array
 
 from .exam_result import SUMMARY_KEYS, ExamJob, ExamResult, failed_result
 from .label_encoding import apply_posterior_choice, describe_labels
@@ -54,11 +54,6 @@ class StageTimer:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    def measure(self, stage: str, function: Callable[..., R], *arguments: Any) -> R:
-        """Call a function; add its time to that of a stage."""
-        with self(stage):
-            return function(*arguments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +150,7 @@ class ExamTask:
         model = self._timed_model(loaded.timer)
         pins = tuple(LevelPin(*pin) for pin in self.options.pins)
         user_levels = UserLevels(self.options.lowest_level, pins)
-        volume, modality = loaded.exam.volume, self._modality(loaded.exam)
+        volume, modality = loaded.exam.volume, self.options.modality or loaded.exam.metadata.get("modality")
         try:
             with loaded.timer("segment"):
                 if self.options.clicks:
@@ -169,10 +164,6 @@ class ExamTask:
             return self._segment_another_station(loaded, "no sacrum found") or (loaded, segmentation)
         return loaded, segmentation
 
-    def _modality(self, exam: LoadedExam) -> str | None:
-        """Return the modality that the user gave, or that of the DICOM header."""
-        return self.options.modality or exam.metadata.get("modality")
-
     def _segment_another_station(self, loaded: ExamInput, problem: str) -> tuple[ExamInput, Segmentation] | None:
         """Segment the first other series of a DICOM study, elsewhere in the body, that shows a sacrum."""
         if not loaded.may_change_series or loaded.exam.metadata.get("format") != "DICOM":
@@ -185,7 +176,8 @@ class ExamTask:
             try:
                 exam = read_exam(loaded.exam.path, series=stack.number)
                 with loaded.timer("segment"):
-                    segmentation = segment(exam.volume, model, modality=self._modality(exam))
+                    modality = self.options.modality or exam.metadata.get("modality")
+                    segmentation = segment(exam.volume, model, modality=modality)
             except LumbarsegError:
                 continue
             if "sacrum" in segmentation.anchor:
@@ -248,16 +240,18 @@ class ExamTask:
 def describe_segmentation(
     name: str, exam: LoadedExam, segmentation: Segmentation, model: Model, options: ExamOptions, timer: StageTimer
 ) -> SegmentedExam:
-    """Measure a segmentation, build its report and draw its picture; nothing is written."""
-    with ThreadPoolExecutor(1) as pool:  # the picture is drawn in the meantime
-        labels, flips = segmentation.labels, segmentation.flips
+    """Measure a segmentation, draw its picture at the same time, and build its report; nothing is written."""
+    labels, flips = segmentation.labels, segmentation.flips
+    with ThreadPoolExecutor(1) as pool:
+        measuring = pool.submit(_attempt, timer, "measure", partial(measure_spine, labels, flips))
+        measured = measuring.result()[0] if options.draw == "measurements" else None
+        lines = locate_measurements(measured) if measured else ()
         footer = caption(segmentation, name.rpartition("/")[2])
-        draw = partial(_draw_picture, exam.volume, segmentation, footer, options.draw)
-        drawing = pool.submit(_attempt, timer, "picture", draw)
-        measurements, measure_warnings = _attempt(timer, "measure", partial(measure_structures, labels, flips))
-        picture, picture_warnings = drawing.result()
+        draw = partial(render_picture, exam.volume, labels, segmentation.levels, footer, flips, lines)
+        picture, picture_warnings = _attempt(timer, "picture", draw)
+        measured, measure_warnings = measuring.result()
     source = ReportSource(name, model.path.stem, model.card.digest, tuple(exam.notes))
-    report = build_report(segmentation, measurements or [], source)
+    report = build_report(segmentation, measured.rows if measured else [], source)
     if options.posterior != "separate":
         labels = apply_posterior_choice(labels, options.posterior)
     report["exam"]["about"] = exam.metadata
@@ -266,12 +260,6 @@ def describe_segmentation(
     notes = tuple(note for note in exam.notes if note != exam.metadata.get("taken"))  # which series was read
     report["warnings"] = [*notes, *segmentation.warnings, *measure_warnings, *picture_warnings]
     return SegmentedExam(segmentation, labels, report, picture, options)
-
-
-def _draw_picture(image: Volume, segmentation: Segmentation, footer: str, draw: str) -> bytes:
-    labels, flips = segmentation.labels, segmentation.flips
-    lines = locate_measurements(labels, flips) if draw == "measurements" else ()
-    return render_picture(image, labels, segmentation.levels, footer, flips, lines)
 
 
 def _holds_labels(array: Array) -> bool:
@@ -287,7 +275,8 @@ def _holds_labels(array: Array) -> bool:
 def _attempt(timer: StageTimer, stage: str, function: Callable[[], R]) -> tuple[R | None, tuple[str, ...]]:
     """Call a function; return None and a warning when it fails, so that the segmentation is kept."""
     try:
-        return timer.measure(stage, function), ()
+        with timer(stage):
+            return function(), ()
     except Exception as error:
         if os.environ.get("LUMBARSEG_DEBUG"):
             raise

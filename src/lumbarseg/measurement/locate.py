@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumbarseg.anatomy import Kind
-from lumbarseg.resampling import reverse_world_axes
-from lumbarseg.volume import Array, Volume
+from lumbarseg.volume import Array
 
 from .geometry import BACK, FRONT, MIDDLE, Endplate, Fit, Region, SpineGeometry, to_plane
-from .measure import LORDOSIS_ENDPLATES, endplates_below, lumbar_lordosis, measure_structures, slip_vector
+from .measure import LORDOSIS_ENDPLATES, MeasuredSpine, lumbar_lordosis, slip_vector
 
 Point = tuple[float, float]
 """Anterior and superior voxel indices of a label map in RAS order."""
@@ -37,32 +36,23 @@ class MeasuredLine:
     end: Point
 
 
-def locate_measurements(labels: Volume, flips: tuple[bool, bool] = (False, False)) -> list[MeasuredLine]:
-    """Return the lines of all measurements; "lordosis" has two, the endplates of L1 and of the sacrum.
-
-    Parameters
-    ----------
-    labels : (I, J, K) uint8, labels of `anatomy.STRUCTURES`, any axes
-    flips : whether the header swaps front and back, and head and feet
-    """
-    rows = measure_structures(labels, flips)
-    values = {(row.name, name): value for row in rows for name, value in row.to_dict().items()}
-    lordosis = lumbar_lordosis(rows)
+def locate_measurements(measured: MeasuredSpine) -> list[MeasuredLine]:
+    """Return the lines of all measurements; "lordosis" has two, the endplates of L1 and of the sacrum."""
+    values = {(row.name, name): value for row in measured.rows for name, value in row.to_dict().items()}
+    lordosis = lumbar_lordosis(measured.rows)
     if lordosis is not None:
         values |= {(name, "lordosis"): lordosis for name in LORDOSIS_ENDPLATES}
-    spine = SpineGeometry.of(reverse_world_axes(labels, flips))
+    spine = measured.geometry
     return [
         MeasuredLine(region.structure.name, name, values[region.structure.name, name], *_to_voxels(spine, region, ends))
-        for region, name, ends in _plane_lines(spine)
+        for region, name, ends in _plane_lines(measured)
         if (region.structure.name, name) in values
     ]
 
 
-def _plane_lines(spine: SpineGeometry) -> Iterator[tuple[Region, str, tuple[Array, Array]]]:
+def _plane_lines(measured: MeasuredSpine) -> Iterator[tuple[Region, str, tuple[Array, Array]]]:
     """Yield structure, measurement and both ends, (anterior, superior) mm."""
-    fits = spine.fit_bodies_and_discs()
-    sacral = spine.fit_sacral_endplate(fits)
-    below = dict(endplates_below(fits, sacral, spine))
+    spine, fits, sacral, below = measured.geometry, measured.fits, measured.sacral_endplate, measured.below
     for name, fit in fits.items():
         depth = fit.front - fit.back
         for measurement, (start, end) in _frame_lines(fit, spine):

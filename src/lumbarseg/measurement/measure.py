@@ -73,8 +73,33 @@ class Measurement:
         return {key: value for key, value in asdict(self).items() if value is not None and value != {}}
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredSpine:
+    """The measurements of a label map, and what they were taken from.
+
+    Attributes
+    ----------
+    rows : measurements of every structure, from head to foot
+    geometry : the structures in the sagittal plane
+    fits : of bodies and discs, by name
+    sacral_endplate : the upper endplate of the sacrum
+    below : the endplate below each body that stands on a measured neighbour, by the name of the body
+    """
+
+    rows: list[Measurement]
+    geometry: SpineGeometry
+    fits: Mapping[str, Fit]
+    sacral_endplate: SacralEndplate | None
+    below: Mapping[str, Endplate]
+
+
 def measure_structures(labels: Volume, flips: tuple[bool, bool] = (False, False)) -> list[Measurement]:
-    """Measure every structure of a label map, from head to foot.
+    """Measure every structure of a label map, from head to foot; arguments as of `measure_spine`."""
+    return measure_spine(labels, flips).rows
+
+
+def measure_spine(labels: Volume, flips: tuple[bool, bool] = (False, False)) -> MeasuredSpine:
+    """Measure every structure of a label map, and keep where: `locate_measurements` draws from that.
 
     Parameters
     ----------
@@ -95,7 +120,7 @@ def measure_structures(labels: Volume, flips: tuple[bool, bool] = (False, False)
         elif kind is Kind.SACRUM and endplate is not None:
             row = replace(row, tilt_top=_degrees(endplate.lean))
         rows.append(replace(row, not_measured=_missing_reasons(row, name in fits)))
-    return rows
+    return MeasuredSpine(rows, spine, fits, endplate, below)
 
 
 def _missing_reasons(row: Measurement, is_fitted: bool) -> dict[str, str]:

@@ -34,6 +34,6 @@ def render_comparison_page(
     body = f'<header><h1>Training runs</h1>\n<div class="quiet">{_NOTE}</div></header>\n'
     for header, *rows in tables:
         cells = [[escape(cell) for cell in row] for row in rows]
-        body += f'<div class="wide">{html.table(header, cells, text=("method",))}</div>\n'
+        body += html.table(header, cells, text=("method",), css_class="cards")
     body += f'<div class="charts">\n{chart}</div>\n'
-    return html.page("Training runs - lumbarseg", body, html.stylesheet("report") + html.stylesheet("training_page"))
+    return html.page("Training runs - lumbarseg", body, ("report", "training_page"))

@@ -206,7 +206,7 @@ def render_html_page(sheet: ContactSheet) -> str:
         '<label for="only-findings">only exams with errors or warnings</label>\n'
         f'<div class="sheet">\n{"".join(_tile_html(tile) for tile in sheet.tiles)}</div>\n'
     )
-    return html.page(sheet.title, body, html.stylesheet("contact_sheet"))
+    return html.page(sheet.title, body, ("contact_sheet",))
 
 
 def _tile_html(tile: SheetTile) -> str:

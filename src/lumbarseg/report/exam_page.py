@@ -26,6 +26,11 @@ CONFIDENCE_NOTE = (
     "vertebra also how clearly it is seen. Below 0.75 names are marked with a question mark. It is not a probability."
 )
 
+_VIEWER_INSTRUCTIONS = (
+    '<section class="instructions"><h2>Open the label map</h2>\n<p><code>{}</code> has the grid of the exam and '
+    "contains names and colours. In 3D Slicer: drop exam and label map on the window and load the latter as "
+    "Segmentation. In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p></section>\n"
+)
 _MEASUREMENT_COLUMNS = {
     f"{key}_{UNITS[key]}": title.replace(" °", "\u00a0°") for key, title in MEASUREMENT_TITLES.items()
 }
@@ -46,19 +51,21 @@ def render_exam_page(
     scores : scores of each structure against a reference segmentation, `StructureScore.to_dict()`
     labels_file : name of the label map, for the instructions to open it; empty for none
     """
-    exam = report["exam"]
-    title = exam["file"] or "exam"
+    folder, _, name = (report["exam"]["file"] or "exam").rpartition("/")
     images = (html.image(png, "image/png", "Mid-sagittal view with outlines and names") for png in pictures)
-    warnings = (f'<div class="warning">{escape(text)}</div>\n' for text in report["warnings"])
-    folder, _, name = title.rpartition("/")
+    program, model = report["program"], report["model"]
+    versions = f"{program['name']} {program['version']}"
+    if model["digest"]:
+        versions += f" · model {model['name']} {model['digest'][:12]}"
+    instructions = _VIEWER_INSTRUCTIONS.format(escape(labels_file)) if labels_file else ""
     body = (
         f'<header><h1>{escape(name)}</h1>\n<div class="quiet">{escape(folder)}<br>{_geometry_line(report)}</div>\n'
         f'<div class="notice">{escape(report["notice"])}</div></header>\n'
-        f'<div class="columns">\n<figure>{"".join(images)}</figure>\n<main>\n{"".join(warnings)}'
-        f"{_key_numbers_html(report)}{_levels_html(report)}</main>\n</div>\n{_measurements_html(report)}"
-        f"{_scores_html(scores)}{_viewer_instructions_html(labels_file)}{_footer_html(report)}"
+        f'<div class="columns">\n<figure>{"".join(images)}</figure>\n<main>\n{_levels_html(report)}</main>\n</div>\n'
+        f"{_measurements_html(report)}{_scores_html(scores) if scores else ''}{instructions}"
+        f"<footer>{escape(versions)}</footer>\n"
     )
-    return html.page(f"{name} - lumbarseg", body, html.stylesheet("report"))
+    return html.page(f"{name} - lumbarseg", body)
 
 
 def _geometry_line(report: Report) -> str:
@@ -69,70 +76,59 @@ def _geometry_line(report: Report) -> str:
     return f"{shape} voxels of {spacing} mm, axes {escape(exam['axes'])}{notes}"
 
 
-def _key_numbers_html(report: Report) -> str:
-    numbers = [("vertebrae named", str(len(report["levels"]))), ("confidence", f"{report['confidence']:.2f}")]
+def _levels_html(report: Report) -> str:
+    """Return warnings, key numbers and the table of levels; reasons that all levels have are written once."""
+    levels = report["levels"]
+    first, *others = [level["reasons"] for level in levels] or [[]]
+    shared = [reason for reason in first if all(reason in reasons for reasons in others)]
+    numbers = [("vertebrae named", str(len(levels))), ("confidence", f"{report['confidence']:.2f}")]
     if report["lordosis_l1_s1_deg"] is not None:
         error = report["measurement_errors"].get("spine", {}).get("lordosis_l1_s1_deg")
         numbers.append(
             ("lordosis L1-S1", f"{report['lordosis_l1_s1_deg']:.0f}°" + (f" ± {error:.0f}°" if error else ""))
         )
-    reasons = "; ".join([report["anchor"], *_shared_reasons(report)])
-    names = f'<p>Names from: {escape(reasons)}.</p>\n<p class="quiet">{CONFIDENCE_NOTE}</p>\n'
-    return html.key_numbers(numbers) + names
-
-
-def _shared_reasons(report: Report) -> list[str]:
-    """Return the reasons that all levels have: they are written once."""
-    first, *others = [level["reasons"] for level in report["levels"]] or [[]]
-    return [reason for reason in first if all(reason in reasons for reasons in others)]
-
-
-def _levels_html(report: Report) -> str:
-    rows, shared = [], _shared_reasons(report)
-    for level in report["levels"]:
+    rows = []
+    for level in levels:
         reasons = [reason for reason in level["reasons"] if reason not in shared]
         remarks = ["uncertain"] * level["uncertain"] + ["partly in view"] * level["partial"] + reasons
         name = html.coloured_name(level["name"]) + (" ?" if level["uncertain"] else "")
         centre = ", ".join(f"{c:.0f}" for c in level["centre_mm"])
         rows.append((name, f"{level['confidence']:.2f}", centre, escape("; ".join(remarks))))
     columns = ("vertebra", "confidence", "centre, RAS+ mm", "remarks")
-    return _section("Levels", html.table(columns, rows, text=("remarks",)))
+    warnings = "".join(f'<div class="warning">{escape(text)}</div>\n' for text in report["warnings"])
+    anchor = f"<p>Names from: {escape('; '.join([report['anchor'], *shared]))}.</p>\n"
+    note = f'<p class="quiet">{CONFIDENCE_NOTE}</p>\n'
+    table = _section("Levels", html.table(columns, rows, text=("remarks",)))
+    return f"{warnings}{html.key_numbers(numbers)}{anchor}{note}{table}"
 
 
 def _measurements_html(report: Report) -> str:
+    """Return a table of sizes and one of angles and slips."""
     rows = [row for row in report["measurements"] if row["kind"] in _MEASURED_KINDS]
     if not rows:
         return ""
-    names = [html.coloured_name(row["name"]) + ("" if row["complete"] else " (cut off)") for row in rows]
-    tables = [
-        _measurement_table(report, names, rows, [key for key in _MEASUREMENT_COLUMNS if (key in _SIZES) == is_size])
-        for is_size in (True, False)
-    ]
-    titles = ("Sizes", "Angles and slips")
-    sections = (f"<section>{_section(title, table)}</section>\n" for title, table in zip(titles, tables, strict=True))
+    sections = []
+    for title, is_size in (("Sizes", True), ("Angles and slips", False)):
+        keys = [key for key in _MEASUREMENT_COLUMNS if (key in _SIZES) == is_size and any(key in row for row in rows)]
+        cells = []
+        for row in rows:
+            errors = report["measurement_errors"].get(row["kind"], {})
+            values = [_value_html(row[key], errors.get(key)) if key in row else "" for key in keys]
+            if any(values):
+                cells.append((html.coloured_name(row["name"]) + ("" if row["complete"] else " (cut off)"), *values))
+        table = html.table(("", *(_MEASUREMENT_COLUMNS[key] for key in keys)), cells)
+        sections.append(f"<section>{_section(title, table)}</section>\n")
     return (
         f'<div class="measurements">{"".join(sections)}</div>\n<p class="quiet">{MEASUREMENT_NOTE} {ERROR_NOTE}</p>\n'
     )
 
 
-def _measurement_table(report: Report, names: Sequence[str], rows: Sequence[Report], keys: Sequence[str]) -> str:
-    errors = report["measurement_errors"]
-    shown = [key for key in keys if any(key in row for row in rows)]
-    values = [[_value_html(row.get(key), errors.get(row["kind"], {}).get(key)) for key in shown] for row in rows]
-    cells = [(name, *numbers) for name, numbers in zip(names, values, strict=True) if any(numbers)]
-    return html.table(("", *(_MEASUREMENT_COLUMNS[key] for key in shown)), cells)
-
-
-def _value_html(value: float | None, error: float | None) -> str:
-    if value is None:
-        return ""
+def _value_html(value: float, error: float | None) -> str:
     number = f"{round(value, 1) + 0.0:.1f}"  # 0.0 instead of -0.0
     return number if error is None else f"{number} <small>±{error:.1f}</small>"
 
 
 def _scores_html(scores: Sequence[Mapping[str, Any]]) -> str:
-    if not scores:
-        return ""
     values = [[row.get(key, "") for key in _SCORE_COLUMNS] for row in scores]
     cells = [[f"{value:.3f}" if isinstance(value, float) else escape(str(value)) for value in row] for row in values]
     rows = [(html.coloured_name(score["name"]), *row) for score, row in zip(scores, cells, strict=True)]
@@ -141,22 +137,3 @@ def _scores_html(scores: Sequence[Mapping[str, Any]]) -> str:
 
 def _section(title: str, table: str) -> str:
     return f'<h2>{title}</h2>\n<div class="wide">{table}</div>\n'
-
-
-def _viewer_instructions_html(labels_file: str) -> str:
-    if not labels_file:
-        return ""
-    return (
-        f'<section class="instructions"><h2>Open the label map</h2>\n<p><code>{escape(labels_file)}</code> has the '
-        "grid of the exam and contains names and colours. In 3D Slicer: drop exam and label map on the window and "
-        "load the latter as Segmentation. In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p>"
-        "</section>\n"
-    )
-
-
-def _footer_html(report: Report) -> str:
-    program, model = report["program"], report["model"]
-    versions = f"{program['name']} {program['version']}"
-    if model["digest"]:
-        versions += f" · model {model['name']} {model['digest'][:12]}"
-    return f"<footer>{escape(versions)}</footer>\n"

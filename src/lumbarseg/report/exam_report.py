@@ -121,9 +121,8 @@ def _measurement_errors() -> dict[str, dict[str, float]]:
 def _measurement_dict(measurement: Measurement) -> dict[str, Any]:
     """Return a measurement with units in its keys; "not_measured" holds the reason for each that could not be taken."""
 
-    def with_units(values: dict[str, Any]) -> dict[str, Any]:
-        return {f"{key}_{UNITS[key]}" if key in UNITS else key: value for key, value in values.items()}
-
-    values = measurement.to_dict()
-    reasons = values.pop("not_measured", {})
-    return with_units(values) | ({"not_measured": with_units(reasons)} if reasons else {})
+    keys = {name: f"{name}_{unit}" for name, unit in UNITS.items()}
+    values = {keys.get(name, name): value for name, value in measurement.to_dict().items()}
+    if "not_measured" in values:
+        values["not_measured"] = {keys[name]: reason for name, reason in values["not_measured"].items()}
+    return values

@@ -17,8 +17,16 @@ def stylesheet(name: str) -> str:
     return (resources.files(__package__) / f"{name}.css").read_text(encoding="utf-8")
 
 
-def page(title: str, body: str, css: str, head: str = "") -> str:
-    """Return a complete document; `title` is plain text, `body` and `head` are HTML."""
+def page(title: str, body: str, styles: Sequence[str] = ("report",), head: str = "") -> str:
+    """Return a complete document.
+
+    Parameters
+    ----------
+    title : plain text
+    body, head : HTML
+    styles : names of style sheets, NAME.css of this package
+    """
+    css = "".join(map(stylesheet, styles))
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{head}\n<style>{css}</style>\n'
@@ -42,16 +50,14 @@ def table(
     columns : names of the columns, plain text
     rows : cells of each row, HTML
     text : columns after the first that are aligned left
-    css_class : class of the table
+    css_class : class of the table; on a narrow screen "cards" shows each row as a list of its columns
     """
-
-    def row(tag: str, cells: Iterable[str]) -> str:
-        classes = (' class="text"' if name in text else "" for name in columns)
-        inner = (f"<{tag}{name}>{cell}</{tag}>" for name, cell in zip(classes, cells, strict=True))
-        return f"<tr>{''.join(inner)}</tr>\n"
-
-    body = row("th", map(escape, columns)) + "".join(row("td", cells) for cells in rows)
-    return f'<table class="{css_class}">\n{body}</table>\n'
+    classes = [' class="text"' if name in text else "" for name in columns]
+    header = "".join(f"<th{css}>{escape(name)}</th>" for name, css in zip(columns, classes, strict=True))
+    starts = [f'<td{css} data-column="{escape(name)}">' for name, css in zip(columns, classes, strict=True)]
+    lines = ("".join(f"{start}{cell}</td>" for start, cell in zip(starts, row, strict=True)) for row in rows)
+    body = "".join(f"<tr>{line}</tr>\n" for line in lines)
+    return f'<table class="{css_class}">\n<tr>{header}</tr>\n{body}</table>\n'
 
 
 def image(data: bytes, media_type: str, description: str) -> str:

@@ -96,7 +96,7 @@ def render_index(entries: Iterable[IndexEntry]) -> str:
         f'<header><h1>{count} exams</h1>\n<div class="quiet">What needs a look stands first; in each group the least '
         f'certain exam. {NOTICE}</div></header>\n<nav class="key-numbers">{"".join(links)}</nav>\n{"".join(sections)}'
     )
-    return html.page(f"{count} exams - lumbarseg", body, html.stylesheet("report"), _GENERATOR)
+    return html.page(f"{count} exams - lumbarseg", body, head=_GENERATOR)
 
 
 def is_index(text: str) -> bool:

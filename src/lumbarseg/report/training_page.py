@@ -61,7 +61,7 @@ def render_training_page(
         f"{_key_numbers_html(result)}{_charts_html(result, history)}{_structures_html(result)}"
         f"{_worst_exams_html(worst)}{_exams_html(result)}{_settings_html(result)}"
     )
-    return html.page(f"{name} - lumbarseg", body, html.stylesheet("report") + html.stylesheet("training_page"))
+    return html.page(f"{name} - lumbarseg", body, ("report", "training_page"))
 
 
 def _key_numbers_html(result: RunResult) -> str:
