@@ -14,7 +14,8 @@ from lumbarseg.training.training_volumes import (
     BYTES_PER_INTENSITY,
     PartialLabelCodec,
     TrainingVolume,
-    extract_slab,
+    extract_slab_codes,
+    extract_slabs,
     load_volumes,
     majority_vote,
     resample_labels_nearest,
@@ -27,6 +28,11 @@ def ramp_volume(slices: int, thickness: float = 1.0) -> TrainingVolume:
     ramp = np.arange(slices, dtype=np.uint8)[:, None, None]
     image = np.broadcast_to(10 * ramp, (slices, 4, 4)).copy()
     return TrainingVolume("s", 0, image, np.broadcast_to(ramp // 2, image.shape).copy(), thickness, np.array([[2, 2]]))
+
+
+def around(number: int) -> np.ndarray:
+    """A slab and its two neighbours on either side."""
+    return np.arange(number - 2, number + 3)
 
 
 def test_the_first_code_is_unknown_and_tables_share_codes() -> None:
@@ -60,28 +66,28 @@ def test_the_majority_is_that_of_counting(count: int, seed: int) -> None:
 
 
 def test_single_slices_have_their_neighbours_and_the_border_repeated() -> None:
-    slabs = [extract_slab(ramp_volume(6), 1, 0, index, np.ones(1, np.float32)) for index in (0, 3, 5)]
-    assert [image[:, 0, 0].tolist() for image, _ in slabs] == [
+    volume = ramp_volume(6)
+    assert [extract_slabs(volume, 1, 0, around(i), np.ones(1, np.float32))[:, 0, 0].tolist() for i in (0, 3, 5)] == [
         [0, 0, 0, 10, 20],
         [10, 20, 30, 40, 50],
         [30, 40, 50, 50, 50],
     ]
-    assert [codes[0, 0] for _, codes in slabs] == [0, 1, 2]
+    assert [extract_slab_codes(volume, 1, 0, i)[0, 0] for i in (0, 3, 5, 6, -1)] == [0, 1, 2, 0, 0]
 
 
 def test_slabs_are_means_of_their_slices() -> None:
     box = np.full(2, 0.5, np.float32)
-    image, codes = extract_slab(ramp_volume(8), 2, 0, 1, box)
-    np.testing.assert_allclose(image[:, 0, 0], [5, 5, 25, 45, 65])
-    assert codes[0, 0] == 1
-    image, codes = extract_slab(ramp_volume(8), 2, 1, 2, box)  # slices 1-2, 3-4, 5-6
-    np.testing.assert_allclose(image[:, 0, 0], [15, 35, 55, 55, 55])
-    assert codes[0, 0] == 2
+    volume = ramp_volume(8)
+    np.testing.assert_allclose(extract_slabs(volume, 2, 0, around(1), box)[:, 0, 0], [5, 5, 25, 45, 65])
+    assert extract_slab_codes(volume, 2, 0, 1)[0, 0] == 1
+    slabs = extract_slabs(volume, 2, 1, around(2), box)  # slices 1-2, 3-4, 5-6
+    np.testing.assert_allclose(slabs[:, 0, 0], [15, 35, 55, 55, 55])
+    assert extract_slab_codes(volume, 2, 1, 2)[0, 0] == 2
 
 
 def test_a_wider_kernel_reaches_into_the_neighbours() -> None:
     triangle = np.array([1, 2, 3, 2, 1], np.float32) / 9
-    image, _ = extract_slab(ramp_volume(9), 3, 0, 1, triangle)
+    image = extract_slabs(ramp_volume(9), 3, 0, around(1), triangle)
     np.testing.assert_allclose(image[2], 40, atol=1e-4)
     np.testing.assert_allclose(image[1], 100 / 9, rtol=1e-5)  # beyond the exam its first slice again
 

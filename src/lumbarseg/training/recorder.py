@@ -62,8 +62,7 @@ class RunRecorder:
         state.elapsed_seconds = time.monotonic() - self.start
         self.progress.advance(f"loss {loss:.4f}, {self._format_remaining_time()} left")
         values = {"loss": loss, "rate": settings.learning_rate_at(state.step - 1, state.elapsed_seconds)}
-        if self._needs_validation_estimate():
-            self.validation_seconds = self._estimate_validation_seconds()
+        self._estimate_validation_seconds()
         last = self._is_over()
         validation_due = bool(self.data.val) and (last or state.step % settings.validation_interval == 0)
         if state.step % LOG_INTERVAL == 0:
@@ -85,17 +84,14 @@ class RunRecorder:
             self.save_checkpoint()
         return last
 
-    def _needs_validation_estimate(self) -> bool:
-        """Return whether half of the time limit is over and no validation has shown yet how long one takes."""
-        limit = 60 * self.state.settings.minutes
-        return 0 < limit <= 2 * self.state.elapsed_seconds and bool(self.data.val) and not self.validation_seconds
-
-    def _estimate_validation_seconds(self) -> float:
-        """Segment one validation exam, and return how long all of them would take, by their voxels."""
-        first, exams = self.data.val[0], self.data.val
-        started = time.monotonic()
-        validate(self._predictor(), [first], self.data.targets)
-        return (time.monotonic() - started) * sum(exam.labels.size for exam in exams) / first.labels.size
+    def _estimate_validation_seconds(self) -> None:
+        """Time one validation exam at half of the time limit, if no validation has shown how long one takes."""
+        limit, exams = 60 * self.state.settings.minutes, self.data.val
+        if exams and not self.validation_seconds and 0 < limit <= 2 * self.state.elapsed_seconds:
+            started = time.monotonic()
+            validate(self._predictor(), exams[:1], self.data.targets)
+            voxel_ratio = sum(exam.labels.size for exam in exams) / exams[0].labels.size
+            self.validation_seconds = (time.monotonic() - started) * voxel_ratio
 
     def _predictor(self) -> TorchPredictor:
         """Return the averaged network as a model."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 from lumbarseg.metrics.bootstrap import bootstrap_mean
 from lumbarseg.metrics.structure_names import anatomical_sort_key
@@ -83,18 +82,14 @@ def _comparison_row(experiment: Sequence[tuple[Path, RunResult]]) -> ComparisonR
         folds=tuple(result.settings.fold for result in results if result.settings.fold),
         method=first.settings.method,
         target_count=len(first.targets),
-        training_exams=_mean(result.exams["train"] for result in results),
+        training_exams=fmean(result.exams["train"] for result in results),
         scored_exams=sum(len(r.best.exams) if r.best else r.exams["held_out"] for r in results),
-        epochs=_mean(result.epochs for result in results),
-        minutes=_mean(result.minutes for result in results),
-        dice={name: _mean(v.dice[name] for v in validations if name in v.dice) for name in names},
-        mean_dice=_mean(validation.score for validation in validations) if validations else None,
+        epochs=fmean(result.epochs for result in results),
+        minutes=fmean(result.minutes for result in results),
+        dice={name: fmean(v.dice[name] for v in validations if name in v.dice) for name in names},
+        mean_dice=fmean(validation.score for validation in validations) if validations else None,
         interval=None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high),
-        before=_mean(before) if before else None,
+        before=fmean(before) if before else None,
         name_errors=sum(validation.mixed for validation in validations),
         finished=all(result.finished for result in results),
     )
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))

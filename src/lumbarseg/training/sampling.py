@@ -18,7 +18,7 @@ from lumbarseg.volume import Array
 
 from . import augmentation
 from .settings import TrainingSettings
-from .training_volumes import BYTES_PER_INTENSITY, TrainingVolume, extract_block, extract_slab
+from .training_volumes import BYTES_PER_INTENSITY, TrainingVolume, extract_slab_codes, extract_slabs
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images and label codes."""
@@ -90,7 +90,9 @@ def _draw_slices(volume: TrainingVolume, rng: np.random.Generator) -> tuple[Arra
     middle = int(rng.integers(slabs))
     if rng.random() < 0.6:  # more often near the middle of the exam, where levels can be separated
         middle = int(np.clip(rng.normal((slabs - 1) / 2, slabs / 5) + 0.5, 0, slabs - 1))
-    image, codes = extract_slab(volume, count, offset, middle, _slab_kernel(count, bool(rng.random() < 0.5)))
+    kernel = _slab_kernel(count, bool(rng.random() < 0.5))
+    image = extract_slabs(volume, count, offset, np.arange(middle - 2, middle + 3), kernel)
+    codes = extract_slab_codes(volume, count, offset, middle)
     if rng.random() < 0.25:  # the exam ends here, or one slice further, on one side
         image = image[np.maximum(np.arange(5), 2 - int(rng.integers(2)))]
     if rng.random() < 0.5:  # mirror left to right
@@ -103,7 +105,9 @@ def _draw_block(volume: TrainingVolume, depth: int, rng: np.random.Generator) ->
     count, offset = _draw_slab_count_and_offset(volume, rng)
     spare = (len(volume.image) - offset) // count - depth
     first = int(rng.integers(min(0, spare), max(0, spare) + 1))
-    image, codes = extract_block(volume, count, offset, first, depth, _slab_kernel(count, bool(rng.random() < 0.5)))
+    numbers, kernel = range(first, first + depth), _slab_kernel(count, bool(rng.random() < 0.5))
+    image = extract_slabs(volume, count, offset, np.array(numbers), kernel)
+    codes = np.stack([extract_slab_codes(volume, count, offset, number) for number in numbers])
     if rng.random() < 0.5:  # mirror left to right
         return np.ascontiguousarray(image[::-1]), np.ascontiguousarray(codes[::-1])
     return image, codes

@@ -160,43 +160,17 @@ def _find_spine_pixels(codes: Array, codec: PartialLabelCodec) -> Array:
     return pixels[np.linspace(0, len(pixels) - 1, min(_MAX_SPINE_PIXELS, len(pixels))).astype(int)]
 
 
-def extract_slab(volume: TrainingVolume, count: int, offset: int, index: int, kernel: Array) -> tuple[Array, Array]:
-    """Return a slab with two neighbours on either side, (5, A, S) float32, and its codes, (A, S).
-
-    The first and last slab are repeated beyond the ends, as in inference. A pixel's code is that of most slices of its
-    slab; where two tie the lower code, which is background.
+def extract_slabs(volume: TrainingVolume, count: int, offset: int, numbers: Array, kernel: Array) -> Array:
+    """Return slabs of an exam, (slabs, A, S) float32; the first and last are repeated beyond the ends, as in inference.
 
     Parameters
     ----------
     count : slices per slab
     offset : slice at which the first slab begins
-    index : number of the slab
+    numbers : (slabs,) integers, which slabs
     kernel : (k,) weights of the slices around the middle of a slab
     """
-    slabs = (len(volume.image) - offset) // count
-    starts = offset + count * np.clip(np.arange(index - 2, index + 3), 0, slabs - 1)
-    return _average_slices(volume, starts, count, kernel), _majority_codes(volume, int(starts[2]), count)
-
-
-def extract_block(
-    volume: TrainingVolume, count: int, offset: int, first: int, depth: int, kernel: Array
-) -> tuple[Array, Array]:
-    """Return `depth` successive slabs from `first`, (depth, A, S) float32, and their codes of that shape.
-
-    The first and last slab are repeated beyond the ends, where codes are unknown; other parameters as in
-    `extract_slab`.
-    """
-    slabs = (len(volume.image) - offset) // count
-    numbers = np.arange(first, first + depth)
-    starts = offset + count * np.clip(numbers, 0, slabs - 1)
-    codes = np.full((depth, *volume.codes.shape[1:]), UNKNOWN_CODE, np.uint8)
-    for i in np.flatnonzero((numbers >= 0) & (numbers < slabs)):
-        codes[i] = _majority_codes(volume, int(starts[i]), count)
-    return _average_slices(volume, starts, count, kernel), codes
-
-
-def _average_slices(volume: TrainingVolume, starts: Array, count: int, kernel: Array) -> Array:
-    """Return the slabs of `count` slices that begin at `starts`: (slabs, A, S) float32."""
+    starts = offset + count * np.clip(numbers, 0, _count_slabs(volume, count, offset) - 1)
     if count == 1:
         return volume.image[starts].astype(np.float32)
     first = starts + (count - len(kernel)) // 2
@@ -208,12 +182,20 @@ def _average_slices(volume: TrainingVolume, starts: Array, count: int, kernel: A
     return (matrix @ flat).reshape(len(starts), *volume.image.shape[1:])
 
 
-def _majority_codes(volume: TrainingVolume, start: int, count: int) -> Array:
+def extract_slab_codes(volume: TrainingVolume, count: int, offset: int, number: int) -> Array:
+    """Return the codes of a slab, (A, S), each that of most of its slices; unknown beyond the ends."""
+    if not 0 <= number < _count_slabs(volume, count, offset):
+        return np.full_like(volume.codes[0], UNKNOWN_CODE)
+    start = offset + count * number
     return volume.codes[start] if count == 1 else majority_vote(volume.codes[start : start + count])
 
 
+def _count_slabs(volume: TrainingVolume, count: int, offset: int) -> int:
+    return (len(volume.image) - offset) // count
+
+
 def majority_vote(codes: Array) -> Array:
-    """Return the code that most of the slices (slices, A, S) have, (A, S)."""
+    """Return the code that most of the slices (slices, A, S) have, (A, S); of equals the lower one (background)."""
     values = np.unique(codes)
     votes = np.stack([(codes == value).sum(0, dtype=np.uint8) for value in values])
     return values[votes.argmax(0)]
