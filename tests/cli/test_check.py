@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from tests.datasets import small_phantoms
 
-from lumbarseg.anatomy import STRUCTURES
+from lumbarseg.anatomy import STRUCTURES, structure_by_name
 from lumbarseg.cli.main import main
 from lumbarseg.datasets import create_dataset, write_case
 from lumbarseg.volume import Volume
@@ -28,7 +29,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def spoiled(tmp_path: Path) -> Path:
-    """One good exam, one with a level that is not drawn, one empty."""
+    """One good exam, one with a level that is not annotated, one empty."""
     folder = tmp_path / "spoiled"
     create_dataset(folder, "spoiled", TABLE)
     for number, phantom in enumerate(small_phantoms.exams(3)):
@@ -44,7 +45,7 @@ def test_a_clean_set(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = capsys.readouterr().out
     assert "result     no errors, no warnings" in message
     assert "contrasts  2 T2" in message and "patients   2" in message
-    assert "left and right look alike" in message
+    assert "left and right look alike" in message and "new folder" not in message
     assert not (clean / "check").exists()
 
 
@@ -54,6 +55,23 @@ def test_faults_are_listed_by_case(spoiled: Path, capsys: pytest.CaptureFixture[
     assert lines[0] == "case-2" and lines[1].split()[:2] == ["error", "empty"]
     assert lines[2] == "case-1" and lines[3].split()[:2] == ["warning", "gap"]
     assert lines[-1] == "result     1 error, 1 warning"
+    assert any("import it into a new folder" in line for line in lines)
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_kind_without_a_label_in_any_case(
+    is_listed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no fault where the row of 0 says so."""
+    phantom = next(iter(small_phantoms.exams(1)))
+    canal = structure_by_name("canal").label
+    rows = {value: names for value, names in TABLE.items() if value != canal}
+    rows[0] = (*TABLE[0], "canal") if is_listed else tuple(name for name in TABLE[0] if name != "canal")
+    create_dataset(tmp_path / "set", "set", rows)
+    labels = Volume(np.where(phantom.labels.array == canal, 0, phantom.labels.array), phantom.labels.affine)
+    write_case(tmp_path / "set", "a", phantom.image, labels, {})
+    assert main(["check", str(tmp_path / "set"), "--jobs", "1"]) == (0 if is_listed else 3)
+    assert ("no case has a label for canal: is it annotated?" in capsys.readouterr().out) is not is_listed
 
 
 def test_warnings_alone_have_their_own_exit_code(spoiled: Path) -> None:

@@ -136,5 +136,5 @@ def _tile(report: CheckReport, case_report: CaseReport) -> contact_sheet.SheetTi
     shape, spacing = case.geometry.get("shape"), case.geometry.get("spacing")
     if shape and spacing:
         tags += [" x ".join(map(str, shape)), f"{' x '.join(f'{round(s, 2):g}' for s in spacing)} mm"]
-    findings = tuple((f.severity, f"{f.check}: {f.text}") for f in report.findings_of(case_report.name))
-    return contact_sheet.SheetTile(case_report.name, tuple(tags), findings, case_report.picture)
+    findings = tuple((f.severity, f"{f.check}: {f.text}") for f in report.findings_of(case.name))
+    return contact_sheet.SheetTile(case.name, tuple(tags), findings, case_report.picture)

@@ -14,6 +14,8 @@ from lumbarseg.components import Box, bounding_box, connected_components, label_
 from lumbarseg.errors import DatasetError
 from lumbarseg.volume import Array, Grid
 
+from ..label_names import parse_label_name
+
 _DISCS = tuple(disc_between(upper, lower).name for upper, lower in pairwise(LUMBAR_LEVELS))
 COLUMN_STRUCTURES: tuple[str, ...] = tuple(
     name for pair in zip(LUMBAR_LEVELS, (*_DISCS, ""), strict=True) for name in pair if name
@@ -47,13 +49,9 @@ class MaskGeometry:
 
 
 def structure_from_file_name(stem: str) -> str | None:
-    """Return the structure that a file name says: "L3", "l3_l4", "IVD-L3L4", "L34"; None when it says none."""
-    spaced = re.sub(r"(?<=\d)(?=[Ll]\d)", " ", stem)  # a gap between the levels of "L3L4"
-    levels = [f"L{digit}" for run in re.findall(r"(?<![A-Za-z])[Ll](\d{1,2})(?!\d)", spaced) for digit in run]
-    is_disc = re.search(r"dis[ck]|ivd|T12|S1$", stem, re.IGNORECASE)  # or a neighbour that is none of the nine
-    if len(levels) == 1 and levels[0] in LUMBAR_LEVELS and not is_disc:
-        return levels[0]
-    return disc_between(*levels).name if tuple(levels) in list(pairwise(LUMBAR_LEVELS)) else None
+    """Return the structure that a file name says: "L3", "l3_l4", "IVD-L3L4", "L34"; None when it says none of nine."""
+    parsed = parse_label_name(re.sub(r"^[Ss]\d{2,}[_-]", "", stem))  # without a subject such as S01
+    return parsed.structures[0] if parsed and parsed.structures[0] in COLUMN_STRUCTURES else None
 
 
 def measure_mask(

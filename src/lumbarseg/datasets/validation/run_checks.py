@@ -39,14 +39,13 @@ class CaseReport:
 
     Attributes
     ----------
-    name : of the case in findings
+    case : under its name in findings
     apparent_contrast : of the image, "" when unsure
     annotated : names of annotated structures and kinds
     picture : as `render_case` returned it
     """
 
     case: Case
-    name: str
     findings: tuple[Finding, ...]
     apparent_contrast: str = ""
     annotated: frozenset[str] = frozenset()
@@ -56,7 +55,7 @@ class CaseReport:
 
 @dataclass(frozen=True, eq=False)
 class CheckReport:
-    """The cases in the order of their datasets, and all findings, the worst first."""
+    """The cases in the order of their datasets, under their names in findings; and all findings, the worst first."""
 
     datasets: tuple[Dataset, ...]
     cases: tuple[CaseReport, ...]
@@ -88,7 +87,7 @@ class CheckReport:
             "structures": self.structure_counts(),
             **{f"{severity}s": self.count(severity) for severity in SEVERITIES},
             "findings": [asdict(finding) for finding in self.findings],
-            "looks_like": {report.name: report.apparent_contrast for report in self.cases},
+            "looks_like": {report.case.name: report.apparent_contrast for report in self.cases},
         }
 
     def summary(self) -> dict[str, str]:
@@ -130,57 +129,56 @@ def check_datasets(
     on_case_done : called with the name of each finished case and the number of cases
     render_case : makes a picture of each case whose files can be read
     """
-    names = _display_names(datasets)
+    datasets = _with_unique_case_names(datasets)
     cases = [case for dataset in datasets for case in dataset.all_cases]
     if not cases:
         raise DatasetError(f"{', '.join(str(d.folder) for d in datasets)}: holds no case; import something first")
-    tasks = list(zip(cases, [name for group in names for name in group], strict=True))
-    check_case = partial(_check_case, render_case=render_case)
     reports = []
-    for report in local_executor(jobs, len(cases)).map(check_case, tasks):
+    for report in local_executor(jobs, len(cases)).map(partial(_check_case, render_case=render_case), cases):
         reports.append(report)
         if on_case_done:
-            on_case_done(report.name, len(cases))
+            on_case_done(report.case.name, len(cases))
     findings = [finding for report in reports for finding in report.findings]
     if any(finding.severity != "note" for finding in findings):
         findings.append(Finding("", "import", "note", _IMPORT_ADVICE))
-    findings += _check_across_cases(datasets, names, reports)
+    findings += _check_across_cases(datasets, reports)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return CheckReport(tuple(datasets), tuple(reports), tuple(findings))
 
 
-def _display_names(datasets: Sequence[Dataset]) -> list[list[str]]:
-    """Return the names of cases in findings: after the name of their dataset where there are several."""
+def _with_unique_case_names(datasets: Sequence[Dataset]) -> list[Dataset]:
+    """Return the datasets; where there are several, each case has the name of its dataset before its own."""
     if len(datasets) == 1:
-        return [[case.name for case in datasets[0].all_cases]]
+        return list(datasets)
     short = [dataset.folder.resolve().name for dataset in datasets]
     prefixes = short if len(set(short)) == len(short) else [str(dataset.folder) for dataset in datasets]
-    return [[f"{prefix}/{case.name}" for case in d.all_cases] for prefix, d in zip(prefixes, datasets, strict=True)]
+    return [
+        replace(dataset, all_cases=tuple(replace(case, name=f"{prefix}/{case.name}") for case in dataset.all_cases))
+        for prefix, dataset in zip(prefixes, datasets, strict=True)
+    ]
 
 
-def _check_case(task: tuple[Case, str], render_case: CaseRenderer | None) -> CaseReport:
+def _check_case(case: Case, render_case: CaseRenderer | None) -> CaseReport:
     """Check one case; runs in another process."""
-    case, name = task
-    renamed = replace(case, name=name)
-    findings = _check_checksums(renamed)
+    findings = _check_checksums(case)
     try:
         image, labels = _read_volumes(case)
     except (LumbarsegError, OSError, MemoryError) as error:
-        unreadable = Finding(name, "file", "error", f"cannot be read: {error_text(error)}")
-        return CaseReport(case, name, (*findings, unreadable))
+        unreadable = Finding(case.name, "file", "error", f"cannot be read: {error_text(error)}")
+        return CaseReport(case, (*findings, unreadable))
     counts = count_voxels(labels.array)
     annotated = annotated_structures(
         replace(case, voxel_counts=counts) if set(counts) <= set(case.label_table) else case
     )
-    findings += geometry.check_grids(renamed, image.grid, labels.grid)
+    findings += geometry.check_grids(case, image.grid, labels.grid)
     image, labels = reorient(image, AXES), reorient(labels, AXES)
-    findings += label_map.check_interpolation(renamed, labels) or label_map.check_values(renamed, labels)
+    findings += label_map.check_interpolation(case, labels) or label_map.check_values(case, labels)
     has_same_shape, apparent_contrast = image.array.shape == labels.array.shape, ""
     if has_same_shape and not any(finding.check in ("interpolated", "empty") for finding in findings):
-        anatomy_findings, apparent_contrast = _check_anatomy(renamed, image, labels)
+        anatomy_findings, apparent_contrast = _check_anatomy(case, image, labels)
         findings += anatomy_findings
     picture = render_case(case, image, labels) if render_case and has_same_shape else b""
-    return CaseReport(case, name, tuple(findings), apparent_contrast, annotated, compute_fingerprint(image), picture)
+    return CaseReport(case, tuple(findings), apparent_contrast, annotated, compute_fingerprint(image), picture)
 
 
 def _check_anatomy(case: Case, image: Volume, labels: Volume) -> tuple[list[Finding], str]:
@@ -217,14 +215,12 @@ def _read_volumes(case: Case) -> tuple[Volume, Volume]:
     return io.read_image(case.image), io.read_labels(case.labels)
 
 
-def _check_across_cases(
-    datasets: Sequence[Dataset], names: Sequence[Sequence[str]], reports: Sequence[CaseReport]
-) -> list[Finding]:
+def _check_across_cases(datasets: Sequence[Dataset], reports: Sequence[CaseReport]) -> list[Finding]:
     """Return the findings that need all cases."""
-    findings = split_leaks.check_patients([dataset.all_cases for dataset in datasets], names)
-    readable = [(report, report.fingerprint) for report in reports if report.fingerprint]
+    findings = split_leaks.check_patients([dataset.all_cases for dataset in datasets])
+    readable = [(report.case, report.fingerprint) for report in reports if report.fingerprint]
     pairs = find_duplicates([fingerprint for _, fingerprint in readable])
-    findings += split_leaks.check_duplicates([r.case for r, _ in readable], [r.name for r, _ in readable], pairs)
+    findings += split_leaks.check_duplicates([case for case, _ in readable], pairs)
     notes = [
         ("import", f"{dataset.name}: the import refused {len(dataset.refused)} exams; dataset.json holds the reasons")
         for dataset in datasets

@@ -10,50 +10,46 @@ from .finding import Finding
 from .fingerprints import DuplicatePair
 
 
-def check_patients(datasets: Sequence[Sequence[Case]], display_names: Sequence[Sequence[str]]) -> list[Finding]:
+def check_patients(datasets: Sequence[Sequence[Case]]) -> list[Finding]:
     """Report patients in several splits.
 
     Within a dataset one name is one patient. Across datasets it is when both have the same source; numbers are compared
-    without leading zeros. display_names: of each case, for findings.
+    without leading zeros.
     """
     findings = []
-    for cases, names in zip(datasets, display_names, strict=True):
+    for cases in datasets:
         for patient, splits in patients_in_several_splits(cases).items():
-            first = next(name for case, name in zip(cases, names, strict=True) if patient_id(case) == patient)
+            first = next(case.name for case in cases if patient_id(case) == patient)
             text = f"patient {patient} is in the splits {' and '.join(splits)}; put all exams of a patient in one"
             findings.append(Finding(first, "leak", "error", text))
-    return findings + _check_across_datasets(datasets, display_names)
+    return findings + _check_across_datasets(datasets)
 
 
-def _check_across_datasets(datasets: Sequence[Sequence[Case]], display_names: Sequence[Sequence[str]]) -> list[Finding]:
+def _check_across_datasets(datasets: Sequence[Sequence[Case]]) -> list[Finding]:
     """Report patients of one source in different splits of two datasets."""
-    exams: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
-    for number, (cases, names) in enumerate(zip(datasets, display_names, strict=True)):
-        for case, name in zip(cases, names, strict=True):
+    exams: dict[tuple[str, str], list[tuple[int, Case]]] = {}
+    for number, cases in enumerate(datasets):
+        for case in cases:
             if case.patient and case.source:
-                person = (case.source, case.patient.lstrip("0") or "0")
-                exams.setdefault(person, []).append((number, case.split, name))
+                exams.setdefault((case.source, case.patient.lstrip("0") or "0"), []).append((number, case))
     findings = []
-    for (_, patient), [(number, split, name), *others] in exams.items():
-        other = next((exam for exam in others if exam[0] != number and exam[1] != split), None)
+    for (_, patient), [(number, first), *others] in exams.items():
+        other = next((case for n, case in others if n != number and case.split != first.split), None)
         if other:
-            text = f"patient {patient} of this source is in {split} here and in {other[1]} as {other[2]}"
-            findings.append(Finding(name, "leak", "warning", f"{text}; if it is one person, move one"))
+            text = f"patient {patient} of this source is in {first.split} here and in {other.split} as {other.name}"
+            findings.append(Finding(first.name, "leak", "warning", f"{text}; if it is one person, move one"))
     return findings
 
 
-def check_duplicates(
-    cases: Sequence[Case], display_names: Sequence[str], duplicate_pairs: Sequence[DuplicatePair]
-) -> list[Finding]:
+def check_duplicates(cases: Sequence[Case], duplicate_pairs: Sequence[DuplicatePair]) -> list[Finding]:
     """Report exams that occur twice: a leak when they are in different splits."""
     findings = []
     for pair in duplicate_pairs:
         first, second = cases[pair.first], cases[pair.second]
-        name = display_names[pair.first]
-        text = f"the same exam as {display_names[pair.second]}: {pair.description}"
+        text = f"the same exam as {second.name}: {pair.description}"
         if first.split != second.split:
             text += f"; here in {first.split}, there in {second.split}: remove one"
-            findings.append(Finding(name, "leak", "error", text))
+            findings.append(Finding(first.name, "leak", "error", text))
         else:
-            findings.append(Finding(name, "duplicate", "warning", f"{text}; remove one"))
+            findings.append(Finding(first.name, "duplicate", "warning", f"{text}; remove one"))
     return findings
