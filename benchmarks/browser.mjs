@@ -66,7 +66,7 @@ async function state(step) {
       names: rows.map((row) => row.dataset.name),
       numbers: rows.map((row) => Number(row.querySelector("select").dataset.number)),
       confidences: rows.map((row) => Number(row.cells[1].textContent)),
-      sizes: texts("#sizes tr"),
+      sizes: texts("#measurements tr"),
       warnings: texts("#warnings div"),
       marks: performance.getEntriesByType("mark").map((mark) => [mark.name, Math.round(mark.startTime) / 1000]),
       here: document.querySelector("#location").textContent,

@@ -1,10 +1,14 @@
-"""Code lines per room without blank lines, comments and docstrings; function lengths: python scripts/code_size.py."""
+"""Code lines per room without blank lines, comments and docstrings; function lengths: python scripts/code_size.py.
+
+Those of the browser page's JavaScript are counted apart.
+"""
 
 from __future__ import annotations
 
 import ast
 import collections
 import io
+import re
 import statistics
 import tokenize
 from pathlib import Path
@@ -28,6 +32,12 @@ def code_lines(source: str) -> set[int]:
     return lines - docstring_lines(ast.parse(source))
 
 
+def javascript_lines(source: str) -> int:
+    """Return the number of lines with code; comments of their own line begin with // or /*."""
+    lines = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL).splitlines()
+    return sum(bool(line.strip()) and not line.strip().startswith("//") for line in lines)
+
+
 def main() -> None:
     """Print both tables."""
     rooms: collections.Counter[str] = collections.Counter()
@@ -42,6 +52,8 @@ def main() -> None:
     for room, count in rooms.most_common():
         print(f"{count:6d} {room}")
     print(f"{rooms.total():6d} in all")
+    scripts = [path.read_text(encoding="utf-8") for path in ROOT.rglob("*.js")]
+    print(f"{sum(map(javascript_lines, scripts)):6d} JavaScript, in {len(scripts)} files")
     p90 = sorted(lengths)[int(0.9 * len(lengths))]
     print(f"{len(lengths)} functions, lines: median {statistics.median(lengths):.0f}, p90 {p90}, max {max(lengths)}")
 

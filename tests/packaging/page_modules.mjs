@@ -11,6 +11,7 @@ import { buildResult, buildState, correctResult, segmentExam } from "page/pipeli
 import { extractWindow, toProbabilities } from "page/predictor.js";
 import { preprocess } from "page/preprocessing.js";
 import { measureStructures } from "page/measurement.js";
+import { keyNumbers, measurementTables, tableCsv } from "page/result_tables.js";
 import { LumbarsegError } from "page/volume.js";
 
 const readBytes = (path) => new Uint8Array(fs.readFileSync(path));
@@ -81,6 +82,12 @@ const actions = {
   measure: async ({ file, flips }) => {
     const { array, shape, affine } = await readExam(file);
     return measureStructures(Uint8Array.from(array), shape, affine, flips);
+  },
+  tables: async ({ file, levels, exam }) => {
+    const { array, shape, affine } = await readExam(file);
+    const { rows, lordosis } = measureStructures(Uint8Array.from(array), shape, affine, [false, false]);
+    const report = { levels, confidence: 1, lordosis, measurements: rows };
+    return { numbers: keyNumbers(report), html: measurementTables(report), csv: tableCsv(report, exam) };
   },
   arrays: async ({ values, shape, sigma, q }) => {
     const mask = Uint8Array.from(values, (value) => (value > 0 ? 1 : 0));

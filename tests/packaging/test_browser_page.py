@@ -234,7 +234,8 @@ def test_a_dicom_study_is_labelled_as_by_the_command(page_path: Path, phantom: P
     assert "data:image/png" in page and "<select" not in page and "not for diagnosis" in page
     assert not re.search(r"(?:src|href)=\"(?!data:)", page) and all(f"{name}</td>" in page for name in names)
     rows = files["table.csv"].read_text(encoding="utf-8").splitlines()
-    assert rows[0].startswith("name,kind,confidence") and any(row.startswith("L3,body") for row in rows)
+    assert rows[0].startswith("exam,name,kind") and any(row.startswith("T2_TSE_SAG,L3,body") for row in rows)
+    assert "<small>±" in page
 
 
 @pytest.mark.slow

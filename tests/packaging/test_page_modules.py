@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -22,14 +24,16 @@ from tests.packaging.page_modules import Job, node_modules_or_skip, run_jobs
 from tests.segmentation.spines import SpinePlan, build_spine
 
 from lumbarseg.anatomy import CLASSES
+from lumbarseg.batch.demo import synthetic_exam
 from lumbarseg.clicks import Click
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import ModelCard
 from lumbarseg.io import read_exam, read_image, read_labels, write_image, write_labels
-from lumbarseg.measurement import lumbar_lordosis, measure_structures
+from lumbarseg.measurement import SPINE, lumbar_lordosis, measure_structures, measurement_error
 from lumbarseg.packaging import npm_packages, page_tables
 from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
 from lumbarseg.preprocessing import ClickGaussian, Normalisation, PreprocessingSpec, extract_windows, preprocess
+from lumbarseg.report.exam_report import MEASUREMENT_COLUMNS, UNITS
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import segment
 from lumbarseg.segmentation.discs_only import assign_levels_from_discs
@@ -398,6 +402,31 @@ def test_measurements_match_python(tmp_path: Path) -> None:
                 near = pytest.approx(value, abs=0.11) if isinstance(value, float) else value
                 assert page[key] == near, (row.name, key)
         assert result["lordosis"] == pytest.approx(lumbar_lordosis(expected), abs=0.11)
+
+
+def test_tables_state_the_error_of_each_measurement(tmp_path: Path) -> None:
+    write_labels(synthetic_exam(193).labels, tmp_path / "labels.nii.gz")
+    levels = [{"name": "L3", "confidence": 0.9}]
+    job = {"action": "tables", "file": str(tmp_path / "labels.nii.gz"), "levels": levels, "exam": 'a "b", c'}
+    (result,) = run_jobs([job], tmp_path)
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(result["csv"]))}
+    expected = measure_structures(read_labels(tmp_path / "labels.nii.gz"))
+    assert list(rows) == [row.name for row in expected]
+    for measured in expected:
+        row = rows[measured.name]
+        assert tuple(row) == (*MEASUREMENT_COLUMNS, "confidence") and row["exam"] == 'a "b", c'
+        assert (row["kind"], row["complete"]) == (measured.kind.value, str(measured.complete))
+        for name, unit in UNITS.items():
+            value, error = getattr(measured, name), measurement_error(name, measured.kind.value)
+            cells = row[f"{name}_{unit}"], row[f"{name}_{unit}_sd"]
+            assert [float(cell) if cell else None for cell in cells] == [
+                pytest.approx(value, abs=0.11) if value is not None else None,
+                error if value is not None else None,
+            ]
+            if measured.name == "L3" and value is not None:
+                assert f"{float(cells[0]):.1f} <small>±{error:.1f}</small>" in result["html"]
+    assert rows["L3"]["confidence"] == "0.9" and rows["L2"]["confidence"] == ""
+    assert f"±{measurement_error('lordosis', SPINE):.0f}°" in result["numbers"]
 
 
 @dataclass(frozen=True, eq=False)

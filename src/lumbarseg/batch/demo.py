@@ -71,9 +71,8 @@ def run_demo(folder: Path, seed: int, model_path: Path | None, device: str) -> D
     page = render_exam_page(report, pictures, [score.to_dict() for score in scores], files["labels"].name)
     with atomic_write(files["html"]) as file:
         file.write(page.encode("utf-8", "backslashreplace"))
-    report[REPORT_KEY]["files"]["html"] = content_digest(
-        files["html"]
-    )  # else the page would count as edited by the user
+    digest = content_digest(files["html"])  # else the page would count as edited
+    report[REPORT_KEY]["files"]["html"] = digest
     write_json(files["report"], report)
     return DemoResult(result, scores, cut_off, {"exam": str(exam), "truth": str(truth), **result.files})
 

@@ -15,7 +15,7 @@ from lumbarseg.anatomy import STRUCTURES
 from lumbarseg.errors import ModelError, PackagingError
 from lumbarseg.inference import Model, ModelCard
 from lumbarseg.io.file_access import atomic_write, open_for_reading
-from lumbarseg.report.exam_page import MEASUREMENT_NOTE
+from lumbarseg.report.exam_page import ERROR_NOTE, MEASUREMENT_NOTE
 from lumbarseg.report.exam_report import NOTICE
 from lumbarseg.report.html import stylesheet
 
@@ -77,7 +77,7 @@ def _page_html(model: bytes, model_name: str, card: ModelCard, node_modules: Pat
         "policy": CONTENT_SECURITY_POLICY,
         "style": stylesheet("report") + _read_text(source / "page.css"),
         "notice": escape(NOTICE),
-        "measurement_note": escape(MEASUREMENT_NOTE),
+        "measurement_note": escape(f"{MEASUREMENT_NOTE} {ERROR_NOTE}"),
         "structures": "".join(f"<option>{s.name}</option>" for s in STRUCTURES if s.kind in card.output_kinds),
         "versions": escape(f"lumbarseg {__version__} · model {card.digest[:12]}"),
         "licences": escape(_licence_text(node_modules, model_name, card)),

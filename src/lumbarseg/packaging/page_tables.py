@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from lumbarseg import clicks, orientation, preprocessing
-from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, disc_between
+from lumbarseg.anatomy import CLASSES, LEVELS, STRUCTURES, Kind, disc_between
 from lumbarseg.inference import ModelCard, predictor
 from lumbarseg.io import raw_image
 from lumbarseg.io.dicom import series
 from lumbarseg.io.nifti_writer import caret_xml
-from lumbarseg.measurement import geometry
-from lumbarseg.report.exam_report import MEASUREMENT_TITLES
+from lumbarseg.measurement import SPINE, geometry, measurement_error
+from lumbarseg.report.exam_page import COLUMN_TITLES, MEASURED_KINDS, SIZE_COLUMNS
+from lumbarseg.report.exam_report import MEASUREMENT_COLUMNS, UNITS
 from lumbarseg.segmentation import (
     centerline,
     click_overrides,
@@ -52,7 +53,7 @@ def tables_script() -> str:
         ],
         "levels": LEVELS,
         "classes": CLASSES,
-        "measurementTitles": MEASUREMENT_TITLES,
+        "measurements": _measurement_tables(),
         "viewerColours": _viewer_colours(),
         "caret": _caret_parts(),
         "counting": {
@@ -64,6 +65,22 @@ def tables_script() -> str:
         "constants": {module.__name__.rpartition(".")[2]: module_constants(module) for module in PORTED_MODULES},
     }
     return f"// Written by lumbarseg from its own tables.\nexport const TABLES = {json.dumps(tables)};\n"
+
+
+def _measurement_tables() -> dict[str, Any]:
+    """Return the measurements with their columns, titles and errors: standard deviations by kind of structure."""
+    columns = {name: f"{name}_{unit}" for name, unit in UNITS.items()}
+    errors = {kind.value: {name: measurement_error(name, kind.value) for name in UNITS} for kind in Kind}
+    return {
+        "list": [
+            {"name": name, "column": column, "title": COLUMN_TITLES[column], "isSize": column in SIZE_COLUMNS}
+            for name, column in columns.items()
+        ],
+        "kinds": MEASURED_KINDS,
+        "columns": MEASUREMENT_COLUMNS,
+        "errors": errors,
+        "lordosisError": measurement_error("lordosis", SPINE),
+    }
 
 
 def _caret_parts() -> dict[str, Any]:

@@ -31,12 +31,10 @@ _VIEWER_INSTRUCTIONS = (
     "contains names and colours. In 3D Slicer: drop exam and label map on the window and load the latter as "
     "Segmentation. In ITK-SNAP: File, Open Main Image, then Segmentation, Open Segmentation.</p></section>\n"
 )
-_MEASUREMENT_COLUMNS = {
-    f"{key}_{UNITS[key]}": title.replace(" °", "\u00a0°") for key, title in MEASUREMENT_TITLES.items()
-}
-_SIZES = {"volume_ml", "anterior_mm", "middle_mm", "posterior_mm", "depth_mm", "canal_mm"}
+COLUMN_TITLES = {f"{key}_{UNITS[key]}": title.replace(" °", "\u00a0°") for key, title in MEASUREMENT_TITLES.items()}
+SIZE_COLUMNS = {"volume_ml", "anterior_mm", "middle_mm", "posterior_mm", "depth_mm", "canal_mm"}
 _SCORE_COLUMNS = {"dice": "Dice", "ratio": "volume ratio", "found_as": "found as"}
-_MEASURED_KINDS = ("body", "disc")
+MEASURED_KINDS = ("body", "disc")
 
 
 def render_exam_page(
@@ -104,19 +102,19 @@ def _levels_html(report: Report) -> str:
 
 def _measurements_html(report: Report) -> str:
     """Return a table of sizes and one of angles and slips."""
-    rows = [row for row in report["measurements"] if row["kind"] in _MEASURED_KINDS]
+    rows = [row for row in report["measurements"] if row["kind"] in MEASURED_KINDS]
     if not rows:
         return ""
     sections = []
     for title, is_size in (("Sizes", True), ("Angles and slips", False)):
-        keys = [key for key in _MEASUREMENT_COLUMNS if (key in _SIZES) == is_size and any(key in row for row in rows)]
+        keys = [key for key in COLUMN_TITLES if (key in SIZE_COLUMNS) == is_size and any(key in row for row in rows)]
         cells = []
         for row in rows:
             errors = report["measurement_errors"].get(row["kind"], {})
             values = [_value_html(row[key], errors.get(key)) if key in row else "" for key in keys]
             if any(values):
                 cells.append((html.coloured_name(row["name"]) + ("" if row["complete"] else " (cut off)"), *values))
-        table = html.table(("", *(_MEASUREMENT_COLUMNS[key] for key in keys)), cells)
+        table = html.table(("", *(COLUMN_TITLES[key] for key in keys)), cells)
         sections.append(f"<section>{_section(title, table)}</section>\n")
     return (
         f'<div class="measurements">{"".join(sections)}</div>\n<p class="quiet">{MEASUREMENT_NOTE} {ERROR_NOTE}</p>\n'

@@ -6,7 +6,7 @@ import { LumbarsegError } from "./volume.js";
 export const STRUCTURES = TABLES.structures; // from head to foot: {label, name, kind, order, colour, code}
 export const LEVELS = TABLES.levels;
 export const CLASSES = TABLES.classes;
-export const MEASUREMENT_TITLES = TABLES.measurementTitles; // with units, by name of the measurement
+export const MEASUREMENTS = TABLES.measurements; // {list, kinds: with sizes, columns: of a CSV table, errors: by kind, lordosisError}
 export const VIEWER_COLOURS = TABLES.viewerColours; // NiiVue's format of a label table
 export const CARET = TABLES.caret; // parts of a label table in XML: {head, labels by label, tail}
 export const CONSTANTS = TABLES.constants; // of the ported Python modules, by module name

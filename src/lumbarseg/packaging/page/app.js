@@ -1,15 +1,18 @@
 // The user interface: it opens files, shows pictures and tables, takes corrections and saves. The workers compute.
 
+import { createEndpoint, proxy, transfer, wrap } from "comlink";
 import { structureByLabel } from "./anatomy.js";
 import {
-  keyNumbers, legend, levelTable, measurementTable, namingReasons, reportHtml, tableCsv,
+  keyNumbers, legend, levelTable, measurementTables, namingReasons, reportHtml, tableCsv,
 } from "./result_tables.js";
 import { pictureOfPlanes, setOpacity, setView, showExam, showLabels, showNames } from "./viewer.js";
 
 const MAX_WORKERS = 6; // network workers
 const $ = (id) => document.getElementById(id);
 // number: of the exam in progress; labelsFile: bytes of the label map as .nii; position: clicked, RAS+ mm of the viewer
-const state = { number: 0, name: "", report: null, labelsFile: null, examWorker: null, position: null, clicks: [] };
+const state = { number: 0, name: "", report: null, labelsFile: null, position: null, clicks: [] };
+let examWorker = null;
+let workersReady = null; // promise
 
 /** Return the names of required browser features that are missing. */
 function missingFeatures() {
@@ -20,63 +23,74 @@ function missingFeatures() {
 
 /** Return the bytes of an element that contains gzip data as base64, and empty the element. */
 async function decompressElement(id) {
-  const text = atob($(id).textContent);
-  const compressed = Uint8Array.from({ length: text.length }, (_, n) => text.charCodeAt(n));
+  const { body } = await fetch(`data:application/gzip;base64,${$(id).textContent}`);
   $(id).textContent = "";
-  return new Response(new Blob([compressed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  return new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
-const createWorker = (...ids) =>
-  new Worker(URL.createObjectURL(new Blob(ids.map((id) => `${$(id).textContent}\n`), { type: "text/javascript" })));
+/** Return a worker, whose functions can be called. ids: of the elements with its scripts. */
+function createWorker(...ids) {
+  const blob = new Blob(ids.map((id) => `${$(id).textContent}\n`), { type: "text/javascript" });
+  const worker = new Worker(URL.createObjectURL(blob));
+  worker.onerror = (event) => showError(event.message);
+  return wrap(worker);
+}
 
 /** Start the exam worker and the network workers; resolves when the networks are loaded. */
 async function startWorkers() {
   const card = JSON.parse($("card").textContent);
   const [wasm, model, dcm2niix] = await Promise.all(["wasm", "model", "dcm2niix"].map(decompressElement));
-  const glue = $("glue").textContent;
   const workerCount = Math.max(1, Math.min(MAX_WORKERS, navigator.hardwareConcurrency || 1));
-  const channels = Array.from({ length: workerCount }, () => new MessageChannel());
-  const ready = channels.map(
-    ({ port2 }) =>
-      new Promise((resolve, reject) => {
-        const worker = createWorker("ort", "network-worker-code");
-        worker.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve());
-        worker.onerror = (event) => reject(new Error(event.message));
-        worker.postMessage({ wasm, glue, model, bias: card.bias, port: port2 }, [port2]);
-      }),
-  );
-  state.examWorker = createWorker("exam-worker-code");
-  state.examWorker.onmessage = ({ data }) => data.number === state.number && handlers[data.kind]?.(data);
-  state.examWorker.onerror = (event) => showError(event.message);
-  const ports = channels.map(({ port1 }) => port1);
-  state.examWorker.postMessage({ kind: "start", card, ports, dcm2niix }, ports);
-  await Promise.all(ready);
+  const networks = Array.from({ length: workerCount }, () => createWorker("ort", "network-worker-code"));
+  const ports = await Promise.all(networks.map((network) => network[createEndpoint]()));
+  examWorker = createWorker("exam-worker-code");
+  await examWorker.start(transfer({ card, ports, dcm2niix }, ports));
+  await Promise.all(networks.map((network) => network.start(wasm, $("glue").textContent, model, card.bias)));
 }
 
-let workersReady = null; // promise
-
-/** Segment another exam: request is the message to the exam worker. */
-async function openExam(request) {
-  if (!workersReady) return;
-  state.number++;
+/** Segment another exam. chooseExam: async, returns its index in the study. */
+async function openExam(chooseExam) {
+  const number = ++state.number;
   Object.assign(state, { report: null, clicks: [] });
   setBusy(true);
   $("result").hidden = true;
   showWarnings([]);
   showProgress("starting", 0);
+  const showProgressOfExam = (stage, share) => number === state.number && showProgress(stage, share);
+  await showResultOf(async () => {
+    await workersReady;
+    const index = await chooseExam();
+    return number === state.number && examWorker.segment(index, number, proxy(showProgressOfExam));
+  });
+}
+
+/** Show the result of a task of the exam worker, or its error, unless another exam was opened meanwhile. */
+async function showResultOf(task) {
   const { number } = state;
   try {
-    await workersReady;
-    if (state.number === number) state.examWorker.postMessage({ ...request, number });
+    const result = await task();
+    if (number === state.number) await showResult(result);
   } catch (error) {
-    showError(error.message);
+    if (number === state.number) showError(describeError(error));
   }
+}
+
+function describeError({ name, message }) {
+  if (name === "LumbarsegError") return message;
+  if (name === "RangeError") return "the exam is too large for this browser; use the lumbarseg command instead";
+  return `internal error of this page: ${message}`;
 }
 
 function openFiles(files) {
   if (!files.length) return;
   $("study").hidden = true;
-  openExam({ kind: "open", files });
+  openExam(async () => {
+    showProgress("reading the exam", 0);
+    const titles = await examWorker.open(files);
+    $("study").hidden = titles.length < 2;
+    $("series").replaceChildren(...titles.map((title, n) => new Option(title, n)));
+    return 0;
+  });
 }
 
 /** Return the files in dropped files and folders. */
@@ -91,27 +105,19 @@ async function filesOf(entry) {
   }
 }
 
-const handlers = {
-  progress: ({ stage, share }) => showProgress(stage, share),
-  error: ({ message }) => showError(message),
-  study: ({ titles, index }) => {
-    $("study").hidden = titles.length < 2;
-    $("series").replaceChildren(...titles.map((title, n) => new Option(title, n, false, n === index)));
-  },
-  result: async ({ name, file, viewFile, report, examFile }) => {
-    Object.assign(state, { name, report, labelsFile: file });
-    setBusy(false);
-    $("result").hidden = false;
-    showTables(report);
-    $("exam-name").textContent = name;
-    performance.mark("named");
-    pictures = pictures.then(() => drawPictures(examFile, viewFile, report)); // one after the other
-    await pictures;
-    performance.mark("shown");
-    document.title = `${name} - lumbarseg`;
-    document.body.dataset.results = Number(document.body.dataset.results ?? 0) + 1;
-  },
-};
+async function showResult({ name, file, viewFile, report, examFile }) {
+  Object.assign(state, { name, report, labelsFile: file });
+  setBusy(false);
+  $("result").hidden = false;
+  showTables(report);
+  $("exam-name").textContent = name;
+  performance.mark("named");
+  pictures = pictures.then(() => drawPictures(examFile, viewFile, report)); // one after the other
+  await pictures;
+  performance.mark("shown");
+  document.title = `${name} - lumbarseg`;
+  document.body.dataset.results = Number(document.body.dataset.results ?? 0) + 1;
+}
 
 let pictures = Promise.resolve();
 
@@ -160,7 +166,7 @@ function showTables(report) {
   $("key-numbers").innerHTML = keyNumbers(report);
   $("naming-reasons").textContent = namingReasons(report);
   $("levels").innerHTML = levelTable(report);
-  $("sizes").innerHTML = measurementTable(report);
+  $("measurements").innerHTML = measurementTables(report);
   $("undo").hidden = !report.namedByUser;
   for (const select of $("levels").querySelectorAll("select")) {
     select.onchange = () => requestChange({ pinnedLevel: [select.value.split("-")[0], Number(select.dataset.number)] });
@@ -171,7 +177,7 @@ function showTables(report) {
 function requestChange(change) {
   setBusy(true);
   showProgress("assigning level names", 1);
-  state.examWorker.postMessage({ kind: "change", number: state.number, pinnedLevel: null, clicks: [], ...change });
+  showResultOf(() => examWorker.change({ pinnedLevel: null, clicks: [], ...change }));
 }
 
 function setClicks(clicks) {
@@ -213,15 +219,15 @@ function addEventHandlers() {
       input.value = ""; // so that the same file can be opened again
     };
   }
-  $("series").onchange = () => openExam({ kind: "series", index: Number($("series").value) });
+  $("series").onchange = () => openExam(async () => Number($("series").value));
   $("cancel").onclick = () => {
     state.number++; // messages about the cancelled exam are ignored
-    state.examWorker?.postMessage({ kind: "cancel" });
+    examWorker?.cancel();
     setBusy(false);
     document.body.dataset.cancelled = "yes";
   };
   $("save").onclick = saveLabels;
-  $("table").onclick = () => download([tableCsv(state.report)], "table.csv", "text/csv");
+  $("table").onclick = () => download([tableCsv(state.report, state.name)], "table.csv", "text/csv");
   $("report").onclick = () => download([reportHtml(state.name, pictureOfPlanes())], "report.html", "text/html");
   $("undo").onclick = () => requestChange({});
   $("is-here").onclick = () => addClick(true);

@@ -1,8 +1,8 @@
 // Centerline of the vertebral column and curve coordinates of voxels: port of segmentation/centerline.py.
 
-import { bisectLeft, maxIndex, range } from "d3-array";
+import { bisectLeft, cumsum, greatest, pairs, range, sum, transpose } from "d3-array";
 import { CLASSES, CONSTANTS } from "./anatomy.js";
-import { gaussianFilter1d, label } from "./ndimage.js";
+import { gaussianFilter1d } from "./ndimage.js";
 import { clamp, cross, interp, percentile, roundEven, unit } from "./numpy.js";
 import { forEachVoxel } from "./volume.js";
 
@@ -10,6 +10,8 @@ export const [BODY, DISC, CANAL, SACRUM, ARCH] = ["body", "disc", "canal", "sacr
 export const { MAX_DISTANCE, CORE_RADIUS } = CONSTANTS.centerline;
 const { SMOOTHING, MAX_GAP, EXTENSION } = CONSTANTS.centerline;
 const DIRECTION_POINTS = 25; // curve points from which the direction of an extension is fitted
+
+export const mask = (classes, kind) => classes.map((c) => (c === kind ? 1 : 0));
 
 /** Return the flat indices of the elements for which `predicate` is true. */
 export function indicesWhere(array, predicate) {
@@ -21,33 +23,18 @@ export function indicesWhere(array, predicate) {
 /** A curve. points: [slice, A, S] in mm, from the lowest upward; arcLength: length along the curve at each point, mm. */
 export class Centerline {
   constructor(points, arcLength) {
-    this.points = points.map((p) => Float64Array.from(p));
-    this.arcLength = Float64Array.from(arcLength);
-    this.computeFrames();
+    const lengths = Float32Array.from(arcLength);
+    const axes = transpose(points).map((values) => Float32Array.from(values));
+    const tangents = transpose(axes.map((values) => gradient(values, lengths))).map(unit);
+    const lateral = tangents.map(([x, y, z]) => unit([1 - x * x, -x * y, -x * z]));
+    const anterior = tangents.map((tangent, n) => cross(tangent, lateral[n]));
+    const byAxis = (vectors) => transpose(vectors).map((values) => Float32Array.from(values));
+    Object.assign(this, { points, arcLength, lengths, axes });
+    Object.assign(this, { tangents: byAxis(tangents), lateral: byAxis(lateral), anterior: byAxis(anterior) });
   }
 
-  computeFrames() {
-    const n = this.points.length;
-    const at = Float32Array.from(this.arcLength);
-    const flat = (axis) => Float32Array.from(this.points, (p) => p[axis]);
-    const points = [0, 1, 2].map(flat);
-    const tangents = points.map((values) => gradient(values, at));
-    const [lateral, anterior] = [0, 1].map(() => [0, 1, 2].map(() => new Float32Array(n)));
-    for (let i = 0; i < n; i++) {
-      const t = unit(tangents.map((axis) => axis[i]));
-      const s = unit([1 - t[0] * t[0], -t[0] * t[1], -t[0] * t[2]]);
-      const f = cross(t, s);
-      for (const axis of [0, 1, 2]) {
-        tangents[axis][i] = t[axis];
-        lateral[axis][i] = s[axis];
-        anterior[axis][i] = f[axis];
-      }
-    }
-    Object.assign(this, { lengths: at, axes: points, tangents, lateral, anterior });
-  }
-
-  /** Project a point [slice, A, S] in mm by three tangent steps; out: [along, anterior, lateral] in mm. */
-  projectPoint(point, along, out) {
+  /** Project a point [slice, A, S] in mm by three tangent steps: [along, anterior, lateral] in mm. */
+  projectPoint(point, along = this.arcLengthAtHeight(point[2])) {
     const { lengths, axes, tangents, lateral, anterior } = this;
     const last = lengths.length - 1;
     let n = 0;
@@ -59,9 +46,8 @@ export class Centerline {
       z = point[2] - axes[2][n];
       if (step < 3) along = Math.fround(lengths[n] + (x * tangents[0][n] + y * tangents[1][n] + z * tangents[2][n]));
     }
-    out[0] = along;
-    out[1] = x * anterior[0][n] + y * anterior[1][n] + z * anterior[2][n];
-    out[2] = x * lateral[0][n] + y * lateral[1][n] + z * lateral[2][n];
+    const across = [anterior, lateral].map((axis) => x * axis[0][n] + y * axis[1][n] + z * axis[2][n]);
+    return [along, ...across];
   }
 
   /** Return the arc length at a height, both in mm. */
@@ -70,32 +56,21 @@ export class Centerline {
   }
 
   /** Return the curve coordinates of voxels in mm. voxels: flat indices into (slices, A, S). */
-  curveCoordinates(voxels, shape, spacing) {
-    const [, A, S] = shape;
-    const m = voxels.length;
-    const [along, anterior, lateral, distance] = [0, 1, 2, 3].map(() => new Float32Array(m));
-    const initial = Float32Array.from({ length: S }, (_, s) => this.arcLengthAtHeight(Math.fround(s * spacing[2])));
-    const [point, projected] = [new Float32Array(3), new Float32Array(3)];
-    for (let v = 0; v < m; v++) {
-      const s = voxels[v] % S;
-      point[0] = Math.floor(voxels[v] / (S * A)) * spacing[0];
-      point[1] = (Math.floor(voxels[v] / S) % A) * spacing[1];
-      point[2] = s * spacing[2];
-      this.projectPoint(point, initial[s], projected);
-      along[v] = projected[0];
-      anterior[v] = projected[1];
-      lateral[v] = projected[2];
-      distance[v] = Math.hypot(projected[1], projected[2]);
-    }
+  curveCoordinates(voxels, [, A, S], spacing) {
+    const [along, anterior, lateral, distance] = [0, 1, 2, 3].map(() => new Float32Array(voxels.length));
+    const initial = range(S).map((s) => this.arcLengthAtHeight(Math.fround(s * spacing[2])));
+    const point = new Float32Array(3);
+    voxels.forEach((at, v) => {
+      point.set([Math.floor(at / (S * A)) * spacing[0], (Math.floor(at / S) % A) * spacing[1], (at % S) * spacing[2]]);
+      [along[v], anterior[v], lateral[v]] = this.projectPoint(point, initial[at % S]);
+      distance[v] = Math.hypot(anterior[v], lateral[v]);
+    });
     return { along, anterior, lateral, distance };
   }
 
   /** Return the arc length, mm, of a position in voxel coordinates. */
   arcLengthOf(position, spacing) {
-    const point = Float32Array.from(position, (value, axis) => value * spacing[axis]);
-    const projected = new Float32Array(3);
-    this.projectPoint(point, this.arcLengthAtHeight(point[2]), projected);
-    return projected[0];
+    return Math.fround(this.projectPoint(Float32Array.from(position, (value, axis) => value * spacing[axis]))[0]);
   }
 }
 
@@ -133,26 +108,17 @@ export function fitCenterline(classes, shape, spacing) {
 export function extendCenterline(curve) {
   const direction = (points) => [0, 1, 2].map((axis) => slope(points.map((p) => p[axis])));
   const [low, high] = [direction(curve.slice(0, DIRECTION_POINTS)), direction(curve.slice(-DIRECTION_POINTS))];
-  const points = [];
-  for (let n = EXTENSION; n >= 1; n--) points.push(curve[0].map((value, axis) => value - low[axis] * n));
-  points.push(...curve);
-  for (let n = 1; n <= EXTENSION; n++) points.push(curve.at(-1).map((value, axis) => value + high[axis] * n));
-  const at = [0];
-  for (let n = 1; n < points.length; n++) {
-    at.push(at[n - 1] + Math.hypot(...points[n].map((value, axis) => value - points[n - 1][axis])));
-  }
-  return new Centerline(points, at);
+  const before = range(EXTENSION, 0, -1).map((n) => curve[0].map((value, axis) => value - low[axis] * n));
+  const after = range(1, EXTENSION + 1).map((n) => curve.at(-1).map((value, axis) => value + high[axis] * n));
+  const points = [...before, ...curve, ...after];
+  const steps = pairs(points, (point, next) => Math.hypot(...next.map((value, axis) => value - point[axis])));
+  return new Centerline(points, [0, ...cumsum(steps)]);
 }
 
 /** Return the least-squares slope of values at 0, 1, 2, ... */
 function slope(values) {
   const centre = (values.length - 1) / 2;
-  let [numerator, denominator] = [0, 0];
-  values.forEach((value, n) => {
-    numerator += (n - centre) * value;
-    denominator += (n - centre) ** 2;
-  });
-  return numerator / denominator;
+  return sum(values, (value, n) => (n - centre) * value) / sum(values, (_, n) => (n - centre) ** 2);
 }
 
 /** Return one point per row of height, gaps interpolated and smoothed; null when the column is too short. */
@@ -167,8 +133,8 @@ function rowCenters(mask, shape, spacing) {
   const nonEmpty = counts.filter((c) => c > 0);
   if (!nonEmpty.length) return null;
   const minCount = 0.15 * percentile(nonEmpty, 80);
-  const filled = Uint8Array.from(counts, (c) => (c > minCount ? 1 : 0));
-  const rows = longestRun(filled, roundEven(MAX_GAP / 2 / spacing[2]));
+  const filled = Array.from(indicesWhere(counts, (count) => count > minCount));
+  const rows = largestRun(filled, (row) => row, 2 * roundEven(MAX_GAP / 2 / spacing[2]) + 1, () => 1);
   if (rows.length * spacing[2] < 25) return null;
   const centers = [slices, anteriors].map((sums, axis) => rows.map((s) => (sums[s] / counts[s]) * spacing[axis]));
   const heights = Array.from({ length: rows.at(-1) - rows[0] + 1 }, (_, n) => rows[0] + n);
@@ -178,16 +144,12 @@ function rowCenters(mask, shape, spacing) {
   return heights.map((s, n) => [smooth[0][n], smooth[1][n], s * spacing[2]]);
 }
 
-/** Return the filled rows of the longest run; gaps of up to twice `reach` rows do not end a run. */
-function longestRun(filled, reach) {
-  const size = filled.length;
-  const grown = Uint8Array.from(filled, (_, s) => {
-    for (let n = Math.max(0, s - reach); n <= Math.min(size - 1, s + reach); n++) if (filled[n]) return 1;
-    return 0;
-  });
-  const { labels, count } = label(grown, [1, 1, size]);
-  const sizes = new Array(count).fill(0);
-  filled.forEach((full, s) => full && sizes[labels[s] - 1]++);
-  const best = maxIndex(sizes) + 1;
-  return Array.from(filled.keys()).filter((s) => filled[s] && labels[s] === best);
+/** Divide sorted items where their positions are more than `maxGap` apart; returns the part with the largest total size. */
+export function largestRun(items, positionOf, maxGap, sizeOf) {
+  const runs = [[items[0]]];
+  for (const [before, item] of pairs(items)) {
+    if (positionOf(item) - positionOf(before) > maxGap) runs.push([]);
+    runs.at(-1).push(item);
+  }
+  return greatest(runs, (run) => sum(run, sizeOf));
 }

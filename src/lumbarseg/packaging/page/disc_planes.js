@@ -3,8 +3,8 @@
 import { max, maxIndex } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { BODY, CORE_RADIUS, DISC } from "./centerline.js";
-import { gaussianFilter1d, maximumFilter1d } from "./ndimage.js";
-import { clamp, percentile } from "./numpy.js";
+import { gaussianFilter1d, maximumFilter } from "./ndimage.js";
+import { bincount, clamp, percentile } from "./numpy.js";
 
 const {
   ANTERIOR_SLOPES, LATERAL_SLOPES, STEP_RANGE, PITCHES, STEP_PENALTY, LONG_STEP_PENALTY, TAPER, PLANE_BONUS, TILT_PENALTY,
@@ -41,11 +41,9 @@ const smooth = (values) => gaussianFilter1d(values, 0.7, "zero");
 /** Return for each mm of the curve the score of the best plane and its slopes. */
 function planeScores(coordinates, classes, core, along, thick) {
   const length = Math.trunc(max(along)) + 30;
-  const counts = new Float64Array(length);
-  for (const a of along) counts[Math.trunc(a)]++;
-  let size = smooth(counts);
+  let size = smooth(bincount(along.map(Math.trunc), length));
   const most = max(size);
-  size = maximumFilter1d(size, 41).map((value) => Math.max(value, 0.3 * most));
+  size = maximumFilter(size, [1, 1, length], [0, 0, 20]).map((value) => Math.max(value, 0.3 * most));
   const gain = new Float64Array(length);
   const best = new Float64Array(length).fill(-Infinity);
   const slopes = new Array(length);
@@ -67,14 +65,14 @@ function planeScores(coordinates, classes, core, along, thick) {
   return { gain, slopes };
 }
 
+const log = (length) => Math.log(Math.max(length, 1));
+const longStepPenalty = (length) => LONG_STEP_PENALTY[1] * Math.max(length - LONG_STEP_PENALTY[0], 0);
+const expectedAt = (pitch, position) => Math.log(pitch) - TAPER * position;
+const endPenalty = (length, expected) => STEP_PENALTY * Math.max(log(length) - expected, 0) ** 2 + longStepPenalty(length);
+
 /** Return the positions of the chain of planes with the highest total score, over all expected spacings. */
 function bestChain(gain) {
-  const count = gain.length;
-  const log = (length) => Math.log(Math.max(length, 1));
-  const long = (length) => LONG_STEP_PENALTY[1] * Math.max(length - LONG_STEP_PENALTY[0], 0);
-  const expectedAt = (pitch, position) => Math.log(pitch) - TAPER * position;
-  const endPenalty = (length, expected) => STEP_PENALTY * Math.max(log(length) - expected, 0) ** 2 + long(length);
-  const rows = PITCHES.map((pitch) => bestChainForPitch(gain, pitch, { count, log, long, expectedAt, endPenalty }));
+  const rows = PITCHES.map((pitch) => bestChainForPitch(gain, pitch));
   const totals = rows.map((row) => Math.max(max(row.best), row.withoutPlanes) - row.prior);
   const { best, previous, withoutPlanes } = rows[maxIndex(totals)];
   if (max(best) < withoutPlanes) return [];
@@ -84,7 +82,8 @@ function bestChain(gain) {
 }
 
 /** Return for one expected spacing the score of the best chain that ends at each position, and the position before. */
-function bestChainForPitch(gain, pitch, { count, log, long, expectedAt, endPenalty }) {
+function bestChainForPitch(gain, pitch) {
+  const count = gain.length;
   const best = gain.map((value, position) => value - endPenalty(position, expectedAt(pitch, position)));
   const previous = new Int32Array(count).fill(-1);
   for (let position = STEP_RANGE[0]; position < count; position++) {
@@ -92,7 +91,7 @@ function bestChainForPitch(gain, pitch, { count, log, long, expectedAt, endPenal
     let top = -Infinity;
     let from = -1;
     for (let step = STEP_RANGE[0]; step <= Math.min(STEP_RANGE[1], position); step++) {
-      const value = best[position - step] - (STEP_PENALTY * (log(step) - expected) ** 2 + long(step));
+      const value = best[position - step] - (STEP_PENALTY * (log(step) - expected) ** 2 + longStepPenalty(step));
       if (value > top) [top, from] = [value, position - step];
     }
     if (gain[position] + top > best[position]) [best[position], previous[position]] = [gain[position] + top, from];

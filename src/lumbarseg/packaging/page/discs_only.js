@@ -1,21 +1,20 @@
 // Instances and levels from discs, for models that do not segment bodies: port of segmentation/discs_only.py.
 
-import { max, maxIndex, mean, median, min, minIndex, range } from "d3-array";
-import { CONSTANTS, levelsUpward } from "./anatomy.js";
-import { ARCH, CANAL, DISC, extendCenterline, MAX_DISTANCE, SACRUM } from "./centerline.js";
+import { max, mean, median, min, minIndex, range, sum, transpose } from "d3-array";
+import { CONSTANTS } from "./anatomy.js";
+import { ARCH, CANAL, DISC, extendCenterline, largestRun, mask, MAX_DISTANCE, SACRUM } from "./centerline.js";
 import { findDiscPlanes, planePosition } from "./disc_planes.js";
 import {
   assignArches, assignWholeComponents, distanceMm, instanceCenters, maxSliceArea, numberMap, selectCanal, selectCluster,
   voxelIndex,
 } from "./instances.js";
-import { levelsFromUser, meanProbability, SACRUM_ANCHOR, uncertaintyWarnings } from "./levels.js";
+import { makeAssignment, meanProbability, SACRUM_ANCHOR } from "./levels.js";
 import { label } from "./ndimage.js";
-import { differences, interp } from "./numpy.js";
+import { bincount, differences, interp } from "./numpy.js";
 import { LumbarsegError, regionsOf, voxelsOf } from "./volume.js";
 
 const LIMITS = CONSTANTS.discs_only;
 const { DEFAULT_LOWEST } = LIMITS;
-const mask = (classes, kind) => classes.map((c) => (c === kind ? 1 : 0));
 
 /** Separate a class map without bodies into instances, as `separateInstances` does; null when it contains no disc. */
 export function separateDiscs(classes, shape, spacing) {
@@ -81,23 +80,17 @@ function fitCenterlineToDiscs(discs, shape, spacing) {
     .map((piece) => ({ point: piece.sums.map((total, axis) => (total / piece.count) * spacing[axis]), size: piece.count }));
   const row = longestRow(components);
   let curve = fitCurve(row, spacing);
-  const heights = curve.map((p) => p[2]);
-  const anteriors = curve.map((p) => p[1]);
+  const [, anteriors, heights] = transpose(curve);
   const nearCurve = row.filter(({ point }) => Math.abs(interp(point[2], heights, anteriors) - point[1]) <= MAX_DISTANCE);
   if (nearCurve.length && nearCurve.length < row.length) curve = fitCurve(longestRow(nearCurve), spacing);
   return extendCenterline(curve);
 }
 
 /** Return the components of the row without a gap in height that has the most voxels. */
-function longestRow(components) {
-  const sorted = [...components].sort((a, b) => a.point[2] - b.point[2]);
-  const rows = [[sorted[0]]];
-  sorted.slice(1).forEach((middle, n) => {
-    if (middle.point[2] - sorted[n].point[2] > LIMITS.MAX_DISC_GAP) rows.push([]);
-    rows.at(-1).push(middle);
-  });
-  return rows[maxIndex(rows.map((row) => row.reduce((total, { size }) => total + size, 0)))];
-}
+const longestRow = (components) => {
+  const sorted = components.toSorted((a, b) => a.point[2] - b.point[2]);
+  return largestRun(sorted, ({ point }) => point[2], LIMITS.MAX_DISC_GAP, ({ size }) => size);
+};
 
 /** Return one curve point per row of height from the lowest component to the highest. */
 function fitCurve(row, spacing) {
@@ -110,38 +103,27 @@ function fitCurve(row, spacing) {
   return heights.map((height) => [...fits.map((f) => f(Math.min(height, high))), height]);
 }
 
-/** Fit a polynomial by weighted least squares, over heights scaled to -1..1; returns a function. */
+/** Fit a polynomial by weighted least squares, over heights scaled to -1..1, as a sum of orthogonal polynomials; returns a
+ * function. */
 function fitPolynomial(x, y, w, degree) {
   const [low, high] = [min(x), max(x)];
   const scaled = (value) => (high > low ? (2 * value - low - high) / (high - low) : 0);
-  const rows = x.map((value, n) => Array.from({ length: degree + 1 }, (_, d) => scaled(value) ** d * w[n]));
-  const a = Array.from({ length: degree + 1 }, (_, r) => [
-    ...Array.from({ length: degree + 1 }, (_, c) => rows.reduce((total, row) => total + row[r] * row[c], 0)),
-    rows.reduce((total, row, n) => total + row[r] * y[n] * w[n], 0),
-  ]);
-  const terms = solveLinearSystem(a);
-  return (value) => terms.reduce((total, term, d) => total + term * scaled(value) ** d, 0);
-}
-
-/** Solve a small linear system, given with its right side as the last column, by Gaussian elimination. */
-function solveLinearSystem(a) {
-  const n = a.length;
-  for (let c = 0; c < n; c++) {
-    const pivot = [...a.keys()].slice(c).reduce((best, r) => (Math.abs(a[r][c]) > Math.abs(a[best][c]) ? r : best), c);
-    [a[c], a[pivot]] = [a[pivot], a[c]];
-    for (let r = 0; r < n; r++) {
-      if (r === c || !a[c][c]) continue;
-      const share = a[r][c] / a[c][c];
-      for (let k = c; k <= n; k++) a[r][k] -= share * a[c][k];
-    }
+  const product = (values, others) => sum(w, (weight, n) => weight ** 2 * values[n] * others[n]);
+  const terms = []; // {polynomial, values at x, factor}
+  const evaluate = (value) => sum(terms, ({ polynomial, factor }) => factor * polynomial(value));
+  for (let d = 0; d <= degree; d++) {
+    const powers = x.map((value) => scaled(value) ** d);
+    const projections = terms.map(({ values }) => product(powers, values) / product(values, values));
+    const polynomial = (value) => scaled(value) ** d - sum(projections, (factor, n) => factor * terms[n].polynomial(value));
+    const values = x.map(polynomial);
+    terms.push({ polynomial, values, factor: product(y, values) / product(values, values) });
   }
-  return a.map((row, r) => (row[r] ? row[n] / row[r] : 0));
+  return evaluate;
 }
 
 /** Return the first and last number that belong to discs of the column. */
 function firstAndLastDisc(numbers, shape) {
-  const sizes = new Array(max(numbers) + 1).fill(0);
-  for (const n of numbers) sizes[n]++;
+  const sizes = bincount(numbers);
   const usualSpacing = median(sizes.slice(1).filter((n) => n > 0));
   let present = [...sizes.keys()].slice(1).filter((n) => sizes[n] >= LIMITS.MIN_VOLUME_SHARE * usualSpacing);
   const isLowestWrong = () => present[1] - present[0] > 1 || isRudimentary(numbers, present, shape);
@@ -171,11 +153,7 @@ export function requireLumbarDiscs(instances, spacing) {
 }
 
 /** Assign level names to the discs of a column; the result is that of `assignLevels`. */
-export function assignLevelsFromDiscs(instances, probabilities, spacing, pinnedLevel, trainedLowest) {
-  return levelsFromUser(countLevels(instances, probabilities, spacing, trainedLowest), pinnedLevel);
-}
-
-function countLevels(instances, probabilities, spacing, trainedLowest) {
+export function assignLevelsFromDiscs(instances, probabilities, spacing, trainedLowest) {
   const meanDiscProbability = meanProbability(probabilities, DISC, instances.discs, range(1, instances.count + 2));
   if (sacrumBelowLowestDisc(instances, spacing)) {
     const reasons = ["counted from the sacrum, by the discs above it"];
@@ -202,11 +180,6 @@ function countLevels(instances, probabilities, spacing, trainedLowest) {
   return makeAssignment(disc, instances, "the lowest disc, as in training", value, reasons);
 }
 
-function makeAssignment(disc, instances, anchor, confidence, reasons) {
-  const names = levelsUpward(disc.split("-")[0], instances.count);
-  return { names, anchor, confidence, reasons, warnings: uncertaintyWarnings(confidence, reasons) };
-}
-
 /** Return whether a sacrum lies directly below the lowest disc. */
 function sacrumBelowLowestDisc(instances, spacing) {
   const sacral = voxelsOf(instances.sacrum, 1);
@@ -218,17 +191,12 @@ function sacrumBelowLowestDisc(instances, spacing) {
 /** Return the forward lean of the lowest disc in its middle, degrees. */
 function leanAngle(instances, spacing) {
   const voxels = Array.from(voxelsOf(instances.discs, 1), (at) => voxelIndex(at, instances.shape));
-  const coordinates = voxels.map((voxel) => voxel.map((value, axis) => value * spacing[axis]));
-  const centre = median(coordinates.map((p) => p[0]));
-  const middle = coordinates.filter((p) => Math.abs(p[0] - centre) < LIMITS.MIDLINE);
-  const [a, s] = [1, 2].map((axis) => mean(middle.map((p) => p[axis])));
-  let [aa, as, ss] = [0, 0, 0];
-  for (const p of middle) {
-    aa += (p[1] - a) ** 2;
-    as += (p[1] - a) * (p[2] - s);
-    ss += (p[2] - s) ** 2;
-  }
-  const turn = 0.5 * Math.atan2(2 * as, aa - ss); // direction of the longest axis of the disc
+  const points = voxels.map((voxel) => voxel.map((value, axis) => value * spacing[axis]));
+  const middleSlice = median(points, ([x]) => x);
+  const middle = points.filter(([x]) => Math.abs(x - middleSlice) < LIMITS.MIDLINE);
+  const centre = transpose(middle).map((values) => mean(values));
+  const moment = (axis, other) => sum(middle, (point) => (point[axis] - centre[axis]) * (point[other] - centre[other]));
+  const turn = 0.5 * Math.atan2(2 * moment(1, 2), moment(1, 1) - moment(2, 2)); // direction of the longest axis of the disc
   return (-Math.atan2(Math.sin(turn) * Math.sign(Math.cos(turn)), Math.abs(Math.cos(turn))) * 180) / Math.PI;
 }
 

@@ -1,11 +1,11 @@
 // Class maps separated into single bodies, discs and posterior elements: port of segmentation/instances.py.
 
-import { max, maxIndex, median, sum } from "d3-array";
+import { greatest, group, max, maxIndex, mean, median, min, range, rollup } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
-import { ARCH, BODY, CANAL, Centerline, DISC, MAX_DISTANCE, SACRUM, fitCenterline, indicesWhere } from "./centerline.js";
+import { ARCH, BODY, CANAL, Centerline, DISC, MAX_DISTANCE, SACRUM, fitCenterline, indicesWhere, mask } from "./centerline.js";
 import { isBelow, findDiscPlanes } from "./disc_planes.js";
 import { IN_PLANE_NEIGHBOURS, label, maximumFilter } from "./ndimage.js";
-import { clamp, differences, interp, nearestIndex } from "./numpy.js";
+import { bincount, clamp, differences, interp, nearestIndex } from "./numpy.js";
 import { findSacralSigns, isSacral } from "./sacrum.js";
 import { boundingBox, cropMap, forEachInBox, regionsOf, voxelCount, voxelsOf } from "./volume.js";
 
@@ -52,8 +52,7 @@ function separateInCrop(classes, shape, spacing) {
   const planePositions = planes.map((plane) => plane.position);
   const nearestPlane = (along) => (planes.length ? nearestIndex(planePositions, along) + 1 : 0);
   const discNumbers = numberComponents(DISC, Uint8Array.from(coordinates.along, nearestPlane));
-  const mask = (kind) => classes.map((c) => (c === kind ? 1 : 0));
-  const bones = mask(SACRUM);
+  const bones = mask(classes, SACRUM);
   let [bodies, discs, sacrum, sacralSigns, excludedS1Signs] = [null, null, null, [], []];
   for (;;) {
     [bodies, discs] = renumbered(bodyNumbers, discNumbers, low, high);
@@ -65,8 +64,8 @@ function separateInCrop(classes, shape, spacing) {
   }
   const count = high - low + 1;
   const positions = bodyPositions(bodies, count, centerline, shape, spacing);
-  const arches = assignArches(mask(ARCH), positions, centerline, shape, spacing);
-  const canal = selectCanal(mask(CANAL), centerline, shape, spacing);
+  const arches = assignArches(mask(classes, ARCH), positions, centerline, shape, spacing);
+  const canal = selectCanal(mask(classes, CANAL), centerline, shape, spacing);
   return {
     count, bodies, discs, arches, sacrum, canal, centerline, positions, discsOnly: false, sacralSigns, excludedS1Signs,
   };
@@ -88,20 +87,15 @@ export function numberMap(size, voxels, numbers, selected) {
 }
 
 /** Return the median of the positive volumes, 0 without any. */
-function usualVolume(volumes) {
-  const positive = volumes.filter((volume) => volume > 0);
-  return positive.length ? median(positive) : 0;
-}
+const usualVolume = (volumes) => median(volumes.filter((volume) => volume > 0)) ?? 0;
 
 /** Return the segment of each voxel; where two planes enclose almost nothing, the weaker one is removed. */
 function removeSlivers(coordinates, kinds, planes) {
   for (;;) {
     const segments = new Uint8Array(kinds.length);
     for (const plane of planes) for (let v = 0; v < kinds.length; v++) if (isBelow(plane, coordinates, v)) segments[v]++;
-    const volumes = new Array(planes.length + 1).fill(0);
-    for (let v = 0; v < kinds.length; v++) {
-      if (kinds[v] === BODY && coordinates.distance[v] < MAX_DISTANCE) volumes[segments[v]]++;
-    }
+    const isBody = (_, v) => kinds[v] === BODY && coordinates.distance[v] < MAX_DISTANCE;
+    const volumes = bincount(segments.filter(isBody), planes.length + 1);
     const minVolume = Math.max(MIN_VOLUME_SHARE * usualVolume(volumes), 1);
     const fullSegments = [...volumes.keys()].filter((s) => volumes[s] >= minVolume);
     const [first, last] = [fullSegments[0], fullSegments.at(-1)];
@@ -114,13 +108,10 @@ function removeSlivers(coordinates, kinds, planes) {
 
 /** Return the first and last segment that contain a vertebral body. */
 function firstAndLastBody(segments, kinds, coordinates) {
-  const count = segments.length ? max(segments) + 1 : 0;
-  const [volumes, sacralVolumes] = [new Array(count).fill(0), new Array(count).fill(0)];
-  for (let v = 0; v < kinds.length; v++) {
-    if (Math.abs(coordinates.lateral[v]) >= MIDLINE || coordinates.distance[v] >= MAX_DISTANCE) continue;
-    if (kinds[v] === BODY) volumes[segments[v]]++;
-    if (kinds[v] === SACRUM) sacralVolumes[segments[v]]++;
-  }
+  const count = (max(segments) ?? -1) + 1;
+  const isNear = (v) => Math.abs(coordinates.lateral[v]) < MIDLINE && coordinates.distance[v] < MAX_DISTANCE;
+  const volumesOf = (kind) => bincount(segments.filter((_, v) => kinds[v] === kind && isNear(v)), count);
+  const [volumes, sacralVolumes] = [BODY, SACRUM].map(volumesOf);
   const usual = usualVolume(volumes);
   const isBody = (volume, s) =>
     volume > Math.max(MIN_VOLUME_SHARE * usual, 1) && volume > Math.min(CERTAIN_VOLUME_SHARE * usual, 2 * sacralVolumes[s]);
@@ -129,24 +120,17 @@ function firstAndLastBody(segments, kinds, coordinates) {
 
 /** Give components that lie almost completely in one segment its number throughout; others stay divided. */
 export function assignWholeComponents(numbers, shape) {
-  const { labels, count } = label(numbers, shape);
-  if (!count) return numbers;
-  const kinds = max(numbers) + 1;
-  const votes = new Int32Array((count + 1) * kinds);
-  for (let at = 0; at < numbers.length; at++) if (labels[at]) votes[labels[at] * kinds + numbers[at]]++;
-  const components = Array.from({ length: count + 1 }, (_, component) => {
-    const counts = votes.subarray(component * kinds, (component + 1) * kinds);
-    const top = maxIndex(counts);
-    return { size: sum(counts), top, votesForTop: counts[top] };
+  const { labels } = label(numbers, shape);
+  const components = Array.from(group(indicesWhere(numbers, Boolean), (at) => labels[at]).values(), (voxels) => {
+    const votes = bincount(voxels.map((at) => numbers[at]));
+    return { voxels, votes, top: maxIndex(votes) };
   });
-  const biggest = new Array(kinds).fill(0);
-  for (const { top, size } of components) biggest[top] = Math.max(biggest[top], size);
+  const biggest = rollup(components, (same) => max(same, ({ voxels }) => voxels.length), ({ top }) => top);
   const out = new Uint8Array(numbers.length);
-  for (let at = 0; at < numbers.length; at++) {
-    if (!labels[at]) continue;
-    const { size, top, votesForTop } = components[labels[at]];
-    if (size < SPECK_SHARE * biggest[top]) continue;
-    out[at] = votesForTop >= WHOLE_COMPONENT_SHARE * Math.max(size, 1) ? top : numbers[at];
+  for (const { voxels, votes, top } of components) {
+    if (voxels.length < SPECK_SHARE * biggest.get(top)) continue;
+    const isWhole = votes[top] >= WHOLE_COMPONENT_SHARE * voxels.length;
+    for (const at of voxels) out[at] = isWhole ? top : numbers[at];
   }
   return out;
 }
@@ -154,10 +138,8 @@ export function assignWholeComponents(numbers, shape) {
 export const voxelIndex = (at, [, A, S]) => [Math.floor(at / (A * S)), Math.floor(at / S) % A, at % S];
 
 /** Return the number of pixels of instance n in its largest slice. */
-export function maxSliceArea(numbers, n, [I, A, S]) {
-  const sizes = new Array(I).fill(0);
-  for (const at of voxelsOf(numbers, n)) sizes[Math.floor(at / (A * S))]++;
-  return Math.max(...sizes);
+export function maxSliceArea(numbers, n, [, A, S]) {
+  return max(bincount(voxelsOf(numbers, n).map((at) => Math.floor(at / (A * S))), 1));
 }
 
 /** Return the distance between two voxels in mm. */
@@ -170,26 +152,20 @@ export function selectCluster(mask, voxel, shape, spacing) {
   const voxels = indicesWhere(mask, Boolean);
   if (!voxels.length) return mask;
   const radius = CLUSTER_GAP >> 1;
-  const { labels, count } = label(maximumFilter(mask, shape, [shape[0] > 1 ? 1 : 0, radius, radius]), shape);
-  const nearestDistance = new Array(count + 1).fill(Infinity);
-  const sizes = new Array(count + 1).fill(0);
-  for (const at of voxels) {
-    const distance = distanceMm(voxelIndex(at, shape), voxel, spacing);
-    nearestDistance[labels[at]] = Math.min(nearestDistance[labels[at]], Number.isNaN(distance) ? 1 : distance);
-    sizes[labels[at]]++;
-  }
-  const best = maxIndex(sizes.map((size, n) => size / nearestDistance[n] ** 2));
-  return mask.map((value, at) => (value && labels[at] === best ? 1 : 0));
+  const { labels } = label(maximumFilter(mask, shape, [shape[0] > 1 ? 1 : 0, radius, radius]), shape);
+  const nearest = (cluster) => min(cluster, (at) => distanceMm(voxelIndex(at, shape), voxel, spacing)) ?? 1; // NaN is skipped
+  const clusters = group(voxels, (at) => labels[at]).values();
+  const best = new Set(greatest(clusters, (cluster) => cluster.length / nearest(cluster) ** 2));
+  return mask.map((_, at) => Number(best.has(at)));
 }
 
 /** Return the part of a mask where the canal can be: behind the column, not far to its sides. */
 export function selectCanal(mask, centerline, shape, spacing) {
   const voxels = indicesWhere(mask, Boolean);
   const { anterior, lateral } = centerline.curveCoordinates(voxels, shape, spacing);
-  const ones = new Uint8Array(voxels.length).fill(1);
   const [depth, width] = CANAL_RANGE;
   const isInRange = (v) => anterior[v] < 0 && anterior[v] > -depth && Math.abs(lateral[v]) < width;
-  return numberMap(mask.length, voxels, ones, isInRange);
+  return numberMap(mask.length, voxels, voxels.map(() => 1), isInRange);
 }
 
 /** Return the centres of instances 1 to count in voxel coordinates; NaN for an instance without voxels. */
@@ -209,25 +185,20 @@ function bodyPositions(bodies, count, centerline, shape, spacing) {
 
 /** Assign posterior elements, slice by slice, to the bodies they belong to. */
 export function assignArches(mask, positions, centerline, shape, spacing) {
-  const { labels, count } = label(mask, shape, IN_PLANE_NEIGHBOURS);
+  const { labels } = label(mask, shape, IN_PLANE_NEIGHBOURS);
   const voxels = indicesWhere(mask, Boolean);
-  if (!count) return new Uint8Array(mask.length);
   const { along, distance } = centerline.curveCoordinates(voxels, shape, spacing);
   const pitch = positions.length > 1 ? median(differences(positions)) : DEFAULT_PITCH;
   const level = along.map((value, v) => value + pitch * clamp((distance[v] - PEDICLE_DISTANCE) * DROP_PER_MM, 0, 0.5));
-  const [size, sums, squares] = [0, 1, 2].map(() => new Float64Array(count + 1));
-  voxels.forEach((voxel, v) => {
-    size[labels[voxel]]++;
-    sums[labels[voxel]] += level[v];
-  });
-  const mean = sums.map((total, n) => total / Math.max(size[n], 1));
-  voxels.forEach((voxel, v) => (squares[labels[voxel]] += (level[v] - mean[labels[voxel]]) ** 2));
-  const numbers = level.map((value, v) => {
-    const component = labels[voxels[v]];
-    const deviation = Math.sqrt(squares[component] / Math.max(size[component], 1));
-    const position = deviation < 0.36 * pitch ? mean[component] : value;
-    const best = nearestIndex(positions, position);
-    return Math.abs(position - positions[best]) < 0.8 * pitch ? best + 1 : 0;
-  });
-  return numberMap(mask.length, voxels, numbers, () => true);
+  const out = new Uint8Array(mask.length);
+  for (const component of group(range(voxels.length), (v) => labels[voxels[v]]).values()) {
+    const centre = mean(component, (v) => level[v]);
+    const isOneLevel = Math.sqrt(mean(component, (v) => (level[v] - centre) ** 2)) < 0.36 * pitch;
+    for (const v of component) {
+      const position = isOneLevel ? centre : level[v];
+      const best = nearestIndex(positions, position);
+      if (Math.abs(position - positions[best]) < 0.8 * pitch) out[voxels[v]] = best + 1;
+    }
+  }
+  return out;
 }

@@ -1,7 +1,7 @@
 // Correction of a result by clicks: port of segmentation/interactive.py and click_overrides.py. A click is
 // {point in RAS+ mm, structure (name), positive}.
 
-import { max, min, range } from "d3-array";
+import { cross, maxIndex, min, range } from "d3-array";
 import { CLASSES, CONSTANTS, LEVELS, levelsUpward, structureByLabel, structureByName } from "./anatomy.js";
 import { indicesWhere } from "./centerline.js";
 import { distanceMm, levelMap, voxelIndex } from "./instances.js";
@@ -152,9 +152,8 @@ export function assignLevelsAfterClicks(instances, state, { assignment, instance
 function largestOverlap(numbers, oldNumbers) {
   const votes = new Uint32Array(65536);
   numbers.forEach((number, at) => number && oldNumbers[at] && votes[number * 256 + oldNumbers[at]]++);
-  const most = max(votes);
-  const pair = votes.indexOf(most);
-  return most ? [pair >> 8, pair & 255] : [1, 1];
+  const pair = maxIndex(votes);
+  return votes[pair] ? [pair >> 8, pair & 255] : [1, 1];
 }
 
 /** Return the positive clicks deep inside a body, or the disc below it: [name of the lowest body, click]. */
@@ -174,13 +173,11 @@ function clicksInsideBodies(instances, { grid, prepared }, clicks) {
 /** Return whether all pixels of a slice nearer than `depth` mm to a voxel have its number. */
 function isDeep(numbers, number, [i, a, s], shape, spacing, depth) {
   const [rows, columns] = [1, 2].map((axis) => range(-Math.ceil(depth / spacing[axis]), Math.ceil(depth / spacing[axis]) + 1));
-  return rows.every((row) =>
-    columns.every((column) => {
-      if (Math.hypot(row * spacing[1], column * spacing[2]) >= depth) return true;
-      const isInView = a + row >= 0 && a + row < shape[1] && s + column >= 0 && s + column < shape[2];
-      return isInView && numbers[flat([i, a + row, s + column], shape)] === number;
-    }),
-  );
+  const near = cross(rows, columns).filter(([row, column]) => Math.hypot(row * spacing[1], column * spacing[2]) < depth);
+  return near.every(([row, column]) => {
+    const isInView = a + row >= 0 && a + row < shape[1] && s + column >= 0 && s + column < shape[2];
+    return isInView && numbers[flat([i, a + row, s + column], shape)] === number;
+  });
 }
 
 /** Combine the label map before the clicks with the one after them: {labels, notes}. */

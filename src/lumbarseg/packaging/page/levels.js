@@ -1,10 +1,10 @@
 // Level names of the vertebrae, counted from an anchor, with reasons and confidence: port of segmentation/levels.py.
 
-import { max, median, min, range } from "d3-array";
+import { max, mean, median, min, range, transpose } from "d3-array";
 import { CONSTANTS, DEFAULT_LOWEST, LEVELS, levelsUpward, SACRAL, structureByName, SUPERNUMERARY } from "./anatomy.js";
 import { BODY, CORE_RADIUS, DISC } from "./centerline.js";
 import { distanceMm, instanceCenters, levelMap, voxelIndex } from "./instances.js";
-import { clamp, differences, percentile } from "./numpy.js";
+import { bincount, clamp, differences, percentile } from "./numpy.js";
 import { describeS1Signs, discContactShare, SIGN_COUNT } from "./sacrum.js";
 import { LumbarsegError, voxelsOf, voxelToWorld } from "./volume.js";
 
@@ -14,12 +14,8 @@ const rounded = (number) => number.toFixed(0);
 const percent = (share) => `${rounded(share * 100)}%`;
 
 /** Assign level names to bodies: {names, anchor, confidence, reasons, warnings}, the lowest body first.
- * pinnedLevel: [name, number] of a body named by the user, or null; trainedLowest: [name, share] from the card, or null. */
-export function assignLevels(instances, probabilities, spacing, pinnedLevel, trainedLowest) {
-  return levelsFromUser(countLevels(instances, probabilities, spacing, trainedLowest), pinnedLevel);
-}
-
-function countLevels(instances, probabilities, spacing, trainedLowest) {
+ * trainedLowest: [name, share] from the card, or null. */
+export function assignLevels(instances, probabilities, spacing, trainedLowest) {
   const evidence = findSacrumEvidence(instances, spacing);
   const meanBodyProbability = meanProbability(probabilities, BODY, instances.bodies, range(1, instances.count + 1));
   const isDiscComplete = evidence.discContact >= LIMITS.MIN_COMPLETE_CONTACT;
@@ -30,19 +26,18 @@ function countLevels(instances, probabilities, spacing, trainedLowest) {
     ? confidenceFromSacrum(instances, evidence, meanBodyProbability, spacing)
     : [0.2 * meanBodyProbability, ["no sacrum in view"]];
   const anchor = anchored ? SACRUM_ANCHOR : `none: the lowest body is assumed to be ${DEFAULT_LOWEST}`;
-  const names = levelsUpward(DEFAULT_LOWEST, instances.count);
-  return { names, anchor, confidence, reasons, warnings: uncertaintyWarnings(confidence, reasons) };
+  return makeAssignment(DEFAULT_LOWEST, instances, anchor, confidence, reasons);
 }
 
-/** Return the warning about uncertain names, if the confidence is low. */
-export function uncertaintyWarnings(confidence, reasons) {
-  if (confidence >= LIMITS.MIN_CERTAIN_CONFIDENCE) return [];
-  return [`level names are uncertain (${reasons.join("; ")}); correct one in the table`];
+/** Return the assignment with the names upward from `lowest`, a body or the disc below it, and a warning if the confidence is low. */
+export function makeAssignment(lowest, { count }, anchor, confidence, reasons) {
+  const warning = `level names are uncertain (${reasons.join("; ")}); correct one in the table`;
+  const warnings = confidence < LIMITS.MIN_CERTAIN_CONFIDENCE ? [warning] : [];
+  return { names: levelsUpward(lowest.split("-")[0], count), anchor, confidence, reasons, warnings };
 }
 
-/** Return the assignment that follows from a name given by the user: [name, number], or null. */
+/** Return the assignment that follows from a level that the user named: [name, number]. */
 export function levelsFromUser(defaultAssignment, pinnedLevel) {
-  if (!pinnedLevel) return defaultAssignment;
   const names = levelsUpward(lowestName(...pinnedLevel), defaultAssignment.names.length);
   return overrideNames(names, defaultAssignment, "named by the user");
 }
@@ -59,21 +54,14 @@ export function overrideNames(names, defaultAssignment, reason) {
   return { ...fromUser, confidence: LIMITS.CONTRADICTED_CONFIDENCE, reasons, warnings: [conflict] };
 }
 
-/** Return the number of the lowest body that the edge of the field of view does not cut. */
-function lowestCompleteBody(instances) {
-  return !touchesBorder(instances.bodies, 1, instances.shape) || instances.count === 1 ? 1 : 2;
-}
-
 function levelsFromTrainedLowest(instances, [level, share], meanBodyProbability, spacing) {
-  const first = lowestCompleteBody(instances);
+  const first = instances.count > 1 && touchesBorder(instances.bodies, 1, instances.shape) ? 2 : 1; // the lowest that the edge does not cut
   const heights = voxelsOf(instances.bodies, first).map((at) => at % instances.shape[2]);
   const hasFieldBelow = first === 1 && min(heights) * spacing[2] >= LIMITS.MIN_FIELD_BELOW;
   const reasons = [`counted from the lowest body: it was ${level} in ${percent(share)} of the training exams`];
   if (!hasFieldBelow) reasons.push("the field of view ends close below it, so one below may be missing");
   const confidence = (hasFieldBelow ? 0.95 : 0.4) * meanBodyProbability * (share >= 1 ? 1 : 0.75);
-  const names = levelsUpward(lowestName(level, first), instances.count);
-  const warnings = uncertaintyWarnings(confidence, reasons);
-  return { names, anchor: "the lowest body, as in training", confidence, reasons, warnings };
+  return makeAssignment(lowestName(level, first), instances, "the lowest body, as in training", confidence, reasons);
 }
 
 /** Return the name of body 1 when body `number` is called `level`. */
@@ -91,9 +79,7 @@ export function lowestName(level, number) {
 /** Return evidence of a sacrum below the lowest body: {length, gap} in mm, hasDisc, discContact (share of the body). */
 function findSacrumEvidence(instances, spacing) {
   const { shape } = instances;
-  const sizes = new Array(instances.count + 2).fill(0);
-  for (const n of instances.discs) sizes[n]++;
-  const discs = sizes.slice(1);
+  const discs = bincount(instances.discs, instances.count + 2).slice(1);
   const presentDiscs = discs.filter((n) => n > 0);
   const hasDisc = presentDiscs.length > 0 && discs[0] > 0.15 * median(presentDiscs);
   const discContact = discContactShare(instances.bodies, instances.discs, instances.sacrum, shape);
@@ -103,10 +89,7 @@ function findSacrumEvidence(instances, spacing) {
   const { along } = instances.centerline.curveCoordinates(body, shape, spacing);
   const low = percentile(along, 10);
   const lowest10Percent = body.filter((_, v) => along[v] <= low);
-  const lowestPoint = [0, 0, 0];
-  for (const at of lowest10Percent) {
-    voxelIndex(at, shape).forEach((value, axis) => (lowestPoint[axis] += value / lowest10Percent.length));
-  }
+  const lowestPoint = transpose(lowest10Percent.map((at) => voxelIndex(at, shape))).map((indices) => mean(indices));
   const midline = Array.from(sacralVoxels, (at) => voxelIndex(at, shape)).filter(
     (voxel) => Math.abs(voxel[0] - lowestPoint[0]) * spacing[0] < LIMITS.MIDLINE,
   );

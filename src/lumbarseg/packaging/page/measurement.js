@@ -1,6 +1,6 @@
 // Measurements of a labelled spine: port of measurement/measure.py.
 
-import { max, maxIndex, mean, median, min, range } from "d3-array";
+import { max, maxIndex, mean, median, min, mode, pairs, range, sum } from "d3-array";
 import { CONSTANTS, labelsOfKind, LEVELS, LORDOSIS_TOP } from "./anatomy.js";
 import { label } from "./ndimage.js";
 import { determinant, percentile, roundEven } from "./numpy.js";
@@ -62,7 +62,7 @@ function fitStructure(spine, region, lean) {
     const plane = spine.samplePlane(region, region, centre, lean, grid, grid);
     const { labels, count } = label(plane, [1, grid.length, grid.length]);
     if (!count) return null;
-    const shape = contourProfiles(labels, count, grid);
+    const shape = contourProfiles(labels, grid);
     const extents = bands.map((share) => sagittalExtent(shape, grid, share));
     const [back, front] = [0, 1].map((side) => mean(extents.map((rim) => rim[side])));
     const { x, bottom, top } = shape;
@@ -84,11 +84,9 @@ function fitStructure(spine, region, lean) {
 }
 
 /** Return the largest component of a sampled structure: its mask, and its bottom and top at each x. */
-function contourProfiles(labels, count, grid) {
+function contourProfiles(labels, grid) {
   const size = grid.length;
-  const volumes = new Array(count + 1).fill(0);
-  for (const n of labels) if (n) volumes[n]++;
-  const largest = maxIndex(volumes);
+  const largest = mode(labels.filter(Boolean));
   const mask = labels.map((n) => (n === largest ? 1 : 0));
   const [x, bottom, top] = [[], [], []];
   for (let m = 0; m < size; m++) {
@@ -104,21 +102,16 @@ function contourProfiles(labels, count, grid) {
 
 /** Return the median posterior and anterior border, mm, in a band of the height. */
 function sagittalExtent({ mask }, grid, share) {
-  const size = grid.length;
-  const widths = grid.map((_, n) => grid.reduce((total, __, m) => total + mask[m * size + n], 0));
-  const most = max(widths);
-  const rows = [...widths.keys()].filter((n) => widths[n] * STEP > 0.4 * most * STEP);
-  const [low, high] = [rows[0], rows.at(-1) - rows[0] + 1];
-  const from = Math.trunc(share[0] * high);
-  const to = Math.max(from + 1, roundEven(share[1] * high));
-  const [starts, ends] = [[], []];
-  for (let n = low + from; n < Math.min(size, low + to); n++) {
-    const column = grid.map((_, m) => mask[m * size + n]);
-    if (!column.includes(1)) continue;
-    starts.push(grid[column.indexOf(1)] - STEP / 2);
-    ends.push(grid[column.lastIndexOf(1)] + STEP / 2);
-  }
-  return [median(starts), median(ends)];
+  const columns = grid.map((_, n) => grid.map((__, m) => mask[m * grid.length + n]));
+  const widths = columns.map((column) => sum(column));
+  const widest = max(widths);
+  const rows = [...widths.keys()].filter((n) => widths[n] * STEP > 0.4 * widest * STEP);
+  const height = rows.at(-1) - rows[0] + 1;
+  const first = Math.trunc(share[0] * height);
+  const last = Math.max(first + 1, roundEven(share[1] * height));
+  const band = columns.slice(rows[0] + first, rows[0] + last).filter((column) => column.includes(1));
+  const starts = band.map((column) => grid[column.indexOf(1)] - STEP / 2);
+  return [median(starts), median(band, (column) => grid[column.lastIndexOf(1)] + STEP / 2)];
 }
 
 /** Return the indices of the positions in a band of the depth. */
@@ -224,12 +217,11 @@ function endplatesBelow(fits, spine, sacral) {
   const bodies = LEVELS.filter((level) => fits.has(level)).map((level) => fits.get(level));
   const below = new Map();
   const orders = spine.regions.filter((region) => region.structure.kind === "body").map((region) => region.structure.order);
-  bodies.slice(1).forEach((lower, n) => {
-    const upper = bodies[n];
+  for (const [upper, lower] of pairs(bodies)) {
     const [high, low] = [upper.region.structure.order, lower.region.structure.order];
-    if (orders.some((order) => high < order && order < low)) return; // the body between them has no fit
-    below.set(upper.region.structure.name, lower.upper);
-  });
+    const isNext = !orders.some((order) => high < order && order < low); // else the body between them has no fit
+    if (isNext) below.set(upper.region.structure.name, lower.upper);
+  }
   const lowest = bodies.at(-1)?.region.structure;
   if (lowest && sacral && sacral.lowest.region.structure.order - lowest.order < 10) below.set(lowest.name, sacral);
   return below;

@@ -68,10 +68,9 @@ function readHeader(bytes, name) {
   const ArrayType = ARRAY_TYPES[header.datatypeCode];
   if (!ArrayType) throw new LumbarsegError(`${name}: contains colours or values that are not grey levels; convert it`);
   const shape = [...dims, 1, 1].slice(0, 3);
-  const { affine, notes } = affineFromHeader(header, shape, name);
   const offset = Math.max(Math.trunc(header.vox_offset), version.offset);
   const { littleEndian, scl_slope: slope, scl_inter: intercept } = header;
-  return { shape, affine, notes, ArrayType, offset, littleEndian, slope, intercept };
+  return { ...affineFromHeader(header, shape, name), shape, ArrayType, offset, littleEndian, slope, intercept };
 }
 
 /** Return the affine to RAS+ from sform, else qform, else spacing, and notes on assumptions. */

@@ -1,6 +1,6 @@
 // NumPy functions that d3-array lacks, with NumPy's conventions: halves round to even.
 
-import { bisectRight, minIndex, pairs, quantile, quickselect } from "d3-array";
+import { bisectRight, max, minIndex, pairs, quantile, quickselect } from "d3-array";
 
 export function roundEven(x) {
   const r = Math.round(x);
@@ -34,6 +34,13 @@ export function percentiles(array, qs) {
     const [low, high] = [Math.floor(position), Math.min(Math.floor(position) + 1, last)].map(atRank);
     return low + (high - low) * (position % 1);
   });
+}
+
+/** Return how often each number from 0 occurs; at least `length` counts. */
+export function bincount(numbers, length = 0) {
+  const counts = new Array(Math.max(length, (max(numbers) ?? -1) + 1)).fill(0);
+  for (const number of numbers) counts[number]++;
+  return counts;
 }
 
 /** Interpolate linearly between points (xp, fp) at x; constant beyond the ends. */

@@ -1,9 +1,9 @@
 // Detection of headers with front and back, or head and feet, exchanged: the labels' part of orientation.py.
 
-import { median } from "d3-array";
+import { median, transpose } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { BODY, CANAL, DISC, SACRUM, fitCenterline, indicesWhere } from "./centerline.js";
-import { interp } from "./numpy.js";
+import { bincount, interp } from "./numpy.js";
 import { voxelsOf } from "./volume.js";
 
 const { LABEL_EVIDENCE, MIN_PREDICTION_EVIDENCE, MIN_AREA_RATIO, MIN_VOLUME } = CONSTANTS.orientation;
@@ -24,8 +24,7 @@ function isReversed(wrong, right, count, voxel) {
 
 function isFrontBackReversed(classes, [, A, S], spacing, centerline, voxel) {
   const canal = voxelsOf(classes, CANAL);
-  const heights = centerline.points.map((p) => p[2]);
-  const anteriors = centerline.points.map((p) => p[1]);
+  const [, anteriors, heights] = transpose(centerline.points);
   const middles = Float64Array.from({ length: S }, (_, s) => interp(s * spacing[2], heights, anteriors));
   const offsets = Float64Array.from(canal, (at) => (Math.floor(at / S) % A) * spacing[1] - middles[at % S]);
   const [front, back] = [offsets.filter((mm) => mm > 5).length, offsets.filter((mm) => mm < -5).length];
@@ -38,8 +37,7 @@ function isUpsideDown(classes, [, , S], voxel) {
   const middle = median(rowsWhere((c) => c === BODY || c === DISC));
   const above = sacrum.filter((s) => s >= middle).length;
   if (!isReversed(above, sacrum.length - above, sacrum.length, voxel)) return false;
-  const areas = new Array(S).fill(0);
-  for (const s of rowsWhere((c) => c === BODY)) areas[s]++;
+  const areas = bincount(rowsWhere((c) => c === BODY));
   const half = 0.5 * median(areas.filter((n) => n > 0));
   const rows = areas.filter((n) => n > half); // rows through bodies, not through discs
   const third = Math.max(1, Math.floor(rows.length / 3));

@@ -1,15 +1,15 @@
 // The pipeline from an exam to named structures: port of segmentation/pipeline.py.
 
-import { median, min, sum } from "d3-array";
+import { median, min } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
 import { assignLevelsFromDiscs, requireLumbarDiscs, separateDiscs } from "./discs_only.js";
 import { maxSliceArea, separateInstances } from "./instances.js";
-import { listLevels, assignLevels } from "./levels.js";
+import { assignLevels, levelsFromUser, listLevels } from "./levels.js";
 import { describeFlips, estimateFlips } from "./orientation.js";
 import { assignLevelsAfterClicks, mergeLabels, predictAgain } from "./interactive.js";
 import { checkLevelOrder, renderLabelMap } from "./label_map.js";
 import { preprocess, classesOnSourceGrid } from "./preprocessing.js";
-import { flipAxes, LumbarsegError, voxelCount } from "./volume.js";
+import { flipAxes, LumbarsegError, voxelCount, voxelToWorld } from "./volume.js";
 import { argmaxClasses, predict } from "./predictor.js";
 
 const { CT_AIR_VALUE } = CONSTANTS.preprocessing;
@@ -61,7 +61,8 @@ export function buildState(volume, prepared, flips, probabilities, card) {
 export function buildResult(state, pinnedLevel = null) {
   const { prepared, instances, probabilities, card } = state;
   const assign = instances.discsOnly ? assignLevelsFromDiscs : assignLevels;
-  const assignment = assign(instances, probabilities, prepared.spacing, pinnedLevel, card.lowestStructure);
+  const automatic = assign(instances, probabilities, prepared.spacing, card.lowestStructure);
+  const assignment = pinnedLevel ? levelsFromUser(automatic, pinnedLevel) : automatic;
   const labels = renderLabels(state, instances, assignment);
   checkLevelOrder(labels);
   return describeResult(state, instances, assignment, labels, []);
@@ -121,8 +122,6 @@ export function findLumbarInstances(classes, shape, spacing, card) {
 /** Return the affine of the network grid with flipped axes. */
 function flippedAffine({ affine, shape }, flips) {
   const isFlipped = [false, ...flips];
-  return affine.map((row) => {
-    const offsets = row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? step * (shape[axis] - 1) : 0));
-    return [...row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? -step : step)), row[3] + sum(offsets)];
-  });
+  const origin = voxelToWorld(affine, shape.map((size, axis) => (isFlipped[axis] ? size - 1 : 0)));
+  return affine.map((row, r) => [...row.slice(0, 3).map((step, axis) => (isFlipped[axis] ? -step : step)), origin[r] ?? 1]);
 }

@@ -13,19 +13,14 @@ function axisSampling(sourceCount, spacing, target) {
   return { sourceCount, count: sampleCount, step, start: (sourceCount - 1) / 2 - (step * (sampleCount - 1)) / 2 };
 }
 
-function samplingMatrix(a) {
-  const isUnchanged = a.step === 1 && a.count === a.sourceCount;
-  return isUnchanged ? null : interpolationMatrix(a.sourceCount, a.count, a.step, a.start, a.step);
-}
+const samplingMatrix = ({ sourceCount, count, step, start }) =>
+  step === 1 && count === sourceCount ? null : interpolationMatrix(sourceCount, count, step, start, step);
 
 function samplingPlan(canonical, spec) {
   const spacing = spacingOf(canonical.affine);
   const slicesPerSlab = Math.max(1, roundEven(spec.slab / spacing[0]));
-  return [
-    axisSampling(canonical.shape[0], spacing[0], spacing[0] * slicesPerSlab),
-    axisSampling(canonical.shape[1], spacing[1], spec.pixel),
-    axisSampling(canonical.shape[2], spacing[2], spec.pixel),
-  ];
+  const targets = [spacing[0] * slicesPerSlab, spec.pixel, spec.pixel];
+  return targets.map((target, axis) => axisSampling(canonical.shape[axis], spacing[axis], target));
 }
 
 /** Return an exam as network input: {array, shape, affine, spacing}, and `canonical` and `plan` for the inverse. */

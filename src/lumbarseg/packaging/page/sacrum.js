@@ -1,9 +1,9 @@
 // Whether the lowest body of a column is the first sacral one: port of segmentation/sacrum.py.
 
-import { median } from "d3-array";
+import { mean, median } from "d3-array";
 import { CONSTANTS } from "./anatomy.js";
-import { indicesWhere } from "./centerline.js";
 import { percentile } from "./numpy.js";
+import { voxelsOf } from "./volume.js";
 
 const LIMITS = CONSTANTS.sacrum;
 export const { SIGN_COUNT } = CONSTANTS.sacrum;
@@ -56,10 +56,10 @@ function taper(points, lean) {
 
 /** Return the points (anterior, superior), in mm, of a body near its median plane. */
 function midsagittalPoints(bodies, number, [, A, S], spacing) {
-  const voxels = indicesWhere(bodies, (n) => n === number);
+  const voxels = voxelsOf(bodies, number);
   const slices = voxels.map((at) => Math.floor(at / (A * S)));
   const middle = median(slices);
-  return Array.from(voxels.filter((_, v) => Math.abs(slices[v] - middle) * spacing[0] <= LIMITS.MIDLINE), (at) => [
+  return voxels.filter((_, v) => Math.abs(slices[v] - middle) * spacing[0] <= LIMITS.MIDLINE).map((at) => [
     (Math.floor(at / S) % A) * spacing[1],
     (at % S) * spacing[2],
   ]);
@@ -68,17 +68,16 @@ function midsagittalPoints(bodies, number, [, A, S], spacing) {
 /** Return the forward lean, in degrees, of the line between the centres of two bodies; 0 if one is missing. */
 function leanAngle(lower, upper) {
   if (!lower.length || !upper.length) return 0;
-  const mean = (points, axis) => points.reduce((total, point) => total + point[axis], 0) / points.length;
-  return (Math.atan2(mean(upper, 0) - mean(lower, 0), mean(upper, 1) - mean(lower, 1)) * 180) / Math.PI;
+  const [anterior, superior] = [0, 1].map((axis) => mean(upper, (point) => point[axis]) - mean(lower, (point) => point[axis]));
+  return (Math.atan2(anterior, superior) * 180) / Math.PI;
 }
 
 /** Return the share of the lower surface of body 1 that touches a disc. */
 export function discContactShare(bodies, discs, sacrum, [I, A, S]) {
   let [onDiscCount, total] = [0, 0];
   for (let row = 0; row < I * A; row++) {
-    let low = 0;
-    while (low < S && bodies[row * S + low] !== 1) low++;
-    if (low === S) continue;
+    const low = bodies.subarray(row * S, (row + 1) * S).indexOf(1);
+    if (low < 0) continue;
     total++;
     for (let lowestLean = 1; lowestLean <= SEARCH_DEPTH; lowestLean++) {
       const at = row * S + Math.max(low - lowestLean, 0);

@@ -8,6 +8,7 @@ const PLANES = { axial: 0, coronal: 1, sagittal: 2 }; // NiiVue's slice types; t
 const MIN_STACKED_WIDTH = 0.4; // of the coronal plane, relative to its height
 const MIN_TILE_WIDTH = 0.2; // of the picture
 const FROM_BEHIND = [235, 8]; // azimuth and elevation in degrees, at which arches and bodies are visible
+const MIN_NAME_DISTANCE = 14; // px from name to name, downward
 const AXIAL_REACH = 8; // mm from an axial slice within which a structure is named in it
 const OPTIONS = { show3Dcrosshair: false, isColorbar: false, loadingText: "", fontColor: [1, 1, 1, 1], fontMinPx: 15 };
 let names = []; // {name, position in RAS+ mm} of the structures to name on the planes
@@ -81,29 +82,34 @@ export function showNames(positions) {
   viewers.planes.drawScene();
 }
 
-/** Return the names with their places in the planes, {name, x, y}, in pixels of the canvas. */
-function namePlaces() {
+/** Return the names with their positions in the planes, {name, x, y}, in pixels of the canvas; those of discs only where they
+ * overlap no other. */
+function positionsOfNames() {
   const nv = viewers.planes;
   if (nv.volumes.length < 2) return [];
-  return names.flatMap(({ name, position }) =>
-    Object.values(PLANES).flatMap((plane) => {
-      const at = Array.from(nv.mm2frac(position)).slice(0, 3);
-      const axis = 2 - plane;
-      const distance = Math.abs(at[axis] - nv.scene.crosshairPos[axis]);
-      const thickness = nv.volumes[0].dimsRAS[axis + 1] * nv.volumes[0].pixDimsRAS[axis + 1];
-      if (plane === PLANES.axial && distance * thickness > AXIAL_REACH) return [];
-      at[axis] = nv.scene.crosshairPos[axis];
-      const canvasPosition = nv.frac2canvasPosWithTile(at, plane);
-      return canvasPosition ? [{ name, x: canvasPosition.pos[0], y: canvasPosition.pos[1] }] : [];
-    }),
-  );
+  const positions = Object.values(PLANES).flatMap((plane) => names.map((structure) => positionInPlane(nv, structure, plane)));
+  const distance = MIN_NAME_DISTANCE * (nv.uiData.dpr ?? 1);
+  const isNear = (a, b) => a.name !== b.name && Math.abs(a.x - b.x) < 3 * distance && Math.abs(a.y - b.y) < distance;
+  const shown = positions.filter(Boolean);
+  return shown.filter((label) => !label.name.includes("-") || !shown.some((other) => isNear(label, other)));
+}
+
+/** Return where a structure is named in a plane, or null. */
+function positionInPlane(nv, { name, position }, plane) {
+  const at = Array.from(nv.mm2frac(position)).slice(0, 3);
+  const axis = 2 - plane;
+  const distance = Math.abs(at[axis] - nv.scene.crosshairPos[axis]);
+  const thickness = nv.volumes[0].dimsRAS[axis + 1] * nv.volumes[0].pixDimsRAS[axis + 1];
+  if (plane === PLANES.axial && distance * thickness > AXIAL_REACH) return null;
+  at[axis] = nv.scene.crosshairPos[axis];
+  const canvasPosition = nv.frac2canvasPosWithTile(at, plane);
+  return canvasPosition && { name, x: canvasPosition.pos[0], y: canvasPosition.pos[1] };
 }
 
 function placeNames() {
   const ratio = viewers.planes.uiData.dpr ?? 1;
-  const spans = namePlaces().map(({ name, x, y }) => {
-    const className = name.includes("-") ? "disc" : "";
-    const span = Object.assign(document.createElement("span"), { textContent: name, className });
+  const spans = positionsOfNames().map(({ name, x, y }) => {
+    const span = Object.assign(document.createElement("span"), { textContent: name });
     Object.assign(span.style, { left: `${x / ratio}px`, top: `${y / ratio}px` });
     return span;
   });
@@ -120,7 +126,7 @@ export function pictureOfPlanes() {
   const context = canvas.getContext("2d");
   context.drawImage(source, 0, 0);
   Object.assign(context, { font: `${source.width / 70}px sans-serif`, fillStyle: "#fff", textAlign: "center" });
-  for (const { name, x, y } of namePlaces()) context.fillText(name, x, y);
+  for (const { name, x, y } of positionsOfNames()) context.fillText(name, x, y);
   if (view === "3-D") setView(view);
   return canvas.toDataURL("image/png");
 }

@@ -1,13 +1,16 @@
 // Volumes: {array, shape, strides, offset, affine}. Element (i, j, k) is
 // array[offset + i strides[0] + j strides[1] + k strides[2]]; affine (nested lists) maps (i, j, k, 1) to RAS+ in mm.
 
+import { greatest, sum } from "d3-array";
 import { determinant } from "./numpy.js";
 
 export const DIRECTION_LETTERS = ["LR", "PA", "IS"];
 const PERMUTATIONS = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 /** An error in a file or an exam, described in one line for the user. */
-export class LumbarsegError extends Error {}
+export class LumbarsegError extends Error {
+  name = "LumbarsegError";
+}
 
 /** Return the voxel size along each axis in mm. */
 export function spacingOf(affine) {
@@ -18,12 +21,7 @@ export function spacingOf(affine) {
 export function axesOf(affine) {
   const spacing = spacingOf(affine);
   const cosine = (world, axis) => affine[world][axis] / spacing[axis];
-  let best = null;
-  let bestScore = -Infinity;
-  for (const p of PERMUTATIONS) {
-    const score = Math.abs(cosine(p[0], 0)) + Math.abs(cosine(p[1], 1)) + Math.abs(cosine(p[2], 2));
-    if (score > bestScore) [best, bestScore] = [p, score];
-  }
+  const best = greatest(PERMUTATIONS, (worldAxes) => sum(worldAxes, (world, axis) => Math.abs(cosine(world, axis))));
   return best.map((world, axis) => DIRECTION_LETTERS[world][cosine(world, axis) > 0 ? 1 : 0]).join("");
 }
 
