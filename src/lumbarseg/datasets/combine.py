@@ -7,7 +7,6 @@ nothing, and another dataset is added without writing the cases of the others ag
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,11 +25,10 @@ from lumbarseg.volume import Volume
 from . import writing
 from .combined_table import assign_values, case_label_table, combined_label_table, value_mapping
 from .dataset import FILE_NAME, Case, Dataset, create_dataset, file_checksum, save_dataset, verify_checksums
+from .importers.file_pairs import clean_case_name
 from .label_table import LabelTable, count_voxels, label_structures, require_explained
 from .selection import Selection, select_cases
 from .splits import SplitSettings
-
-_INVALID_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -208,8 +206,7 @@ def _case_names(pairs: Sequence[tuple[str, Case]], existing: Dataset | None) -> 
         if name is None:
             name = case.name
             if counts[name] > 1 or name in taken:
-                prefix = _INVALID_CHARACTERS.sub("-", source).strip(".-_") or "set"
-                name = f"{prefix}-{case.name}"[:120]
+                name = clean_case_name(f"{source}-{case.name}")
             if name in taken:
                 raise DatasetError(f"{case.image}: no name is left for this case; {name} is taken")
             taken.add(name)

@@ -18,8 +18,8 @@ from lumbarseg.anatomy import Kind
 from lumbarseg.volume import Array, Volume
 
 from ..dataset import Case
+from . import Finding
 from .components import LabelRegion
-from .finding import Finding
 
 _CONTRAST_PATTERNS = (  # the first that matches; other texts name no contrast that can be checked
     ("STIR", re.compile(r"stir|tirm|fat.?sat|(?<![a-z])(fs|spair|spir)(?![a-z])", re.IGNORECASE)),

@@ -10,7 +10,7 @@ from lumbarseg.orientation import OrientationEstimate
 from lumbarseg.volume import Array, Grid
 
 from ..dataset import AXES, Case
-from .finding import Finding
+from . import Finding
 
 _PIXEL_SPACING = (0.15, 2.1)  # mm in plane: 3 T with a large matrix, to coarse volume scans
 _SLICE_SPACING = (0.3, 8.0)  # mm between slices

@@ -13,8 +13,8 @@ from lumbarseg.volume import Array, Volume
 
 from ..dataset import Case
 from ..label_table import UNKNOWN, count_voxels
+from . import Finding, Severity
 from .components import LabelRegion
-from .finding import Finding, Severity
 
 _SPECK_VOLUME = 150.0  # mm3: less, of a structure that may have several components, is a speck
 _CRUMB_VOLUME = 10.0  # mm3: less is an edge that the voxels could not follow, wherever it is

@@ -10,8 +10,8 @@ import numpy as np
 from lumbarseg.anatomy import LEVELS, Kind
 
 from ..dataset import Case
+from . import Finding
 from .components import LabelRegion
-from .finding import Finding
 
 _NEIGHBOUR_DISTANCE = 1.5  # times the usual distance: less, where a level is left out, means that a name is left out
 _GAP_DISTANCE = 1.6  # times the usual distance: more between neighbours is a level in between

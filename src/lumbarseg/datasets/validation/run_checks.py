@@ -21,9 +21,8 @@ from ..label_table import count_voxels
 from ..selection import annotated_structures
 from ..splits import patient_id
 from ..writing import ProgressCallback, error_text
-from . import contrast, geometry, label_map, level_order, split_leaks
+from . import SEVERITIES, Finding, contrast, geometry, label_map, level_order, split_leaks
 from .components import label_regions
-from .finding import SEVERITIES, Finding
 from .fingerprints import Fingerprint, compute_fingerprint, find_duplicates
 
 CaseRenderer = Callable[[Case, Volume, Volume], bytes]

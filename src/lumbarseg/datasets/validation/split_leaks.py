@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..dataset import Case
 from ..splits import patient_id, patients_in_several_splits
-from .finding import Finding
+from . import Finding
 from .fingerprints import DuplicatePair
 
 
