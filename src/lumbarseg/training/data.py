@@ -44,11 +44,6 @@ class TrainingData:
     excluded_count: int
 
     @property
-    def exam_counts(self) -> str:
-        """Return the numbers of exams as text."""
-        return f"{len(self.train)} training exams, {len(self.val)} validation exams"
-
-    @property
     def trained_names(self) -> tuple[str, ...]:
         """Return the names of the known classes; none when all are known."""
         names = tuple(str(kind) for kind in CLASSES if kind in self.known_kinds)

@@ -92,7 +92,8 @@ def _to_json(values: Mapping[str, Any]) -> str:
 def _bundle_metadata(state: Checkpoint, card: ModelCard, name: str) -> dict[str, Any]:
     """Return the bundle's metadata.json, by MONAI's schema."""
     needed = (*_REQUIRED_PACKAGES, *(("einops",) if state.settings.network == "swinunetr" else ()))
-    return json.loads((_TEMPLATES / "metadata.json").read_text("utf-8")) | {
+    template = json.loads((_TEMPLATES / "metadata.json").read_text("utf-8"))
+    return template | {
         "changelog": {"1.0.0": f"exported by lumbarseg {lumbarseg.__version__} at step {state.step}"},
         "monai_version": _installed_version("monai").partition("+")[0],
         "pytorch_version": torch.__version__.partition("+")[0],
@@ -100,30 +101,23 @@ def _bundle_metadata(state: Checkpoint, card: ModelCard, name: str) -> dict[str,
         "required_packages_version": {package: _installed_version(package) for package in needed},
         "name": name,
         "eval_metrics": dict(card.details.get("scores") or {}),
-        "network_data_format": _network_data_format(state.spec),
+        "network_data_format": _network_data_format(state.spec, template["network_data_format"]),
     }
 
 
-def _network_data_format(spec: PreprocessingSpec) -> dict[str, Any]:
-    """Return the shapes and channels of what the network reads and predicts."""
+def _network_data_format(spec: PreprocessingSpec, template: dict[str, Any]) -> dict[str, Any]:
+    """Return the shapes and channels of what the network reads and predicts, with the constants of a template."""
     classes = {str(number): str(kind) for number, kind in enumerate(CLASSES)}
-    side: list[Any] = [spec.tile, spec.tile] if spec.tile else [f"{spec.multiple}*n", f"{spec.multiple}*n"]
-    shape = [*([spec.depth] if spec.depth else []), *side]
-    image = {"type": "image", "modality": "MR", "spatial_shape": shape, "dtype": "float32", "is_patch_data": True}
-    prediction = image | {"channel_def": classes}
-    whole_map = {"spatial_shape": ["*", "*", "*"], "dtype": "uint8", "is_patch_data": False}
+    channels = {str(number): text for number, text in enumerate(_channel_descriptions(spec))}
+    sides: list[Any] = [spec.tile] * 2 if spec.tile else [f"{spec.multiple}*n"] * 2
+    shape = {"spatial_shape": [spec.depth, *sides] if spec.depth else sides}
+    values = {"num_channels": spec.inputs, "value_range": [0, spec.normalisation.limit], "channel_def": channels}
+    logits = {"num_channels": len(classes), "channel_def": classes}
+    class_map = {"value_range": [0, len(classes) - 1], "channel_def": classes}
     return {
-        "inputs": {
-            "image": image
-            | {"format": "magnitude", "num_channels": spec.inputs, "value_range": [0, spec.normalisation.limit]}
-            | {"channel_def": {str(n): text for n, text in enumerate(_channel_descriptions(spec))}}
-        },
-        "outputs": {"pred": prediction | {"format": "labels", "num_channels": len(classes), "value_range": []}},
-        "post_processed_outputs": {
-            "pred": prediction
-            | {"format": "segmentation", "num_channels": 1, "value_range": [0, len(classes) - 1]}
-            | whole_map
-        },
+        "inputs": {"image": template["inputs"]["image"] | shape | values},
+        "outputs": {"pred": template["outputs"]["pred"] | shape | logits},
+        "post_processed_outputs": {"pred": template["post_processed_outputs"]["pred"] | class_map},
     }
 
 

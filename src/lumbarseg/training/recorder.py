@@ -41,7 +41,8 @@ class RunRecorder:
         preset, init = state.details.get("preset"), state.details.get("init", {}).get("file")
         preset = preset or ("fine" if init else "none")  # as run_options chooses the settings
         _print(f"preset: {preset}; initial weights: {init or 'none, from scratch'}")
-        _print(f"{data.exam_counts}; {state.precision} on {state.device}{suffix}")
+        counts = f"{len(data.train)} training exams, {len(data.val)} validation exams"
+        _print(f"{counts}; {state.precision} on {state.device}{suffix}")
         for line in describe_limits(data):
             _print(line)
         self.progress = ProgressBar("steps", state.settings.steps, state.step, has_time_left=False)
