@@ -86,6 +86,12 @@ class ExamResult:
         return row | ({"stored": list(self.stored)} if self.stored else {})
 
 
+def successful_result(job: ExamJob, report: Mapping[str, Any]) -> ExamResult:
+    """Return the result of an exam whose report and other files are written."""
+    files = {name: str(path) for name, path in job.output_files.items()}
+    return ExamResult(job.name, files=files, summary={key: report[key] for key in SUMMARY_KEYS})
+
+
 def failed_result(job: ExamJob, error: Exception) -> ExamResult:
     """Return the result of an exam that failed: one exam never stops the others.
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from lumbarseg.report.picture import caption, render_picture
 from lumbarseg.segmentation import LevelPin, Segmentation, UserLevels, segment, segment_with_clicks
 from lumbarseg.volume import Array
 
-from .exam_result import SUMMARY_KEYS, ExamJob, ExamResult, failed_result
+from .exam_result import ExamJob, ExamResult, failed_result, successful_result
 from .label_encoding import apply_posterior_choice, describe_labels
 from .options import DICOM_FORMATS, ExamOptions
 from .output_formats import SegmentedExam, write_outputs
@@ -205,7 +205,7 @@ class ExamTask:
             )
             write_json(report_path, segmented.report | {REPORT_KEY: asdict(record)})
         return replace(
-            self._result(job, segmented.report),
+            successful_result(job, segmented.report),
             seconds=time.perf_counter() - loaded.timer.exam_start,
             stage_seconds=loaded.timer.seconds,
             text_lines=segmented.text_lines(),
@@ -229,12 +229,8 @@ class ExamTask:
         lines = [f"warning: {text}" for text in warnings]
         if not kept_notes:
             lines = ["unchanged since it was segmented; --overwrite segments it again", *lines]
-        result = self._result(job, report | {"warnings": warnings})
+        result = successful_result(job, report | {"warnings": warnings})
         return replace(result, skipped=record.run != self.run_id, text_lines=tuple(lines))
-
-    def _result(self, job: ExamJob, report: dict[str, Any]) -> ExamResult:
-        summary = {key: report[key] for key in SUMMARY_KEYS}
-        return ExamResult(job.name, files={name: str(path) for name, path in job.output_files.items()}, summary=summary)
 
 
 def describe_segmentation(
@@ -250,15 +246,14 @@ def describe_segmentation(
         draw = partial(render_picture, exam.volume, labels, segmentation.levels, footer, flips, lines)
         picture, picture_warnings = _attempt(timer, "picture", draw)
         measured, measure_warnings = measuring.result()
-    source = ReportSource(name, model.path.stem, model.card.digest, tuple(exam.notes))
+    source = ReportSource(name, model.path.stem, model.card.digest, tuple(exam.notes), exam.metadata)
     report = build_report(segmentation, measured.rows if measured else [], source)
     if options.posterior != "separate":
         labels = apply_posterior_choice(labels, options.posterior)
-    report["exam"]["about"] = exam.metadata
-    report["scheme"] = options.scheme
-    report["labels"], report["left_out"] = describe_labels(labels.array, options.scheme, options.posterior)
+    label_names, left_out = describe_labels(labels.array, options.scheme, options.posterior)
     notes = tuple(note for note in exam.notes if note != exam.metadata.get("taken"))  # which series was read
-    report["warnings"] = [*notes, *segmentation.warnings, *measure_warnings, *picture_warnings]
+    warnings = [*notes, *segmentation.warnings, *measure_warnings, *picture_warnings]
+    report |= {"scheme": options.scheme, "labels": label_names, "left_out": left_out, "warnings": warnings}
     return SegmentedExam(segmentation, labels, report, picture, options)
 
 

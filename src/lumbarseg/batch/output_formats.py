@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lumbarseg.io import LoadedExam, atomic_write, itk_snap, seg_nrrd, write_labels
+from lumbarseg.io import LoadedExam, atomic_write, itk_snap, seg_nrrd, write_csv, write_labels
 from lumbarseg.report.exam_page import render_exam_page
 from lumbarseg.report.exam_report import MEASUREMENT_COLUMNS, measurement_rows
 from lumbarseg.segmentation import Segmentation
@@ -20,7 +20,6 @@ from lumbarseg.volume import Volume
 
 from .label_encoding import described_segments, encode_labels, label_table, structure_measurements
 from .options import DEFAULT_FORMATS, DEFAULT_SCHEME, FORMAT_SUFFIXES, ExamOptions
-from .summary import write_csv
 
 if TYPE_CHECKING:
     from lumbarseg.io.dicom.derived_objects import Provenance
@@ -132,7 +131,7 @@ def _write_html(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
 
 
 def _write_csv(segmented: SegmentedExam, _: LoadedExam, path: Path) -> None:
-    write_csv(measurement_rows(segmented.report), MEASUREMENT_COLUMNS, path)
+    write_csv(path, measurement_rows(segmented.report), MEASUREMENT_COLUMNS)
 
 
 def _dicom_provenance(segmented: SegmentedExam) -> Provenance:

@@ -9,7 +9,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from lumbarseg.clicks import parse_clicks
 from lumbarseg.cpus import available_cpus
@@ -93,7 +92,7 @@ class BatchRun:
         order = {name: index for index, name in enumerate(by_name)}
         self.results.sort(key=lambda result: order[result.exam])
         if options.table:
-            write_table(self.rows(), options.table)
+            write_table(self.results, options.table)
 
     def _finish(self, result: ExamResult, job: ExamJob) -> ExamResult:
         """Send a result to its server, or note why there is none in the report; keep what an earlier run made."""
@@ -116,10 +115,6 @@ class BatchRun:
             self.notes += notes
         except FileError as error:
             self.log_failure = error
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the results as plain values for JSON."""
-        return [result.to_dict() for result in self.results]
 
     def summary(self) -> str:
         """Return how many exams there are, and what became of them."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import json
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lumbarseg.errors import FileError
-from lumbarseg.io import atomic_write
+from lumbarseg.io import atomic_write, write_csv
 from lumbarseg.io.file_access import to_file_error
 from lumbarseg.report.exam_report import MEASUREMENT_COLUMNS, measurement_rows
 from lumbarseg.report.index_page import IndexEntry, is_index, linked_files, render_index
@@ -54,9 +52,15 @@ def open_json_lines(path: Path) -> Iterator[JsonLinesWriter]:
         yield JsonLinesWriter(path, stream)
 
 
-def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def write_table(results: Iterable[ExamResult], path: Path) -> None:
     """Write all results as CSV, one row per exam; levels from head to foot, "?" behind uncertain names."""
-    write_csv([_table_row(row) for row in rows], COLUMNS, path)
+    rows = []
+    for result in results:
+        levels = [level["name"] + "?" * level["uncertain"] for level in result.summary.get("levels", ())]
+        labels = result.files.get("labels") or next(iter(result.files.values()), "")
+        warnings = "; ".join(result.summary.get("warnings", ()))
+        rows.append(result.to_dict() | {"levels": " ".join(levels), "warnings": warnings, "labels": labels})
+    write_csv(path, rows, COLUMNS)
 
 
 def write_overview(
@@ -87,7 +91,7 @@ def write_overview(
         entries = [IndexEntry(exam, error=error) for exam, error in errors.items()]
         rows = _read_measurements(sorted(paths), folder, entries)
         if "measurements" in files:
-            write_csv(rows, MEASUREMENT_COLUMNS, files["measurements"])
+            write_csv(files["measurements"], rows, MEASUREMENT_COLUMNS)
         deque(rows, maxlen=0)
         segmented = {entry.exam for entry in entries if not entry.error}
         entries = [
@@ -118,19 +122,3 @@ def _read_measurements(paths: Iterable[Path], folder: Path, entries: list[IndexE
             report = json.loads(path.read_text(encoding="utf-8"))
             entries.append(IndexEntry.from_report(report, path, folder))
             yield from measurement_rows(report)
-
-
-def write_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
-    """Write rows as CSV, atomically; empty cells where a row has no value."""
-    with atomic_write(path) as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
-        writer = csv.DictWriter(text, columns, extrasaction="ignore", restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _table_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a result's values as text for the cells of a table."""
-    levels = " ".join(f"{level['name']}{'?' if level['uncertain'] else ''}" for level in row.get("levels", ()))
-    files = row.get("files", {})
-    labels = files.get("labels") or next(iter(files.values()), "")
-    return row | {"levels": levels, "warnings": "; ".join(row.get("warnings", ())), "labels": labels}

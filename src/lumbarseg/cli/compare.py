@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from lumbarseg.evaluation.text_tables import align_columns
-from lumbarseg.io import atomic_write
+from lumbarseg.io import atomic_write, write_csv
 from lumbarseg.report.comparison_page import render_comparison_page
 from lumbarseg.training.history import HISTORY_FILE, History
 from lumbarseg.training.run_comparison import ComparisonRow, compare_runs, structure_names
@@ -96,12 +94,5 @@ def _tables(rows: Sequence[ComparisonRow]) -> list[list[list[str]]]:
 
 
 def _write_csv(path: Path, rows: Sequence[ComparisonRow]) -> None:
-    names = structure_names(rows)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["runs", "folds", *_CSV_FIELDS, *names])
-    for row in rows:
-        values = [" ".join(row.runs), " ".join(row.folds), *(getattr(row, name) for name in _CSV_FIELDS)]
-        writer.writerow([*values, *(row.dice.get(name) for name in names)])
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+    cells = [asdict(row) | {"runs": " ".join(row.runs), "folds": " ".join(row.folds)} | row.dice for row in rows]
+    write_csv(path, cells, ("runs", "folds", *_CSV_FIELDS, *structure_names(rows)))

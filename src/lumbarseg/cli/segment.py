@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lumbarseg.batch.options import (
     DEFAULT_FORMATS,
@@ -39,93 +39,106 @@ DESCRIPTION = (
 EXAMPLE = "lumbarseg segment exam.nii.gz -o out"
 
 
+def _parse_exam(text: str) -> Path | StudyAddress:
+    """Parse a path, or the address of a study on a server."""
+    if text.startswith(("http://", "https://")):
+        hint = f"dicomweb:{text}" if "/studies/" in text else "dicomweb:https://SERVER/PATH/studies/UID"
+        raise argparse.ArgumentTypeError(f"{text}: download it first; for a study on a DICOMweb server write {hint}")
+    if not text.startswith("dicomweb:"):
+        return Path(text)
+    from lumbarseg.io.dicom import web  # pydicom
+
+    try:
+        return web.parse_address(text)
+    except FileError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _parse_formats(text: str) -> list[str]:
+    """Parse names of formats, separated by commas."""
+    names = [name.strip().lower() for name in text.split(",")]
+    unknown = [name for name in names if name not in FORMAT_SUFFIXES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a format; choose from {', '.join(FORMAT_SUFFIXES)}")
+    return names
+
+
+_EXAMS: dict[str, Any] = {
+    "metavar": "EXAM",
+    "help": "files, ZIPs, DICOM folders, folders of exams, or a study on a server: dicomweb:https://SERVER/studies/UID",
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--pin": {
+        "action": "append",
+        "default": [],
+        "type": options.parse_pin,
+        "metavar": "L3@x,y,z",
+        "help": "name of the vertebra at a point, RAS+ mm; may be repeated",
+    },
+    "--clicks": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "correct the result of one exam by points: clicks.json, or markups of 3D Slicer (docs/clicks.md)",
+    },
+    "--format": {
+        "action": "extend",
+        "default": [],
+        "type": _parse_formats,
+        "metavar": "NAME[,NAME]",
+        "help": f"what to write: {', '.join(FORMAT_SUFFIXES)} (default: {', '.join(DEFAULT_FORMATS)})",
+    },
+    "--draw": {
+        "type": str.lower,
+        "choices": DRAW_CHOICES,
+        "default": DRAW_CHOICES[0],
+        "help": "what the picture shows: outlines and names (default), or also heights, slips and lordosis",
+    },
+    "--store": {
+        "action": "store_true",
+        "help": "send DICOM objects back to the server of the exam: dicom-seg, dicom-sr",
+    },
+    "--posterior-elements": {
+        "type": str.lower,
+        "choices": POSTERIOR_CHOICES,
+        "default": POSTERIOR_CHOICES[0],
+        "help": "give them labels of their own (default), merge them into their vertebral body, or leave them out",
+    },
+    "--scheme": {
+        "type": str.lower,
+        "choices": SCHEMES,
+        "default": DEFAULT_SCHEME,
+        "help": "label values of another program (default: our own)",
+    },
+    "--modality": {
+        "type": str.lower,
+        "choices": ["mr"],
+        "help": "the exam is MRI, although its values look like CT",
+    },
+    "--timings": {"action": "store_true", "help": "print how long each stage took"},
+    "--strict": {"action": "store_true", "help": "warnings are errors: exit code 1 instead of 3"},
+}
+_SERIES_HELP = "series of a DICOM study: its number, part of its description, or all: each sagittal series on its own"
+_BATCH_OPTIONS: dict[str, dict[str, Any]] = {
+    "--flat": {"action": "store_true", "help": "write all results into DIR itself, not into folders below it"},
+    "--overwrite": {"action": "store_true", "help": "segment again what is done and unchanged"},
+    "--jsonl": {"type": Path, "metavar": "FILE", "help": "write a line of JSON per exam, as soon as it is done"},
+    "--table": {"type": Path, "metavar": "FILE", "help": "write a table of all exams as CSV"},
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
-    parser.add_argument(
-        "exams",
-        nargs="+",
-        type=_parse_exam,
-        metavar="EXAM",
-        help="files, ZIPs, DICOM folders, folders of exams, or a study on a server: dicomweb:https://SERVER/studies/UID",
-    )
+    parser.add_argument("exams", nargs="+", type=_parse_exam, **_EXAMS)
     options.add_shared_options(parser, "--output", help="folder of the results")
-    options.add_shared_options(parser, "--model", "--device", "--lowest")
-    parser.add_argument(
-        "--pin",
-        action="append",
-        default=[],
-        type=options.parse_pin,
-        metavar="L3@x,y,z",
-        help="name of the vertebra at a point, RAS+ mm; may be repeated",
-    )
-    parser.add_argument(
-        "--clicks",
-        type=Path,
-        metavar="FILE",
-        help="correct the result of one exam by points: clicks.json, or a markups file of 3D Slicer (docs/clicks.md)",
-    )
-    _add_result_arguments(parser)
-    options.add_shared_options(parser, "--volume")
-    text = "series of a DICOM study: its number, part of its description, or all: each sagittal series on its own"
-    options.add_shared_options(parser, "--series", help=text)
-    parser.add_argument(
-        "--modality", type=str.lower, choices=["mr"], help="the exam is MRI, although its values look like CT"
-    )
-    _add_batch_arguments(parser)
-
-
-def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
-    """Register the options of what is written."""
-    parser.add_argument(
-        "--format",
-        action="extend",
-        default=[],
-        type=_parse_formats,
-        metavar="NAME[,NAME]",
-        help=f"what to write: {', '.join(FORMAT_SUFFIXES)} (default: {', '.join(DEFAULT_FORMATS)})",
-    )
-    parser.add_argument(
-        "--draw",
-        type=str.lower,
-        choices=DRAW_CHOICES,
-        default=DRAW_CHOICES[0],
-        help="what the picture shows: outlines and names (default), or also heights, slips and lordosis",
-    )
-    parser.add_argument(
-        "--store", action="store_true", help="send DICOM objects back to the server of the exam: dicom-seg, dicom-sr"
-    )
-    parser.add_argument(
-        "--posterior-elements",
-        type=str.lower,
-        choices=POSTERIOR_CHOICES,
-        default=POSTERIOR_CHOICES[0],
-        help="give them labels of their own (default), merge them into their vertebral body, or leave them out",
-    )
-    parser.add_argument(
-        "--scheme",
-        type=str.lower,
-        choices=SCHEMES,
-        default=DEFAULT_SCHEME,
-        help="label values of another program (default: our own)",
-    )
-
-
-def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Register the options for many exams, and those of every command."""
+    options.add_shared_options(parser, "--model", "--device", "--lowest", "--volume")
+    options.add_shared_options(parser, "--series", help=_SERIES_HELP)
     group = parser.add_argument_group("many exams (docs/batch.md)")
-    group.add_argument(
-        "--flat", action="store_true", help="write all results into DIR itself, not into folders below it"
-    )
-    group.add_argument("--overwrite", action="store_true", help="segment again what is done and unchanged")
+    for container, table in ((parser, _OPTIONS), (group, _BATCH_OPTIONS)):
+        for name, settings in table.items():
+            container.add_argument(name, **settings)
     workers = group.add_mutually_exclusive_group()
     options.add_shared_options(workers, "--jobs", help="worker processes (default: none but this one)")
     workers.add_argument("--cluster", metavar="ADDRESS", help="a dask scheduler: tcp://HOST:PORT")
-    group.add_argument(
-        "--jsonl", type=Path, metavar="FILE", help="write a line of JSON per exam, as soon as it is done"
-    )
-    group.add_argument("--table", type=Path, metavar="FILE", help="write a table of all exams as CSV")
-    parser.add_argument("--timings", action="store_true", help="print how long each stage took")
-    parser.add_argument("--strict", action="store_true", help="warnings are errors: exit code 1 instead of 3")
     options.add_shared_options(parser, "--json")
 
 
@@ -175,7 +188,10 @@ def _print_summary(batch: BatchRun, args: argparse.Namespace, duration: timedelt
     timings = _timings(batch) if args.timings else {}
     if args.json:
         extra = {"overview": batch.overview, "timings": timings}
-        console.print_json({"exams": batch.rows()} | {name: value for name, value in extra.items() if value})
+        console.print_json(
+            {"exams": [result.to_dict() for result in batch.results]}
+            | {name: value for name, value in extra.items() if value}
+        )
         return
     lines = [f"{batch.summary()} in {duration}"] if batch.exam_count > 1 else []
     lines += [f"all exams of {args.output}: {'  '.join(batch.overview.values())}"] if batch.overview else []
@@ -207,30 +223,6 @@ def _batch_options(args: argparse.Namespace) -> BatchOptions:
     names = ("model", "device", "flat", "overwrite", "jobs", "cluster", "store", "jsonl", "table")
     shared = {name: getattr(args, name) for name in names}
     return BatchOptions(tuple(args.exams), args.output, exam_options, args.clicks, **shared)
-
-
-def _parse_exam(text: str) -> Path | StudyAddress:
-    """Parse a path, or the address of a study on a server."""
-    if text.startswith(("http://", "https://")):
-        hint = f"dicomweb:{text}" if "/studies/" in text else "dicomweb:https://SERVER/PATH/studies/UID"
-        raise argparse.ArgumentTypeError(f"{text}: download it first; for a study on a DICOMweb server write {hint}")
-    if not text.startswith("dicomweb:"):
-        return Path(text)
-    from lumbarseg.io.dicom import web  # pydicom
-
-    try:
-        return web.parse_address(text)
-    except FileError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _parse_formats(text: str) -> list[str]:
-    """Parse names of formats, separated by commas."""
-    names = [name.strip().lower() for name in text.split(",")]
-    unknown = [name for name in names if name not in FORMAT_SUFFIXES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a format; choose from {', '.join(FORMAT_SUFFIXES)}")
-    return names
 
 
 def _timings(batch: BatchRun) -> dict[str, float]:

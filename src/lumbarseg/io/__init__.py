@@ -2,7 +2,7 @@
 
 from .discovery import exam_name, find_exams, list_folder
 from .exam import LoadedExam, read_exam, read_image, read_labels
-from .file_access import atomic_path, atomic_write, file_fingerprint, write_json
+from .file_access import atomic_path, atomic_write, file_fingerprint, write_csv, write_json
 from .nifti_writer import write_image, write_labels
 from .raw_image import SourceImages
 
@@ -18,6 +18,7 @@ __all__ = [
     "read_exam",
     "read_image",
     "read_labels",
+    "write_csv",
     "write_image",
     "write_json",
     "write_labels",

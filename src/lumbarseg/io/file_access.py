@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +19,7 @@ from lumbarseg.errors import FileError, describe_system_error
 from . import archives
 
 _ANNEX_LINK = "a git-annex link without its content; fetch it with: git annex get"
-_JSON_ESCAPE = "backslashreplace"  # names that are not UTF-8 have lone surrogates, written as \\udcNN like JSON does
+_TEXT_ESCAPE = "backslashreplace"  # names that are not UTF-8 have lone surrogates, written as \\udcNN like JSON does
 _POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")  # content of pointer files
 
 
@@ -46,19 +48,16 @@ def open_for_reading(path: Path) -> Iterator[BinaryIO]:
         If it cannot be opened, or a read inside the block fails.
     """
     try:
-        with _open_binary(path) as stream:
+        try:
+            opened: AbstractContextManager[BinaryIO] = path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            if archives.locate_in_archive(path) is None:
+                raise
+            opened = archives.open_member(path)
+        with opened as stream:
             yield stream
     except OSError as error:
         raise to_file_error(path, error) from error
-
-
-def _open_binary(path: Path) -> AbstractContextManager[BinaryIO]:
-    try:
-        return path.open("rb")
-    except (FileNotFoundError, NotADirectoryError):
-        if archives.locate_in_archive(path) is None:
-            raise
-        return archives.open_member(path)
 
 
 def file_size(path: Path) -> int:
@@ -108,8 +107,16 @@ def write_json(path: Path, values: Any) -> None:
     """Write values as an indented JSON file, atomically; raise `FileError` if it cannot be written."""
     with atomic_write(path) as file:
         file.write(
-            (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(errors=_JSON_ESCAPE)
+            (json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(errors=_TEXT_ESCAPE)
         )
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write rows as CSV, atomically, empty cells where there is no value; raise `FileError` if it cannot be written."""
+    with atomic_write(path) as file, io.TextIOWrapper(file, "utf-8", _TEXT_ESCAPE, newline="") as text:
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def file_fingerprint(path: Path) -> tuple[str, int, int]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -45,12 +45,16 @@ def report_schema() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ReportSource:
-    """Where a segmentation comes from. file: name of the exam; notes: assumptions made when it was read."""
+    """Where a segmentation comes from.
+
+    file: name of the exam. notes: assumptions made when it was read. metadata: facts about the file.
+    """
 
     file: str = ""
     model: str = ""
     model_digest: str = ""
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build_report(
@@ -68,6 +72,7 @@ def build_report(
             "axes": grid.axis_codes,
             "affine": np.round(grid.affine, 6).tolist(),
             "notes": list(source.notes),
+            "about": dict(source.metadata),
         },
         "anchor": segmentation.anchor,
         "confidence": round(float(segmentation.confidence), 3),

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -84,7 +85,9 @@ class IndexEntry:
 
 def render_index(entries: Iterable[IndexEntry]) -> str:
     """Return the HTML page that lists exams in groups; pictures are loaded when they come into view."""
-    groups = [(index, list(rows)) for index, rows in groupby(sorted(entries, key=IndexEntry.sort_key), _group)]
+    groups = [
+        (index, list(rows)) for index, rows in groupby(sorted(entries, key=IndexEntry.sort_key), attrgetter("group"))
+    ]
     links = (f'<a href="#g{index}"><b>{len(rows)}</b> {_GROUPS[index]}</a>' for index, rows in groups)
     count = sum(len(rows) for _, rows in groups)
     sections = (
@@ -107,10 +110,6 @@ def is_index(text: str) -> bool:
 def linked_files(text: str) -> list[Path]:
     """Return the files that an index links, relative to its folder."""
     return [Path(os.fsdecode(unquote_to_bytes(address))) for address in re.findall(r'<a href="([^"#]+)"', text)]
-
-
-def _group(entry: IndexEntry) -> int:
-    return entry.group
 
 
 def _cells(entry: IndexEntry) -> list[str]:

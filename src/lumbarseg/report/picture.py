@@ -83,8 +83,9 @@ def render_picture(
     page.paste(Image.fromarray(base.astype(np.uint8)), (0, 0))
     drawing = ImageDraw.Draw(page, "RGBA")
     draw_names(drawing, anchors, (height, width), FULL_SIZE, {level.name for level in levels if level.uncertain})
-    in_plane = np.array(ras_labels.array.shape[1:])
-    draw_measurements(drawing, lines, SagittalView(in_plane, np.array([width, height]) / in_plane))
+    if lines:
+        in_plane = np.array(ras_labels.array.shape[1:])
+        draw_measurements(drawing, lines, SagittalView(in_plane, np.array([width, height]) / in_plane))
     for x, letter in ((_MARGIN, "A"), (width - _MARGIN, "P")):
         position = (x, height - 20)
         drawing.text(position, letter, fill=TEXT, font=small, anchor="mm", stroke_width=2, stroke_fill=BACKGROUND)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lumbarseg.errors import ModelError
-from lumbarseg.io import atomic_write
+from lumbarseg.io import write_csv
 from lumbarseg.metrics.structure_names import anatomical_sort_key
 
 from .run_result import ValidationScores
@@ -86,12 +86,8 @@ class History:
 
     def write(self, path: Path) -> None:
         """Write the table as CSV, completely or not at all."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [*_FIXED_COLUMNS, *self.structure_names()], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
+        rows = (
             {name: f"{value:.0f}" if name == "step" else f"{value:.6g}" for name, value in row.items()}
             for row in self.rows
         )
-        with atomic_write(path) as file:
-            file.write(text.getvalue().encode())
+        write_csv(path, rows, [*_FIXED_COLUMNS, *self.structure_names()])
