@@ -1,10 +1,9 @@
 """Dimensions of phantoms against published ranges, and a sheet of phantoms beside real exams.
 
 python -m benchmarks.phantom_shapes [-n 300] [--real DIR] [-o OUT] [--shapes DIR]. Prints percentiles of each sampled
-dimension of L1 to L5, a histogram over the published range, and the share of samples within it. Writes
-sheet.png with 12 phantoms (upper half) and 12 real exams of spider_t2/train and sudirman/train (lower half)
-into OUT. Ranges: minimum to maximum of 87 people, Clouthier et al. The canal of a phantom is the dural sac,
-which is narrower than the bony canal.
+dimension of L1 to L5 and of the sacrum, a histogram over the published range, and the share of samples within it.
+Writes sheet.png with 12 phantoms (upper half) and 12 real exams of spider_t2/train and sudirman/train (lower half)
+into OUT. The canal of a phantom is the dural sac, which is narrower than the bony canal.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +38,14 @@ RANGES = {
     "canal depth": (13.0, 20.0),
     "spinous process": (43.0, 61.0),
     "disc height": (3.0, 11.0),
+    "S1 endplate depth": (21.0, 35.0),
+    "S1 endplate width": (37.0, 57.0),
+    "sacrum length": (80.0, 125.0),
+    "sacrum length along its curve, / straight": (1.03, 1.15),
+    "sacral slope, degrees": (18.0, 71.0),
 }
-"""Of each dimension, mm: minimum and maximum."""
+"""Of each dimension, mm unless its name says so: minimum and maximum of 87 people (Clouthier et al.); of the sacrum,
+mean and two standard deviations, for its curve and slope ranges (sources: lumbarseg/phantom/spine.py)."""
 _BARS = " .:-=+*#%@"
 _BINS = 12
 _TILE = 220  # pixels
@@ -58,9 +64,26 @@ def sampled_dimensions(spines: Sequence[Spine]) -> dict[str, list[float]]:
                 *(2 * body.width, 2 * body.depth, 2 * body.height, 2 * spine.canal_width, 2 * spine.canal_depth),
                 *(arch_dimensions(body.level).spinous * body.arch[1] * spine.size, 2 * disc.height),
             )
-            for name, value in zip(RANGES, values, strict=True):
+            for name, value in zip(RANGES, values, strict=False):
                 samples[name].append(value)
+        for name, value in sacral_dimensions(spine).items():
+            samples[name].append(value)
     return samples
+
+
+def sacral_dimensions(spine: Spine) -> dict[str, float]:
+    """Return the dimensions of the sacrum from promontory to apex, and the slope of its upper endplate."""
+    s1, frames = spine.segments[0], [np.array(segment.frame) for segment in spine.segments]
+    front = [
+        np.array(s.centre) + frame @ (0, s.depth * (1 + sign * s.taper), sign * s.height)
+        for s, frame in zip(spine.segments, frames, strict=True)
+        for sign in (1, -1)
+    ]
+    straight = float(np.linalg.norm(front[-1] - front[0]))
+    along = sum(float(np.linalg.norm(b - a)) for a, b in pairwise(front))
+    slope = float(np.degrees(np.arctan2(np.linalg.norm(frames[0][:2, 2]), frames[0][2, 2])))
+    values = (2 * s1.depth * (1 + s1.taper), 2 * s1.width, straight, along / straight, slope)
+    return dict(zip(list(RANGES)[-len(values) :], values, strict=True))
 
 
 def histogram_line(name: str, values: Sequence[float]) -> str:
@@ -71,7 +94,7 @@ def histogram_line(name: str, values: Sequence[float]) -> str:
     bars = "".join(_BARS[round(count / max(counts.max(), 1) * (len(_BARS) - 1))] for count in counts)
     p5, p50, p95 = np.percentile(values, (5, 50, 95))
     within = np.mean([low <= value <= high for value in values])
-    return f"| {name} | {low:.0f}-{high:.0f} | {p5:.1f} | {p50:.1f} | {p95:.1f} | `{bars}` | {within:.0%} |"
+    return f"| {name} | {low:g}-{high:g} | {p5:.3g} | {p50:.3g} | {p95:.3g} | `{bars}` | {within:.0%} |"
 
 
 def tile(volume: Volume) -> np.ndarray:

@@ -28,6 +28,16 @@ _DEPTH = (1.0, 1.02, 1.02, 1.0, 0.98, 0.95, 0.92, 0.89, 0.86, 0.83, 0.81, 0.78, 
 _WIDTH = (1.08, 1.04, 1.0, 0.96, 0.92, 0.88, 0.84, 0.80, 0.77, 0.75, 0.73, 0.71, 0.70)
 _HEIGHT = (1.0, 1.02, 1.02, 1.0, 0.97, 0.93, 0.88, 0.84, 0.80, 0.78, 0.76, 0.74, 0.72)
 
+# The sacrum. S1 is 28.3 +- 3.5 mm deep and 47 +- 5 mm wide, the bodies 36.7, 29.8 and 26.5 mm wide below S1, S2 and S3
+# (32 sacra: Morphometric analysis and clinical significance of the os sacrum, J Med Palliat Care); it is 94 (women) to
+# 108 mm (men) long from promontory to apex, and 1.11 and 1.05 times as long along its curve (60 sacra, Bangladesh J
+# Anat 15(2), doi 10.3329/bja.v15i2.75216); its slope is 44.5 +- 9.9, 18 to 71 degrees supine (274 people: Okpala, Ann
+# Med Health Sci Res). In CT label maps of two people S1 was 26 and 27 mm deep, at slopes of 40 and 50 degrees.
+_S1_DEPTH = 0.92  # of its upper endplate, of the depth of a body; more than in dry bones, as MRI shows it with its rim
+_SACRAL_TAPER = (0.12, 0.24)  # of the depth of a segment, from its middle up to its top
+_SACRAL_WIDTH = (1.0, 0.76, 0.64, 0.57, 0.55)  # of S1
+_SACRAL_BEND = ((0.0, 10.0), (5.0, 19.0), (5.0, 19.0), (0.0, 10.0))  # degrees below each segment, concave anteriorly
+
 
 @dataclass(frozen=True)
 class Body:
@@ -195,7 +205,7 @@ def draw_spine(rng: Generator, lumbar_count: int = 5) -> Spine:
     bodies: list[Body] = []
     discs: list[Disc] = []
     top, angle = np.zeros(3), slope
-    below = (depth * 1.02, width * 1.06)  # half depth and half width of the endplate below
+    below = (depth * _S1_DEPTH, width * 1.06)  # half depth and half width of the endplate below
     for i, level in enumerate(names):
         thoracic = 0.0 if i < lumbar_count else 1.0
         wedge = lordosis * _DISC_LORDOSIS_FRACTION[i] * rng.normal(1, 0.15) + thoracic * rng.normal(0, 0.02)
@@ -225,7 +235,7 @@ def draw_spine(rng: Generator, lumbar_count: int = 5) -> Spine:
         top = centre + frame[:, 2] * half_height
         angle -= wedge
         below = half
-    segments = _draw_sacrum(rng, slope, depth * 1.02, width * 1.1, height * 1.02, frame_at)
+    segments = _draw_sacrum(rng, slope, (depth, width, height), frame_at)
     canal = rng.uniform(6.0, 8.8) * size, rng.uniform(9.5, 12.5) * size
     upright = _turn_upright(rng, Spine(size, tuple(bodies), tuple(discs), segments, *canal, conus=0.0))
     return replace(upright, conus=upright.bodies[lumbar_count - 1].centre[2] + rng.normal(-8, 15))
@@ -338,12 +348,16 @@ def _draw_body(
 
 
 def _draw_sacrum(
-    rng: Generator, slope: float, depth: float, width: float, height: float, frame_at: Any
+    rng: Generator, slope: float, body: tuple[float, float, float], frame_at: Any
 ) -> tuple[SacralSegment, ...]:
-    """Draw four sacral vertebrae downward from the top of S1 at the origin."""
-    segments = []
-    top, angle = np.zeros(3), slope
-    for j in range(4):
+    """Draw five sacral vertebrae downward from the top of S1 at the origin; body: depth, width, height of a body.
+
+    The posterior wall of S1 continues that of the bodies.
+    """
+    segments: list[SacralSegment] = []
+    depth, s1_width, height = body[0] * _S1_DEPTH / (1 + np.mean(_SACRAL_TAPER)), body[1] * 1.1, body[2] * 1.02
+    top, angle = frame_at(slope, 0)[:, 1] * body[0] * (_S1_DEPTH - 1), slope
+    for j, bend in enumerate(_SACRAL_BEND):
         frame = frame_at(angle, -j)
         centre = top - frame[:, 2] * height
         gap = rng.uniform(0.8, 3.2) if j == 0 else rng.uniform(0.4, 1.5)
@@ -352,17 +366,19 @@ def _draw_sacrum(
                 centre=_to_vector(centre),
                 frame=_to_frame(frame),
                 depth=depth,
-                width=width,
+                width=s1_width * _SACRAL_WIDTH[j],
                 height=height,
-                taper=rng.uniform(0.12, 0.24),
+                taper=rng.uniform(*_SACRAL_TAPER),
                 gap=gap,
                 bright_gap=bool(gap > 1.6 and rng.random() < 0.7),
             )
         )
         top = centre - frame[:, 2] * (height + gap)
-        angle -= np.deg2rad(rng.uniform(-4, 8) if j < 2 else rng.uniform(3, 18))  # the sacrum is concave anteriorly
-        depth, width, height = depth * rng.uniform(0.66, 0.78), width * 0.88, height * rng.uniform(0.82, 0.93)
-    return tuple(segments)
+        angle -= np.deg2rad(rng.uniform(*bend))
+        depth, height = depth * rng.uniform(0.66, 0.78), height * rng.uniform(0.77, 0.88)
+    frame = frame_at(angle, -len(segments))
+    s5 = replace(segments[-1], centre=_to_vector(top - frame[:, 2] * height), frame=_to_frame(frame), gap=0.0)
+    return (*segments, replace(s5, depth=depth, width=s1_width * _SACRAL_WIDTH[-1], height=height, bright_gap=False))
 
 
 def _turn_upright(rng: Generator, spine: Spine) -> Spine:

@@ -99,7 +99,7 @@ def _paint_sacrum(canvas: Canvas, spine: Spine) -> None:
         depth = s.depth * np.maximum(1 + s.taper * (u / s.height), 0.2)
         lateral = np.abs(x)
         body = (np.abs(a / depth) ** 2.6 + (lateral / s.width) ** 2.6 < 1) & (np.abs(u) < s.height)
-        wing = (lateral < s.width * (2.1 - 0.3 * j)) & (lateral > s.width * 0.8)
+        wing = (lateral < s.width * (2.1 - 0.1 * j)) & (lateral > s.width * 0.8)
         wing &= (
             (np.abs(u + 3) < s.height * 1.05) & (a < s.depth * 0.9 - 0.006 * s.depth * lateral) & (a > -s.depth * 1.25)
         )
