@@ -1,4 +1,4 @@
-"""How far level names can be trusted: python -m benchmarks.level_names [--real DIR] [-n 150].
+"""How far level names can be trusted: python -m benchmarks.level_names [--real DIR] [-n 75].
 
 Compares the names of segmented exams with known names: phantoms with five lumbar vertebrae, with four and with six,
 those with ribs in view as a group of their own; all real exams whose references name levels; and crops of these to
@@ -274,7 +274,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.level_names", description=__doc__)
     parser.add_argument("--real", type=Path, default=os.environ.get("LUMBARSEG_REAL", ROOT.parent / "shared" / "real"))
     parser.add_argument("--model", type=Path, default=None, help="a model file (default: the shipped one)")
-    parser.add_argument("-n", type=int, default=150, help="phantoms of five lumbar vertebrae (default: %(default)s)")
+    parser.add_argument(
+        "-n",
+        type=int,
+        default=75,
+        help="phantoms of five lumbar vertebrae, and a third as many of four and of six each (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=77, help="of the phantoms")
     parser.add_argument("--limit", type=int, default=None, help="only the first exams of each real set")
     parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
@@ -292,7 +297,8 @@ def main() -> None:
     facts = {"machine": machine.machine_facts(), "model": model.card.digest}
     args.o.parent.mkdir(parents=True, exist_ok=True)
     args.o.write_text(json.dumps({**facts, **result, "cases": [asdict(c) for c in cases]}, indent=1) + "\n")
-    print(f"\n{tables(result)}\n\nwritten to {args.o}")
+    size = f"{args.n} phantoms of five lumbar vertebrae, {args.n // 3} of four and {args.n // 3} of six (-n)"
+    print(f"\n{tables(result)}\n\n{size}; written to {args.o}")
 
 
 if __name__ == "__main__":

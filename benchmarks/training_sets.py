@@ -1,8 +1,8 @@
-"""Real slices that may train, with honest label sets: python -m benchmarks.training_sets REAL OUT.
+"""Real exams that may train, with honest label sets: python -m benchmarks.training_sets REAL OUT [--limit N].
 
-Writes OUT/sudirman, OUT/spider_slices and OUT/spider_mid for `lumbarseg import folder OUT/NAME DATA --table
-OUT/NAME/labels.json` (spider_mid has no labels: it is for `lumbarseg pseudo-label`). What a source did not annotate is
-unknown there, never background. A patient of a test set stops the command.
+Writes OUT/spider_space, OUT/spider_t2, OUT/spider_slices, OUT/sudirman and OUT/spider_mid for `lumbarseg import folder
+OUT/NAME DATA --table OUT/NAME/labels.json` (spider_mid has no labels, for `lumbarseg pseudo-label`). What a source
+did not annotate is unknown there, never background. A patient of a test set stops the command.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from benchmarks.accuracy import LABEL_TABLES
 from lumbarseg.anatomy import Kind, arch_of_level, structure_by_name
 
 TEST_PATIENTS = frozenset(
     (5, 8, 25, 50, 62, 98, 106, 110, 116, 117, 133, 142, 152, 163, 177, 190, 200, 215, 220, 234, 256)
 )
 """SPIDER patients that must never train, in whichever copy of SPIDER they lie."""
+COMPLETE_SETS = ("spider_space", "spider_t2")
+"""Sets whose labels are used as they are."""
 UNDECIDED = 99
 _TOP_MARGIN_MM = 5.0  # below the top of the highest annotated vertebra; whatever lies above is not annotated
 _RIM_PIXELS = {"sudirman": 1}  # polygons, 0.92 Dice against exact masks: their borders are undecided
@@ -82,26 +85,43 @@ def mark_undecided(labels: np.ndarray, affine: np.ndarray, rim: int) -> np.ndarr
     return out
 
 
-def write_training_sets(real: Path, out: Path) -> None:
-    """Write the three sets below `out`."""
-    for name, table in label_tables().items():
+def write_training_sets(real: Path, out: Path, limit: int | None = None) -> None:
+    """Write the five sets below `out`; limit: number of exams of each."""
+    tables = label_tables()
+    for name in (*COMPLETE_SETS, *tables):
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "labels.json").write_text(json.dumps(table, indent=1))
-        images = sorted((real / name / "train").glob("*_image.nii.gz"))
-        if name.startswith("spider"):
-            refuse_test_patients(images)
-        for image in images:
+        if name in tables:
+            (folder / "labels.json").write_text(json.dumps(tables[name], indent=1))
+        else:
+            shutil.copy(LABEL_TABLES / f"{name}.json", folder / "labels.json")
+        for image in _training_images(real / name / "train", name)[:limit]:
             label_file = image.with_name(image.name.replace("_image.", "_labels."))
-            labels = nib.load(label_file)
-            array = mark_undecided(np.asarray(labels.dataobj).astype(np.uint8), labels.affine, _RIM_PIXELS.get(name, 0))
-            nib.save(nib.Nifti1Image(array, labels.affine), folder / label_file.name)
             shutil.copy(image, folder / image.name)
-    unlabelled = sorted((real / "spider_mid").glob("*_image.nii.gz"))
+            if name in tables:
+                labels, rim = nib.load(label_file), _RIM_PIXELS.get(name, 0)
+                array = mark_undecided(np.asarray(labels.dataobj).astype(np.uint8), labels.affine, rim)
+                nib.save(nib.Nifti1Image(array, labels.affine), folder / label_file.name)
+            else:
+                shutil.copy(label_file, folder / label_file.name)
+    unlabelled = _images(real / "spider_mid")
     (out / "spider_mid").mkdir(exist_ok=True)
-    for image in unlabelled:
-        if spider_patient(image) not in TEST_PATIENTS:
-            shutil.copy(image, out / "spider_mid" / image.name)
+    for image in [path for path in unlabelled if spider_patient(path) not in TEST_PATIENTS][:limit]:
+        shutil.copy(image, out / "spider_mid" / image.name)
+
+
+def _images(folder: Path) -> list[Path]:
+    images = sorted(folder.glob("*_image.nii.gz"))
+    if not images:
+        raise SystemExit(f"{folder}: holds no *_image.nii.gz; give the folder of the real exams")
+    return images
+
+
+def _training_images(folder: Path, name: str) -> list[Path]:
+    images = _images(folder)
+    if name.startswith("spider"):
+        refuse_test_patients(images)
+    return images
 
 
 def main() -> None:
@@ -109,8 +129,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.training_sets", description=__doc__)
     parser.add_argument("real", type=Path, help="the folder of real exams")
     parser.add_argument("out", type=Path, help="where the sets go")
+    parser.add_argument("--limit", type=int, help="only the first exams of each set")
     args = parser.parse_args()
-    write_training_sets(args.real, args.out)
+    write_training_sets(args.real, args.out, args.limit)
     for folder in sorted(path for path in args.out.iterdir() if path.is_dir()):
         print(f"{folder}: {len(list(folder.glob('*_image.nii.gz')))} exams")
 
