@@ -33,8 +33,7 @@ _HEIGHT = (1.0, 1.02, 1.02, 1.0, 0.97, 0.93, 0.88, 0.84, 0.80, 0.78, 0.76, 0.74,
 # 108 mm (men) long from promontory to apex, and 1.11 and 1.05 times as long along its curve (60 sacra, Bangladesh J
 # Anat 15(2), doi 10.3329/bja.v15i2.75216); its slope is 44.5 +- 9.9, 18 to 71 degrees supine (274 people: Okpala, Ann
 # Med Health Sci Res). In CT label maps of two people S1 was 26 and 27 mm deep, at slopes of 40 and 50 degrees.
-_S1_DEPTH = 0.92  # of its upper endplate, of the depth of a body; more than in dry bones, as MRI shows it with its rim
-_SACRAL_TAPER = (0.12, 0.24)  # of the depth of a segment, from its middle up to its top
+_S1_DEPTH = 0.92  # of its upper endplate, of a body's: more than in dry bones, as MRI shows it with its rim
 _SACRAL_WIDTH = (1.0, 0.76, 0.64, 0.57, 0.55)  # of S1
 _SACRAL_BEND = ((0.0, 10.0), (5.0, 19.0), (5.0, 19.0), (0.0, 10.0))  # degrees below each segment, concave anteriorly
 
@@ -347,15 +346,13 @@ def _draw_body(
     )
 
 
-def _draw_sacrum(
-    rng: Generator, slope: float, body: tuple[float, float, float], frame_at: Any
-) -> tuple[SacralSegment, ...]:
+def _draw_sacrum(rng: Generator, slope: float, body: Vector, frame_at: Any) -> tuple[SacralSegment, ...]:
     """Draw five sacral vertebrae downward from the top of S1 at the origin; body: depth, width, height of a body.
 
     The posterior wall of S1 continues that of the bodies.
     """
     segments: list[SacralSegment] = []
-    depth, s1_width, height = body[0] * _S1_DEPTH / (1 + np.mean(_SACRAL_TAPER)), body[1] * 1.1, body[2] * 1.02
+    depth, s1_width, height = body[0] * _S1_DEPTH / 1.18, body[1] * 1.1, body[2] * 1.02  # 1.18: of the mean taper
     top, angle = frame_at(slope, 0)[:, 1] * body[0] * (_S1_DEPTH - 1), slope
     for j, bend in enumerate(_SACRAL_BEND):
         frame = frame_at(angle, -j)
@@ -368,7 +365,7 @@ def _draw_sacrum(
                 depth=depth,
                 width=s1_width * _SACRAL_WIDTH[j],
                 height=height,
-                taper=rng.uniform(*_SACRAL_TAPER),
+                taper=rng.uniform(0.12, 0.24),
                 gap=gap,
                 bright_gap=bool(gap > 1.6 and rng.random() < 0.7),
             )
