@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lumbarseg.anatomy import CLASSES, structure_by_name
+from lumbarseg.anatomy import CLASSES, Kind, labels_of_kind, structure_by_name
 from lumbarseg.clicks import Click
 from lumbarseg.errors import SegmentError
 from lumbarseg.inference import Model, ModelCard
@@ -166,7 +166,9 @@ def test_a_click_deep_in_a_body_names_it_as_a_pin_does(
     point = centre(automatic.labels, "L4")
     refined = refine_with_clicks(automatic, ignoring_model, [Click(point, "L3")])
     pinned = segment(phantom.image, ignoring_model, UserLevels(pins=(LevelPin("L3", point),)))
-    assert (refined.labels.array != pinned.labels.array).sum() < 20  # ties of two arches go to the higher number
+    differs, arches = refined.labels.array != pinned.labels.array, labels_of_kind(Kind.ARCH)
+    assert np.isin(refined.labels.array[differs], arches).all()  # ties of two arches go to the higher number
+    assert differs.sum() < 0.01 * np.isin(pinned.labels.array, arches).sum()
     assert [level.name for level in refined.levels] == [level.name for level in pinned.levels]
     assert refined.anchor == "given by the user"
     assert refined.confidence < 0.75 and any("contradict the sacrum in view" in text for text in refined.warnings)
