@@ -150,7 +150,7 @@ class ExamTask:
         model = self._timed_model(loaded.timer)
         pins = tuple(LevelPin(*pin) for pin in self.options.pins)
         user_levels = UserLevels(self.options.lowest_level, pins)
-        volume, modality = loaded.exam.volume, self.options.modality or loaded.exam.metadata.get("modality")
+        volume, modality = loaded.exam.volume, self.options.modality or loaded.exam.modality
         try:
             with loaded.timer("segment"):
                 if self.options.clicks:
@@ -176,7 +176,7 @@ class ExamTask:
             try:
                 exam = read_exam(loaded.exam.path, series=stack.number)
                 with loaded.timer("segment"):
-                    modality = self.options.modality or exam.metadata.get("modality")
+                    modality = self.options.modality or exam.modality
                     segmentation = segment(exam.volume, model, modality=modality)
             except LumbarsegError:
                 continue

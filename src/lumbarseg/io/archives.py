@@ -32,11 +32,6 @@ _DRIVE_LETTER = re.compile(r"[A-Za-z]:")
 _Archive = tuple[ZipFile, dict[str, ZipInfo]]  # an open archive and its files by name, with "/" between folders
 
 
-def is_zip(head: bytes) -> bool:
-    """Return whether the first bytes of a file are those of a ZIP archive."""
-    return head.startswith(_MAGIC)
-
-
 def locate_in_archive(path: Path) -> tuple[Path, str] | None:
     """Return the archive that holds a path and the name in it, "" for the archive itself; None for other paths."""
     for parent in (path, *path.parents):
@@ -44,7 +39,7 @@ def locate_in_archive(path: Path) -> tuple[Path, str] | None:
             return None
         if parent.is_file():
             with parent.open("rb") as stream:
-                inside = is_zip(stream.read(4))
+                inside = stream.read(4) in _MAGIC
             return (parent, "" if parent == path else path.relative_to(parent).as_posix()) if inside else None
     return None
 
@@ -77,11 +72,6 @@ def is_archive_folder(path: Path) -> bool:
         return False
     archive, folder = location
     return not folder or any(name.startswith(f"{folder}/") for name in _open_archive(archive)[1])
-
-
-def is_archive_member(path: Path) -> bool:
-    """Return whether a path is a file in an archive."""
-    return member_size(path) is not None
 
 
 def member_size(path: Path) -> int | None:

@@ -13,7 +13,7 @@ from . import archives, metaimage, nifti, nrrd
 from .dicom.files import is_dicom
 from .discovery import resolve_exam_path
 from .file_access import is_pointer, open_for_reading
-from .raw_image import RawImage, SourceImages, fill_missing_thickness, to_image_volume, to_label_volume
+from .raw_image import Metadata, RawImage, SourceImages, fill_missing_thickness, to_image_volume, to_label_volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +26,14 @@ class LoadedExam:
 
     volume: Volume
     notes: list[str]
-    metadata: dict[str, Any]
+    metadata: Metadata
     path: Path
     source_images: SourceImages | None = None
+
+    @property
+    def modality(self) -> str | None:
+        """Modality in a DICOM header, for example "MR"; None for other formats."""
+        return str(self.metadata.get("modality", "")) or None
 
 
 def read_exam(path: Path | str, volume_index: int | None = None, series: str | None = None) -> LoadedExam:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +20,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ASSUMED_THICKNESS = 4.0  # mm, of a single slice whose header names none; the usual distance of sagittal slices
 _LARGEST_EXTENT = 3000.0  # mm
 _FINEST_SPACING = 0.01  # mm
+Metadata = Mapping[str, str | float | list[str]]
+"""Facts about an image file, for the report: format, voxel type, and for DICOM series, sequence and scanner."""
 _INTEGER_TOLERANCE = 1e-3  # how far labels that are stored with a scale may be from an integer
 
 
@@ -47,7 +49,7 @@ class RawImage:
     array: Array
     affine: Array
     notes: list[str] = field(default_factory=list)
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
     source_images: SourceImages | None = None
 
 

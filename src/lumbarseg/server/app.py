@@ -41,7 +41,7 @@ class LumbarApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         self.models = ModelFolder(Path(app_dir))
         self.segmentation_cache = SegmentationCache()
-        self._model_fingerprints: tuple[Any, ...] = ()
+        self._model_fingerprints: dict[str, tuple[str, int, int]] = {}
         self._prefetch_executor = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         super().__init__(
             app_dir,
@@ -92,7 +92,7 @@ class LumbarApp(MONAILabelApp):
 
     def reload_models(self) -> None:
         """Update the tasks after models were added, replaced or removed."""
-        fingerprints = tuple((name, entry.fingerprint) for name, (entry, _) in self.models.load_all().items())
+        fingerprints = {name: entry.fingerprint for name, (entry, _) in self.models.load_all().items()}
         if fingerprints != self._model_fingerprints:
             self._model_fingerprints = fingerprints
             self._infers = self.init_infers()

@@ -22,7 +22,7 @@ from lumbarseg.errors import LumbarsegError, ServeError
 from lumbarseg.io.seg_nrrd import Segment
 from lumbarseg.resampling import reorient
 from lumbarseg.terminology import structure_codes
-from lumbarseg.volume import Array, Grid, Volume
+from lumbarseg.volume import Array, Grid, Volume, count_labels
 
 _LEVEL_ABOVE_LUMBAR_LEVELS = LEVELS[LEVELS.index(LUMBAR_LEVELS[0]) - 1]
 _OFFERED_NAMES = {
@@ -45,7 +45,7 @@ def result_structures(labels: Array, names: Sequence[str]) -> tuple[str, ...]:
 
     OHIF reads value n of a result as the n-th name that the model offers, so these come first.
     """
-    counts = np.bincount(labels.ravel(order="K"), minlength=256)
+    counts = count_labels(labels)
     others = {s.name for s in STRUCTURES if counts[s.label]} - set(names)
     return (*names, *sorted(others, key=lambda name: structure_by_name(name).label))
 

@@ -85,7 +85,7 @@ def _log_exam(name: str, total: int) -> None:
     _log.info("imported %s, one of %d finished exams", name, total)
 
 
-def _training_settings(request: Mapping[str, Any]) -> dict[str, Any]:
+def _training_settings(request: Mapping[str, Any]) -> dict[str, float | str]:
     """Return the training settings of a request; ServeError for an invalid one."""
     minutes, steps = request.get("minutes", _DEFAULT_MINUTES), request.get("steps", 0)
     if type(minutes) not in (int, float) or not 0 < minutes <= _MAX_MINUTES:

@@ -13,7 +13,7 @@ from tests.io.dicom.examples import PROVENANCE, SEGMENTS, write_exam, write_segm
 
 from lumbarseg.errors import FileError
 from lumbarseg.io.dicom import sr
-from lumbarseg.io.dicom.sr import LORDOSIS, PRIVATE_SCHEME, QUANTITIES, Measurements
+from lumbarseg.io.dicom.sr import PRIVATE_SCHEME, QUANTITIES, Measurements
 
 highdicom = pytest.importorskip("highdicom")
 
@@ -62,7 +62,8 @@ def test_every_value_comes_back_with_its_code_and_unit(folder: Path) -> None:
         }
         assert len(measurements) == len(values)
         for key, value in values.items():
-            (code, meaning, scheme), unit = QUANTITIES[key]
+            (code, meaning), unit = QUANTITIES[key], key.rpartition("_")[2]
+            scheme = "SCT" if key in ("volume_ml", "depth_mm") else PRIVATE_SCHEME
             measurement = measurements[code, scheme]
             assert (measurement.value, measurement.unit.value, measurement.unit.scheme_designator) == (
                 value,
@@ -71,7 +72,7 @@ def test_every_value_comes_back_with_its_code_and_unit(folder: Path) -> None:
             )
             assert measurement.name.meaning == meaning
     (lordosis,) = report_groups["lumbarseg lordosis"].get_measurements()
-    assert (lordosis.value, lordosis.name.value) == (MEASUREMENTS.lordosis_deg, LORDOSIS[0][0])
+    assert (lordosis.value, lordosis.name.value) == (MEASUREMENTS.lordosis_deg, "lordosis")
 
 
 def test_each_group_refers_to_its_segment(folder: Path) -> None:

@@ -129,7 +129,7 @@ def scan(path: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
 
 def iter_files(path: Path, recursive: bool = True) -> Iterator[Path]:
     """Yield the files of a folder or archive that are not hidden, or `path` itself; links are followed."""
-    if archives.is_archive_member(path) or (path.is_file() and not archives.is_archive_folder(path)):
+    if archives.member_size(path) is not None or (path.is_file() and not archives.is_archive_folder(path)):
         yield path
     elif not path.is_dir():
         yield from archives.iter_members(path, recursive)

@@ -38,6 +38,10 @@ IMAGE_MODALITIES = ("MR", "CT", "OT", "")  # others are segmentations, reports a
 _FILE_META = ("TransferSyntaxUID", "MediaStorageSOPClassUID")
 _GREYSCALE = ("", "MONOCHROME1", "MONOCHROME2")
 
+DicomValue = str | int | float | None | tuple["DicomValue", ...]
+Attributes = dict[str, DicomValue]
+"""DICOM values by keyword; a tuple for an attribute of several values, in which None is an empty one."""
+
 
 @dataclass(frozen=True, eq=False)
 class SliceHeader:
@@ -58,7 +62,7 @@ class SliceHeader:
     spacing: tuple[float, float]
     slice_distance: float
     rescale: tuple[float, float]
-    attributes: dict[str, Any]
+    attributes: Attributes
 
     @property
     def study_uid(self) -> str:
@@ -129,7 +133,7 @@ def parse_slice_headers(path: Path, dataset: Any, transfer_syntax: str = "", sop
     sop_class: from the file meta information, used if the data set has none.
     """
     attributes = _plain_attributes(dataset, _KEYWORDS)
-    sop_class = attributes.setdefault("SOPClassUID", sop_class)
+    sop_class = str(attributes.setdefault("SOPClassUID", sop_class))
     if "Modality" not in attributes:
         attributes["Modality"] = _MODALITIES.get(".".join(sop_class.split(".")[:10]), "")
     is_multiframe = FUNCTIONAL_GROUPS[1] in dataset and attributes.get("Modality", "") in IMAGE_MODALITIES
@@ -147,21 +151,21 @@ def is_private_syntax(transfer_syntax: str) -> bool:
     return bool(transfer_syntax) and not transfer_syntax.startswith("1.2.840.10008.")
 
 
-def is_greyscale(attributes: dict[str, Any]) -> bool:
+def is_greyscale(attributes: Attributes) -> bool:
     """Return whether the attributes are those of a greyscale image."""
     return str(attributes.get("PhotometricInterpretation", "")).upper() in _GREYSCALE
 
 
-def _plain_attributes(source: Any, keywords: Iterable[str]) -> dict[str, Any]:
+def _plain_attributes(source: Any, keywords: Iterable[str]) -> Attributes:
     """Return the attributes of a data set or dictionary that are present and well-formed, as plain values."""
-    plain = {}
+    plain: Attributes = {}
     for keyword in keywords:
         with suppress(Exception):  # a malformed value counts as missing
             plain[keyword] = _to_plain(source.get(keyword))
     return {keyword: value for keyword, value in plain.items() if value not in (None, "", ())}
 
 
-def _to_plain(value: Any) -> Any:
+def _to_plain(value: Any) -> DicomValue:
     """Return a DICOM value as a number, a text or a tuple of them."""
     if value is None or isinstance(value, str):
         return None if value is None else str(value)
@@ -170,7 +174,7 @@ def _to_plain(value: Any) -> Any:
     return int(value) if isinstance(value, int) else float(value)
 
 
-def _slice_header(path: Path, transfer_syntax: str, attributes: dict[str, Any], frame_index: int | None) -> SliceHeader:
+def _slice_header(path: Path, transfer_syntax: str, attributes: Attributes, frame_index: int | None) -> SliceHeader:
     def numbers(keyword: str, count: int = 1) -> tuple[float, ...]:
         return _finite_numbers(attributes.get(keyword), count) or ()
 
@@ -198,8 +202,8 @@ def _slice_header(path: Path, transfer_syntax: str, attributes: dict[str, Any], 
     )
 
 
-def _finite_numbers(value: Any, count: int) -> tuple[float, ...] | None:
+def _finite_numbers(value: DicomValue, count: int) -> tuple[float, ...] | None:
     """Return `count` finite numbers, or None."""
     parts = value if isinstance(value, tuple) else (value,)
-    is_valid = len(parts) == count and all(isinstance(part, int | float) and np.isfinite(part) for part in parts)
-    return tuple(float(part) for part in parts) if is_valid else None
+    numbers = tuple(float(part) for part in parts if isinstance(part, int | float) and np.isfinite(part))
+    return numbers if len(numbers) == len(parts) == count else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lumbarseg.volume import Array
 
+from ..raw_image import Metadata
 from .headers import SliceHeader
 
 _PLANES = ("sagittal", "coronal", "axial")
@@ -158,7 +158,7 @@ class ImageStack:
             self.stack_number,
         )
 
-    def metadata(self, slice_distance: float) -> dict[str, Any]:
+    def metadata(self, slice_distance: float) -> Metadata:
         """Return facts for the report, without name, identifier or dates of the patient; slice_distance: mm."""
         first = self.slices[0]
         texts = {name: first.attributes.get(keyword) for name, keyword in _METADATA_TEXTS.items()}

@@ -23,24 +23,21 @@ PRIVATE_SCHEME = "99LUMBARSEG"
 _SERIES_OFFSET = 2  # of the series number of a report from that of its segmentation
 _UNITS = {"ml": "milliliter", "mm": "millimeter", "deg": "degree"}  # UCUM
 
-# key of the report: (code, meaning, scheme), unit
-QUANTITIES: dict[str, tuple[tuple[str, str, str], str]] = {
-    "volume_ml": (("118565006", "Volume", CODING_SCHEME), "ml"),
-    "anterior_mm": (("anterior", "Height in front", PRIVATE_SCHEME), "mm"),
-    "middle_mm": (("middle", "Height in the middle", PRIVATE_SCHEME), "mm"),
-    "posterior_mm": (("posterior", "Height behind", PRIVATE_SCHEME), "mm"),
-    "depth_mm": (("131197000", "Depth", CODING_SCHEME), "mm"),
-    "wedge_deg": (("wedge", "Angle between both endplates, positive open anteriorly", PRIVATE_SCHEME), "deg"),
-    "tilt_top_deg": (("tilt_top", "Tilt of the upper endplate, positive facing forward", PRIVATE_SCHEME), "deg"),
-    "tilt_bottom_deg": (("tilt_bottom", "Tilt of the lower endplate, positive facing forward", PRIVATE_SCHEME), "deg"),
-    "segmental_lordosis_deg": (
-        ("segm_lordosis", "Angle between its upper endplate and that of the one below", PRIVATE_SCHEME),
-        "deg",
-    ),
-    "canal_mm": (("canal", "Width of the canal behind it, front to back", PRIVATE_SCHEME), "mm"),
-    "slip_mm": (("slip", "Slip on the vertebra below, positive forward", PRIVATE_SCHEME), "mm"),
+# key of the report, which ends in the unit: code, meaning; codes that are numbers are those of SNOMED CT
+QUANTITIES = {
+    "volume_ml": ("118565006", "Volume"),
+    "anterior_mm": ("anterior", "Height in front"),
+    "middle_mm": ("middle", "Height in the middle"),
+    "posterior_mm": ("posterior", "Height behind"),
+    "depth_mm": ("131197000", "Depth"),
+    "wedge_deg": ("wedge", "Angle between both endplates, positive open anteriorly"),
+    "tilt_top_deg": ("tilt_top", "Tilt of the upper endplate, positive facing forward"),
+    "tilt_bottom_deg": ("tilt_bottom", "Tilt of the lower endplate, positive facing forward"),
+    "segmental_lordosis_deg": ("segm_lordosis", "Angle between its upper endplate and that of the one below"),
+    "canal_mm": ("canal", "Width of the canal behind it, front to back"),
+    "slip_mm": ("slip", "Slip on the vertebra below, positive forward"),
 }
-LORDOSIS = (("lordosis", "Lordosis, upper endplates of L1 and of the sacrum", PRIVATE_SCHEME), "deg")
+_LORDOSIS = ("lordosis", "Lordosis, upper endplates of L1 and of the sacrum")
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,11 @@ def _segment_groups(measurements: Measurements, segmentation: Any) -> Iterator[A
     series = sr.SourceSeriesForSegmentation(segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID)
     for segment in segmentation.SegmentSequence:
         values = measurements.structures.get(str(segment.SegmentLabel), {})
-        items = [_measurement(*QUANTITIES[key], value) for key, value in values.items() if key in QUANTITIES]
+        items = [
+            _measurement(*QUANTITIES[key], key.rpartition("_")[2], value)
+            for key, value in values.items()
+            if key in QUANTITIES
+        ]
         if not items:
             continue
         property_type = segment.SegmentedPropertyTypeCodeSequence[0]
@@ -169,14 +170,15 @@ def _spine_groups(measurements: Measurements) -> Iterator[Any]:
         yield sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(uid=generate_uid(None), identifier=f"{SOFTWARE_NAME} lordosis"),
             finding_sites=[sr.FindingSite(coded_concept("122496007", "Lumbar spine"))],
-            measurements=[_measurement(*LORDOSIS, measurements.lordosis_deg)],
+            measurements=[_measurement(*_LORDOSIS, "deg", measurements.lordosis_deg)],
         )
 
 
-def _measurement(code: tuple[str, str, str], unit: str, value: float) -> Any:
+def _measurement(code: str, meaning: str, unit: str, value: float) -> Any:
     from highdicom.sr import Measurement
 
-    return Measurement(name=coded_concept(*code), value=float(value), unit=coded_concept(unit, _UNITS[unit], "UCUM"))
+    name = coded_concept(code, meaning, CODING_SCHEME if code.isdigit() else PRIVATE_SCHEME)
+    return Measurement(name=name, value=float(value), unit=coded_concept(unit, _UNITS[unit], "UCUM"))
 
 
 def _concept_of_item(item: Any) -> Any:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from lumbarseg.errors import FileError
 from lumbarseg.volume import Array
 
-from .headers import SliceHeader
+from .headers import DicomValue, SliceHeader
 from .series import ImageStack
 
 _MAX_UNEVENNESS = 0.2  # share of the slice distance that a slice may deviate from its position in an even stack
@@ -147,7 +146,7 @@ def _split_by_attributes(slices: list[SliceHeader]) -> Iterator[tuple[list[Slice
     """Yield parallel slices as stacks, each with what distinguishes it; all as one if nothing splits them."""
     has_problem = find_stack_problem(slices) is not None
     for name, get_value in _splitting_attributes(has_problem):
-        groups: dict[Any, list[SliceHeader]] = {}
+        groups: dict[DicomValue, list[SliceHeader]] = {}
         for header in slices:
             groups.setdefault(get_value(header), []).append(header)
         if len(groups) > 1 and _is_plausible_split(slices, list(groups.values())):
@@ -159,7 +158,7 @@ def _split_by_attributes(slices: list[SliceHeader]) -> Iterator[tuple[list[Slice
     yield slices, ""
 
 
-def _splitting_attributes(has_problem: bool) -> Iterator[tuple[str, Callable[[SliceHeader], Any]]]:
+def _splitting_attributes(has_problem: bool) -> Iterator[tuple[str, Callable[[SliceHeader], DicomValue]]]:
     """Yield the name of each attribute to try, and a function that returns its value for a slice."""
     for keyword, name in _SPLITTING_KEYWORDS.items():
         if has_problem or keyword in _ALWAYS_SPLIT:
@@ -168,11 +167,11 @@ def _splitting_attributes(has_problem: bool) -> Iterator[tuple[str, Callable[[Sl
         yield f"dimension {dimension + 1}", partial(_dimension_index, dimension)
 
 
-def _attribute(keyword: str, header: SliceHeader) -> Any:
+def _attribute(keyword: str, header: SliceHeader) -> DicomValue:
     return header.attributes.get(keyword)
 
 
-def _dimension_index(dimension: int, header: SliceHeader) -> Any:
+def _dimension_index(dimension: int, header: SliceHeader) -> DicomValue:
     values = header.attributes.get("DimensionIndexValues", ())
     values = values if isinstance(values, tuple) else (values,)
     return values[dimension] if dimension < len(values) else None
@@ -186,12 +185,13 @@ def _is_plausible_split(slices: list[SliceHeader], groups: list[list[SliceHeader
     return all(len(group) >= _MIN_STACK_SLICES and find_stack_problem(group) is None for group in groups)
 
 
-def _format_values(values: list[Any]) -> dict[Any, str]:
+def _format_values(values: list[DicomValue]) -> dict[DicomValue, str]:
     """Return differing values as text; for tuples, the words that not all of them share."""
-    if not all(isinstance(value, tuple) for value in values):
+    tuples = [value for value in values if isinstance(value, tuple)]
+    if len(tuples) < len(values):
         return {
             value: f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
             for value in values
         }
-    common = set.intersection(*map(set, values))
-    return {value: " ".join(str(word) for word in value if word not in common) or "plain" for value in values}
+    common = set(tuples[0]).intersection(*tuples)
+    return {value: " ".join(str(word) for word in value if word not in common) or "plain" for value in tuples}
