@@ -97,6 +97,6 @@ export function reportHtml(name, picture) {
   return (
     `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>${escapeHtml(name)} - lumbarseg</title>\n` +
     `<meta name="viewport" content="width=device-width, initial-scale=1"><style>${style}</style></head><body>\n` +
-    `${warnings}${content.innerHTML}<footer>${notice} ${versions}</footer></body></html>\n`
+    `<p class="notice">${notice}</p>${warnings}${content.innerHTML}<footer>${versions}</footer></body></html>\n`
   );
 }

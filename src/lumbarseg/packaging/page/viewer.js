@@ -90,7 +90,7 @@ function positionsOfNames() {
   const positions = Object.values(PLANES).flatMap((plane) => names.map((structure) => positionInPlane(nv, structure, plane)));
   const distance = MIN_NAME_DISTANCE * (nv.uiData.dpr ?? 1);
   const isNear = (a, b) => a.name !== b.name && Math.abs(a.x - b.x) < 3 * distance && Math.abs(a.y - b.y) < distance;
-  const shown = positions.filter(Boolean);
+  const shown = positions.filter((position) => position && position.y > distance / 2); // not cut off by the upper edge
   return shown.filter((label) => !label.name.includes("-") || !shown.some((other) => isNear(label, other)));
 }
 
@@ -125,7 +125,8 @@ export function pictureOfPlanes() {
   const canvas = Object.assign(document.createElement("canvas"), { width: source.width, height: source.height });
   const context = canvas.getContext("2d");
   context.drawImage(source, 0, 0);
-  Object.assign(context, { font: `${source.width / 70}px sans-serif`, fillStyle: "#fff", textAlign: "center" });
+  Object.assign(context, { textAlign: "center", textBaseline: "middle", fillStyle: "#fff", shadowColor: "#000", shadowBlur: 4 });
+  context.font = `${source.width / 58}px sans-serif`;
   for (const { name, x, y } of positionsOfNames()) context.fillText(name, x, y);
   if (view === "3-D") setView(view);
   return canvas.toDataURL("image/png");
