@@ -370,28 +370,26 @@ def _sampling_in_box(region: Array, dimension: int, axis: _AxisSampling) -> tupl
 
 def labels_on_source_grid(labels: Array, prepared: PreparedImage) -> Array:
     """Resample labels, (slices, A, S) on the network grid, to the exam's own grid by nearest neighbour."""
-    order, indices = _nearest_indices(prepared)
-    return np.ascontiguousarray(labels[np.ix_(*(indices[axis] for axis in range(3)))].transpose(order))
+    order, indices = nearest_network_indices(prepared)
+    return np.ascontiguousarray(labels[np.ix_(*indices)].transpose(order))
 
 
-def nearest_network_voxels(voxels: Sequence[Array], prepared: PreparedImage) -> tuple[Array, ...]:
-    """Return for voxels of the exam, indices (n,) along I, J and K, the nearest voxels on the network grid."""
-    order, indices = _nearest_indices(prepared)
-    nearest = {axis: indices[axis][along] for axis, along in zip(order, voxels, strict=True)}
-    return tuple(nearest[axis] for axis in range(3))
+def nearest_network_indices(
+    prepared: PreparedImage, box: tuple[slice, ...] = (slice(None),) * 3
+) -> tuple[list[int], list[Array]]:
+    """Return the network axis of each axis of the exam, and the network indices nearest to the exam's voxels in a box.
 
-
-def _nearest_indices(prepared: PreparedImage) -> tuple[list[int], dict[int, Array]]:
-    """Return the network axis of each axis of the exam, and by network axis the nearest index for each source index."""
+    The second has one array (n,) for each network axis.
+    """
     source = prepared.source_grid
     canonical = reorient_grid(source, prepared.spec.axes)
     plan = _sampling_plan(canonical, prepared.spec)
     cosines = (canonical.affine[:3, :3] / canonical.spacing).T @ (source.affine[:3, :3] / source.spacing)
     order = [int(np.argmax(np.abs(cosines[:, axis]))) for axis in range(3)]
-    indices = {}
-    for source_axis, axis in enumerate(order):
-        sampling = plan[axis]
+    indices = []
+    for axis, sampling in enumerate(plan):
+        source_axis = order.index(axis)
         positions = np.rint((np.arange(sampling.source_count) - sampling.start) / sampling.step)
         flip = -1 if cosines[axis, source_axis] < 0 else 1
-        indices[axis] = np.clip(positions, 0, sampling.count - 1).astype(int)[::flip]
+        indices.append(np.clip(positions, 0, sampling.count - 1).astype(int)[::flip][box[source_axis]])
     return order, indices

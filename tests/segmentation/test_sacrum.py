@@ -59,11 +59,10 @@ def test_a_true_l5_on_its_disc_is_never_counted_as_sacrum(slope: float, lordosis
 
 
 def test_lean_is_the_angle_of_two_middles_in_mm() -> None:
-    bodies = np.zeros((5, 40, 40), np.uint8)
-    bodies[:, 10:14, 5:9], bodies[:, 20:24, 25:29] = 1, 2
-    assert lean_angle(bodies, np.array([4.0, 2.0, 1.0]), 1, 2) == pytest.approx(45)
-    assert lean_angle(bodies, np.array([4.0, 1.0, 1.0]), 1, 2) == pytest.approx(np.degrees(np.arctan2(10, 20)))
-    assert lean_angle(np.where(bodies == 2, 0, bodies), np.ones(3), 1, 2) == 0
+    lower = np.array([[10.0, 5.0], [12.0, 9.0]])
+    assert lean_angle(lower, lower + np.array([20, 20])) == pytest.approx(45)
+    assert lean_angle(lower, lower + np.array([10, 20])) == pytest.approx(np.degrees(np.arctan2(10, 20)))
+    assert lean_angle(lower, np.zeros((0, 2))) == 0
 
 
 def test_a_disc_under_part_of_a_body_is_that_part_of_its_underside() -> None:

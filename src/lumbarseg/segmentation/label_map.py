@@ -9,13 +9,15 @@ from lumbarseg import anatomy
 from lumbarseg.anatomy import Kind
 from lumbarseg.components import bounding_box
 from lumbarseg.errors import SegmentError
-from lumbarseg.preprocessing import classes_on_source_grid, nearest_network_voxels
+from lumbarseg.preprocessing import classes_on_source_grid, nearest_network_indices
 from lumbarseg.volume import Array
 
 from .centerline import ARCH, BODY, CANAL, DISC, SACRUM
 from .instances import Instances
 from .levels import disc_names
 from .prediction import Prediction, flip_axes
+
+_GROWTH = 2  # pixels by which labels grow in plane: the exam's finer grid reaches a little further
 
 
 def classes_on_exam_grid(prediction: Prediction, changed: Array | None = None, previous: Array | None = None) -> Array:
@@ -55,15 +57,20 @@ def render_label_map(
     -------
     (I, J, K) uint8 labels, or those of the box
     """
-    box = box or (slice(0, None), slice(0, None), slice(0, None))
-    classes = np.zeros((len(anatomy.CLASSES), *prediction.prepared.grid.shape), np.uint8)
+    whole = exam_classes if box is None else exam_classes[box]
+    out = np.zeros(whole.shape, np.uint8)
+    spine = bounding_box(whole > 0)
+    if spine is None:
+        return out
+    first = (side.start for side in box) if box else (0, 0, 0)
+    region = tuple(slice(side.start + at, side.stop + at) for side, at in zip(spine, first, strict=True))
+    order, indices = nearest_network_indices(prediction.prepared, region)
+    # with a margin, from which the labels of the structures grow into the region
+    crop = tuple(slice(max(0, int(i.min()) - _GROWTH), int(i.max()) + _GROWTH + 1) for i in indices)
+    voxels = np.ix_(*(index - side.start for index, side in zip(indices, crop, strict=True)))
     for channel, numbers, labels in _label_tables(instances, names):
-        classes[channel] = flip_axes(_dilate_labels(labels[numbers]), prediction.flips)
-    exam_classes = exam_classes[box]
-    out = np.zeros(exam_classes.shape, np.uint8)
-    inside = np.nonzero(exam_classes)
-    voxels = tuple(index + side.start for index, side in zip(inside, box, strict=True))
-    out[inside] = classes[(exam_classes[inside], *nearest_network_voxels(voxels, prediction.prepared))]
+        grown = _dilate_labels(labels[flip_axes(numbers, prediction.flips)[crop]])
+        np.copyto(out[spine], grown[voxels].transpose(order), where=whole[spine] == channel)
     return out
 
 
@@ -90,14 +97,10 @@ def _label_tables(instances: Instances, names: tuple[str, ...]) -> list[tuple[in
 
 
 def _dilate_labels(labels: Array) -> Array:
-    """Grow labels by two pixels in plane and into the next slices: the exam's finer grid reaches a little further."""
-    out = labels.astype(np.uint8)
-    box = bounding_box(labels > 0)
-    if box is not None:
-        inside = out[tuple(slice(max(0, side.start - 2), side.stop + 2) for side in box)]  # a view
-        grown = scipy.ndimage.grey_dilation(inside, size=(3 if len(labels) > 1 else 1, 5, 5))
-        np.copyto(inside, grown, where=inside == 0)
-    return out
+    """Grow labels in plane and into the next slices where there is background."""
+    size = 2 * _GROWTH + 1
+    grown = scipy.ndimage.grey_dilation(labels, size=(3 if len(labels) > 1 else 1, size, size))
+    return np.where(labels == 0, grown, labels)
 
 
 def keep_kinds(labels: Array, kinds: frozenset[Kind]) -> Array:

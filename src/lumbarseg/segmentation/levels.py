@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lumbarseg.anatomy import LEVELS, STRUCTURES, levels_upward
+from lumbarseg.components import label_boxes
 from lumbarseg.errors import SegmentError
 from lumbarseg.volume import Array, Grid
 
@@ -215,7 +216,9 @@ def _nearest_body(pin: LevelPin, instances: Instances, grid: Grid) -> int:
 
 def _lowest_complete_body(instances: Instances) -> int:
     """Return the lowest body that the lower edge of the field of view does not cut."""
-    return 1 if not _touches_border(instances.bodies == 1) or instances.count == 1 else 2
+    lowest = instances.bodies == 1
+    is_cut = lowest[:, :, 0].any() or lowest[:, :, -1].any()
+    return 2 if is_cut and instances.count > 1 else 1
 
 
 def _levels_from_trained_lowest(
@@ -325,14 +328,16 @@ def list_levels(instances: Instances, assignment: LevelAssignment, prediction: P
     probabilities = prediction.probabilities[DISC if instances.discs_only else BODY]
     centers = prediction.grid.to_world(instance_centers(instances.level_map, instances.count))
     uncertain = assignment.confidence < MIN_CERTAIN_CONFIDENCE
+    boxes, height = label_boxes(instances.level_map), instances.level_map.shape[2]
     levels = []
     for number, (name, center) in enumerate(zip(names, centers, strict=True), start=1):
-        mask = instances.level_map == number
-        if not name or not mask.any():
+        if not name or number not in boxes:
             continue
-        confidence = round(assignment.confidence * float(probabilities[mask].mean()), 3)
+        box = boxes[number]
+        mask = instances.level_map[box] == number
+        confidence = round(assignment.confidence * float(probabilities[box][mask].mean()), 3)
         x, y, z = (round(float(value), 1) for value in center)
-        partial = _touches_border(mask)
+        partial = box[2].start == 0 or box[2].stop == height
         reasons = (*assignment.reasons, *(("cut by the edge of the field of view",) if partial else ()))
         levels.append(Level(name, confidence, uncertain, partial, reasons, (x, y, z)))
     return tuple(levels[::-1])
@@ -350,8 +355,3 @@ def disc_names(instances: Instances, names: Sequence[str]) -> tuple[str, ...]:
     pairs = zip((*names, above), (below, *names), strict=True)
     existing = {s.name for s in STRUCTURES}
     return tuple(disc if (disc := f"{upper}-{lower}") in existing else "" for upper, lower in pairs)
-
-
-def _touches_border(mask: Array) -> bool:
-    """Return whether a structure touches the upper or lower edge of the field of view."""
-    return bool(mask[:, :, 0].any() or mask[:, :, -1].any())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lumbarseg.components import Box, label_boxes
 from lumbarseg.volume import Array
 
 MIN_DISC_CONTACT = 0.45
@@ -44,14 +45,16 @@ def find_sacral_signs(bodies: Array, discs: Array, sacrum: Array, spacing: Array
     no_complete_disc = disc_contact_share(bodies, discs, sacrum) < MIN_DISC_CONTACT
     if count < 3:
         return (NO_COMPLETE_DISC,) * no_complete_disc
-    lean = lean_angle(bodies, spacing, 1, 2)
-    bend = lean - lean_angle(bodies, spacing, 2, count)
-    areas = [len(_midsagittal_points(bodies, number, spacing)) for number in (1, 2, 3)]
+    boxes = label_boxes(bodies)
+    first, second, third, last = (_midsagittal_points(bodies, n, boxes.get(n), spacing) for n in (1, 2, 3, count))
+    lean = lean_angle(first, second)
+    bend = lean - lean_angle(second, last)
+    usual_area = max((len(second) + len(third)) / 2, 1.0)
     signs = {
         LEANS: bend > _MIN_BEND,
         STEEP: lean > _MIN_STEEP_LEAN,
-        SMALL: areas[0] < _MAX_AREA_RATIO * max(float(np.mean(areas[1:])), 1.0),
-        TAPERS: _taper(_midsagittal_points(bodies, 1, spacing), lean) < _MAX_TAPER,
+        SMALL: len(first) < _MAX_AREA_RATIO * usual_area,
+        TAPERS: _taper(first, lean) < _MAX_TAPER,
         NO_COMPLETE_DISC: no_complete_disc,
     }
     return tuple(sign for sign, is_present in signs.items() if is_present)
@@ -86,24 +89,24 @@ def _taper(points: Array, lean: float) -> float:
     return float(lower / max(upper, 1e-6))
 
 
-def _midsagittal_points(bodies: Array, number: int, spacing: Array) -> Array:
-    """Return the points of a body near its median plane, (n, 2) mm (anterior, superior)."""
-    voxels = np.argwhere(bodies == number)
-    if not len(voxels):
+def _midsagittal_points(bodies: Array, number: int, box: Box | None, spacing: Array) -> Array:
+    """Return the points of a body near its median plane, (n, 2) mm (anterior, superior); none without its box."""
+    if box is None:
         return np.zeros((0, 2))
+    voxels = np.argwhere(bodies[box] == number) + [side.start for side in box]
     lateral = np.abs(voxels[:, 0] - np.median(voxels[:, 0])) * spacing[0]
     return (voxels[lateral <= _MIDLINE] * spacing)[:, 1:]
 
 
-def lean_angle(bodies: Array, spacing: Array, lower: int, upper: int) -> float:
+def lean_angle(lower: Array, upper: Array) -> float:
     """Return the angle between the line through two bodies' centers and the grid's superior axis.
 
-    Degrees in the sagittal plane, positive when the line leans forward; 0 when a body is missing.
+    Degrees in the sagittal plane, positive when the line leans forward; 0 when a body is missing. lower, upper: the
+    points of the bodies, (n, 2) mm (anterior, superior).
     """
-    points = [_midsagittal_points(bodies, number, spacing) for number in (lower, upper)]
-    if not all(map(len, points)):
+    if not len(lower) or not len(upper):
         return 0.0
-    anterior, superior = points[1].mean(axis=0) - points[0].mean(axis=0)
+    anterior, superior = upper.mean(axis=0) - lower.mean(axis=0)
     return float(np.degrees(np.arctan2(anterior, superior)))
 
 
