@@ -35,6 +35,11 @@ def describe_machine(values: dict[str, str | int]) -> str:
     )
 
 
+def stay_on_one_core() -> None:
+    """Keep this process, and all that it starts, on its first core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def _cpuinfo(key: str) -> str:
     """Return the first value of a key in /proc/cpuinfo, "" where there is none."""
     try:

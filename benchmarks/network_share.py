@@ -119,7 +119,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="benchmarks.network_share", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--one-core", action="store_true", help="run everything on one core")
     args = parser.parse_args()
+    if args.one_core:
+        machine.stay_on_one_core()
     with tempfile.TemporaryDirectory() as folder:
         fractions = measure(Path(folder))
     facts = machine.machine_facts()

@@ -168,21 +168,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.speed", description=__doc__)
     program = Path(sys.executable).parent / "lumbarseg"
     parser.add_argument("--program", type=Path, default=program, help="the installed lumbarseg command")
-    parser.add_argument("-o", type=Path, default=RESULTS, help="output file (JSON)")
+    parser.add_argument("--one-core", action="store_true", help="run everything on one core")
+    parser.add_argument("-o", type=Path, help="output file (JSON); default: speed.json, or speed_one_core.json")
     args = parser.parse_args()
+    output = args.o or RESULTS.with_name("speed_one_core.json" if args.one_core else RESULTS.name)
+    if args.one_core:
+        machine.stay_on_one_core()
     from benchmarks import network_share  # which imports this module
 
     with tempfile.TemporaryDirectory() as folder:
         result = measure(args.program, Path(folder))
         fractions = network_share.measure(Path(folder))
     result["uses"] = [fraction.to_dict() for fraction in fractions]
-    args.o.parent.mkdir(parents=True, exist_ok=True)
-    args.o.write_text(json.dumps(result, indent=1) + "\n")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\n{machine.describe_machine(result['machine'])}; {result['machine']['instruction_sets']}\n")
     print(f"{table(result['targets'])}\n\n{network_share.table(fractions)}\n\nstages of one run, s:")
     for name, seconds in result["stages"].items():
         print(f"  {name:12s} {seconds:.3f}")
-    print(f"\nwritten to {args.o}")
+    print(f"\nwritten to {output}")
 
 
 if __name__ == "__main__":

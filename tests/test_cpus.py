@@ -52,3 +52,11 @@ def test_omp_num_threads_limits_the_threads(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert (cpus.available_cpus(), cpus.inference_threads()) == (8, expected)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", [8, 4, 2, 1]), ("3", [3, 3, 2, 1])])
+def test_processes_share_the_cpus(
+    eight_cpus: Path, monkeypatch: pytest.MonkeyPatch, value: str, expected: list[int]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert [cpus.inference_threads(processes) for processes in (1, 2, 3, 20)] == expected

@@ -20,9 +20,12 @@ def available_cpus() -> int:
     return min(count, _cpu_quota() or count)
 
 
-def inference_threads() -> int:
-    """Return how many threads an engine starts: one per available CPU, fewer where the user set OMP_NUM_THREADS."""
-    count = available_cpus()
+def inference_threads(processes: int = 1) -> int:
+    """Return how many threads an engine starts in each of some processes that share the available CPUs.
+
+    One per CPU, fewer where the user set OMP_NUM_THREADS.
+    """
+    count = max(1, available_cpus() // processes)
     number = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list has one for each nesting
     return min(count, int(number) or count) if number.isdecimal() else count
 

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from lumbarseg.clicks import parse_clicks
-from lumbarseg.cpus import available_cpus
+from lumbarseg.cpus import inference_threads
 from lumbarseg.errors import FileError, LumbarsegError, SegmentError
 from lumbarseg.inference import bundled_model_path, default_model_path
 from lumbarseg.inference.model import read_card
@@ -161,10 +161,10 @@ class BatchRun:
 
         task.load_model()  # whatever is wrong with the model is reported once, and here
         if options.cluster:
-            remote_task = replace(task, model_path=task.model_path.absolute(), threads=available_cpus())
+            remote_task = replace(task, model_path=task.model_path.absolute(), threads=inference_threads())
             return DaskExecutor(options.cluster).map(remote_task, (job.absolute() for job in jobs), failed_result)
         workers = min(options.jobs or 1, self.exam_count)
-        task = replace(task, threads=max(1, available_cpus() // workers))
+        task = replace(task, threads=inference_threads(workers))
         return ProcessExecutor(workers, in_order=False).map(task, jobs, failed_result)
 
     def _startable(self, jobs: Sequence[ExamJob], folder: Path) -> Iterator[ExamJob]:
