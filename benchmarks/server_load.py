@@ -45,7 +45,7 @@ def run_client(url: str, number: int, requests: int) -> None:
             exam, clicks = f"exam{rng.choice(SEEDS)}", []
             address, params = f"{url}/infer/lumbar_spine?image={exam}", {}
         else:
-            clicks.append([int(value) for value in rng.integers((2, 60, 60), (8, 170, 240))])
+            clicks.append([int(value) for value in rng.integers((2, 60, 60), (8, 150, 220))])
             address, params = f"{url}/infer/lumbar_deepedit?image={exam}", {"canal": clicks}
         start = time.perf_counter()
         try:
