@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     values = parser.add_mutually_exclusive_group()
     values.add_argument(
         "--scheme",
-        choices=("own", "dataset"),
-        default="own",
+        choices=("default", "dataset"),
+        default="default",
         help="label values in the files: those of lumbarseg (default), or of each dataset's label table",
     )
     values.add_argument("--table", type=Path, metavar="FILE", help='JSON: {"0": ["background"], "1": ["L1"], ...}')
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     folders = args.paths if args.labels else args.paths[1:]
     if not folders:
         args.usage_error("the following arguments are required: DATASET")
-    if (args.table or args.scheme != "own") and not (args.labels or (args.against and args.against.is_dir())):
+    if (args.table or args.scheme != "default") and not (args.labels or (args.against and args.against.is_dir())):
         args.usage_error("--scheme and --table describe label files; give --labels FOLDER too")
     cases = _select_cases(args, folders)
     sources = [path for path in (args.labels or args.paths[0], args.against) if path]

@@ -84,7 +84,8 @@ def _print_result(result: PseudoLabelResult, folder: Path) -> None:
     if len(result.flagged) > _MAX_PRINTED:
         print(f"and {len(result.flagged) - _MAX_PRINTED} more: see warnings in {folder / 'dataset.json'}")
     counts = f"{result.added} added, {result.unchanged} existing, {len(result.refused)} not labelled"
-    print(f"{folder}: {len(result.cases)} exams labelled ({counts}); {len(result.flagged)} of them to review")
+    exams = f"{len(result.cases)} exam{'s' * (len(result.cases) != 1)}"
+    print(f"{folder}: {exams} labelled ({counts}); {len(result.flagged)} of them to review")
 
 
 def _case_dict(case: Case) -> dict[str, object]:

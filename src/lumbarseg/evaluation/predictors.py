@@ -62,13 +62,13 @@ def predictor_from_model(model: Model) -> CasePredictor:
     return predict
 
 
-def predictor_from_files(folder: Path, label_table: LabelTable | str = "own") -> CasePredictor:
+def predictor_from_files(folder: Path, label_table: LabelTable | str = "default") -> CasePredictor:
     """Return a predictor that reads FOLDER/NAME.nii.gz, NAME_labels.nii.gz, .nii, .mha or .nrrd for each case.
 
     Parameters
     ----------
-    label_table : what the values of the files mean; "own" for the values of this package, "dataset" for those of the
-        dataset of the case. The files must lie on the grid of the case, in any orientation of the axes.
+    label_table : what the values of the files mean; "default" for the values of this package, "dataset" for those of
+        the dataset of the case. The files must lie on the grid of the case, in any orientation of the axes.
     """
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder; give the one that holds the label files")
@@ -78,7 +78,7 @@ def predictor_from_files(folder: Path, label_table: LabelTable | str = "own") ->
         labels = reorient(read_labels(path), image.grid.axis_codes)
         if not labels.grid.same_as(image.grid, tolerance=1e-2):
             raise GridError(f"{path}: not on the grid of {case.image}; resample it to that grid first")
-        if label_table == "own":
+        if label_table == "default":
             return CasePrediction(labels.array)
         table = case.label_table if isinstance(label_table, str) else label_table
         converted, value_names = _convert_values(labels.array, table, path)

@@ -17,7 +17,7 @@ from . import Finding, Severity
 from .components import LabelRegion
 
 _SPECK_VOLUME = 150.0  # mm3: less, of a structure that may have several components, is a speck
-_CRUMB_VOLUME = 10.0  # mm3: less is an edge that the voxels could not follow, wherever it is
+_TINY_VOLUME = 10.0  # mm3: less is an edge that the voxels could not follow, wherever it is
 _SPLIT_FRACTION = 0.1  # of the largest component of a level: less is a speck, more a second structure
 _HOLE_VOLUME = 30.0  # mm3 of holes in a body or disc that should be looked at; less is a note
 _INTERPOLATED_FRACTION = 0.12  # of the voxels at edges, with a value between those of their neighbours
@@ -93,7 +93,7 @@ def check_holes(case: Case, labels: Volume, regions: Sequence[LabelRegion]) -> l
 def check_components(case: Case, labels: Volume, regions: Sequence[LabelRegion]) -> list[Finding]:
     """Report structures in two places, and specks where nothing of their kind can be."""
     findings = []
-    crumbs: dict[str, int] = {}
+    tiny_specks: dict[str, int] = {}
     large = [c for region in regions for c in region.components if c.volume >= _SPECK_VOLUME]
     for region in regions:
         speck_limit, split_limit = _DISTANCE_LIMITS.get(region.kinds, _DEFAULT_DISTANCE_LIMITS)
@@ -108,18 +108,18 @@ def check_components(case: Case, labels: Volume, regions: Sequence[LabelRegion])
             if component.touches_edge or not (is_small or is_single):
                 continue
             distance = component.distance([other for other in rest if other is not component])
-            if is_small and distance > speck_limit and component.volume > _CRUMB_VOLUME:
+            if is_small and distance > speck_limit and component.volume > _TINY_VOLUME:
                 specks.append((component.volume, distance))
             elif is_small:
-                crumbs[region.display_name] = crumbs.get(region.display_name, 0) + 1
+                tiny_specks[region.display_name] = tiny_specks.get(region.display_name, 0) + 1
             elif distance > split_limit:
                 text = f"{region.display_name} is in two places, {distance:.0f} mm apart; is one of them another level?"
                 findings.append(Finding(case.name, "split", "error", text))
         if specks:
             findings.append(Finding(case.name, "specks", "warning", _describe_specks(region, specks)))
-    if crumbs:
-        listed = ", ".join(f"{count} of {name}" for name, count in crumbs.items())
-        findings.append(Finding(case.name, "specks", "note", f"loose crumbs beside the rest: {listed}"))
+    if tiny_specks:
+        listed = ", ".join(f"{count} of {name}" for name, count in tiny_specks.items())
+        findings.append(Finding(case.name, "specks", "note", f"specks beside the rest: {listed}"))
     return findings
 
 
