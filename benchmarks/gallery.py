@@ -26,7 +26,7 @@ from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_exam, read_labels
 from lumbarseg.metrics.overlap import find_wrong_names, score_structures
 from lumbarseg.metrics.structure_names import own_label_table
-from lumbarseg.phantom import Recipe, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import Recipe, RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.report.contact_sheet import render_tile_picture
 from lumbarseg.segmentation import Segmentation, segment
 from lumbarseg.volume import Volume
@@ -116,7 +116,7 @@ def draw_hard_phantom(kind: str, seed: int) -> Recipe:
         sequences=("T2", "T1", "STIR", "GRE"), lumbar_counts=({"four": 4, "six": 6}.get(kind[:4].strip(), 5),)
     )
     while True:
-        recipe = draw_recipe(rng, replace(ranges, isotropic_fraction=0.0))
+        recipe = sample_recipe(rng, replace(ranges, isotropic_fraction=0.0))
         spine = recipe.spine
         low, high = spine.bodies[0], spine.bodies[5]
         has = {

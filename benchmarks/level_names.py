@@ -38,7 +38,7 @@ from lumbarseg.metrics.overlap import (
     select_marked_uncertain,
 )
 from lumbarseg.metrics.structure_names import own_label_table
-from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import Phantom, RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.resampling import reorient
 from lumbarseg.segmentation import segment
 from lumbarseg.volume import Volume
@@ -112,7 +112,7 @@ def phantom_cases(model: Model, count: int, seed: int) -> Iterator[NamedCase]:
         group = "phantoms" if lumbar == 5 else f"phantoms, {lumbar} lumbar"
         for number in range(many):
             phantom = render_phantom(
-                draw_recipe(
+                sample_recipe(
                     np.random.default_rng([seed, lumbar, number]),
                     RecipeRanges(lumbar_counts=(lumbar,), isotropic_fraction=0),
                 )

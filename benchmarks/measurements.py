@@ -29,7 +29,7 @@ from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_labels
 from lumbarseg.measurement import MEASUREMENT_NAMES, SPINE, Measurement, lumbar_lordosis, measure_structures
-from lumbarseg.phantom import draw_recipe, render_phantom
+from lumbarseg.phantom import render_phantom, sample_recipe
 from lumbarseg.segmentation import segment
 from lumbarseg.volume import Array, Volume
 
@@ -110,7 +110,7 @@ def phantom_differences(model: Model, count: int) -> Differences:
     """Segment phantoms that lie straight in the scanner; return measured less true values."""
     differences: Differences = defaultdict(list)
     for seed in range(count):
-        recipe = draw_recipe(np.random.default_rng([27, seed]))
+        recipe = sample_recipe(np.random.default_rng([27, seed]))
         phantom = render_phantom(replace(recipe, scanner=replace(recipe.scanner, turn=(0.0, 0.0, 0.0))))
         try:
             segmentation = segment(phantom.image, model)

@@ -21,7 +21,7 @@ from lumbarseg.anatomy import Kind, labels_of_kind
 from lumbarseg.errors import LumbarsegError
 from lumbarseg.inference import Model, bundled_model_path
 from lumbarseg.io import read_image
-from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.phantom.shape_sources import read_shapes
 from lumbarseg.phantom.spine import Spine, arch_dimensions
 from lumbarseg.phantom.vertebra_shapes import ShapeLibrary
@@ -113,7 +113,7 @@ def tile(volume: Volume) -> np.ndarray:
 def write_sheet(path: Path, real: Path) -> None:
     """Write phantoms of routine contrasts above real exams of the training sets."""
     ranges = RecipeRanges(sequences=("T2", "T1"), isotropic_fraction=0.0)
-    tiles = [tile(render_phantom(draw_recipe(np.random.default_rng([12, n]), ranges)).image) for n in range(_SHEET)]
+    tiles = [tile(render_phantom(sample_recipe(np.random.default_rng([12, n]), ranges)).image) for n in range(_SHEET)]
     for folder in ("spider_t2/train", "sudirman/train"):
         exams = sorted((real / folder).glob("*_image.nii.gz"))[: _SHEET // 2]
         tiles += [tile(read_image(exam)) for exam in exams]
@@ -130,7 +130,7 @@ def posterior_element_dice(model: Model, library: ShapeLibrary, source: str, cou
     ranges = RecipeRanges(sequences=("T2", "T1"), isotropic_fraction=0.0)
     scores: list[float] = []
     for number in range(count):
-        recipe = draw_recipe(np.random.default_rng([8, number]), ranges, shape_sources=(source,))
+        recipe = sample_recipe(np.random.default_rng([8, number]), ranges, shape_sources=(source,))
         phantom = render_phantom(recipe, library)
         reference = np.isin(phantom.labels.array, arches)
         if reference.sum() < 500 or any(body.metal for body in recipe.spine.bodies):
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--source", default="vhp_male_remus", help="source left out of training (default: %(default)s)")
     parser.add_argument("--model", type=Path, help="a model file (default: the shipped one)")
     args = parser.parse_args()
-    spines = [draw_recipe(np.random.default_rng([3, number])).spine for number in range(args.n)]
+    spines = [sample_recipe(np.random.default_rng([3, number])).spine for number in range(args.n)]
     print("| mm | published | 5 % | 50 % | 95 % | histogram | within |\n|---|---|--:|--:|--:|---|--:|")
     for name, values in sampled_dimensions(spines).items():
         print(histogram_line(name, values))

@@ -82,7 +82,7 @@ def dataset(folder: Path, held_out: int) -> Path:
     """Write three phantoms with coarse voxels, some of them for validation."""
     create_dataset(folder, "phantoms", {0: ("background",), **{s.label: (s.name,) for s in STRUCTURES}})
     for number in range(3):
-        recipe = phantom.draw_recipe(
+        recipe = phantom.sample_recipe(
             np.random.default_rng([7, number]), phantom.RecipeRanges(sequences=("T2",), isotropic_fraction=0.0)
         )
         exam = phantom.render_phantom(recipe)

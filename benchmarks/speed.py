@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks import machine
 from lumbarseg.io import write_image
-from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import Phantom, RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.volume import Volume
 
 Row = dict[str, Any]
@@ -61,7 +61,7 @@ def routine_phantom(seed: int, pixel: float = PIXEL, slices: int = SHAPE[0]) -> 
 
     slices: how many cover the width of the exam; more of them are thinner.
     """
-    recipe = draw_recipe(np.random.default_rng(seed), RecipeRanges(sequences=("T2",), lumbar_counts=(5,)))
+    recipe = sample_recipe(np.random.default_rng(seed), RecipeRanges(sequences=("T2",), lumbar_counts=(5,)))
     scanner = recipe.scanner
     _, rows, columns = SHAPE
     thickness, gap = (mm * SHAPE[0] / slices for mm in (THICKNESS, GAP))

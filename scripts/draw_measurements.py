@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from lumbarseg.anatomy import Kind, structure_by_name
 from lumbarseg.measurement import MeasuredLine, locate_measurements, measure_spine
-from lumbarseg.phantom import Recipe, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import Recipe, RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.phantom.ground_truth import measure_ground_truth
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Volume
@@ -115,7 +115,7 @@ def measured_slice() -> SagittalSlice:
     needed = {key for drawing in DRAWINGS.values() for key in (*drawing.lines, *drawing.endplates)}
     ranges = RecipeRanges(lumbar_counts=(5,), isotropic_fraction=0.0)
     for seed in count():
-        recipe = draw_recipe(np.random.default_rng(seed), ranges)
+        recipe = sample_recipe(np.random.default_rng(seed), ranges)
         truth = measure_ground_truth(recipe)
         thinnest = min(truth["discs"][name]["posterior"] for name in SPINE if "-" in name)
         lowest_body = min(truth["bodies"][name]["middle"] for name in SPINE if name in truth["bodies"])

@@ -21,7 +21,7 @@ from lumbarseg.measurement import (
     measure_structures,
     measurement_error,
 )
-from lumbarseg.phantom import Phantom, draw_recipe, render_phantom
+from lumbarseg.phantom import Phantom, render_phantom, sample_recipe
 from lumbarseg.resampling import reorient
 from lumbarseg.volume import Array, Grid, Volume
 
@@ -195,7 +195,7 @@ def test_a_stray_piece_does_not_make_a_body_higher() -> None:
 def exams() -> Iterator[Phantom]:
     """Phantoms that lie straight in the scanner."""
     for seed in range(40):
-        recipe = draw_recipe(np.random.default_rng([9, seed]))
+        recipe = sample_recipe(np.random.default_rng([9, seed]))
         yield render_phantom(replace(recipe, scanner=replace(recipe.scanner, turn=(0.0, 0.0, 0.0))))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lumbarseg.active_learning.ensemble import ModelPrediction, merge_predictions, model_scopes, resample_probabilities
-from lumbarseg.active_learning.pseudo_labels import UNKNOWN_LABEL, label_table
+from lumbarseg.active_learning.pseudo_labels import UNKNOWN_LABEL, label_table_of_models
 from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, labels_of_kind, structure_by_name
 from lumbarseg.errors import ModelError
 from lumbarseg.inference import ModelCard
@@ -94,14 +94,19 @@ def test_models_of_different_levels_are_used_for_their_levels() -> None:
 
 
 def test_structures_of_no_model_count_as_not_annotated() -> None:
-    assert label_table(model_scopes({"a": BODIES, "b": DISCS}))[0] == ("background", "canal", "sacrum", "arch")
-    table = label_table(model_scopes({"a": ModelCard(PreprocessingSpec(), targets=("L1", "L2"))}))
+    assert label_table_of_models(model_scopes({"a": BODIES, "b": DISCS}))[0] == (
+        "background",
+        "canal",
+        "sacrum",
+        "arch",
+    )
+    table = label_table_of_models(model_scopes({"a": ModelCard(PreprocessingSpec(), targets=("L1", "L2"))}))
     assert set(table) == {0, 1, 2, UNKNOWN_LABEL}
     assert {"L3", "T12", "disc", "canal"} <= set(table[0])
     assert not {"L1", "body"} & set(table[0])
-    complete = label_table(model_scopes({"a": ModelCard(PreprocessingSpec())}))
+    complete = label_table_of_models(model_scopes({"a": ModelCard(PreprocessingSpec())}))
     assert set(complete) == {0, UNKNOWN_LABEL, *(s.label for s in STRUCTURES)}
-    assert set(labels_of_kind(Kind.BODY)) <= set(label_table(model_scopes({"a": BODIES})))
+    assert set(labels_of_kind(Kind.BODY)) <= set(label_table_of_models(model_scopes({"a": BODIES})))
 
 
 def test_models_without_bodies_and_discs_are_an_error() -> None:

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from lumbarseg.active_learning.ensemble import ModelPrediction, model_scopes
-from lumbarseg.active_learning.review import Agreement, list_disagreements, list_implausibilities, pairwise_agreement
+from lumbarseg.active_learning.review import (
+    Agreement,
+    describe_model_disagreements,
+    list_implausibilities,
+    pairwise_agreement,
+)
 from lumbarseg.anatomy import CLASSES, Kind, structure_by_name
 from lumbarseg.datasets.label_table import LabelTable
 from lumbarseg.inference import ModelCard
@@ -79,13 +84,13 @@ def test_disagreements_below_the_threshold_are_listed() -> None:
         Agreement("L3", "a and c", 0.9, 300.0, 1200.0),
         Agreement("L4", "a and b", 0.8, 300.0, 1200.0),
     ]
-    assert list_disagreements(agreements, 0.8) == ["disagreement: L3 Dice 0.62 between a and b"]
+    assert describe_model_disagreements(agreements, 0.8) == ["disagreement: L3 Dice 0.62 between a and b"]
 
 
 def test_small_differences_are_no_disagreement() -> None:
     in_one_slice, in_many = (Agreement("L3 arch", "a and b", 0.5, 60.0, volume) for volume in (240.0, 2400.0))
-    assert list_disagreements([in_one_slice], 0.8) == []
-    assert list_disagreements([in_many], 0.8) == ["disagreement: L3 arch Dice 0.50 between a and b"]
+    assert describe_model_disagreements([in_one_slice], 0.8) == []
+    assert describe_model_disagreements([in_many], 0.8) == ["disagreement: L3 arch Dice 0.50 between a and b"]
 
 
 def test_agreement_is_measured_in_mm() -> None:

@@ -12,14 +12,14 @@ from tests.io.make_dicom import AXIAL, LOCALISER, T1, T2, write_series
 
 from lumbarseg.cli.main import main
 from lumbarseg.io import read_labels, write_image
-from lumbarseg.phantom import draw_recipe, render_phantom
+from lumbarseg.phantom import render_phantom, sample_recipe
 from lumbarseg.volume import Volume
 
 
 @pytest.fixture(scope="module")
 def spine() -> Volume:
     """A phantom as a scanner stores it: whole numbers, slices last."""
-    image = render_phantom(draw_recipe(np.random.default_rng(3))).image
+    image = render_phantom(sample_recipe(np.random.default_rng(3))).image
     thick = int(np.argmax(image.grid.spacing))
     order = [axis for axis in range(3) if axis != thick] + [thick]
     affine = image.affine.copy()

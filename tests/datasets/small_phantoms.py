@@ -8,14 +8,16 @@ from dataclasses import replace
 import numpy as np
 from tests.datasets.layouts.exam import SyntheticExam
 
-from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import RecipeRanges, render_phantom, sample_recipe
 
 _PIXEL = 1.5  # mm
 
 
 def exam(number: int, seed: int = 0, sequence: str = "T2", bodies: int = 5, slices: int = 9) -> SyntheticExam:
     """SyntheticExam `number` of `seed`, five lumbar vertebrae, in view from the sacrum to `bodies` above it."""
-    recipe = draw_recipe(np.random.default_rng([seed, number]), RecipeRanges(sequences=(sequence,), lumbar_counts=(5,)))
+    recipe = sample_recipe(
+        np.random.default_rng([seed, number]), RecipeRanges(sequences=(sequence,), lumbar_counts=(5,))
+    )
     low, high = (np.array(recipe.spine.bodies[i].centre) for i in (0, bodies - 1))
     depth = abs(high[1] - low[1]) + 110
     scanner = replace(

@@ -21,7 +21,7 @@ DISCS = ("L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 def label_maps() -> list[Volume]:
     """Five exams that show L1 to the sacrum."""
     ranges = phantom.RecipeRanges(sequences=("T2",), isotropic_fraction=0.0)
-    maps = (phantom.render_phantom(phantom.draw_recipe(np.random.default_rng(s), ranges)).labels for s in range(40))
+    maps = (phantom.render_phantom(phantom.sample_recipe(np.random.default_rng(s), ranges)).labels for s in range(40))
     needed = [structure_by_name(name).label for name in ("T12", *LEVELS, *DISCS, "sacrum")]
     counts = ((labels, np.bincount(labels.array.ravel(), minlength=256)) for labels in maps)
     complete = (labels for labels, count in counts if min(count[needed]) > 900 and count[needed[-1]] > 12_000)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumbarseg.datasets.dataset import Case, Dataset
-from lumbarseg.datasets.selection import Selection, annotated_structures, parse_structure_names, select_cases
+from lumbarseg.datasets.selection import Selection, annotated_structures, parse_structures_and_kinds, select_cases
 from lumbarseg.datasets.splits import SplitSettings
 from lumbarseg.errors import DatasetError
 
@@ -64,7 +64,7 @@ def test_complete_means_all_that_any_case_shows_of_the_lumbar_spine() -> None:
 
 
 def test_names_are_words_in_any_order() -> None:
-    assert parse_structure_names(["L1 L2,L4-L5", "L4 arch disc", "arch", "L1"]) == (
+    assert parse_structures_and_kinds(["L1 L2,L4-L5", "L4 arch disc", "arch", "L1"]) == (
         "L1",
         "L2",
         "L4-L5",

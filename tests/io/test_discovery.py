@@ -35,6 +35,7 @@ def create_files(*paths: Path) -> None:
         ("a.seg.nrrd", "a.seg"),
         ("a.nhdr", "a"),
         ("a.NII.GZ", "a"),
+        ("enhanced.dcm", "enhanced"),
         ("a.gz", "a.gz"),
         ("exam 1", "exam 1"),
         (".nii.gz", ".nii.gz"),

@@ -31,7 +31,7 @@ from lumbarseg.inference import ModelCard
 from lumbarseg.io import read_exam, read_image, read_labels, write_image, write_labels
 from lumbarseg.measurement import SPINE, lumbar_lordosis, measure_structures, measurement_error
 from lumbarseg.packaging import npm_packages, page_tables
-from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.preprocessing import ClickGaussian, Normalisation, PreprocessingSpec, extract_windows, preprocess
 from lumbarseg.report.exam_report import MEASUREMENT_COLUMNS, UNITS
 from lumbarseg.resampling import reorient
@@ -385,7 +385,8 @@ def test_measurements_match_python(tmp_path: Path) -> None:
     jobs = []
     for seed, axes in enumerate(("RAS", "PIL", "LPS")):
         labels = reorient(
-            render_phantom(draw_recipe(np.random.default_rng(seed), RecipeRanges(isotropic_fraction=0.0))).labels, axes
+            render_phantom(sample_recipe(np.random.default_rng(seed), RecipeRanges(isotropic_fraction=0.0))).labels,
+            axes,
         )
         labels = Volume(np.ascontiguousarray(labels.array), labels.affine)
         if axes == "LPS":  # a header with front and back exchanged

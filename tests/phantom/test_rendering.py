@@ -10,7 +10,7 @@ import pytest
 
 from lumbarseg import anatomy
 from lumbarseg.anatomy import Kind
-from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import Phantom, RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.phantom.contrast import SEQUENCES
 from lumbarseg.phantom.scanner import average_slices
 
@@ -18,7 +18,7 @@ SEEDS = range(6)
 
 
 def exam(seed: int, **ranges: object) -> Phantom:
-    return render_phantom(draw_recipe(np.random.default_rng([9, seed]), RecipeRanges(**ranges)))  # type: ignore[arg-type]
+    return render_phantom(sample_recipe(np.random.default_rng([9, seed]), RecipeRanges(**ranges)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -38,7 +38,7 @@ def test_labels_are_of_the_table_and_rise_in_order(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_bodies_are_as_high_as_the_ground_truth_states(seed: int) -> None:
     """Along its own axis in the midline, a body's voxels add up to its middle height, within a voxel and a half."""
-    recipe = draw_recipe(np.random.default_rng([9, seed]))
+    recipe = sample_recipe(np.random.default_rng([9, seed]))
     phantom = render_phantom(recipe)
     checked = 0
     for body in recipe.spine.bodies:
@@ -79,7 +79,7 @@ def test_a_voxel_has_the_label_that_fills_most_of_it() -> None:
     """Thick slices over thin ones of the same spine: no label where the thin slices hold a minority of it."""
     from dataclasses import replace
 
-    recipe = draw_recipe(np.random.default_rng(21), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
+    recipe = sample_recipe(np.random.default_rng(21), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
     thick = replace(recipe, scanner=replace(recipe.scanner, thickness=5.0, gap=0.0, samples=5, slices=9))
     thin = replace(recipe, scanner=replace(thick.scanner, thickness=1.0, samples=1, slices=45))
     corner = (thick.scanner.corner[0] - 2.0, *thick.scanner.corner[1:])
@@ -102,7 +102,7 @@ def test_every_sequence_shows_bodies_against_discs() -> None:
 
 def test_metal_removes_signal_and_no_label() -> None:
     """Screws in one body: signal is lost around them, elsewhere only the noise changes, labels stay."""
-    recipe = draw_recipe(np.random.default_rng([9, 2]), RecipeRanges(sequences=("GRE",), isotropic_fraction=0))
+    recipe = sample_recipe(np.random.default_rng([9, 2]), RecipeRanges(sequences=("GRE",), isotropic_fraction=0))
     recipe = replace(recipe, scanner=replace(recipe.scanner, noise=0.0, gamma=1.0, ghost=(), ringing=1.0))
     bodies = [replace(body, metal=body.level == "L3") for body in recipe.spine.bodies]
     without, with_metal = (
@@ -119,7 +119,7 @@ def test_metal_removes_signal_and_no_label() -> None:
 
 
 def test_patches_change_marrow_alone() -> None:
-    recipe = draw_recipe(np.random.default_rng([9, 3]), RecipeRanges(sequences=("T1",), isotropic_fraction=0))
+    recipe = sample_recipe(np.random.default_rng([9, 3]), RecipeRanges(sequences=("T1",), isotropic_fraction=0))
     plain = replace(
         recipe, scanner=replace(recipe.scanner, noise=0.0, blur=(0.1, 0.1), ringing=1.0, ghost=(), tails=0.0)
     )
@@ -136,7 +136,7 @@ def test_patches_change_marrow_alone() -> None:
 
 def test_a_slice_shows_a_little_of_its_neighbours() -> None:
     """Tails move signal between neighbours and lose none but at the ends."""
-    recipe = draw_recipe(np.random.default_rng([9, 4]), RecipeRanges(sequences=("T2",), isotropic_fraction=0))
+    recipe = sample_recipe(np.random.default_rng([9, 4]), RecipeRanges(sequences=("T2",), isotropic_fraction=0))
     samples = np.zeros((recipe.scanner.slices * recipe.scanner.samples, 1, 1), np.float32)
     middle = recipe.scanner.slices // 2
     samples[middle * recipe.scanner.samples : (middle + 1) * recipe.scanner.samples] = 1

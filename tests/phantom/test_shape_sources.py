@@ -12,7 +12,7 @@ import pytest
 from lumbarseg.anatomy import arch_of_level, structure_by_name
 from lumbarseg.errors import FileError
 from lumbarseg.io import write_labels
-from lumbarseg.phantom import Recipe, draw_recipe, render_phantom
+from lumbarseg.phantom import Recipe, render_phantom, sample_recipe
 from lumbarseg.phantom.shape_sources import read_mesh_shape, read_shapes
 from lumbarseg.volume import Volume
 
@@ -138,7 +138,7 @@ def test_an_unknown_folder_layout_is_refused(tmp_path: Path) -> None:
 def test_a_phantom_with_real_vertebrae_is_the_same_again_and_labels_their_parts(tmp_path: Path) -> None:
     library_folder(tmp_path, mesh_of_boxes())
     library = read_shapes(tmp_path)
-    recipe = draw_recipe(np.random.default_rng(6), shape_sources=library.sources)
+    recipe = sample_recipe(np.random.default_rng(6), shape_sources=library.sources)
     repeated = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
     assert repeated == recipe
     phantom = render_phantom(recipe, library)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lumbarseg.anatomy import Kind
 from lumbarseg.measurement import lumbar_lordosis, measure_structures
-from lumbarseg.phantom import Phantom, draw_recipe, render_phantom
+from lumbarseg.phantom import Phantom, render_phantom, sample_recipe
 from lumbarseg.segmentation import Level, Segmentation
 
 
@@ -16,7 +16,7 @@ from lumbarseg.segmentation import Level, Segmentation
 def phantom() -> Phantom:
     """Return the first phantom that shows L1 to the sacrum."""
     for seed in range(100):
-        candidate = render_phantom(draw_recipe(np.random.default_rng([9, seed])))
+        candidate = render_phantom(sample_recipe(np.random.default_rng([9, seed])))
         if lumbar_lordosis(measure_structures(candidate.labels)) is not None:
             return candidate
     raise AssertionError("no phantom shows the complete lumbar spine")

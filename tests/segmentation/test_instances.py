@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from lumbarseg import anatomy
-from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.segmentation.instances import Instances, separate_vertebrae
 
 from .columns import BODY, CANAL, SACRUM, SPACING, Blocks, blocks, classes_of
@@ -61,7 +61,7 @@ def test_the_input_is_left_alone() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_phantoms_come_apart_into_their_levels(seed: int) -> None:
     phantom = render_phantom(
-        draw_recipe(np.random.default_rng([31, seed]), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
+        sample_recipe(np.random.default_rng([31, seed]), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
     )
     labels = phantom.labels.array
     instances = separate_vertebrae(classes_of(phantom), np.array(phantom.labels.grid.spacing))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lumbarseg.anatomy import CLASSES
-from lumbarseg.phantom import RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.preprocessing import PreparedImage, PreprocessingSpec, preprocess
 from lumbarseg.resampling import reorient, resample
 from lumbarseg.segmentation.prediction import describe_flips, estimate_flips, flip_axes, predict_with_flips
@@ -27,7 +27,7 @@ def dark_image(classes: Array, spacing: Array) -> PreparedImage:
 @pytest.mark.parametrize("flips", FLIPS)
 @pytest.mark.parametrize("seed", range(4))
 def test_reversed_axes_are_estimated_from_the_anatomy(seed: int, flips: tuple[bool, bool]) -> None:
-    phantom = render_phantom(draw_recipe(np.random.default_rng([6, seed]), RecipeRanges(isotropic_fraction=0.0)))
+    phantom = render_phantom(sample_recipe(np.random.default_rng([6, seed]), RecipeRanges(isotropic_fraction=0.0)))
     classes, spacing = classes_of(phantom), np.array(phantom.labels.grid.spacing)
     sacrum_in_view = (classes == SACRUM).sum() * np.prod(spacing) > ENOUGH
     front, head = estimate_flips(flip_axes(classes, flips), dark_image(classes, spacing))
@@ -68,7 +68,7 @@ def test_flipping_twice_is_nothing() -> None:
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_without_a_canal_the_shape_of_the_bodies_shows_where_the_front_is(swapped: bool) -> None:
-    recipe = draw_recipe(np.random.default_rng([6, 1]), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
+    recipe = sample_recipe(np.random.default_rng([6, 1]), RecipeRanges(isotropic_fraction=0.0, sequences=("T2",)))
     phantom = render_phantom(recipe)
     affine = np.diag([1.0, -1.0 if swapped else 1.0, 1.0, 1.0]) @ phantom.image.affine
     prepared = preprocess(Volume(phantom.image.array, affine), PreprocessingSpec())

@@ -11,8 +11,8 @@ from lumbarseg.training.augmentation import (
     SpatialTransform,
     apply_intensity_transform,
     apply_spatial_transform,
-    draw_intensity_transform,
-    draw_spatial_transform,
+    sample_intensity_transform,
+    sample_spatial_transform,
     truncate_field_of_view,
 )
 
@@ -40,7 +40,7 @@ def test_most_crops_stay_upright_and_few_are_mirrored(axis: int, probability: fl
     codes = np.ones((80, 100), np.uint8)
     mirrored = 0
     for seed in range(400):
-        spatial = draw_spatial_transform(np.random.default_rng(seed), (80, 100), np.array([[40, 50]]), CROP)
+        spatial = sample_spatial_transform(np.random.default_rng(seed), (80, 100), np.array([[40, 50]]), CROP)
         middle = SpatialTransform(spatial.matrix, np.array([40.0, 50.0]), spatial.displacement, border_padding=True)
         means = apply_spatial_transform(ramp(axis), codes, middle, CROP)[0][0].mean(1 - axis)
         falls = bool(means[-CROP // 3 :].mean() < means[: CROP // 3].mean())
@@ -75,7 +75,7 @@ def test_image_and_labels_move_together() -> None:
     codes[30:50, 40:60] = 1
     image = np.broadcast_to(codes, (5, 80, 100)).astype(np.float32)
     for seed in range(40):
-        spatial = draw_spatial_transform(np.random.default_rng(seed), (80, 100), np.array([[40, 50]]), CROP)
+        spatial = sample_spatial_transform(np.random.default_rng(seed), (80, 100), np.array([[40, 50]]), CROP)
         crop, crop_codes = apply_spatial_transform(
             image, codes, SpatialTransform(spatial.matrix, np.array([40.0, 50.0]), spatial.displacement, False), CROP
         )
@@ -100,7 +100,7 @@ def test_intensity_transforms_leave_their_input() -> None:
     image = torch.rand(5, 32, 32)
     remaining = image.clone()
     assert torch.equal(apply_intensity_transform(image, PLAIN, np.random.default_rng(0)), image)
-    for transform in [draw_intensity_transform(np.random.default_rng(seed)) for seed in range(3)]:
+    for transform in [sample_intensity_transform(np.random.default_rng(seed)) for seed in range(3)]:
         first = apply_intensity_transform(image, transform, np.random.default_rng(5))
         assert torch.equal(image, remaining)
         assert torch.equal(first, apply_intensity_transform(image, transform, np.random.default_rng(5)))
@@ -108,7 +108,7 @@ def test_intensity_transforms_leave_their_input() -> None:
 
 
 def test_every_intensity_transform_gives_finite_numbers() -> None:
-    transforms = [draw_intensity_transform(np.random.default_rng(seed)) for seed in range(200)]
+    transforms = [sample_intensity_transform(np.random.default_rng(seed)) for seed in range(200)]
     assert {transform.inverted for transform in transforms} == {True, False}
     image = torch.rand(5, 32, 32) * 1.5
     assert all(

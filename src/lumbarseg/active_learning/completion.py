@@ -13,7 +13,7 @@ from lumbarseg.anatomy import CLASSES, STRUCTURES, Kind, Structure, kinds_from_n
 from lumbarseg.components import connected_components
 from lumbarseg.datasets import Case
 from lumbarseg.datasets.label_table import UNKNOWN, LabelTable, count_voxels
-from lumbarseg.datasets.validation.components import label_regions, structure_of_row
+from lumbarseg.datasets.validation.components import find_label_regions, structure_of_row
 from lumbarseg.datasets.validation.label_map import check_components, check_holes
 from lumbarseg.datasets.validation.level_order import check_level_order
 from lumbarseg.errors import DatasetError, SegmentError
@@ -32,7 +32,7 @@ from .pseudo_labels import (
     PseudoLabelInfo,
     PseudoLabels,
     find_nearest_labels,
-    label_table,
+    label_table_of_models,
     list_name_warnings,
     structure_confidence,
 )
@@ -79,7 +79,7 @@ def complete_exam(
 
 def _annotated_pins(annotation: Volume, table: LabelTable) -> tuple[LevelPin, ...]:
     """Return the largest annotated body as the level to count from; () where none has a name."""
-    regions = [r for r in label_regions(annotation, table) if r.level and r.level.kind is Kind.BODY]
+    regions = [r for r in find_label_regions(annotation, table) if r.level and r.level.kind is Kind.BODY]
     if not regions:
         return ()
     region = max(regions, key=lambda region: region.largest.volume)
@@ -172,7 +172,7 @@ def _list_new_implausibilities(annotation: Volume, completed: Volume, rows: Labe
 
 def _implausibilities(labels: Volume, rows: LabelTable) -> dict[str, str]:
     """Return "check: detail" and severity of what the checks of datasets and the sizes of structures show."""
-    case, regions = Case("", Path(), Path(), rows), label_regions(labels, rows)
+    case, regions = Case("", Path(), Path(), rows), find_label_regions(labels, rows)
     findings = [*check_level_order(case, regions), *check_components(case, labels, regions)]
     findings += check_holes(case, labels, regions)
     sizes = dict.fromkeys(review.list_implausibilities(labels, rows, discs_expected=False), "warning")
@@ -194,7 +194,7 @@ def _describe(
         review.dice_by_name(agreements),
         filled_voxels=dict(filled),
     )
-    return info, review.list_disagreements(agreements, min_agreement)
+    return info, review.describe_model_disagreements(agreements, min_agreement)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class CompletedTable:
     def create(cls, table: LabelTable, scopes: Sequence[ModelScope]) -> CompletedTable:
         """Add rows to the label table of an annotation; DatasetError when it has no value left for them."""
         open_rows = {value: names for value, names in table.items() if _is_open(names)}
-        scope_table = label_table(scopes)
+        scope_table = label_table_of_models(scopes)
         rows, values = dict(table), {}
         for structure in STRUCTURES:
             if structure.label in scope_table and any(_allows(names, structure) for names in open_rows.values()):

@@ -73,7 +73,7 @@ class ModelPrediction:
     probabilities: Array
 
     def log_odds(self, kind: Kind) -> Array:
-        """Return the log odds of a tissue against everything outside the scope, (slices, A, S) float32."""
+        """Return the log odds of a kind against classes outside the model's scope, (slices, A, S) float32."""
         outside = sum(self.probabilities[i] for i, other in enumerate(CLASSES) if other not in self.scope.kinds)
         ratio = np.maximum(self.probabilities[CLASSES.index(kind)], 1e-9) / np.maximum(outside, 1e-9)
         return np.clip(np.log(ratio), -_MAX_LOG_ODDS, _MAX_LOG_ODDS).astype(np.float32)

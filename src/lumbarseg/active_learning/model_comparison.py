@@ -44,7 +44,7 @@ class ModelComparison:
 
 
 def compare_models(candidate: Model, current: Model | None, datasets: Sequence[Dataset]) -> ModelComparison:
-    """Compare two models on the validation cases of datasets; DatasetError when none can be scored."""
+    """Score two models, or the candidate alone, on the validation cases by Dice; DatasetError without cases."""
     cases = [(dataset.name, case) for dataset in datasets for case in dataset.cases(VALIDATION_SPLIT)]
     if not cases:
         raise DatasetError("there is no validation exam; correct more exams, or give a dataset with --val-dataset")

@@ -27,7 +27,14 @@ from lumbarseg.volume import Volume
 
 from .completion import complete_exam
 from .ensemble import model_scopes
-from .pseudo_labels import MIN_AGREEMENT, UNKNOWN_LABEL, PseudoLabelInfo, PseudoLabels, label_exam, label_table
+from .pseudo_labels import (
+    MIN_AGREEMENT,
+    UNKNOWN_LABEL,
+    PseudoLabelInfo,
+    PseudoLabels,
+    label_exam,
+    label_table_of_models,
+)
 
 NAME = "pseudo-label"
 
@@ -114,14 +121,14 @@ class PseudoLabelResult:
     refused: dict[str, str]
 
 
-def import_pseudo_labels(
+def create_pseudo_labels(
     options: PseudoLabelOptions,
     paths: Iterable[Path],
     target: Path,
     jobs: int = 1,
     on_case_done: Callable[[str, int], None] | None = None,
 ) -> PseudoLabelResult:
-    """Label exams and store them in the prepared dataset at `target`; an exam that fails does not stop the others.
+    """Label exams with the models of `options`, into the dataset at `target`; a failed exam does not stop the others.
 
     paths: files and folders of exams, and prepared datasets to complete; on_case_done: called with the name of each
     case and the number of exams.
@@ -131,7 +138,7 @@ def import_pseudo_labels(
     on_done = on_case_done and (lambda name, _: on_case_done(name, total))
     provenance = options.provenance()
     _check_provenance(target, provenance)
-    table = label_table(model_scopes({name: model.card for name, model in options.load_models().items()}))
+    table = label_table_of_models(model_scopes({name: model.card for name, model in options.load_models().items()}))
     models = ", ".join(f"{model['model']} {model['digest'][:12]}" for model in provenance["models"])
     citation = f"{options.citation or 'own exams'}; labels by {models}"
     results = []

@@ -58,8 +58,8 @@ class PseudoLabels:
     info: PseudoLabelInfo
 
 
-def label_table(scopes: Sequence[ModelScope]) -> LabelTable:
-    """Return the meaning of label values: structures that no model was trained on count as not annotated."""
+def label_table_of_models(scopes: Sequence[ModelScope]) -> LabelTable:
+    """Return the label table of pseudo-labels: structures that no model was trained on are not annotated."""
     labels = frozenset().union(*(scope.labels for scope in scopes))
     kinds = {structure_by_label(label).kind for label in labels}
     not_annotated = [kind.value for kind in CLASSES if kind not in kinds]
@@ -95,7 +95,7 @@ def label_exam(
         classes = label_map.classes_on_exam_grid(prediction)
         labels = label_map.render_label_map(classes, state.instances, state.assignment.names, prediction)
         label_map.check_level_order(labels)
-    table = label_table(ensemble.scopes)
+    table = label_table_of_models(ensemble.scopes)
     labels = np.where(np.isin(labels, [label for label in table if label != UNKNOWN_LABEL]), labels, 0)
     unknown = _unknown_voxels(prediction, nearest_labels)
     agreements = review.pairwise_agreement(prediction.members, nearest_labels, prediction.spacing)
@@ -106,7 +106,7 @@ def label_exam(
         int(unknown.sum()),
     )
     warnings = list_name_warnings(state)
-    warnings += review.list_disagreements(agreements, min_agreement)
+    warnings += review.describe_model_disagreements(agreements, min_agreement)
     discs_expected = any(structure_by_label(label).kind is Kind.DISC for label in list(table)[1:-1])
     warnings += review.list_implausibilities(reorient(Volume(labels, volume.affine), "RAS"), table, discs_expected)
     labels = np.where(unknown, UNKNOWN_LABEL, labels).astype(np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 from lumbarseg.anatomy import CLASSES, LEVELS, Kind, structure_by_label
 from lumbarseg.datasets.dataset import Case
 from lumbarseg.datasets.label_table import LabelTable
-from lumbarseg.datasets.validation.components import LabelRegion, label_regions
+from lumbarseg.datasets.validation.components import LabelRegion, find_label_regions
 from lumbarseg.datasets.validation.level_order import check_level_order
 from lumbarseg.metrics.overlap import compute_dice
 from lumbarseg.volume import Array, Volume
@@ -80,11 +80,11 @@ def pairwise_agreement(
     return agreements
 
 
-def list_disagreements(agreements: Sequence[Agreement], threshold: float) -> list[str]:
+def describe_model_disagreements(agreements: Sequence[Agreement], threshold: float) -> list[str]:
     """List each structure and pair of models whose Dice is below the threshold.
 
-    Not those that differ by little: of a small structure, such as an articular process in one slice, the borders
-    alone make a low Dice.
+    Pairs that differ by less than `_MIN_DIFFERENCE` are left out: the borders of a small structure, such as an
+    articular process in one slice, are enough to make its Dice low.
     """
     min_area, min_volume = _MIN_DIFFERENCE
     return [
@@ -99,7 +99,7 @@ def list_implausibilities(labels: Volume, table: LabelTable, discs_expected: boo
 
     labels: RAS, uint8 values of `table`; discs_expected: whether a missing disc is a finding.
     """
-    regions = label_regions(labels, {value: names for value, names in table.items() if "unknown" not in names})
+    regions = find_label_regions(labels, {value: names for value, names in table.items() if "unknown" not in names})
     findings = check_level_order(Case("", Path(), Path(), table), regions)
     texts = [f"{finding.check}: {finding.text}" for finding in findings if finding.severity != "note"]
     levels = {region.display_name: region for region in regions if region.level}

@@ -251,7 +251,7 @@ def _finish_round(app: Path, current: TrainingRound, on_validation: ValidationCa
     cases = tuple(replace(case, split=current.splits[case.name]) for case in dataset.all_cases)
     dataset = replace(dataset, all_cases=cases)
     if not candidate.exists():
-        _train_candidate(current, dataset, on_validation)
+        _train_and_export_candidate(current, dataset, on_validation)
         current = current.updated(stage=COMPARING)
     registry = ModelRegistry(app, options.model)
     comparison = current.comparison or _compare_with_current(registry, current, dataset)
@@ -266,8 +266,10 @@ def _finish_round(app: Path, current: TrainingRound, on_validation: ValidationCa
     return RoundResult(current.number, *counts, comparison, registry.current_path, version)
 
 
-def _train_candidate(current: TrainingRound, dataset: Dataset, on_validation: ValidationCallback | None) -> None:
-    """Train on all exams whose images are not validation images under any name, and export the last checkpoint."""
+def _train_and_export_candidate(
+    current: TrainingRound, dataset: Dataset, on_validation: ValidationCallback | None
+) -> None:
+    """Train without the images of validation, whatever their cases are called; export the last checkpoint."""
     from .fine_tuning import export_run, fine_tune  # torch is optional
 
     options, run_folder = current.options, current.folder / RUN_FOLDER

@@ -15,7 +15,7 @@ from lumbarseg.errors import SegmentError
 from lumbarseg.io import atomic_write, read_labels, write_image, write_labels
 from lumbarseg.io.file_access import write_json
 from lumbarseg.metrics.overlap import StructureScore, score_structures
-from lumbarseg.phantom import Phantom, RecipeRanges, draw_recipe, render_phantom
+from lumbarseg.phantom import Phantom, RecipeRanges, render_phantom, sample_recipe
 from lumbarseg.report.exam_page import render_exam_page
 from lumbarseg.volume import Volume
 
@@ -87,7 +87,7 @@ def _names_at_the_edge(labels: Volume) -> list[str]:
 
 def synthetic_exam(seed: int) -> Phantom:
     """Return a T2 exam in sagittal slices with five lumbar vertebrae and the sacrum in view."""
-    recipe = draw_recipe(
+    recipe = sample_recipe(
         np.random.default_rng(seed), RecipeRanges(sequences=("T2",), lumbar_counts=(5,), isotropic_fraction=0.0)
     )
     scanner, lowest = recipe.scanner, recipe.spine.bodies[0].centre

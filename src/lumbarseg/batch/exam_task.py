@@ -143,7 +143,7 @@ class ExamTask:
         return ExamInput(exam, digest, timer, job.series is None)
 
     def segment(self, loaded: ExamInput) -> tuple[ExamInput, Segmentation]:
-        """Segment an exam; count the time in the network on its own.
+        """Segment an exam; return the input that was used, and its segmentation.
 
         Of a DICOM study another series is tried where the first one shows no lumbar spine or no sacrum.
         """

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Combine the datasets."""
+    """Combine the datasets into one at --output; return the exit code."""
     split_settings = SplitSettings(args.fold, args.seed, args.val_fraction, args.test_fraction)
     settings = CombineSettings(options.selection_from_args(args), split_settings, args.same_patients, args.copy)
     datasets = [Dataset.open(folder) for folder in args.datasets]

@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write (default: %(default)s)")
     parser.add_argument("--about", type=Path, metavar="FILE", help="JSON for the card: data, licences, scores, limits")
     parser.add_argument(
-        "--bias", action="append", default=[], type=_parse_bias, metavar="KIND=VALUE", help="added to a class's logits"
+        "--bias",
+        action="append",
+        default=[],
+        type=_parse_logit_bias,
+        metavar="KIND=VALUE",
+        help="added to a class's logits",
     )
     parser.add_argument(
         "--last", action="store_true", help="take the last weights, not those with the best validation score"
@@ -71,8 +76,8 @@ def _warn_of_unfinished_run(run: Path) -> None:
         console.print_warning(f"{run}: this run has not ended ({steps}); lumbarseg train --resume continues it")
 
 
-def _parse_bias(text: str) -> tuple[Kind, float]:
-    """Parse "body=-1.2": a class of the network and a number."""
+def _parse_logit_bias(text: str) -> tuple[Kind, float]:
+    """Parse "body=-1.2": a class of the network and what the model adds to its logit."""
     kind, _, value = text.partition("=")
     try:
         return Kind(kind), float(value)

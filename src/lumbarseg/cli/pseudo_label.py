@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lumbarseg.active_learning.pseudo_label_importer import PseudoLabelOptions, PseudoLabelResult, import_pseudo_labels
+from lumbarseg.active_learning.pseudo_label_importer import PseudoLabelOptions, PseudoLabelResult, create_pseudo_labels
 from lumbarseg.datasets import Case
 from lumbarseg.inference import bundled_model_path
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         models, args.lowest, args.min_agreement, args.device, args.patient, args.licence, args.citation
     )
     with console.progress_bar("exams") as bar:
-        result = import_pseudo_labels(labelling, exams, args.output, args.jobs or 1, bar.advance)
+        result = create_pseudo_labels(labelling, exams, args.output, args.jobs or 1, bar.advance)
     for name, reason in result.refused.items():
         console.print_warning(f"{name}: not labelled: {reason}")
     if args.json:

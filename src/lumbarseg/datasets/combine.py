@@ -116,7 +116,7 @@ def combine_datasets(
     target, settings = Path(target), settings or CombineSettings()
     if any(target.resolve() == dataset.folder.resolve() for dataset in datasets):
         raise DatasetError(f"{target}: is one of the datasets to combine; choose another folder")
-    cases = _split_and_select(dict(zip(_dataset_names(datasets), datasets, strict=True)), settings)
+    cases = _split_and_select(dict(zip(_unique_dataset_names(datasets), datasets, strict=True)), settings)
     with writing.exclusive_folder(target):
         existing = Dataset.open(target) if (target / FILE_NAME).exists() else None
         planned, label_table = _plan_cases(cases, existing, settings)
@@ -126,8 +126,8 @@ def combine_datasets(
         return writing.process_cases(target, function, planned, jobs, on_case_done=on_case_done)
 
 
-def _dataset_names(datasets: Sequence[Dataset]) -> list[str]:
-    """Return a unique name for each dataset: its own, after that of its parent folder where two have the same."""
+def _unique_dataset_names(datasets: Sequence[Dataset]) -> list[str]:
+    """Return a unique name for each dataset: its own, or "PARENT-NAME" where two have the same."""
     if not datasets:
         raise DatasetError("no dataset to combine; give at least one folder")
     folders = [dataset.folder.resolve() for dataset in datasets]

@@ -61,8 +61,8 @@ def parse_label_name(text: str) -> ParsedLabelName | None:
     return _parse_vertebra(levels[0], tokens) if levels else _parse_tissue(tokens)
 
 
-def structures_of_name(name: str) -> tuple[str, ...]:
-    """Return what a segment of this name may be, () where it is unknown: "L4", "disc L4/5", "L4 or L4 arch"."""
+def possible_structures(name: str) -> tuple[str, ...]:
+    """Return the structures that a segment of this name may be: of "L4 or L4 arch" both; () for an unknown name."""
     if any(structure.name == name.strip() for structure in STRUCTURES):
         return (name.strip(),)
     parsed = [parse_label_name(part) for part in name.split(" or ")]

@@ -45,7 +45,7 @@ class StoredLabel:
 
     @property
     def model_digest(self) -> str:
-        """Return the SHA-256 of that model's file, as this package's server stores it."""
+        """Return the SHA-256 of the file of the model that made this label, as lumbarseg serve stores it."""
         params = self.info.get("params")
         return str((params if isinstance(params, dict) else self.info).get("digest") or "")
 
@@ -186,9 +186,9 @@ def _names_by_position_or_number(
 
 
 def _label_info_rows(label: StoredLabel) -> list[tuple[str, int]] | None:
-    """Return names and numbers of `label_info` without scribbles, None where there is none.
+    """Return (name, value) for each entry of `label_info`, scribbles left out; None without label information.
 
-    A model's prediction has `label_names` instead, name to number.
+    A model's prediction has `label_names` instead, {name: value}.
     """
     params = label.info.get("params")
     names = params.get("label_names") if isinstance(params, dict) else None

@@ -31,11 +31,11 @@ def annotated_structures(case: Case) -> frozenset[str]:
     every value of the table is taken to occur.
     """
     values = case.voxel_counts or case.label_table
-    names = {name for value in values for name in _foreground_names(case.label_table[value])}
+    names = {name for value in values for name in _names_unless_background(case.label_table[value])}
     return frozenset(names | {_KIND_OF_STRUCTURE[name] for name in names if name in _KIND_OF_STRUCTURE})
 
 
-def parse_structure_names(arguments: Iterable[str]) -> tuple[str, ...]:
+def parse_structures_and_kinds(arguments: Iterable[str]) -> tuple[str, ...]:
     """Return the names of structures and kinds in texts, separated by commas or blanks; "L4 arch" is one name.
 
     DatasetError on a word that is no such name.
@@ -61,10 +61,11 @@ class Selection:
 
     Attributes
     ----------
-    structures : one of them must be annotated, for `complete` all of them
+    structures : one of them must be annotated; with `complete`, all of them
     contrasts : as the case states it, without regard to capitals
     scanners : parts of the scanner's name
-    complete : without `structures`: every lumbar structure that any case of the dataset has must be annotated
+    complete : without `structures`, all lumbar structures must be annotated that any case of the dataset has
+    split : of the dataset: "train", "val" or "test"; None: any
     patients : as the case states it; a case without patient counts under its own name
     """
 
@@ -78,7 +79,7 @@ class Selection:
     def __post_init__(self) -> None:
         if self.split not in (None, *SPLITS):
             raise DatasetError(f"{self.split!r} is no split; choose one of {', '.join(SPLITS)}")
-        object.__setattr__(self, "structures", parse_structure_names(self.structures))
+        object.__setattr__(self, "structures", parse_structures_and_kinds(self.structures))
 
     def apply(self, cases: Iterable[Case]) -> list[Case]:
         """Return the selected cases of one dataset, in their order."""
@@ -142,7 +143,7 @@ def _format_names(names: Iterable[str], limit: int = 12) -> str:
     return ", ".join(listed[:limit]) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
 
 
-def _foreground_names(names: Iterable[str]) -> set[str]:
-    """Return the names of a row, none where it may be background or anything."""
+def _names_unless_background(names: Iterable[str]) -> set[str]:
+    """Return the names of one row of a label table; none if "background" or "unknown" is one of them."""
     names = set(names)
     return set() if names & _UNSPECIFIC_NAMES else names

@@ -29,9 +29,9 @@ class EvaluationTable:
 
 
 def evaluation_tables(cases: Sequence[Row], group_keys: Sequence[str] = ()) -> list[EvaluationTable]:
-    """Return all tables of an evaluation: by dataset and structure, then by each of some keys of GROUP_KEYS.
+    """Return all tables of an evaluation: by dataset and structure, then one for each of `group_keys`.
 
-    Structures and instances are also split by kind in the tables by key.
+    group_keys: of GROUP_KEYS; these tables have a row for each kind of structure.
     """
     structures, instances, exams = structure_rows(cases), instance_rows(cases), exam_rows(cases)
     tables = [

@@ -43,7 +43,7 @@ def format_evaluations(evaluations: Sequence[Evaluation], group_keys: Sequence[s
     for evaluation in evaluations:
         lines += ["", evaluation.name] if len(evaluations) > 1 else []
         lines += format_tables(evaluation_tables(evaluation.cases, group_keys))
-        lines += format_wrong_names(evaluation.cases)
+        lines += format_naming_failures(evaluation.cases)
         lines += _format_exam_dice(worst_rows(exam_rows(evaluation.cases), "dice"), "lowest mean Dice", ".3f")
     if len(evaluations) > 1:
         first, second = evaluations
@@ -71,7 +71,7 @@ def format_tables(tables: Sequence[EvaluationTable]) -> list[str]:
     return lines
 
 
-def format_wrong_names(cases: Sequence[Row]) -> list[str]:
+def format_naming_failures(cases: Sequence[Row]) -> list[str]:
     """Return lines about wrong names, missing structures and refused exams."""
     lines = []
     for case in cases:

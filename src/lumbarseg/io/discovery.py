@@ -14,7 +14,7 @@ from .dicom import files as dicom
 from .file_access import file_size, to_file_error
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
-_ZIP = ".zip"
+_ZIP, _DICOM = ".zip", ".dcm"
 _OUTPUT_SUFFIXES = ("_labels.nii.gz", ".seg.nrrd")
 _LABEL_MAP_STEM = re.compile(r"(^|[ _.-])(labels?|masks?|msk|seg|dseg|segmentations?)$")
 _LABEL_MAP_FOLDER = re.compile(r"labels?|labelst[rs]|masks?|segmentations?|derivatives.*")
@@ -30,12 +30,12 @@ class FolderListing:
 
 
 def exam_name(path: Path | str) -> str:
-    """Return the name of an exam: a folder's name, or a file's name without its image or ZIP suffix."""
+    """Return the name of an exam: a folder's name, or a file's name without suffix (image, ZIP, DICOM)."""
     path = Path(path)
     name = path.name or path.resolve().name or "exam"
     if path.is_dir():
         return path.resolve().name or "exam"
-    suffix = next((s for s in (*IMAGE_SUFFIXES, _ZIP) if name.lower().endswith(s) and len(name) > len(s)), "")
+    suffix = next((s for s in (*IMAGE_SUFFIXES, _ZIP, _DICOM) if name.lower().endswith(s) and len(name) > len(s)), "")
     return name[: len(name) - len(suffix)]
 
 

@@ -25,7 +25,7 @@ def bundle_modules(entry: str | Path, node_modules: Path, options: Sequence[str]
 
     Parameters
     ----------
-    entry : name of a module of the page without suffix, or the path of another module, which imports "page/NAME.js"
+    entry : name of a module of the page without suffix, or path of another module, which may import "page/NAME.js"
     node_modules : folder of the npm packages
     options : further options of esbuild
 

@@ -40,7 +40,7 @@ def collect_licence_files(wheels: Iterable[Path]) -> dict[str, bytes]:
 
 
 def licence_name(metadata: Message) -> str:
-    """Return the licence that a package declares: the expression, else the classifiers, else the first line."""
+    """Return the declared licence: License-Expression, else classifiers, else the first line of License."""
     if metadata.get("License-Expression"):
         return str(metadata["License-Expression"])
     classifiers = [str(text).rpartition(" :: ") for text in metadata.get_all("Classifier") or ()]

@@ -80,8 +80,8 @@ class Contrast:
     void: float
 
 
-def draw_contrast(rng: Generator, sequence: str) -> Contrast:
-    """Draw the signals of one exam; sequence: a name in SEQUENCES."""
+def sample_contrast(rng: Generator, sequence: str) -> Contrast:
+    """Sample the signals of one exam; sequence: a name in SEQUENCES."""
     means = dict.fromkeys(TISSUES, 0.02)
     for name, (low, high) in SEQUENCES[sequence].items():
         means[name] = rng.uniform(low, high)

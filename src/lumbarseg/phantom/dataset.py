@@ -16,7 +16,7 @@ from lumbarseg.errors import DatasetError
 from lumbarseg.executors import local_executor
 from lumbarseg.io import atomic_write
 
-from .recipe import draw_recipe
+from .recipe import sample_recipe
 from .rendering import render_phantom
 from .shape_sources import read_shapes
 
@@ -68,7 +68,7 @@ def write_phantom(folder: Path, seed: int, shapes: Path | None, number: int) -> 
     """Write the files of one phantom, without adding it to `dataset.json`."""
     name = case_name(seed, number)
     library = read_shapes(shapes) if shapes else None
-    recipe = draw_recipe(np.random.default_rng([seed, number]), shape_sources=library.sources if library else ())
+    recipe = sample_recipe(np.random.default_rng([seed, number]), shape_sources=library.sources if library else ())
     phantom = render_phantom(recipe, library)
     with atomic_write(folder / "recipes" / f"{name}.json") as file:
         file.write(json.dumps(recipe.to_dict()).encode())

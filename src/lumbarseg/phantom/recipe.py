@@ -1,7 +1,7 @@
 """Recipes: everything about one synthetic exam as plain numbers.
 
-`draw_recipe` makes all random choices; rendering makes none (textures come from generators seeded with `Recipe.seed`),
-so a recipe read from JSON gives the same exam again.
+`sample_recipe` makes all random choices; rendering makes none (textures come from generators seeded with
+`Recipe.seed`), so a recipe read from JSON gives the same exam again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import contrast, scanner, spine, surroundings, vertebra_shapes
 
 @dataclass(frozen=True)
 class RecipeRanges:
-    """What `draw_recipe` chooses from.
+    """What `sample_recipe` chooses from.
 
     sequences : names in `contrast.SEQUENCES`, each with equal chance; repeated names are more frequent
     lumbar_counts : numbers of lumbar vertebrae, each with equal chance
@@ -58,22 +58,22 @@ class Recipe:
         )
 
 
-def draw_recipe(rng: Generator, ranges: RecipeRanges | None = None, shape_sources: Sequence[str] = ()) -> Recipe:
-    """Draw a recipe from `ranges` (by default, from everything that lumbar exams show).
+def sample_recipe(rng: Generator, ranges: RecipeRanges | None = None, shape_sources: Sequence[str] = ()) -> Recipe:
+    """Sample a recipe from `ranges` (by default, from everything that lumbar exams show).
 
     shape_sources: names of sources of real vertebrae to blend; none makes procedural ones.
     """
     ranges = ranges or RecipeRanges()
-    column = spine.draw_spine(rng, lumbar_count=int(rng.choice(ranges.lumbar_counts)))
+    column = spine.sample_spine(rng, lumbar_count=int(rng.choice(ranges.lumbar_counts)))
     sequence = str(rng.choice(ranges.sequences))
     thin = bool(rng.random() < ranges.isotropic_fraction) or (sequence == "SPACE" and bool(rng.random() < 0.5))
     return Recipe(
         seed=int(rng.integers(2**31)),
         spine=column,
-        surroundings=surroundings.draw_surroundings(rng, column),
-        contrast=contrast.draw_contrast(rng, sequence),
-        scanner=scanner.draw_scanner(rng, column, thin=thin, gradient_echo=sequence == "GRE"),
-        shapes=vertebra_shapes.draw_shapes(rng, shape_sources, len(column.bodies)) if shape_sources else None,
+        surroundings=surroundings.sample_surroundings(rng, column),
+        contrast=contrast.sample_contrast(rng, sequence),
+        scanner=scanner.sample_scanner(rng, column, thin=thin, gradient_echo=sequence == "GRE"),
+        shapes=vertebra_shapes.sample_shapes(rng, shape_sources, len(column.bodies)) if shape_sources else None,
     )
 
 

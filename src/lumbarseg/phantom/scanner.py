@@ -39,8 +39,8 @@ class Scanner:
     opposed: float  # cosine of the phase between fat and water: 1 in phase, -1 opposed
 
 
-def draw_scanner(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) -> Scanner:
-    """Draw a scan of one spine.
+def sample_scanner(rng: Generator, spine: Spine, thin: bool, gradient_echo: bool) -> Scanner:
+    """Sample slices, field of view, coils and noise for the scan of one spine.
 
     thin : nearly isotropic slices
     gradient_echo : fat may be out of phase with water

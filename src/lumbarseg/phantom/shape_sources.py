@@ -58,7 +58,7 @@ def read_shapes(folder: Path) -> ShapeLibrary:
 
 
 def read_mesh_shape(path: Path) -> VertebraShape:
-    """Read one mesh as a shape; FileError where it is open, in another unit or in another frame."""
+    """Read a mesh as a shape; FileError if it is open, not in mm or not in the frame of `VertebraShape`."""
     try:
         import trimesh
     except ModuleNotFoundError:

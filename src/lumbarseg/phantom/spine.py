@@ -189,18 +189,18 @@ def _to_frame(m: Array) -> Frame:
     return _to_vector(m[0]), _to_vector(m[1]), _to_vector(m[2])
 
 
-def draw_spine(rng: Generator, lumbar_count: int = 5) -> Spine:
-    """Draw an upright spine, with its pathologies, around the origin at the top of S1."""
+def sample_spine(rng: Generator, lumbar_count: int = 5) -> Spine:
+    """Sample an upright spine, with its pathologies, around the origin at the top of S1."""
     size = rng.uniform(0.84, 1.16)
     slope, lordosis = np.deg2rad(np.clip(rng.normal(40, 9), 15, 65)), np.deg2rad(np.clip(rng.normal(44, 13), 8, 80))
-    frame_at = _draw_scoliosis(rng)
+    frame_at = _sample_scoliosis(rng)
     depth, width, height = (
         mean * size * rng.uniform(*spread)
         for mean, spread in ((16.8, (0.92, 1.1)), (21.4, (0.9, 1.1)), (13.6, (0.92, 1.08)))
     )
     names = anatomy.levels_upward(f"L{lumbar_count}", VERTEBRA_COUNT)
     degeneration = np.clip(rng.beta(1.2, 1.6) + rng.normal(0, 0.25, VERTEBRA_COUNT), 0, 1)
-    with_metal = _draw_bodies_with_metal(rng)
+    with_metal = _sample_bodies_with_metal(rng)
     bodies: list[Body] = []
     discs: list[Disc] = []
     top, angle = np.zeros(3), slope
@@ -208,7 +208,7 @@ def draw_spine(rng: Generator, lumbar_count: int = 5) -> Spine:
     for i, level in enumerate(names):
         thoracic = 0.0 if i < lumbar_count else 1.0
         wedge = lordosis * _DISC_LORDOSIS_FRACTION[i] * rng.normal(1, 0.15) + thoracic * rng.normal(0, 0.02)
-        thickness = _draw_disc_height(rng, size * _DISC_HEIGHT[i], degeneration[i])
+        thickness = _sample_disc_height(rng, size * _DISC_HEIGHT[i], degeneration[i])
         wedge = float(np.clip(wedge, -0.05, min(0.38, 0.75 * thickness / below[0])))
         half = (depth * _DEPTH[i] * rng.uniform(0.97, 1.03), width * _WIDTH[i] * rng.uniform(0.97, 1.03))
         slip = rng.uniform(-0.18, 0.35) * below[0] if rng.random() < (0.08 if i < 2 else 0.02) else 0.0
@@ -219,7 +219,7 @@ def draw_spine(rng: Generator, lumbar_count: int = 5) -> Spine:
         disc_half = ((below[0] + half[0]) / 2, (below[1] + half[1]) / 2, thickness / 2)
         name = f"{level}-{names[i - 1] if i else 'S1'}"
         worn = 1.0 if fused else float(degeneration[i])
-        discs.append(_draw_disc(rng, name, centre, frame, disc_half, wedge / 2, worn, size))
+        discs.append(_sample_disc(rng, name, centre, frame, disc_half, wedge / 2, worn, size))
         top = top + frame[:, 2] * thickness + frame[:, 1] * slip
         angle -= wedge
         wedge = lordosis * _BODY_LORDOSIS_FRACTION[i] + rng.normal(0, 0.025) - thoracic * rng.uniform(0, 0.05)
@@ -229,24 +229,24 @@ def draw_spine(rng: Generator, lumbar_count: int = 5) -> Spine:
         frame = frame_at(angle - wedge / 2, i + 1)
         centre = top + frame[:, 2] * half_height
         body_half = (*half, half_height)
-        body = _draw_body(rng, level, centre, frame, body_half, wedge / 2, crush, float(degeneration[i]), size)
+        body = _sample_body(rng, level, centre, frame, body_half, wedge / 2, crush, float(degeneration[i]), size)
         bodies.append(replace(body, metal=i in with_metal))
         top = centre + frame[:, 2] * half_height
         angle -= wedge
         below = half
-    segments = _draw_sacrum(rng, slope, (depth, width, height), frame_at)
+    segments = _sample_sacrum(rng, slope, (depth, width, height), frame_at)
     canal = rng.uniform(6.0, 8.8) * size, rng.uniform(9.5, 12.5) * size
     upright = _turn_upright(rng, Spine(size, tuple(bodies), tuple(discs), segments, *canal, conus=0.0))
     return replace(upright, conus=upright.bodies[lumbar_count - 1].centre[2] + rng.normal(-8, 15))
 
 
-def _draw_bodies_with_metal(rng: Generator) -> range:
-    """Draw which bodies, counted from the lowest, have screws: in one spine of twenty, two to four neighbours."""
+def _sample_bodies_with_metal(rng: Generator) -> range:
+    """Sample which bodies, counted from the lowest, have screws: in one spine of twenty, two to four neighbours."""
     first, count = int(rng.integers(4)), int(rng.integers(2, 5))
     return range(first, first + count) if rng.random() < 0.05 else range(0)
 
 
-def _draw_scoliosis(rng: Generator) -> Any:
+def _sample_scoliosis(rng: Generator) -> Any:
     """Return a function (sagittal angle, height in levels) -> frame, with a lateral curve and its coupled rotation."""
     kind = rng.random()
     amplitude = rng.normal(0, 0.3) if kind < 0.12 else rng.normal(0, 0.07) if kind < 0.5 else rng.normal(0, 0.02)
@@ -259,11 +259,11 @@ def _draw_scoliosis(rng: Generator) -> Any:
     return frame_at
 
 
-def _draw_disc_height(rng: Generator, typical: float, degeneration: float) -> float:
+def _sample_disc_height(rng: Generator, typical: float, degeneration: float) -> float:
     return float(max(typical * rng.uniform(0.82, 1.14) * (1 - 0.55 * degeneration**2 * rng.uniform(0.3, 1.1)), 1.8))
 
 
-def _draw_disc(
+def _sample_disc(
     rng: Generator,
     name: str,
     centre: Array,
@@ -273,7 +273,7 @@ def _draw_disc(
     degeneration: float,
     size: float,
 ) -> Disc:
-    """Draw one disc; half: depth, width and height, half lengths in mm."""
+    """Sample one disc; half: depth, width and height, half lengths in mm."""
     hernia = rng.uniform(2, 6) if rng.random() < 0.25 * degeneration + 0.05 else 0.0
     return Disc(
         name=name,
@@ -293,7 +293,7 @@ def _draw_disc(
     )
 
 
-def _draw_body(
+def _sample_body(
     rng: Generator,
     level: str,
     centre: Array,
@@ -304,7 +304,7 @@ def _draw_body(
     degeneration: float,
     size: float,
 ) -> Body:
-    """Draw one vertebral body; half: depth, width and height, half lengths in mm; crush: 0 for none, 1 for all."""
+    """Sample one vertebral body; half: depth, width and height, half lengths in mm; crush: 0 for none, 1 for all."""
     depth, width, height = half
     nodes = [
         (rng.choice([-1.0, 1.0]), rng.uniform(-0.5, 0.6) * depth, rng.uniform(-0.5, 0.5) * width, rng.uniform(2.5, 6))
@@ -346,8 +346,8 @@ def _draw_body(
     )
 
 
-def _draw_sacrum(rng: Generator, slope: float, body: Vector, frame_at: Any) -> tuple[SacralSegment, ...]:
-    """Draw five sacral vertebrae downward from the top of S1 at the origin; body: depth, width, height of a body.
+def _sample_sacrum(rng: Generator, slope: float, body: Vector, frame_at: Any) -> tuple[SacralSegment, ...]:
+    """Sample five sacral vertebrae downward from the top of S1 at the origin; body: depth, width, height of a body.
 
     The posterior wall of S1 continues that of the bodies.
     """

@@ -35,8 +35,8 @@ class Surroundings:
     ribs: bool
 
 
-def draw_surroundings(rng: Generator, spine: Spine) -> Surroundings:
-    """Draw the surroundings of one spine."""
+def sample_surroundings(rng: Generator, spine: Spine) -> Surroundings:
+    """Sample the surroundings of one spine."""
     u = rng.uniform
     size = spine.size
     return Surroundings(

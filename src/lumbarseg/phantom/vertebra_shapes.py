@@ -102,8 +102,8 @@ def choice_from_dict(values: dict[str, Any]) -> ShapeChoice:
     return ShapeChoice(**{**values, "warps": tuple(Warp(**warp) for warp in values["warps"])})
 
 
-def draw_shapes(rng: Generator, sources: Sequence[str], count: int) -> ShapeChoice:
-    """Draw one or two sources with their weights, and a warp for each of `count` bodies."""
+def sample_shapes(rng: Generator, sources: Sequence[str], count: int) -> ShapeChoice:
+    """Sample one or two sources with their weights, and a warp for each of `count` bodies."""
     selected = tuple(
         str(s) for s in rng.choice(sorted(sources), min(len(sources), int(rng.integers(1, 3))), replace=False)
     )

@@ -67,7 +67,7 @@ def render_tile_picture(image: Volume, labels: Volume, structures: Sequence[Stru
     image, labels : in RAS order on one grid
     structures : what the values of `labels` mean; structures with an empty name are outlined only
     """
-    box = _labelled_region(labels, [structure.label for structure in structures])
+    box = _in_plane_crop(labels, [structure.label for structure in structures])
     image, labels = (Volume(volume.array[box], volume.affine) for volume in (image, labels))
     labelled = np.flatnonzero(np.isin(labels.array, [s.label for s in structures]).any(axis=(1, 2)))
     views = _side_views(image, labels, structures, labelled) if len(labels.array) > 1 and labelled.size else []
@@ -111,8 +111,8 @@ def _render_view(image: Volume, labels: Volume, structures: Sequence[Structure],
     return Image.fromarray(base.astype(np.uint8))
 
 
-def _labelled_region(labels: Volume, values: Sequence[int]) -> tuple[slice, slice, slice]:
-    """Return all slices, and in plane the bounding box of the values with a margin."""
+def _in_plane_crop(labels: Volume, values: Sequence[int]) -> tuple[slice, slice, slice]:
+    """Return a box of all slices, bounded in plane by the values and a margin."""
     box = [slice(0, n) for n in labels.array.shape]
     mask = np.isin(labels.array, values)
     for axis, margin in _MARGINS_MM.items():

@@ -113,7 +113,7 @@ def measurement_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _measurement_errors() -> dict[str, dict[str, float]]:
-    """Return the standard deviation of each measurement by kind of structure; the total lordosis is of the spine."""
+    """Return the standard deviation of the error of measurements, {kind: {measurement: SD}}; lordosis under "spine"."""
     keys = [(kind.value, name, f"{name}_{unit}") for kind in Kind for name, unit in UNITS.items()]
     table: dict[str, dict[str, float]] = {}
     for kind, name, key in [*keys, (SPINE, "lordosis", "lordosis_l1_s1_deg")]:

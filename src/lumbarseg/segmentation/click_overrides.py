@@ -37,7 +37,7 @@ def apply_click_overrides(
         voxel = tuple(int(v) for v in np.rint(positions[number]))
         if (int(out[voxel]) in click.labels) == click.positive:
             continue
-        label = _override_label(click, out, previous, voxel, grid)
+        label = _label_near_click(click, out, previous, voxel, grid)
         overridden = out.copy()
         if label is not None:
             ball = _voxels_near_click(number, positions, grid)
@@ -54,8 +54,8 @@ def apply_click_overrides(
     return out, tuple(notes)
 
 
-def _override_label(click: Click, labels: Array, previous: Array, voxel: tuple[int, ...], grid: Grid) -> int | None:
-    """Return the label that a ball gets; None when there is none to choose."""
+def _label_near_click(click: Click, labels: Array, previous: Array, voxel: tuple[int, ...], grid: Grid) -> int | None:
+    """Return the label that the voxels near a click get; None when no label of the click is near."""
     if not click.positive:
         before = int(previous[voxel])
         return 0 if before in click.labels or click.kind is Kind.BACKGROUND else before

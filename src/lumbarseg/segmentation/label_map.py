@@ -57,9 +57,9 @@ def render_label_map(
     -------
     (I, J, K) uint8 labels, or those of the box
     """
-    whole = exam_classes if box is None else exam_classes[box]
-    out = np.zeros(whole.shape, np.uint8)
-    spine = bounding_box(whole > 0)
+    classes_in_box = exam_classes if box is None else exam_classes[box]
+    out = np.zeros(classes_in_box.shape, np.uint8)
+    spine = bounding_box(classes_in_box > 0)
     if spine is None:
         return out
     first = (side.start for side in box) if box else (0, 0, 0)
@@ -70,7 +70,7 @@ def render_label_map(
     voxels = np.ix_(*(index - side.start for index, side in zip(indices, crop, strict=True)))
     for channel, numbers, labels in _label_tables(instances, names):
         grown = _dilate_labels(labels[flip_axes(numbers, prediction.flips)[crop]])
-        np.copyto(out[spine], grown[voxels].transpose(order), where=whole[spine] == channel)
+        np.copyto(out[spine], grown[voxels].transpose(order), where=classes_in_box[spine] == channel)
     return out
 
 

@@ -133,7 +133,7 @@ def _count_levels(
     """Count level names from the sacrum, or from the lowest body where no sacrum is in view."""
     evidence = find_sacrum_evidence(instances)
     mean_probability = float(probabilities[BODY][instances.bodies > 0].mean())
-    anchored = evidence.length >= _MIN_SACRUM_LENGTH and evidence.gap < _max_sacrum_gap(evidence)
+    anchored = evidence.length >= _MIN_SACRUM_LENGTH and evidence.gap < _max_gap_to_sacrum(evidence)
     if trained_lowest and not anchored:
         return _levels_from_trained_lowest(instances, trained_lowest, mean_probability)
     if anchored:
@@ -145,8 +145,8 @@ def _count_levels(
     return LevelAssignment(names, anchor, confidence, tuple(reasons), uncertainty_warnings(confidence, reasons))
 
 
-def _max_sacrum_gap(evidence: SacrumEvidence) -> float:
-    """Return the largest distance from the lowest body at which the sacrum lies right below it, mm."""
+def _max_gap_to_sacrum(evidence: SacrumEvidence) -> float:
+    """Return the largest gap to the sacrum at which the lowest body counts as the last one above it, mm."""
     return _MAX_GAP_BELOW_DISC if evidence.disc_contact >= _MIN_COMPLETE_CONTACT else _MAX_GAP
 
 

@@ -17,7 +17,7 @@ from .discs_only import assign_levels_from_discs, require_lumbar_discs, separate
 from .instances import Instances, separate_vertebrae
 from .label_map import check_level_order, classes_on_exam_grid, keep_kinds, render_label_map
 from .levels import UserLevels, assign_levels, list_levels, locate_user_levels
-from .prediction import Prediction, describe_flips, predict_upright
+from .prediction import Prediction, describe_flips, predict_with_orientation_check
 from .results import Segmentation, SegmentationState
 
 _MIN_LUMBAR_AREA = 330.0  # mm2 of a body in its middle slice: a lumbar one has 600 to 1100, a cervical one 150 to 280
@@ -36,7 +36,7 @@ def segment(
     model: HasCard,
     user_levels: UserLevels | None = None,
     keep_state: bool = False,
-    predict: Callable[[Any, PreparedImage], Prediction] = predict_upright,
+    predict: Callable[[Any, PreparedImage], Prediction] = predict_with_orientation_check,
     modality: str | None = None,
 ) -> Segmentation:
     """Segment the lumbar spine of an exam and name its levels.

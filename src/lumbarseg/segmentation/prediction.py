@@ -55,8 +55,8 @@ class Prediction:
         return Grid(shape, self.prepared.grid.affine @ flip)
 
 
-def predict_upright(model: Predictor, prepared: PreparedImage) -> Prediction:
-    """Predict class probabilities, a second time with reversed axes when the anatomy contradicts the header."""
+def predict_with_orientation_check(model: Predictor, prepared: PreparedImage) -> Prediction:
+    """Predict class probabilities; when their anatomy contradicts the header, reverse these axes and predict again."""
     return predict_with_flips(lambda flips: predict(model, flip_axes(prepared.array, flips)), prepared)
 
 

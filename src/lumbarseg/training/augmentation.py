@@ -1,6 +1,6 @@
 """Random augmentation of crops: where a crop lies and how it is deformed, and how another scanner would show it.
 
-Both are drawn first (`SpatialTransform`, `IntensityTransform`) and applied afterwards. A few crops are mirrored front
+Both are sampled first (`SpatialTransform`, `IntensityTransform`) and applied afterwards. A few crops are mirrored front
 to back or upside down together with their labels: the network separates tissues, not levels, and must do so even where
 the header is wrong, so that the anatomy can correct it.
 """
@@ -52,10 +52,10 @@ class IntensityTransform:
     truncated_side: tuple[int, int]
 
 
-def draw_spatial_transform(
+def sample_spatial_transform(
     rng: np.random.Generator, shape: tuple[int, int], spine_pixels: Array, crop_size: int
 ) -> SpatialTransform:
-    """Draw a crop in a slice of `shape`: three of four around a spine pixel, the others anywhere in the slice."""
+    """Sample a crop in a slice of `shape`: three of four around a spine pixel, the others anywhere in the slice."""
     angle = np.radians(rng.normal(0, 8))
     scale, stretch = np.exp(rng.normal(0, 0.16)), np.exp(rng.normal(0, 0.06))
     matrix = scale * np.array(
@@ -74,8 +74,8 @@ def draw_spatial_transform(
     )
 
 
-def draw_intensity_transform(rng: np.random.Generator) -> IntensityTransform:
-    """Draw the look of another scanner."""
+def sample_intensity_transform(rng: np.random.Generator) -> IntensityTransform:
+    """Sample the look of another scanner."""
     return IntensityTransform(
         gamma=rng.uniform(0.65, 1.5),
         gain=rng.uniform(0.8, 1.2),

@@ -95,7 +95,7 @@ class ClickSimulator:
         are the whole batch) and the network's predictions alone. codes : (N, A, S)
         """
         rngs = [np.random.default_rng([self.seed, step, i, 5]) for i in sample_numbers or range(len(images))]
-        counts = [_draw_click_count(rng) for rng in rngs]
+        counts = [_sample_click_count(rng) for rng in rngs]
         reference, slices = codes.cpu().numpy(), images.shape[1]
         out = add_empty_click_channels(images, slices + len(CLASSES))
         for i, count in enumerate(counts):
@@ -163,7 +163,7 @@ class ClickSimulator:
         return click.strength * a[:, None] * s[None]
 
 
-def _draw_click_count(rng: np.random.Generator) -> int:
+def _sample_click_count(rng: np.random.Generator) -> int:
     if rng.random() < _NO_CLICK_PROBABILITY:
         return 0
     return min(_MAX_CLICKS, int(rng.geometric(1 - _ANOTHER_CLICK_PROBABILITY)))

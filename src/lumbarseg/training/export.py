@@ -109,7 +109,7 @@ def parity_input(spec: PreprocessingSpec) -> Array:
     For a network of one tile size, tiles of the middle of the phantom.
     """
     ranges = phantom.RecipeRanges(sequences=("T2",), isotropic_fraction=0.0)
-    recipe = phantom.draw_recipe(np.random.default_rng(_PHANTOM_SEED), ranges)
+    recipe = phantom.sample_recipe(np.random.default_rng(_PHANTOM_SEED), ranges)
     prepared = preprocess(phantom.render_phantom(recipe).image, spec)
     if spec.tile:
         return _middle_tiles(prepared.array, spec)

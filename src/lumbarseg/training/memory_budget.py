@@ -56,7 +56,7 @@ _SIZES = {"unet": _UNET_SIZES, "dynunet": _UNET_SIZES, "segresnet": _SEGRESNET_S
 
 
 def settings_for_budget(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
-    """Return `settings` with `changes`, and with the largest sizes of the table that the budget allows.
+    """Return `settings` with `changes`, and with the largest of `_SIZES` that the memory budget allows.
 
     Settings in `changes` are not replaced. A planar network keeps its channels and crop size, so that it can begin with
     given weights: only its batch shrinks. Raise ModelError if the smallest size needs more than the budget.

@@ -31,7 +31,7 @@ _SAMPLE_SEED_SUFFIX = 1  # ends the seed of a sample, because numpy ignores trai
 
 @dataclass(frozen=True, eq=False)
 class VolumeSampler:
-    """Training volumes and the probability of each to be drawn, (volumes,)."""
+    """Training volumes and the probability of each to be sampled, (volumes,)."""
 
     volumes: Sequence[TrainingVolume]
     probabilities: Array
@@ -75,17 +75,17 @@ def _make_sample(
     volume: TrainingVolume, settings: TrainingSettings, rng: np.random.Generator
 ) -> tuple[torch.Tensor, Array]:
     """Return one sample of an exam: (5 or depth, crop, crop) float32 and its codes."""
-    image, codes = _draw_block(volume, settings.depth, rng) if settings.depth else _draw_slices(volume, rng)
-    intensity, plane = augmentation.draw_intensity_transform(rng), (codes.shape[-2], codes.shape[-1])
-    spatial = augmentation.draw_spatial_transform(rng, plane, volume.spine_pixels, settings.crop_size)
+    image, codes = _sample_block(volume, settings.depth, rng) if settings.depth else _sample_slices(volume, rng)
+    intensity, plane = augmentation.sample_intensity_transform(rng), (codes.shape[-2], codes.shape[-1])
+    spatial = augmentation.sample_spatial_transform(rng, plane, volume.spine_pixels, settings.crop_size)
     crop, codes = augmentation.apply_spatial_transform(image, codes, spatial, settings.crop_size)
     crop, codes = augmentation.truncate_field_of_view(crop, codes, intensity.truncated_side)
     return augmentation.apply_intensity_transform(crop / BYTES_PER_INTENSITY, intensity, rng), codes
 
 
-def _draw_slices(volume: TrainingVolume, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draw five neighbouring slices (5, A, S) float32 in bytes, and the codes of the middle one (A, S)."""
-    count, offset = _draw_slab_count_and_offset(volume, rng)
+def _sample_slices(volume: TrainingVolume, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Sample five neighbouring slices (5, A, S) float32 in bytes, and the codes of the middle one (A, S)."""
+    count, offset = _sample_slab_count_and_offset(volume, rng)
     slabs = (len(volume.image) - offset) // count
     middle = int(rng.integers(slabs))
     if rng.random() < 0.6:  # more often near the middle of the exam, where levels can be separated
@@ -100,9 +100,9 @@ def _draw_slices(volume: TrainingVolume, rng: np.random.Generator) -> tuple[Arra
     return image, codes
 
 
-def _draw_block(volume: TrainingVolume, depth: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draw `depth` successive slices (depth, A, S) float32 in bytes, and their codes; shorter exams are padded."""
-    count, offset = _draw_slab_count_and_offset(volume, rng)
+def _sample_block(volume: TrainingVolume, depth: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Sample `depth` successive slices (depth, A, S) float32 in bytes, and their codes; shorter exams are padded."""
+    count, offset = _sample_slab_count_and_offset(volume, rng)
     spare = (len(volume.image) - offset) // count - depth
     first = int(rng.integers(min(0, spare), max(0, spare) + 1))
     numbers, kernel = range(first, first + depth), _slab_kernel(count, bool(rng.random() < 0.5))
@@ -113,8 +113,8 @@ def _draw_block(volume: TrainingVolume, depth: int, rng: np.random.Generator) ->
     return image, codes
 
 
-def _draw_slab_count_and_offset(volume: TrainingVolume, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the number of slices per slab, and the slice at which the first slab begins."""
+def _sample_slab_count_and_offset(volume: TrainingVolume, rng: np.random.Generator) -> tuple[int, int]:
+    """Sample the number of slices per slab, and the slice at which the first slab begins."""
     slices = len(volume.image)
     thickness = np.exp(rng.uniform(*np.log(_SLAB_THICKNESS_MM)))  # uniform in the logarithm
     thin = volume.slice_thickness < _THIN_SLICE_MM
@@ -135,8 +135,8 @@ def stream_batches(
 ) -> Iterator[Batch]:
     """Yield batches first..end-1, or some samples of each, in order, prepared ahead by `loader_threads` threads.
 
-    Each of these threads computes with one thread: with more threads than cores, those of a training step sleep at
-    every barrier, which made a step on two cores up to a fifth longer.
+    Each loader thread computes on a single core: otherwise the threads of the training step wait for them, which made
+    a step on two cores up to a fifth longer.
     """
     with ThreadPoolExecutor(settings.loader_threads, "batch", torch.set_num_threads, (1,)) as pool:
         pending: deque[Future[Batch]] = deque()

@@ -165,7 +165,10 @@ def train_step(state: TrainingState, batch: Batch) -> float:
 
 
 def _batch_loss(state: TrainingState, batch: Batch) -> Tensor:
-    """Return the loss of a batch: of the whole batch in value, of this process's samples in gradient."""
+    """Return the loss of a batch.
+
+    Of several processes each gets the loss of all samples, with gradients of its own samples.
+    """
     images = to_channels_last(batch[0].to(state.device, non_blocking=True))
     codes = batch[1].to(state.device, non_blocking=True).long()
     images_without_clicks = add_empty_click_channels(images, state.spec.inputs)

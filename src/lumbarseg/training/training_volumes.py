@@ -70,7 +70,7 @@ class PartialLabelCodec:
         return self.allowed_sets.index(restrict_to_trained(allowed, self.trained_kinds, self.known_kinds))
 
     def lookup_table(self, table: LabelTable) -> Array:
-        """Return the code of each voxel value, (256,) uint8, without structures that are not annotated."""
+        """Return the code of each voxel value, (256,) uint8, without structures that `table` does not annotate."""
         codes = np.zeros(256, np.uint8)
         for value, names in table.items():
             codes[value] = self.code_of(partial_annotations.allowed_everywhere(names))

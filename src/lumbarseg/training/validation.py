@@ -42,7 +42,10 @@ class ValidationExam:
 
 @dataclass(frozen=True)
 class CaseStructureScore:
-    """One structure of one exam. dice: by name; volume_ratio: predicted to annotated volume."""
+    """One structure of one exam.
+
+    dataset_index: of the training datasets; dice: of the voxels with this name; volume_ratio: predicted to annotated.
+    """
 
     exam: str
     patient: str
@@ -72,7 +75,7 @@ class ValidationReport:
 
     @property
     def mean_dice(self) -> float:
-        """Return the mean Dice of the targets, first over each exam, then each dataset, then the datasets."""
+        """Return the mean Dice of `settings.targets`: of each exam, then over a dataset's exams, then over datasets."""
         exams = self.exam_scores()
         datasets = sorted({exam.group for exam in exams})
         return _mean(_mean(exam.dice for exam in exams if exam.group == index) for index in datasets)

@@ -15,7 +15,7 @@ from tests.server.live.conftest import Server, form, serving, wait_for_task
 
 from lumbarseg.inference import Model
 from lumbarseg.io import write_image, write_labels
-from lumbarseg.phantom import draw_recipe, render_phantom
+from lumbarseg.phantom import render_phantom, sample_recipe
 
 EXAMS = 4
 
@@ -29,7 +29,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     studies = home / "studies"
     studies.mkdir()
     for seed in range(EXAMS):
-        phantom = render_phantom(draw_recipe(np.random.default_rng(100 + seed)))
+        phantom = render_phantom(sample_recipe(np.random.default_rng(100 + seed)))
         write_image(phantom.image, studies / f"patient{seed}.nii.gz")
         write_labels(phantom.labels, home / f"patient{seed}.nii.gz")
     return home, studies

@@ -15,7 +15,7 @@ from lumbarseg.io.label_names import read_label_names
 from lumbarseg.volume import Array, Volume
 
 from .. import monailabel_datastore, orientation
-from ..label_names import structures_of_name
+from ..label_names import possible_structures
 from ..label_table import UNKNOWN, LabelTable, count_voxels, require_explained
 from ..monailabel_datastore import FINAL, ORIGINAL, DatastoreExam, StoredLabel, names_of_values
 from ..schemes import unannotated_names
@@ -120,7 +120,7 @@ def _value_names(label: StoredLabel, labels: Volume, label_table: LabelTable | N
         require_explained(present, label_table, label.path, "add it to the table given with --table")
         return {value: names for value, names in label_table.items() if value}, []
     names, shifted = names_of_values(label, present, in_file)
-    rows = {value: structures_of_name(name) or _UNKNOWN_NAMES for value, name in names.items() if value}
+    rows = {value: possible_structures(name) or _UNKNOWN_NAMES for value, name in names.items() if value}
     warnings = [shifted] if shifted else []
     unknown = sorted({names[value] for value, row in rows.items() if row == _UNKNOWN_NAMES and value in present})
     warnings += [f"unnamed: {name!r}" for name in unknown]
@@ -162,7 +162,7 @@ def _compare_with_original(case: SourceCase, own: Volume, table: LabelTable, ima
         stored, _ = read_labels_on_grid(path, image)
         names, _ = names_of_values(label, count_voxels(stored.array), read_label_names(path))
         _, lookup = _own_label_table(
-            {value: structures_of_name(name) or _UNKNOWN_NAMES for value, name in names.items() if value}
+            {value: possible_structures(name) or _UNKNOWN_NAMES for value, name in names.items() if value}
         )
     except LumbarsegError:
         return {}

@@ -15,7 +15,7 @@ from lumbarseg.errors import DatasetError
 from lumbarseg.io.label_names import read_label_names
 from lumbarseg.volume import Volume
 
-from ..label_names import structures_of_name
+from ..label_names import possible_structures
 from ..label_table import UNKNOWN, LabelTable, count_voxels, read_label_table, require_explained
 from ..schemes import SCHEMES, labels_for_names
 from . import source_labels, spineps
@@ -170,7 +170,7 @@ def _apply_stored_names(labels: Volume, path: Path, table: LabelTable) -> tuple[
     """
     present = set(count_voxels(labels.array)) - {0}
     names = {value: name for value, name in read_label_names(path).items() if value in present}
-    structures = {value: structures_of_name(name) for value, name in names.items() if name != UNKNOWN}
+    structures = {value: possible_structures(name) for value, name in names.items() if name != UNKNOWN}
     contradicted = [v for v, s in structures.items() if s and not _are_compatible(s, table.get(v, ()))]
     if not contradicted:
         return labels, ()

@@ -48,9 +48,9 @@ def read_labels_on_grid(
 def labels_on_image_grid(labels: Volume, image: Volume, path: Path) -> tuple[Volume, tuple[str, ...]]:
     """Return labels on an image's grid, and warnings; values are never mixed.
 
-    The same voxels in another order of axes are reordered exactly. A map with as many voxels whose header gives another
-    position is taken to be on the image's voxels; on any other grid each voxel takes the nearest label. DatasetError,
-    which names `path`, when a tenth of a structure would be lost.
+    The same voxels in another order of axes are reordered exactly. If the map has the shape of the image but another
+    position in its header, its position is ignored; on any other grid each voxel takes the nearest label.
+    DatasetError, which names `path`, when a tenth of a structure would be lost.
     """
     reordered = reorient(labels, image.grid.axis_codes)
     if reordered.grid.same_as(image.grid, _GRID_TOLERANCE):

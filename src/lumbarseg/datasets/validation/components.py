@@ -85,8 +85,8 @@ class LabelRegion:
         return " or ".join(self.names) if self.names else f"value {self.value}"
 
 
-def label_regions(labels: Volume, label_table: LabelTable) -> list[LabelRegion]:
-    """Return the regions of all values above 0 that the table explains as no background; labels: RAS, uint8."""
+def find_label_regions(labels: Volume, label_table: LabelTable) -> list[LabelRegion]:
+    """Return the components of each value above 0 that is not background in the table; labels: RAS, uint8."""
     regions = []
     for value, box in label_boxes(labels.array).items():
         names = label_table.get(value, ())

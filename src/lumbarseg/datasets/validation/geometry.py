@@ -87,7 +87,7 @@ def _slice_axis(grid: Grid) -> int:
 
 
 def check_orientation(case: Case, estimate: OrientationEstimate) -> list[Finding]:
-    """Report whether front and back, head and feet are where the header says, as the anatomy shows."""
+    """Return an error for each axis that the anatomy shows to be reversed, a note where it shows nothing."""
     findings = []
     directions = (
         ("front and back", "front-back", estimate.anterior_posterior),

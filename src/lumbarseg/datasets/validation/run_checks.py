@@ -22,7 +22,7 @@ from ..selection import annotated_structures
 from ..splits import patient_id
 from ..writing import ProgressCallback, error_text
 from . import SEVERITIES, Finding, contrast, geometry, label_map, level_order, split_leaks
-from .components import label_regions
+from .components import find_label_regions
 from .fingerprints import Fingerprint, compute_fingerprint, find_duplicates
 
 CaseRenderer = Callable[[Case, Volume, Volume], bytes]
@@ -182,7 +182,7 @@ def _check_case(case: Case, render_case: CaseRenderer | None) -> CaseReport:
 
 def _check_anatomy(case: Case, image: Volume, labels: Volume) -> tuple[list[Finding], str]:
     """Return the findings in the labelled structures, and the contrast that the image shows."""
-    regions = label_regions(labels, case.label_table)
+    regions = find_label_regions(labels, case.label_table)
     findings = label_map.check_holes(case, labels, regions) + label_map.check_components(case, labels, regions)
     estimate = estimate_orientation(image, labels, case.label_table)
     order_findings = level_order.check_level_order(case, regions)
@@ -225,15 +225,15 @@ def _check_across_cases(datasets: Sequence[Dataset], reports: Sequence[CaseRepor
         for dataset in datasets
         if dataset.refused
     ]
-    findings += [finding for dataset in datasets for finding in _check_expected_kinds(dataset)]
+    findings += [finding for dataset in datasets for finding in _check_missing_kinds(dataset)]
     warned = sum(bool(report.case.warnings) for report in reports)
     notes += [("import", f"{warned} cases were imported with warnings; see dataset.json")] if warned else []
     notes += [("orientation", "left and right look alike: no check can tell them apart")]
     return findings + [Finding("", check, "note", text) for check, text in notes]
 
 
-def _check_expected_kinds(dataset: Dataset) -> list[Finding]:
-    """Warn of each kind of structure that no case has, and that none lists as possible in its background."""
+def _check_missing_kinds(dataset: Dataset) -> list[Finding]:
+    """Warn of each kind of structure that no case labels and none lists under 0, where it may be unlabelled."""
     possible: set[Kind] = set()
     for case in dataset.all_cases:
         occurring = {0, *(case.voxel_counts or case.label_table)}

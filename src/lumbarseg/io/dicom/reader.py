@@ -149,7 +149,7 @@ def _read_pixels(path: Path, slices: list[SliceHeader]) -> tuple[Array, SourceIm
 
 
 def _decode_slices(slices: Sequence[SliceHeader]) -> tuple[Array, SourceImages]:
-    """Return the pixels as (slices, rows, columns) float32, each slice rescaled, padding NaN, and the images."""
+    """Return the pixels as (slices, rows, columns) float32, rescaled, padding NaN, and their references for SEG."""
     array = np.empty((len(slices), *slices[0].matrix_size), np.float32)
     indices_of: dict[Path, list[int]] = {}
     for index, header in enumerate(slices):

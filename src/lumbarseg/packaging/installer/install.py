@@ -128,7 +128,7 @@ def run_python(folder: Path, *arguments: str | Path) -> None:
 
 def print_instructions(pack: dict[str, Any], program: Path) -> None:
     """Create a launcher for the program, where that changes no settings, and print how to call it."""
-    launcher = create_launcher(program)
+    launcher = link_program(program)
     model = f" with the model {pack['model']}" if pack["model"] else ""
     print_line(f"lumbarseg {pack['version']} is installed{model}.")
     on_path = shutil.which("lumbarseg")
@@ -142,8 +142,8 @@ def print_instructions(pack: dict[str, Any], program: Path) -> None:
         print_line(f'or, for its short name in this shell: export PATH="{launcher.parent}:$PATH"')
 
 
-def create_launcher(program: Path) -> Path | None:
-    """Link the program in the user's folder for programs; None where that is impossible."""
+def link_program(program: Path) -> Path | None:
+    """Link the program in ~/.local/bin or ~/bin, on Windows in WindowsApps; None where that is impossible."""
     if WINDOWS:
         launcher = Path(os.environ.get("LOCALAPPDATA", "")) / "Microsoft" / "WindowsApps" / "lumbarseg.cmd"
     else:
