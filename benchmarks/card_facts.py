@@ -34,8 +34,8 @@ DATA = [
 ]
 LICENCES = [
     "weights: Apache-2.0, like the code",
-    "SPIDER and Sudirman et al.: CC BY 4.0; their slices were resampled and augmented for training, none is part of this "
-    "file",
+    "SPIDER and Sudirman et al.: CC BY 4.0; their slices were resampled and augmented for training, none is part of "
+    "this file",
     "vertebrae of synthetic exams: TotalSegmentator's CT dataset (Wasserthal et al., Radiology: AI 2023), CC BY 4.0; "
     "Clouthier et al., MIT; none is part of this file",
 ]

@@ -145,10 +145,10 @@ function rowCenters(mask, shape, spacing) {
 }
 
 /** Divide sorted items where their positions are more than `maxGap` apart; returns the part with the largest total size. */
-export function largestRun(items, positionOf, maxGap, sizeOf) {
+export function largestRun(items, getPosition, maxGap, sizeOf) {
   const runs = [[items[0]]];
   for (const [before, item] of pairs(items)) {
-    if (positionOf(item) - positionOf(before) > maxGap) runs.push([]);
+    if (getPosition(item) - getPosition(before) > maxGap) runs.push([]);
     runs.at(-1).push(item);
   }
   return greatest(runs, (run) => sum(run, sizeOf));
