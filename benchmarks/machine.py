@@ -29,8 +29,9 @@ def machine_facts() -> dict[str, str | int]:
 
 def describe_machine(values: dict[str, str | int]) -> str:
     """Describe the machine in one line."""
+    sets = f" ({values['instruction_sets']})" if values.get("instruction_sets") else ""
     return (
-        f"{values['processor']}, {values['cores']} cores, no GPU used, Python {values['python']}, "
+        f"{values['processor']}{sets}, {values['cores']} cores, no GPU used, Python {values['python']}, "
         f"onnxruntime {values['onnxruntime']}, {values['date']}"
     )
 

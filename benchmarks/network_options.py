@@ -152,7 +152,7 @@ def main() -> None:
     batches = [batch for volume in volumes for batch in window_batches(volume, card)]
     rows = measure(model, batches, args.rounds)
     facts = machine.machine_facts()
-    print(f"{machine.describe_machine(facts)}; {facts['instruction_sets']}\n")
+    print(f"{machine.describe_machine(facts)}\n")
     print("| engine | start, s | all slices, s | ratio | voxels changed | Dice with the first |")
     print("|---|--:|--:|--:|--:|--:|")
     for row in rows:

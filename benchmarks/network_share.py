@@ -129,7 +129,7 @@ def main() -> None:
     if args.json:
         print(json.dumps({"machine": facts, "uses": [fraction.to_dict() for fraction in fractions]}, indent=1))
         return
-    print(f"{machine.describe_machine(facts)}; {facts['instruction_sets']}\n\n{table(fractions)}")
+    print(f"{machine.describe_machine(facts)}\n\n{table(fractions)}")
 
 
 def table(fractions: list[Share]) -> str:

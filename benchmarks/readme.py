@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accuracy, machine, speed
+from benchmarks import accuracy, machine, network_share, speed
 
 Row = dict[str, Any]
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -26,6 +26,12 @@ def format_tables(accuracy_result: Row, speed_result: Row) -> str:
             f"Speed and size ({machine.describe_machine(speed_result['machine'])}):",
             "",
             speed.table(speed_result["targets"]),
+            "",
+            "The same exam, seconds in all and inside the network:",
+            "",
+            network_share.table(
+                [network_share.Share(row["use"], row["total"], row["network"]) for row in speed_result["uses"]]
+            ),
         ]
     )
 

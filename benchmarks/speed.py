@@ -182,7 +182,7 @@ def main() -> None:
     result["uses"] = [fraction.to_dict() for fraction in fractions]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{machine.describe_machine(result['machine'])}; {result['machine']['instruction_sets']}\n")
+    print(f"\n{machine.describe_machine(result['machine'])}\n")
     print(f"{table(result['targets'])}\n\n{network_share.table(fractions)}\n\nstages of one run, s:")
     for name, seconds in result["stages"].items():
         print(f"  {name:12s} {seconds:.3f}")
