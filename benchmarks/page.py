@@ -52,7 +52,7 @@ def measure(exams: Sequence[Path], folder: Path) -> Row:
         labels = read_labels(folder / f"{n}.nii.gz").array
         either = (labels > 0) | (expected.labels.array > 0)
         named_at, shown_at = (_mark(step["marks"], name) for name in ("named", "shown"))
-        start = _mark(step["marks"], "starting") if n else 0.0  # the first answer counts from the opening of the page
+        start = _mark(step["marks"], "starting") if n else 0.0  # the first result counts from the opening of the page
         rows.append(
             {
                 "exam": _name(path),
@@ -88,10 +88,10 @@ def targets(rows: Sequence[Row], foreign_requests: Sequence[str]) -> list[Row]:
             "figure": f"{worst:.3%}",
             "pass": worst >= AGREE,
         },
-        _time("first answer, from the opening of the page", FIRST, result[0]["named"]),
-        _time("an answer after that, median", NEXT, usual),
+        _time("first result, from the opening of the page", FIRST, result[0]["named"]),
+        _time("a result after that, median", NEXT, usual),
         {
-            "what": "an answer after that / the library, median",
+            "what": "a result after that / the library, median",
             "target": "-",
             "figure": f"{statistics.median(row['named'] / row['library'] for row in result[1:] or result):.1f}",
             "pass": True,

@@ -164,15 +164,15 @@ def test_a_click_deep_in_a_body_names_it_as_a_pin_does(
     phantom: Phantom, automatic: Segmentation, ignoring_model: ClickFollowingModel
 ) -> None:
     point = centre(automatic.labels, "L4")
-    refined = refine_with_clicks(automatic, ignoring_model, [Click(point, "L3")])
-    pinned = segment(phantom.image, ignoring_model, UserLevels(pins=(LevelPin("L3", point),)))
-    differs, arches = refined.labels.array != pinned.labels.array, labels_of_kind(Kind.ARCH)
-    assert np.isin(refined.labels.array[differs], arches).all()  # ties of two arches go to the higher number
-    assert differs.sum() < 0.01 * np.isin(pinned.labels.array, arches).sum()
+    refined = refine_with_clicks(automatic, ignoring_model, [Click(point, "L5")])
+    pinned = segment(phantom.image, ignoring_model, UserLevels(pins=(LevelPin("L5", point),)))
+    differs = refined.labels.array != pinned.labels.array
+    assert differs.sum() < 20  # ties of two arches go to the higher number
+    assert np.isin(refined.labels.array[differs], labels_of_kind(Kind.ARCH)).all()
     assert [level.name for level in refined.levels] == [level.name for level in pinned.levels]
     assert refined.anchor == "given by the user"
     assert refined.confidence < 0.75 and any("contradict the sacrum in view" in text for text in refined.warnings)
-    disc = refine_with_clicks(automatic, ignoring_model, [Click(centre(automatic.labels, "L3-L4"), "L2-L3")])
+    disc = refine_with_clicks(automatic, ignoring_model, [Click(centre(automatic.labels, "L3-L4"), "L4-L5")])
     np.testing.assert_array_equal(disc.labels.array, refined.labels.array)
 
 
